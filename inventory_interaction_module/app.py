@@ -1,0 +1,37 @@
+"""The inventory module. Composition root."""
+
+from __future__ import annotations
+
+from waddlebot.interaction import InteractionModule
+from waddlebot.service import Service
+
+from .config import InventorySettings
+from .controllers import api
+from .controllers.chat import InventoryChat
+from .models import define_tables
+from .services.inventory_service import InventoryService
+
+settings = InventorySettings.load()
+service = Service(__file__, settings, tables=define_tables)
+inventory = InventoryService(
+    service.database,
+    service.bus,
+    service.log,
+    max_labels=settings.max_labels_per_item,
+    cache_ttl_s=settings.cache_ttl_s,
+)
+
+chat = InventoryChat(inventory)
+module = InteractionModule(service)
+module.command("inventory", "add", run=chat.add)
+module.command("inventory", "checkout", run=chat.checkout)
+module.command("inventory", "checkin", run=chat.checkin)
+module.command("inventory", "delete", run=chat.delete)
+module.command("inventory", "list", run=chat.list)
+module.command("inventory", "search", run=chat.search)
+module.command("inventory", "status", run=chat.status)
+module.command("inventory", "stats", run=chat.stats)
+module.command("inventory", "labels", run=chat.labels)
+module.serve()
+
+service.mount(api, using=[inventory, service.database, service.bus])

@@ -1,0 +1,293 @@
+"""Authentication, authorization and audit lines: one format, off the request's path, never a secret in them.
+
+    [2026-11-22T18:04:11.113Z] INFO inventory:1.0.0 AUDIT community=1 user=7 action=item_added result=SUCCESS item_id=3
+
+A request only puts a record into a queue; one thread per process formats and writes. Files rotate at 10 MB and
+keep 5 (the spec's "Comprehensive Logging Requirements").
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import logging
+import logging.handlers
+import queue
+import re
+import sys
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from .settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FILE_BYTES = 10 * 1024 * 1024
+FILE_BACKUPS = 5
+# A full queue drops lines rather than stopping the fleet; ten thousand lines are several seconds of the heaviest load.
+QUEUE_LINES = 10_000
+SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|signature", re.IGNORECASE)
+SECRET_TEXT = re.compile(
+    r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
+    r"|(?:access_token|refresh_token|client_secret|code|token|api_?key|key|password)=[^&\s\"']+"
+    r"|://[^/\s:@]+:[^/\s@]+@",
+    re.IGNORECASE,
+)
+BARE = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
+
+
+@dataclass(slots=True)
+class LogContext:
+    """What every line of the current request carries."""
+
+    session_id: str | None = None
+    community: int | str | None = None
+    user: int | str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+_context: ContextVar[LogContext | None] = ContextVar("log_context", default=None)
+
+
+def log_context() -> LogContext:
+    """The current request's context; set its fields as they become known."""
+    context = _context.get()
+    if context is None:
+        context = LogContext()
+        _context.set(context)
+    return context
+
+
+def new_log_context() -> LogContext:
+    context = LogContext()
+    _context.set(context)
+    return context
+
+
+def redact(text: str) -> str:
+    return SECRET_TEXT.sub("***", text)
+
+
+class AAALog:
+    """One module's log. `action` is a constant, everything that varies is a field."""
+
+    def __init__(self, module: str, version: str) -> None:
+        self.module = module
+        self.version = version
+        self._logger = logging.getLogger(f"waddlebot.{module}")
+
+    def auth(self, action: str, *, result: str = "SUCCESS", **fields: Any) -> None:
+        """Who somebody is."""
+        self._write("AUTH", action, result, fields)
+
+    def authz(self, action: str, *, result: str = "SUCCESS", **fields: Any) -> None:
+        """Whether they may."""
+        self._write("AUTHZ", action, result, fields)
+
+    def audit(self, action: str, *, result: str = "SUCCESS", **fields: Any) -> None:
+        """What changed."""
+        self._write("AUDIT", action, result, fields)
+
+    def system(self, action: str, *, result: str = "SUCCESS", level: int = logging.INFO, **fields: Any) -> None:
+        """What the service itself did."""
+        self._write("SYSTEM", action, result, fields, level=level)
+
+    def error(self, action: str, *, exc_info: bool = False, **fields: Any) -> None:
+        """What failed. With exc_info the current exception's traceback is written, escaped, as one field."""
+        self._write("ERROR", action, "FAILED", fields, level=logging.ERROR, exc_info=exc_info)
+
+    def debug(self, action: str, **fields: Any) -> None:
+        self._write("SYSTEM", action, "SUCCESS", fields, level=logging.DEBUG)
+
+    def _write(
+        self,
+        category: str,
+        action: str,
+        result: str,
+        fields: dict[str, Any],
+        *,
+        level: int | None = None,
+        exc_info: bool = False,
+    ) -> None:
+        level = level or (logging.INFO if result == "SUCCESS" else logging.WARNING)
+        if not self._logger.isEnabledFor(level):
+            return
+        context = _context.get()
+        line = {
+            "module": self.module,
+            "version": self.version,
+            "category": category,
+            "community": fields.pop("community", context and context.community),
+            "user": fields.pop("user", context and context.user),
+            "result": result,
+            "session_id": context and context.session_id,
+            "fields": fields,
+        }
+        self._logger.log(level, action, exc_info=exc_info, extra={"aaa": line})
+
+    def audited(self, action: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Write one AUDIT line for each call of a function: its result and how long it took.
+
+        A WaddleBotError is written as its code, any other exception as a FAILED line; both go on to the caller.
+        """
+
+        def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            @functools.wraps(function)
+            def audited(*args: P.args, **kwargs: P.kwargs) -> R:
+                started = time.perf_counter()
+                result = "FAILED"
+                try:
+                    value = function(*args, **kwargs)
+                    result = "SUCCESS"
+                    return value
+                except Exception as err:
+                    result = getattr(err, "code", "failed").upper()
+                    raise
+                finally:
+                    self.audit(action, result=result, execution_time_ms=round((time.perf_counter() - started) * 1e3, 2))
+
+            return audited
+
+        return decorate
+
+
+class AAAFormatter(logging.Formatter):
+    """The spec's line, for our records and for those of the libraries."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = getattr(record, "aaa", None) or {
+            "module": record.name.split(".")[0],
+            "version": "-",
+            "category": "ERROR" if record.levelno >= logging.ERROR else "SYSTEM",
+            "result": "FAILED" if record.levelno >= logging.ERROR else "SUCCESS",
+            "fields": {"message": record.getMessage()},
+        }
+        action = record.getMessage() if hasattr(record, "aaa") else "library_message"
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        parts = [
+            f"[{at}.{int(record.msecs):03d}Z]",
+            record.levelname,
+            f"{line['module']}:{line['version']}",
+            line["category"],
+            f"community={_value(line.get('community'))}",
+            f"user={_value(line.get('user'))}",
+            f"action={_value(action)}",
+            f"result={line['result']}",
+        ]
+        if line.get("session_id"):
+            parts.append(f"session_id={line['session_id']}")
+        parts += [
+            f"{name}={'***' if SECRET_NAMES.search(name) else _value(value)}" for name, value in line["fields"].items()
+        ]
+        if record.exc_info:
+            parts.append(f"traceback={_value(self.formatException(record.exc_info))}")
+        return " ".join(parts)
+
+
+def _value(value: Any) -> str:
+    """A field's value on one line: what could break the line is quoted as JSON, what looks secret is starred."""
+    if value is None:
+        return "-"
+    text = redact(str(value))
+    return text if BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+class _QueueHandler(logging.handlers.QueueHandler):
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record  # The listener runs in this process, so the record needs no flattening here.
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full queue drops the line."""
+
+
+class _FilePerModule(logging.Handler):
+    """Write each module's lines to LOG_DIR/<module>[.<role>].log."""
+
+    def __init__(self, folder: Path, role: str) -> None:
+        super().__init__()
+        self.folder = folder
+        self.suffix = f".{role}.log" if role else ".log"
+        self.files: dict[str, logging.Handler] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        module = record.aaa["module"] if hasattr(record, "aaa") else "libraries"
+        if module not in self.files:
+            handler = logging.handlers.RotatingFileHandler(
+                self.folder / f"{module}{self.suffix}",
+                maxBytes=FILE_BYTES,
+                backupCount=FILE_BACKUPS,
+                encoding="utf-8",
+                errors="backslashreplace",
+            )
+            handler.setFormatter(self.formatter)
+            self.files[module] = handler
+        self.files[module].emit(record)
+
+    def close(self) -> None:
+        for handler in self.files.values():
+            handler.close()
+        super().close()
+
+
+_listener: logging.handlers.QueueListener | None = None
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send this process's log lines to the console, to LOG_DIR and, if enabled, to syslog.
+
+    A folder that cannot be written costs one warning and its files, nothing else.
+    """
+    global _listener
+    stop_logging()
+    formatter = AAAFormatter()
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(settings.log_console_level or settings.log_level)
+    handlers: list[logging.Handler] = [console]
+    unwritable = _add_files(handlers, settings)
+    if settings.enable_syslog:
+        facility = logging.handlers.SysLogHandler.facility_names[settings.syslog_facility.lower()]
+        handlers.append(logging.handlers.SysLogHandler((settings.syslog_host, settings.syslog_port), facility=facility))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
+    _listener = logging.handlers.QueueListener(lines, *handlers, respect_handler_level=True)
+    _listener.start()
+    root = logging.getLogger()
+    root.handlers = [_QueueHandler(lines)]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("waddlebot").setLevel(settings.log_level)
+    if unwritable:
+        logging.getLogger("waddlebot").warning(
+            "LOG_DIR cannot be written, lines go to the console only: %s", unwritable
+        )
+
+
+def _add_files(handlers: list[logging.Handler], settings: Settings) -> OSError | None:
+    try:
+        settings.log_dir.mkdir(parents=True, exist_ok=True)
+        probe = settings.log_dir / f".writable-{settings.log_role or 'probe'}"
+        probe.touch()
+        probe.unlink()
+    except OSError as err:
+        return err
+    handlers.append(_FilePerModule(settings.log_dir, settings.log_role))
+    return None
+
+
+def stop_logging() -> None:
+    """Write what is queued and close the files."""
+    global _listener
+    if _listener is not None:
+        _listener.stop()
+        for handler in _listener.handlers:
+            handler.close()
+        _listener = None
+
+
+atexit.register(stop_logging)

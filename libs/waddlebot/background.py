@@ -1,0 +1,136 @@
+"""Work that runs beside requests: loops, and one bounded pool of threads for each target of the router."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .aaa import AAALog, new_log_context
+from .errors import WaddleBotError
+
+Kind = Literal["service", "worker"]
+# After a failure a loop tries again soon, then waits longer each time, up to this.
+FIRST_BACKOFF_S = 0.25
+MAX_BACKOFF_S = 5.0
+STOP_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    name: str
+    step: Callable[[], bool | None]
+    every_s: float
+    kind: Kind
+    wake: threading.Event | None
+
+
+class Loops:
+    """A module's loops. `service` loops belong to its HTTP process, `worker` loops to the collectors' process.
+
+    A step that returns True is repeated at once, because it left work behind.
+    """
+
+    def __init__(self, log: AAALog) -> None:
+        self._log = log
+        self._loops: list[_Loop] = []
+        self._threads: list[threading.Thread] = []
+        self.stopping = threading.Event()
+
+    def add(
+        self,
+        name: str,
+        step: Callable[[], bool | None],
+        *,
+        every_s: float,
+        kind: Kind = "service",
+        wake: threading.Event | None = None,
+    ) -> None:
+        """Run `step` every `every_s` seconds, or sooner when `wake` is set."""
+        self._loops.append(_Loop(name, step, every_s, kind, wake))
+
+    def start(self, *kinds: Kind) -> None:
+        for loop in self._loops:
+            if loop.kind in kinds:
+                thread = threading.Thread(target=self._run, args=(loop,), name=loop.name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def stop(self) -> None:
+        """Ask every loop to end and wait a little for those that are at work."""
+        self.stopping.set()
+        for loop in self._loops:
+            if loop.wake:
+                loop.wake.set()
+        until = time.monotonic() + STOP_TIMEOUT_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _run(self, loop: _Loop) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            new_log_context()
+            again = False
+            try:
+                again = bool(loop.step())
+                failures = 0
+            except WaddleBotError as err:
+                failures += 1
+                self._log.error("loop_failed", loop=loop.name, code=err.code, message=err.message, failures=failures)
+            except Exception:  # noqa: BLE001 - a loop outlives any bug in one of its steps, which is logged
+                failures += 1
+                self._log.error("loop_failed", exc_info=True, loop=loop.name, failures=failures)
+            if not again:
+                wait_s = min(FIRST_BACKOFF_S * 2 ** min(failures, 10), MAX_BACKOFF_S) if failures else loop.every_s
+                if loop.wake:
+                    loop.wake.wait(wait_s)
+                    loop.wake.clear()
+                else:
+                    self.stopping.wait(wait_s)
+
+
+class TargetPools:
+    """A thread pool for each target, so that one that hangs never takes the threads of the others.
+
+    What finds its pool full waits in that pool's queue, not in the thread that submitted it.
+    """
+
+    def __init__(self, log: AAALog, *, workers_per_target: int) -> None:
+        self._log = log
+        self._workers = workers_per_target
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._lock = threading.Lock()
+        self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """Jobs submitted and not finished, over all targets."""
+        return self._waiting
+
+    def submit(self, target: str, job: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        with self._lock:
+            pool = self._pools.get(target)
+            if pool is None:
+                pool = self._pools[target] = ThreadPoolExecutor(self._workers, f"target-{target}")
+            self._waiting += 1
+        return pool.submit(self._guarded, job, arguments)
+
+    def stop(self) -> None:
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _guarded(self, job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        new_log_context()
+        try:
+            return job(*arguments)
+        except WaddleBotError as err:
+            self._log.error("job_failed", code=err.code, message=err.message)
+        except Exception:  # noqa: BLE001 - nobody waits for the future's exception; the log has it whole
+            self._log.error("job_failed", exc_info=True)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+        return None

@@ -1,0 +1,181 @@
+"""In-process caches that all replicas empty together, over Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+import redis
+from cachetools import TTLCache
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from .errors import ConfigError
+from .settings import Settings
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+CHANNEL = "waddlebot:invalidate"
+# After an invalidation the replica may lag; until this has passed, reloads read the primary.
+PRIMARY_AFTER_INVALIDATION_S = 5.0
+RECONNECT_S = 1.0
+
+
+def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
+    """A client that gives up within a second or two; one for blocking reads waits as long as they do."""
+    pool = redis.BlockingConnectionPool(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password.get_secret_value() if settings.redis_password else None,
+        db=settings.redis_db,
+        max_connections=32,
+        timeout=1,
+        socket_connect_timeout=1,
+        socket_timeout=None if blocking else 1,
+        # The library's default of ten retries keeps a caller waiting 4.5 s while the server is down.
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), 1),
+        health_check_interval=30,
+        decode_responses=True,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+class Cache(Generic[K, V]):
+    """A bounded TTL cache. Get one from a Bus."""
+
+    def __init__(self, name: str, *, ttl_s: float, max_size: int) -> None:
+        self.name = name
+        self._entries: TTLCache[str, V] = TTLCache(max_size, ttl_s)
+        self._dropped_at: TTLCache[str, float] = TTLCache(max_size, PRIMARY_AFTER_INVALIDATION_S)
+        self._lock = threading.Lock()
+        self._generation = 0
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: K, load: Callable[[bool], V]) -> V:
+        """The cached value, or what `load(fresh)` returns; `fresh` asks it to read the primary.
+
+        A value that was loaded while an invalidation arrived is returned but not kept.
+        """
+        text = str(key)
+        with self._lock:
+            if text in self._entries:
+                self.hits += 1
+                return self._entries[text]
+            self.misses += 1
+            generation = self._generation
+            fresh = text in self._dropped_at or "*" in self._dropped_at
+        value = load(fresh)
+        with self._lock:
+            if generation == self._generation:
+                self._entries[text] = value
+        return value
+
+    def peek(self, key: K) -> V | None:
+        """The cached value or None; loads nothing."""
+        with self._lock:
+            value: V | None = self._entries.get(str(key))
+            if value is None:
+                self.misses += 1
+            else:
+                self.hits += 1
+            return value
+
+    def put(self, key: K, value: V) -> None:
+        with self._lock:
+            self._entries[str(key)] = value
+
+    def drop(self, key: str) -> None:
+        """Forget one key, or everything with `*`."""
+        with self._lock:
+            self._generation += 1
+            self._dropped_at[key] = time.monotonic()
+            if key == "*":
+                self._entries.clear()
+            else:
+                self._entries.pop(key, None)
+
+
+class Bus:
+    """The process's caches and the subscription that empties them.
+
+    An invalidation works in this process before the call returns, and in the others as soon as Redis delivers it.
+    While Redis is away nothing can be told, so a lost subscription empties everything and TTLs do the rest.
+    """
+
+    def __init__(self, client: redis.Redis, blocking_client: redis.Redis) -> None:
+        self.client = client
+        self._blocking_client = blocking_client
+        self._caches: dict[str, list[Cache[Hashable, object]]] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self.connected = False
+
+    def cache(self, name: str, *, ttl_s: float, max_size: int = 10_000) -> Cache[K, V]:
+        made: Cache[K, V] = Cache(name, ttl_s=ttl_s, max_size=max_size)
+        self._caches.setdefault(name, []).append(made)  # type: ignore[arg-type]
+        return made
+
+    def invalidate(self, name: str, key: object = "*") -> None:
+        """Drop a key of every cache with this name, here and in all other processes. Call it after the commit."""
+        self._drop(name, str(key))
+        with contextlib.suppress(redis.RedisError):
+            self.client.publish(CHANNEL, json.dumps([name, str(key)]))
+
+    def start(self) -> None:
+        """Begin to listen to the other processes."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._listen, name="cache-bus", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _drop(self, name: str, key: str) -> None:
+        for cache in self._caches.get(name, []):
+            cache.drop(key)
+
+    def _drop_all(self) -> None:
+        for name in self._caches:
+            self._drop(name, "*")
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with self._blocking_client.pubsub(ignore_subscribe_messages=True) as subscription:
+                    subscription.subscribe(CHANNEL)
+                    self._drop_all()
+                    self.connected = True
+                    while not self._stopping.is_set():
+                        message = subscription.get_message(timeout=1.0)
+                        if message:
+                            name, key = json.loads(message["data"])
+                            self._drop(name, key)
+            except (redis.RedisError, OSError):
+                self.connected = False
+                self._drop_all()
+                self._stopping.wait(RECONNECT_S)
+
+
+_buses: dict[tuple[str, int, int], Bus] = {}
+
+
+def shared_bus(settings: Settings) -> Bus:
+    """The process's one Bus for this Redis, listening."""
+    address = (settings.redis_host, settings.redis_port, settings.redis_db)
+    if address not in _buses:
+        bus = Bus(open_redis(settings), open_redis(settings, blocking=True))
+        try:
+            bus.client.ping()
+        except redis.AuthenticationError as err:
+            raise ConfigError(f"Redis at {address[0]}:{address[1]} refuses REDIS_PASSWORD.") from err
+        except redis.RedisError:
+            pass  # Away at the start is the same as away later: bounded, counted in health, and it comes back.
+        bus.start()
+        _buses[address] = bus
+    return _buses[address]

@@ -1,0 +1,425 @@
+"""The wire types of the fleet. Outside testers go by these; a change here is a change of `contract_version`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from .errors import TooLarge
+from .ids import ID_PART, PLATFORM
+
+CONTRACT_VERSION = "1.0"
+MAX_MESSAGE_CHARS = 40_000
+MAX_BATCH = 100
+CONSOLE = "console"
+COMMAND_PREFIXES = ("!", "#")
+
+
+class Level(IntEnum):
+    """What a person may do in a community, lowest first."""
+
+    MEMBER = 0
+    SUBSCRIBER = 1
+    VIP = 2
+    MODERATOR = 3
+    ADMIN = 4
+    OWNER = 5
+
+    @classmethod
+    def named(cls, name: str) -> Level:
+        return cls[name.upper()]
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+
+# Contracts §2. A badge that is not listed gives no level.
+BADGE_LEVELS: dict[str, dict[str, Level]] = {
+    CONSOLE: {level.label: level for level in Level},
+    "twitch": {
+        "broadcaster": Level.OWNER,
+        "moderator": Level.MODERATOR,
+        "lead_moderator": Level.MODERATOR,
+        "vip": Level.VIP,
+        "subscriber": Level.SUBSCRIBER,
+        "founder": Level.SUBSCRIBER,
+    },
+    "discord": {
+        "owner": Level.OWNER,
+        "administrator": Level.ADMIN,
+        "manage_messages": Level.MODERATOR,
+        "premium": Level.SUBSCRIBER,
+    },
+    "slack": {"owner": Level.OWNER, "admin": Level.ADMIN},
+}
+PLATFORMS = tuple(BADGE_LEVELS)
+
+
+def badge_level(platform: str, badges: list[str]) -> Level:
+    """The highest level that a person's badges give them on that platform."""
+    known = BADGE_LEVELS.get(platform, {})
+    return max((known[badge.lower()] for badge in badges if badge.lower() in known), default=Level.MEMBER)
+
+
+class MessageType(StrEnum):
+    """What happened on a platform. The spec's 23 types."""
+
+    CHAT_MESSAGE = "chatMessage"
+    SUBSCRIPTION = "subscription"
+    FOLLOW = "follow"
+    DONATION = "donation"
+    CHEER = "cheer"
+    RAID = "raid"
+    HOST = "host"
+    SUBGIFT = "subgift"
+    RESUB = "resub"
+    REACTION = "reaction"
+    MEMBER_JOIN = "member_join"
+    MEMBER_LEAVE = "member_leave"
+    VOICE_JOIN = "voice_join"
+    VOICE_LEAVE = "voice_leave"
+    VOICE_TIME = "voice_time"
+    BOOST = "boost"
+    BAN = "ban"
+    KICK = "kick"
+    TIMEOUT = "timeout"
+    WARN = "warn"
+    FILE_SHARE = "file_share"
+    APP_MENTION = "app_mention"
+    CHANNEL_JOIN = "channel_join"
+
+
+class ExecutionStatus(StrEnum):
+    """How a command ended, or that it has not."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    DENIED = "denied"
+    RATE_LIMITED = "rate_limited"
+    PENDING = "pending"
+    UNKNOWN = "unknown"
+
+
+def _check_id(text: str) -> str:
+    if not ID_PART.fullmatch(text):
+        raise ValueError("must be at most 255 printable characters without spaces, ':' or '+'")
+    return text
+
+
+def _check_opaque(text: str) -> str:
+    if any(ord(c) < 0x20 or c in "\x7f\ufffd" for c in text):
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _check_message(text: str) -> str:
+    if len(text) > MAX_MESSAGE_CHARS:
+        raise TooLarge(f"message has {len(text)} characters; at most {MAX_MESSAGE_CHARS} are taken.", field="message")
+    return text
+
+
+PlatformName = Annotated[str, StringConstraints(pattern=f"^{PLATFORM.pattern}$")]
+IdPart = Annotated[str, AfterValidator(_check_id)]
+OpaqueId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_check_opaque)]
+Name = Annotated[str, StringConstraints(max_length=255)]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+
+class Wire(BaseModel):
+    """A message between services: unknown fields are ignored, so that replicas of two versions can talk."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Strict(BaseModel):
+    """An administrative request: an unknown field is refused, because it is most likely a typing error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventUser(Wire):
+    platform_user_id: OpaqueId
+    name: Name = ""
+    display_name: Name = ""
+    badges: list[Annotated[str, StringConstraints(max_length=64)]] = Field(default_factory=list, max_length=64)
+
+    @property
+    def shown_name(self) -> str:
+        return self.display_name or self.name or self.platform_user_id
+
+
+class Event(Wire):
+    """Something that happened on a platform, as its collector reports it."""
+
+    event_id: OpaqueId
+    message_type: MessageType
+    platform: PlatformName
+    server_id: IdPart = ""
+    channel_id: IdPart = ""
+    user: EventUser
+    message: Annotated[str, AfterValidator(_check_message)] = ""
+    data: dict[str, Any] = Field(default_factory=dict)
+    occurred_at: datetime | None = None
+    mode: Literal["live", "simulate"] = "live"
+    traceparent: Annotated[str, StringConstraints(max_length=64)] | None = None
+
+    @property
+    def entity_id(self) -> str:
+        return f"{self.platform}:{self.server_id}:{self.channel_id}"
+
+
+class ErrorInfo(Wire):
+    code: str
+    message: str
+    details: dict[str, Any] | None = None
+
+
+class ExecutionInfo(Wire):
+    execution_id: str
+    module_name: str
+    command: str
+    status: ExecutionStatus
+    error: ErrorInfo | None = None
+
+
+class ResponseInfo(Wire):
+    """One row of the outbox, as the collector that asked sees it."""
+
+    outbox_id: int | None
+    execution_id: str | None
+    ordinal: int
+    module_name: str
+    response_action: str
+    response_data: dict[str, Any]
+
+
+class Moderation(Wire):
+    action: Literal["warn", "block"]
+    rule_id: int
+    message: str
+
+
+class Answer(Wire):
+    success: bool
+    session_id: str | None
+    duplicate: bool = False
+    executions: list[ExecutionInfo] = Field(default_factory=list)
+    responses: list[ResponseInfo] = Field(default_factory=list)
+    moderation: Moderation | None = None
+    error: ErrorInfo | None = None
+
+
+class CallCommunity(Wire):
+    id: int
+    name: str
+
+
+class CallEntity(Wire):
+    entity_id: str
+    platform: str
+    server_id: str
+    channel_id: str
+
+
+class CallUser(Wire):
+    id: int
+    platform_user_id: str
+    name: str
+    display_name: str
+    level: str
+    roles: list[str] = Field(default_factory=list)
+    labels: list[str] = Field(default_factory=list)
+
+
+class Trigger(Wire):
+    """Why a module is called. For an event `command` is the message type."""
+
+    type: Literal["command", "event"]
+    command: str
+    prefix: str = ""
+    args: list[str] = Field(default_factory=list)
+    raw: str = ""
+    message_type: MessageType = MessageType.CHAT_MESSAGE
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModuleCall(Wire):
+    """Everything a module needs to answer; it never calls back to ask who it is talking to."""
+
+    session_id: str
+    execution_id: str
+    community: CallCommunity
+    entity: CallEntity
+    user: CallUser
+    trigger: Trigger
+    mode: Literal["live", "simulate"] = "live"
+    deadline: datetime
+    timeout_ms: int
+    traceparent: str
+
+
+class ChatData(Wire):
+    message: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MESSAGE_CHARS)]
+    reply: bool = False
+
+
+class MediaData(Wire):
+    media_type: Literal["music", "video", "image", "clip"]
+    media_url: str = ""
+    title: str = ""
+    artist: str = ""
+    album: str = ""
+    artwork_url: str = ""
+    service: str = ""
+    progress_ms: int = Field(0, ge=0)
+    duration_ms: int = Field(0, ge=0)
+    is_playing: bool = True
+    requested_by: str = ""
+    display_s: float = Field(30, ge=0)
+
+
+class TickerData(Wire):
+    text: Annotated[str, StringConstraints(min_length=1)]
+    priority: int = Field(5, ge=1, le=9)
+    style: Literal["default", "info", "success", "warning", "urgent"] = "default"
+    display_s: float = Field(10, ge=0)
+
+
+class GeneralData(Wire):
+    kind: Literal["html", "announcement", "alert"] = "announcement"
+    title: str = ""
+    text: str = ""
+    html: str = ""
+    display_s: float = Field(0, ge=0)
+
+
+class FormField(Wire):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    type: Literal[
+        "text", "textarea", "select", "multiselect", "radio", "checkbox", "number", "email", "url", "date", "time"
+    ]
+    label: str = ""
+    required: bool = False
+    options: list[str] = Field(default_factory=list)
+
+
+class FormData(Wire):
+    form_title: str
+    form_description: str = ""
+    form_fields: list[FormField]
+    form_submit_url: str
+    form_submit_method: Literal["POST", "PUT"] = "POST"
+    form_callback_url: str = ""
+    display_s: float = Field(0, ge=0)
+
+
+class CommandData(Wire):
+    """Another command to run for the same caller, at the caller's own level."""
+
+    prefix: Literal["!", "#"] = "!"
+    command: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    args: list[str] = Field(default_factory=list)
+
+
+RESPONSE_DATA: dict[str, type[Wire]] = {
+    "chat": ChatData,
+    "media": MediaData,
+    "ticker": TickerData,
+    "general": GeneralData,
+    "form": FormData,
+    "command": CommandData,
+}
+OVERLAY_SOURCES = {"media": "media", "ticker": "ticker", "general": "general", "form": "general"}
+
+
+class ModuleResponse(Wire):
+    response_action: Literal["chat", "media", "ticker", "general", "form", "command"]
+    response_data: dict[str, Any]
+
+
+class ModuleReply(Wire):
+    """What a module answers, at once or late. One response may stand at the top instead of in the list."""
+
+    session_id: OpaqueId
+    execution_id: OpaqueId
+    module_name: ModuleName
+    success: bool
+    processing_time_ms: float = Field(0, ge=0)
+    error_message: str | None = None
+    responses: list[ModuleResponse] = Field(default_factory=list, max_length=20)
+    response_action: Literal["chat", "media", "ticker", "general", "form", "command"] | None = None
+    response_data: dict[str, Any] | None = None
+
+    def all_responses(self) -> list[ModuleResponse]:
+        """The responses in order, their data validated and completed with defaults.
+
+        Raises: pydantic.ValidationError.
+        """
+        single = (
+            [ModuleResponse(response_action=self.response_action, response_data=self.response_data or {})]
+            if self.response_action
+            else []
+        )
+        return [
+            ModuleResponse(
+                response_action=each.response_action,
+                response_data=RESPONSE_DATA[each.response_action].model_validate(each.response_data).model_dump(),
+            )
+            for each in [*self.responses, *single]
+        ]
+
+
+class SubcommandSpec(Wire):
+    """One form of a command: `!inventory add …`. The router enforces its level and shows its usage."""
+
+    name: Annotated[str, StringConstraints(max_length=64)]
+    usage: str = ""
+    description: str = ""
+    level: Literal["member", "subscriber", "vip", "moderator", "admin", "owner"] = "member"
+
+
+class CommandSpec(Wire):
+    command: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s!#\"]+$")]
+    prefix: Literal["!", "#"] = "!"
+    description: str = ""
+    usage: str = ""
+    level: Literal["member", "subscriber", "vip", "moderator", "admin", "owner"] = "member"
+    scope: Literal["entity", "community"] = "entity"
+    type: Literal["container", "lambda", "openwhisk", "webhook"] = "container"
+    location_url: str = ""
+    method: Literal["POST"] = "POST"
+    timeout: float = Field(30, gt=0, le=900)
+    headers: dict[str, str] = Field(default_factory=dict)
+    rate_limit: int | None = Field(None, ge=0)
+    trigger_type: Literal["command", "event", "both"] = "command"
+    event_types: list[MessageType] = Field(default_factory=list)
+    priority: int = 100
+    execution_mode: Literal["sequential", "parallel"] = "sequential"
+    subcommands: list[SubcommandSpec] = Field(default_factory=list)
+
+
+class ModuleRegistration(Wire):
+    module_name: ModuleName
+    module_version: Annotated[str, StringConstraints(max_length=32)]
+    platform: PlatformName | None = None
+    endpoint_url: Annotated[str, StringConstraints(max_length=2048)]
+    health_check_url: Annotated[str, StringConstraints(max_length=2048)] = ""
+    commands: list[CommandSpec] = Field(default_factory=list, max_length=200)
+
+
+class Heartbeat(Wire):
+    module_name: ModuleName
+    status: Annotated[str, StringConstraints(max_length=32)] = "healthy"
+
+
+class OutboxState(StrEnum):
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    DROPPED = "dropped"
+    UNKNOWN = "unknown"

@@ -1,0 +1,147 @@
+"""The errors a user, a caller or an operator can meet. A docstring is the default message."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, ClassVar
+
+
+class WaddleBotError(Exception):
+    """Something went wrong."""
+
+    code: ClassVar[str] = "error"
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, **details: Any) -> None:
+        self.message = message or inspect.cleandoc(type(self).__doc__ or type(self).__name__)
+        self.details = details
+        super().__init__(self.message)
+
+
+class ConfigError(WaddleBotError):
+    """A setting is missing or wrong."""
+
+    code = "config"
+
+
+class UserError(WaddleBotError):
+    """That did not work."""
+
+    code = "user_error"
+    http_status = 422
+
+
+class UsageError(UserError):
+    """That command needs other words."""
+
+    code = "usage"
+
+
+class Conflict(UserError):
+    """That is already so."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class NotFound(UserError):
+    """There is no such thing here."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class BadRequest(WaddleBotError):
+    """The request is not valid JSON."""
+
+    code = "bad_request"
+    http_status = 400
+
+
+class Invalid(WaddleBotError):
+    """A field is missing or wrong."""
+
+    code = "invalid"
+    http_status = 422
+
+
+class UnsupportedMediaType(WaddleBotError):
+    """Send the body as application/json."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+
+
+class TooLarge(WaddleBotError):
+    """The request is too large."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class NotAuthenticated(WaddleBotError):
+    """Send a valid key in the X-API-Key header."""
+
+    code = "not_authenticated"
+    http_status = 401
+
+
+class NotAllowed(WaddleBotError):
+    """This account may not do that."""
+
+    code = "not_allowed"
+    http_status = 403
+
+
+class BadSignature(NotAllowed):
+    """The signature does not match."""
+
+    code = "bad_signature"
+
+
+class Busy(WaddleBotError):
+    """Too much work is waiting. Try again in a moment."""
+
+    code = "busy"
+    http_status = 503
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int = 1, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
+class NotConfigured(Busy):
+    """This module has no credentials yet."""
+
+    code = "not_configured"
+    retryable = False
+
+
+class UpstreamError(WaddleBotError):
+    """Another service failed."""
+
+    code = "upstream"
+    http_status = 502
+    retryable = True
+
+
+class UpstreamTimeout(UpstreamError):
+    """Another service took too long."""
+
+    code = "upstream_timeout"
+    http_status = 504
+
+
+class UpstreamRefused(UpstreamError):
+    """Another service refused the request."""
+
+    code = "upstream_refused"
+    retryable = False
+
+
+class EgressDenied(UpstreamRefused):
+    """That address is not one the fleet may call. See EGRESS_ALLOW."""
+
+    code = "egress_denied"

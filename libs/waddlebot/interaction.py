@@ -1,0 +1,308 @@
+"""What an interaction module is: functions for chat commands and events, behind POST <prefix>/execute.
+
+A handler gets the call and the words after the command. What it returns is said in chat, or shown on an overlay.
+Its writes, and the reply itself, are one transaction keyed by the execution: a repeated call gets the same reply and
+writes nothing (contracts §3).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pydal import DAL
+
+from .aaa import log_context
+from .auth import ROUTER_ONLY
+from .chat import closest, fold
+from .contracts import (
+    CommandSpec,
+    Level,
+    MessageType,
+    ModuleCall,
+    ModuleRegistration,
+    ModuleReply,
+    ModuleResponse,
+    SubcommandSpec,
+)
+from .database import fetch, fetch_one
+from .errors import ConfigError, UsageError, UserError
+from .service import Service
+from .web import endpoint
+
+Said = str | ModuleResponse | Sequence[ModuleResponse] | None
+Handler = Callable[..., Said]
+
+REPLIES_KEPT = "24 hours"
+
+
+def say(message: str, *, reply: bool = False) -> ModuleResponse:
+    """Something to say in chat; `reply` threads it to the message that asked."""
+    return ModuleResponse(response_action="chat", response_data={"message": message, "reply": reply})
+
+
+def run_command(prefix: str, command: str, args: Sequence[str]) -> ModuleResponse:
+    """Another command for the router to run, for the same caller and at the caller's own level."""
+    return ModuleResponse(
+        response_action="command", response_data={"prefix": prefix, "command": command, "args": list(args)}
+    )
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a module, with the transaction that its writes belong to."""
+
+    payload: ModuleCall
+    db: DAL
+    invalidations: list[tuple[str, str]] = field(default_factory=list)
+
+    def invalidate(self, cache: str, key: object) -> None:
+        """Make every process forget a cached value once the writes of this call are committed.
+
+        Kept with the reply, so that a crash in between only delays it until the call is repeated.
+        """
+        self.invalidations.append((cache, str(key)))
+
+    @property
+    def community_id(self) -> int:
+        return self.payload.community.id
+
+    @property
+    def entity_id(self) -> str:
+        return self.payload.entity.entity_id
+
+    @property
+    def user_name(self) -> str:
+        user = self.payload.user
+        return user.display_name or user.name or user.platform_user_id
+
+    @property
+    def level(self) -> Level:
+        return Level.named(self.payload.user.level)
+
+    @property
+    def args(self) -> list[str]:
+        return self.payload.trigger.args
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.payload.mode == "simulate"
+
+
+class InteractionModule:
+    """Collects a module's handlers and runs them. Fails at the start if they and the manifest do not agree."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._specs: dict[str, CommandSpec] = {spec.command: spec for spec in service.manifest.commands}
+        self._commands: dict[tuple[str, str | None], Handler] = {}
+        self._events: dict[MessageType, Handler] = {}
+        self._calls = service.metrics.counter("calls", "Calls executed.", ["command", "result"])
+
+    def command(self, command: str, subcommand: str | None = None, *, run: Handler) -> None:
+        """Run `run(call, *words)` for a command. Words that do not fit its parameters are answered with the usage."""
+        spec = self._specs.get(command)
+        if spec is None or (subcommand and subcommand not in {each.name for each in spec.subcommands}):
+            raise ConfigError(f"{self.service.name}: manifest.toml does not list {command} {subcommand or ''}.")
+        self._commands[command, subcommand] = run
+
+    def on_event(self, message_type: MessageType, *, run: Handler) -> None:
+        """Run `run(call)` for an event that a command of the manifest is triggered by."""
+        self._events[message_type] = run
+
+    def serve(self) -> None:
+        """Mount POST <prefix>/execute and register with the router."""
+        for spec in self._specs.values():
+            wanted = [sub.name for sub in spec.subcommands] or [None]
+            missing = [sub for sub in wanted if (spec.command, sub) not in self._commands]
+            if missing:
+                raise ConfigError(f"{self.service.name}: no handler for {spec.command} {missing}.")
+        manifest = self.service.manifest
+        execute_url = f"{self.service.url}{manifest.prefix}/execute"
+
+        @endpoint("POST", f"{manifest.prefix}/execute", caller=ROUTER_ONLY, body=ModuleCall)
+        def execute(call: ModuleCall) -> ModuleReply:
+            """Run a command or an event for the router, once however often it is called."""
+            return self.execute(call)
+
+        self.service.mount(execute)
+        self.service.loops.add("forget-replies", self._forget_replies, every_s=600)
+        self.service.register_with_router(
+            ModuleRegistration(
+                module_name=self.service.name,
+                module_version=self.service.version,
+                endpoint_url=execute_url,
+                health_check_url=f"{self.service.url}{manifest.prefix}/health",
+                commands=[spec.model_copy(update={"location_url": execute_url}) for spec in manifest.commands],
+            )
+        )
+
+    def execute(self, payload: ModuleCall) -> ModuleReply:
+        """Run a call, or give the reply that it had before."""
+        context = log_context()
+        context.session_id = payload.session_id
+        context.community = payload.community.id
+        context.user = payload.user.id
+        if payload.mode == "simulate":
+            return self._rehearse(payload)
+        with self.service.database.transaction() as db:
+            earlier = _claim(db, self.service.name, payload.execution_id)
+            if earlier is None:
+                call = Call(payload, db)
+                reply, invalidations = self._run(call), call.invalidations
+                fetch(
+                    db,
+                    "UPDATE module_replies SET reply = %s, invalidations = %s"
+                    " WHERE module_name = %s AND execution_id = %s",
+                    (reply.model_dump_json(), json.dumps(invalidations), self.service.name, payload.execution_id),
+                )
+            else:
+                reply, invalidations = earlier
+        for cache, key in invalidations:
+            self.service.bus.invalidate(cache, key)
+        return reply
+
+    def _rehearse(self, payload: ModuleCall) -> ModuleReply:
+        """Run a call and undo it: the reply is real, the writes are gone."""
+        replies: list[ModuleReply] = []
+        try:
+            with self.service.database.transaction() as db:
+                replies.append(self._run(Call(payload, db)))
+                raise _Rehearsed
+        except _Rehearsed:
+            return replies[0]
+
+    def _run(self, call: Call) -> ModuleReply:
+        started = time.perf_counter()
+        trigger = call.payload.trigger
+        call.db.executesql("SAVEPOINT handler")
+        try:
+            responses = _as_responses(self._dispatch(call))
+            error = None
+        except UserError as err:
+            call.db.executesql("ROLLBACK TO SAVEPOINT handler")
+            call.invalidations.clear()
+            responses = [say(err.message, reply=True)]
+            error = err.message
+        took_ms = (time.perf_counter() - started) * 1e3
+        self._calls.labels(trigger.command, "failed" if error else "success").inc()
+        self.service.log.audit(
+            "command_executed",
+            result="FAILED" if error else "SUCCESS",
+            command=trigger.command,
+            subcommand=trigger.args[0][:40] if trigger.args else None,
+            execution_id=call.payload.execution_id,
+            mode=call.payload.mode,
+            execution_time_ms=round(took_ms, 2),
+        )
+        return ModuleReply(
+            session_id=call.payload.session_id,
+            execution_id=call.payload.execution_id,
+            module_name=self.service.name,
+            success=error is None,
+            processing_time_ms=round(took_ms, 3),
+            error_message=error,
+            responses=responses,
+        )
+
+    def _dispatch(self, call: Call) -> Said:
+        trigger = call.payload.trigger
+        if trigger.type == "event":
+            handler = self._events.get(trigger.message_type)
+            return handler(call) if handler else None
+        spec = self._specs.get(fold(trigger.command))
+        if spec is None:
+            fallback = self._commands.get(("*", None))
+            if fallback is None:
+                raise UserError(f"{self.service.manifest.title} has no command {trigger.command}.")
+            return fallback(call, *trigger.args)
+        if not spec.subcommands:
+            return _fit(self._commands[spec.command, None], call, trigger.args, spec, None)
+        if not trigger.args:
+            raise UsageError(usage_of(spec, call.level))
+        subcommand = find_subcommand(spec, trigger.args[0])
+        if subcommand is None:
+            raise UsageError(unknown_subcommand(spec, trigger.args[0], call.level))
+        handler = self._commands[spec.command, subcommand.name]
+        return _fit(handler, call, trigger.args[1:], spec, subcommand)
+
+    def answer_any_command(self, *, run: Handler) -> None:
+        """Run `run(call, *words)` for commands that are not in the manifest: aliases are data, not code."""
+        self._commands["*", None] = run
+
+    def _forget_replies(self) -> bool:
+        with self.service.database.transaction() as db:
+            gone = fetch(
+                db,
+                "DELETE FROM module_replies WHERE id IN (SELECT id FROM module_replies"
+                f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING id",
+            )
+        return len(gone) == 1000
+
+
+class _Rehearsed(Exception):
+    """Ends a simulated call's transaction the way that undoes it."""
+
+
+def _claim(db: DAL, module_name: str, execution_id: str) -> tuple[ModuleReply, list[tuple[str, str]]] | None:
+    """Make this execution ours, or return the reply it already has. Waits for a copy that is running now."""
+    mine = fetch_one(
+        db,
+        "INSERT INTO module_replies (module_name, execution_id) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING id",
+        (module_name, execution_id),
+    )
+    if mine:
+        return None
+    row = fetch_one(
+        db,
+        "SELECT reply, invalidations FROM module_replies WHERE module_name = %s AND execution_id = %s",
+        (module_name, execution_id),
+    )
+    assert row is not None, "a reply that was in the way is gone"
+    return ModuleReply.model_validate(row["reply"]), [(cache, key) for cache, key in row["invalidations"]]
+
+
+def _fit(
+    handler: Handler, call: Call, words: Sequence[str], spec: CommandSpec, subcommand: SubcommandSpec | None
+) -> Said:
+    try:
+        inspect.signature(handler).bind(call, *words)
+    except TypeError:
+        usage = subcommand.usage if subcommand else spec.usage
+        name = f"{spec.prefix}{spec.command}" + (f" {subcommand.name}" if subcommand else "")
+        raise UsageError(f"Usage: {name} {usage}".rstrip()) from None
+    return handler(call, *words)
+
+
+def find_subcommand(spec: CommandSpec, word: str) -> SubcommandSpec | None:
+    folded = fold(word)
+    return next((each for each in spec.subcommands if each.name == folded), None)
+
+
+def usage_of(spec: CommandSpec, level: Level) -> str:
+    """The forms of a command that somebody at this level may use."""
+    forms = [each for each in spec.subcommands if level >= Level.named(each.level)]
+    if not forms:
+        return f"Usage: {spec.prefix}{spec.command} {spec.usage}".rstrip()
+    return f"Usage: {spec.prefix}{spec.command} " + " | ".join(f"{each.name} {each.usage}".rstrip() for each in forms)
+
+
+def unknown_subcommand(spec: CommandSpec, word: str, level: Level) -> str:
+    guess = closest(fold(word), [each.name for each in spec.subcommands if level >= Level.named(each.level)])
+    if guess:
+        return f"{spec.prefix}{spec.command} has no “{word[:40]}”. Did you mean {spec.prefix}{spec.command} {guess}?"
+    return usage_of(spec, level)
+
+
+def _as_responses(said: Said) -> list[ModuleResponse]:
+    if said is None:
+        return []
+    if isinstance(said, str):
+        return [say(said)]
+    return [said] if isinstance(said, ModuleResponse) else list(said)
+
+
+__all__ = ["Call", "InteractionModule", "run_command", "say"]

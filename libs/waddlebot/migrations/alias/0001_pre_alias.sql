@@ -1,0 +1,17 @@
+CREATE TABLE alias_commands (
+    id bigserial PRIMARY KEY,
+    community_id bigint NOT NULL REFERENCES communities ON DELETE CASCADE,
+    -- Limited to one channel, or NULL for all of the community's.
+    entity_id text,
+    prefix text NOT NULL CHECK (prefix IN ('!', '#')),
+    alias text NOT NULL,
+    command text NOT NULL,
+    created_by text NOT NULL DEFAULT '',
+    usage_count bigint NOT NULL DEFAULT 0,
+    last_used timestamptz,
+    total_time_ms double precision NOT NULL DEFAULT 0,
+    is_active boolean NOT NULL DEFAULT true,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE NULLS NOT DISTINCT (community_id, entity_id, prefix, alias)
+);

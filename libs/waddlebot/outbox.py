@@ -1,0 +1,134 @@
+"""Everything the bot says, from the moment it is decided until it was sent (contracts §5).
+
+The compare-and-set from `pending` to `sending` is what keeps two senders from saying one reply twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydal import DAL
+
+from .contracts import OutboxState
+from .database import fetch, fetch_one
+from .errors import Conflict, NotFound
+
+# A reply that nobody could deliver for this long would only confuse; it is dropped and counted.
+USEFUL_FOR = timedelta(minutes=5)
+# How long a sender may be between taking a reply and reporting what became of it.
+SEND_LEASE = timedelta(seconds=30)
+# Replies in an Answer are left to the collector that asked for this long before another may drain them.
+ASKER_FIRST = timedelta(seconds=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A reply that this process now has to send."""
+
+    id: int
+    entity_id: str
+    response_action: str
+    response_data: dict[str, Any]
+    reply_to: str
+    module_name: str
+
+
+def take(db: DAL, ids: Sequence[int], *, sender: str) -> list[Outgoing]:
+    """Take those of the named replies that nobody took yet."""
+    return _outgoing(
+        fetch(
+            db,
+            "UPDATE outbox SET state = 'sending', sender = %(sender)s, lease_until = now() + %(lease)s"
+            " WHERE id = ANY(%(ids)s) AND state = 'pending' AND expires_at > now() RETURNING *",
+            {"ids": list(ids), "sender": sender, "lease": SEND_LEASE},
+        )
+    )
+
+
+def take_waiting(db: DAL, platform: str, *, sender: str, limit: int) -> list[Outgoing]:
+    """Take the oldest replies of a platform that wait for a sender, without waiting for other replicas' rows."""
+    return _outgoing(
+        fetch(
+            db,
+            "UPDATE outbox SET state = 'sending', sender = %(sender)s, lease_until = now() + %(lease)s"
+            " WHERE id IN (SELECT id FROM outbox WHERE platform = %(platform)s AND state = 'pending'"
+            " AND response_action = 'chat' AND available_at <= now() AND expires_at > now()"
+            " ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING *",
+            {"platform": platform, "sender": sender, "lease": SEND_LEASE, "limit": limit},
+        )
+    )
+
+
+def finish(db: DAL, outbox_id: int, state: OutboxState, *, detail: str = "") -> None:
+    """Record what became of a reply that is being sent."""
+    fetch(
+        db,
+        "UPDATE outbox SET state = %s, detail = %s, finished_at = now() WHERE id = %s AND state = 'sending'",
+        (state.value, detail[:500], outbox_id),
+    )
+
+
+def put_back(db: DAL, outbox_id: int, *, after: timedelta) -> None:
+    """Let a reply be tried again: only for one that certainly did not leave."""
+    fetch(
+        db,
+        "UPDATE outbox SET state = 'pending', available_at = now() + %s WHERE id = %s AND state = 'sending'",
+        (after, outbox_id),
+    )
+
+
+def sweep(db: DAL) -> dict[str, int]:
+    """Drop what nobody sent in time, and own up to not knowing where a sender vanished in the middle."""
+    rows = fetch(
+        db,
+        "UPDATE outbox SET finished_at = now(), state = CASE WHEN state = 'pending' THEN 'dropped' ELSE 'unknown' END,"
+        " detail = CASE WHEN state = 'pending' THEN 'too old' ELSE 'its sender vanished' END"
+        " WHERE id IN (SELECT id FROM outbox WHERE (state = 'pending' AND expires_at <= now())"
+        " OR (state = 'sending' AND lease_until <= now()) LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING state",
+    )
+    return {state: sum(row["state"] == state for row in rows) for state in {row["state"] for row in rows}}
+
+
+def confirm(db: DAL, outbox_id: int, state: OutboxState, *, sender: str) -> dict[str, Any]:
+    """Move a reply on for a collector without a session of its own: pending → sending → sent, dropped or unknown.
+
+    A collector that sends at once may go from pending straight to the end.
+    Raises: NotFound; Conflict when the reply is already past that, naming its state.
+    """
+    allowed = ["pending"] if state is OutboxState.SENDING else ["pending", "sending"]
+    row = fetch_one(
+        db,
+        "UPDATE outbox SET state = %(state)s, sender = %(sender)s,"
+        " lease_until = CASE WHEN %(state)s = 'sending' THEN now() + %(lease)s END,"
+        " finished_at = CASE WHEN %(state)s = 'sending' THEN NULL ELSE now() END"
+        " WHERE id = %(id)s AND state = ANY(%(allowed)s) AND (state = 'pending' OR sender = %(sender)s) RETURNING *",
+        {"id": outbox_id, "state": state.value, "sender": sender, "lease": SEND_LEASE, "allowed": allowed},
+    )
+    if row is None:
+        raise Conflict(f"Reply {outbox_id} is already {get(db, outbox_id)['state']}.")
+    return row
+
+
+def get(db: DAL, outbox_id: int) -> dict[str, Any]:
+    """Raises: NotFound."""
+    row = fetch_one(db, "SELECT * FROM outbox WHERE id = %s", (outbox_id,))
+    if row is None:
+        raise NotFound(f"There is no reply {outbox_id}.")
+    return row
+
+
+def _outgoing(rows: list[dict[str, Any]]) -> list[Outgoing]:
+    return [
+        Outgoing(
+            id=row["id"],
+            entity_id=row["entity_id"],
+            response_action=row["response_action"],
+            response_data=row["response_data"],
+            reply_to=row["reply_to"],
+            module_name=row["module_name"],
+        )
+        for row in sorted(rows, key=lambda row: row["id"])
+    ]

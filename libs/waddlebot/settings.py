@@ -1,0 +1,158 @@
+"""Settings come from the environment only, are read once, and never change.
+
+Names are the spec's. Where several modules share a process, `<MODULE>_<NAME>` is read before `<NAME>`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from .errors import ConfigError
+
+PLACEHOLDERS = ("your_", "change_me", "changeme", "placeholder", "sk-your", "xoxb-your", "xapp-your")
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def pydal_url(url: str) -> str:
+    """PyDAL knows PostgreSQL with native booleans as postgres3; the spec writes postgresql."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres", "postgres2", "postgres3"):
+        raise ValueError("must be a postgresql:// URL")
+    if not parts.hostname or not parts.path.strip("/"):
+        raise ValueError("must name a host and a database")
+    return urlunsplit(parts._replace(scheme="postgres3"))
+
+
+def _no_placeholder(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().lower()
+    if any(mark in text for mark in PLACEHOLDERS):
+        raise ValueError("is still the placeholder from the documentation; set a real secret")
+    return secret
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+DatabaseURL = Annotated[str, AfterValidator(pydal_url)]
+Secret = Annotated[SecretStr, AfterValidator(_no_placeholder)]
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """The process environment, `<MODULE>_<NAME>` before `<NAME>`; an empty value counts as unset."""
+
+    def __init__(self, settings_cls: type[BaseSettings], prefix: str, environ: Mapping[str, str]) -> None:
+        super().__init__(settings_cls)
+        self.prefix = prefix
+        self.environ = environ
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        name = field.alias or field_name.upper()
+        value = self.environ.get(f"{self.prefix}_{name}") or self.environ.get(name) or None
+        return value, name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = (self.get_field_value(field, name) for name, field in self.settings_cls.model_fields.items())
+        return {name: value for value, name, _ in found if value is not None}
+
+
+class Settings(BaseSettings):
+    """What every module has. A module's own Settings extend this and set `prefix`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    prefix: ClassVar[str] = ""
+
+    database_url: DatabaseURL = Field(alias="DATABASE_URL", description="PostgreSQL primary.")
+    read_replica_url: DatabaseURL | None = Field(
+        None, alias="READ_REPLICA_URL", description="Streaming replica for lookups; the primary without one."
+    )
+    database_pool_size: int = Field(
+        8, alias="DATABASE_POOL_SIZE", ge=1, le=200, description="Idle connections kept per process and database."
+    )
+    redis_host: str = Field("127.0.0.1", alias="REDIS_HOST", description="Redis or Valkey host.")
+    redis_port: int = Field(6379, alias="REDIS_PORT", ge=1, le=65535, description="Redis or Valkey port.")
+    redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD", description="Redis password.")
+    redis_db: int = Field(0, alias="REDIS_DB", ge=0, description="Redis database number.")
+
+    core_api_url: str = Field(
+        "http://127.0.0.1:8000", alias="CORE_API_URL", description="Where the router serves /api and /router."
+    )
+    router_api_url: str | None = Field(
+        None, alias="ROUTER_API_URL", description="CORE_API_URL with /router, unless the router lives elsewhere."
+    )
+    api_key: Secret | None = Field(
+        None, alias="WADDLEBOT_API_KEY", description="This service's own key; sent with every call it makes."
+    )
+    request_timeout_s: float = Field(
+        30, alias="REQUEST_TIMEOUT", gt=0, le=900, description="Give up on another service after this, s."
+    )
+    egress_allow: CommaList = Field(
+        default_factory=list,
+        alias="EGRESS_ALLOW",
+        description="host:port or CIDR list that the SSRF guard lets through.",
+    )
+
+    base_url: str = Field(
+        "http://127.0.0.1:8000", alias="BASE_URL", description="How browsers and platforms reach this fleet."
+    )
+    module_name: str | None = Field(None, alias="MODULE_NAME", description="The manifest's, unless set.")
+    module_version: str | None = Field(None, alias="MODULE_VERSION", description="The manifest's, unless set.")
+    module_port: int | None = Field(
+        None, alias="MODULE_PORT", ge=1, le=65535, description="The manifest's, unless set."
+    )
+    module_url: str | None = Field(
+        None, alias="MODULE_URL", description="Where others reach this module; http://127.0.0.1:<port> unless set."
+    )
+    metrics_public: bool = Field(False, alias="METRICS_PUBLIC", description="Serve <prefix>/metrics without a key.")
+
+    log_level: str = Field(
+        "INFO", alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe line written."
+    )
+    log_console_level: str | None = Field(
+        None,
+        alias="LOG_CONSOLE_LEVEL",
+        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
+        description="Least severe line shown on the console; LOG_LEVEL unless set.",
+    )
+    log_dir: Path = Field(Path("/var/log/waddlebotlog"), alias="LOG_DIR", description="Folder of the log files.")
+    log_role: str = Field("", alias="LOG_ROLE", description="Added to file names where processes share LOG_DIR.")
+    enable_syslog: bool = Field(False, alias="ENABLE_SYSLOG", description="Also send every line to syslog.")
+    syslog_host: str = Field("localhost", alias="SYSLOG_HOST", description="Syslog server.")
+    syslog_port: int = Field(514, alias="SYSLOG_PORT", ge=1, le=65535, description="Syslog UDP port.")
+    syslog_facility: str = Field(
+        "LOCAL0", alias="SYSLOG_FACILITY", pattern="^(USER|DAEMON|LOCAL[0-7])$", description="Syslog facility."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls, cls.prefix, os.environ)
+
+    @property
+    def router_url(self) -> str:
+        return (self.router_api_url or f"{self.core_api_url.rstrip('/')}/router").rstrip("/")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment. Raises: ConfigError, one line that names every wrong setting."""
+        return load(cls)
+
+
+SomeSettings = TypeVar("SomeSettings", bound=BaseSettings)
+
+
+def load(kind: type[SomeSettings]) -> SomeSettings:
+    try:
+        return kind()
+    except ValidationError as err:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in err.errors())
+        raise ConfigError(f"Bad settings for {kind.__name__}: {problems}") from err

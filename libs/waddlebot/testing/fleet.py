@@ -1,0 +1,185 @@
+"""A fleet in the test's own process: real PostgreSQL and Valkey, the modules' WSGI app, and chat through its API."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from ..aaa import configure_logging
+from ..auth import NewKey, create_account
+from ..clients import call_wsgi, set_own_app
+from ..communities import ensure_community
+from ..contracts import CONSOLE
+from ..database import Database
+from ..embedded import PostgresServer, ValkeyServer
+from ..http import HTTPResponse
+from ..ids import new_id
+from ..manifest import all_manifests
+from ..migrate import migrate
+from ..settings import Settings
+
+URL = "http://waddlebot.test"
+# Tests survive a crash of nothing, so they need not wait for the disk.
+FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+
+
+@dataclass(slots=True)
+class Stack:
+    """The servers behind a fleet, empty but for the schema."""
+
+    postgres: PostgresServer
+    valkey: ValkeyServer
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path) -> Iterator[Stack]:
+        stack = cls(PostgresServer(folder / "postgres", new_id(), FAST), ValkeyServer(folder / "valkey", new_id()))
+        try:
+            stack.postgres.start()
+            stack.valkey.start()
+            migrate(stack.postgres.url, post=True)
+            yield stack
+        finally:
+            stack.valkey.stop()
+            stack.postgres.stop()
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "DATABASE_URL": self.postgres.url,
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(self.valkey.port),
+            "REDIS_PASSWORD": self.valkey.password,
+        }
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The modules of this checkout in one WSGI app, and the keys of their accounts."""
+
+    app: Any
+    database: Database
+    stack: Stack
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = "console",
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> HTTPResponse:
+        """Make a request with an account's key (by the account's name, or the key itself, or None for no key)."""
+        sent = dict(headers or {})
+        if key is not None:
+            sent.setdefault("X-API-Key", self.keys.get(key, key))
+        raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if raw is not None:
+            sent.setdefault("Content-Type", "application/json")
+        url = URL + path + (f"?{urlencode(query)}" if query else "")
+        return call_wsgi(self.app, method, url, body=raw, headers=sent)
+
+    def make_key(self, name: str, group: str, **options: Any) -> str:
+        """Add an account and return its key."""
+        with self.database.transaction() as db:
+            made: NewKey = create_account(db, name=name, groups=[group], **options)
+        return made.api_key
+
+    def bot(self, community: str | None = None) -> Bot:
+        """Somebody to talk to, in a community of its own unless one is named."""
+        slug = community or "t" + new_id().replace("-", "")
+        with self.database.transaction() as db:
+            community_id = ensure_community(db, slug, slug)
+        return Bot(self, slug, community_id)
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came back for one line of chat."""
+
+    answer: dict[str, Any]
+
+    @property
+    def chat(self) -> str:
+        """Everything that was said, a line each."""
+        said = (each for each in self.answer["responses"] if each["response_action"] == "chat")
+        return "\n".join(each["response_data"]["message"].lstrip("\u200b") for each in said)
+
+    @property
+    def statuses(self) -> list[str]:
+        return [each["status"] for each in self.answer["executions"]]
+
+    @property
+    def session_id(self) -> str:
+        return str(self.answer["session_id"])
+
+
+@dataclass(slots=True)
+class Bot:
+    """A community's console, as a collector sees it."""
+
+    fleet: Fleet
+    slug: str
+    community_id: int
+
+    def event(self, text: str, *, by: str = "alice", level: str = "member", channel: str = "general") -> dict[str, Any]:
+        return {
+            "event_id": new_id(),
+            "message_type": "chatMessage",
+            "platform": CONSOLE,
+            "server_id": self.slug,
+            "channel_id": channel,
+            "user": {"platform_user_id": by, "name": by, "display_name": by.title(), "badges": [level]},
+            "message": text,
+        }
+
+    def say(
+        self, text: str, *, by: str = "alice", level: str = "member", channel: str = "general", **more: Any
+    ) -> Heard:
+        """Say something in the community's chat and hear what the bot answers."""
+        return self.submit({**self.event(text, by=by, level=level, channel=channel), **more})
+
+    def submit(self, event: Mapping[str, Any]) -> Heard:
+        response = self.fleet.request("POST", "/router/events", event)
+        assert response.status == 200, response.body
+        return Heard(response.json())
+
+
+def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None) -> Fleet:
+    """Load modules into this process, once: py4web's routes and the modules' services are the process's own."""
+    from ..service import SERVICES
+    from ..web import create_app
+
+    keys = {"console": _account(stack, "console", ["collectors", "admins"], platforms=["console"])}
+    manifests = [each for each in all_manifests() if modules is None or each.package in modules]
+    for manifest in manifests:
+        group = "collectors" if manifest.kind == "collector" else "services"
+        platforms = [manifest.name] if manifest.kind == "collector" else []
+        keys[manifest.name] = _account(stack, manifest.name, [group], module_name=manifest.name, platforms=platforms)
+        os.environ[f"{manifest.settings_prefix}_WADDLEBOT_API_KEY"] = keys[manifest.name]
+    os.environ.update(stack.environment())
+    os.environ.update(CORE_API_URL=URL, MODULE_URL=URL, BASE_URL=URL, LOG_DIR=str(folder / "logs"), LOG_LEVEL="INFO")
+    os.environ["LOG_CONSOLE_LEVEL"] = "ERROR"
+    configure_logging(Settings.load())
+    app = create_app(*(manifest.package for manifest in manifests), apps_folder=folder)
+    set_own_app(app, URL)
+    fleet = Fleet(app, SERVICES[0].database, stack, keys)
+    for service in SERVICES:
+        service.loops.start("service")
+    return fleet
+
+
+def _account(stack: Stack, name: str, groups: list[str], **options: Any) -> str:
+    database = Database(stack.postgres.url)
+    with database.transaction() as db:
+        made = create_account(db, name=name, groups=groups, **options)
+    database.close()
+    return made.api_key

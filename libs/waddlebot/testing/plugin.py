@@ -1,0 +1,59 @@
+"""Fixtures for every test of the fleet: `pytest_plugins = ["waddlebot.testing.plugin"]`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ..service import SERVICES
+from .fleet import Bot, Fleet, Stack, load_fleet
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Look for tests in a module's folder without importing the module: only py4web does that, once."""
+    return pytest.Dir.from_parent(parent, path=path) if (path / "manifest.toml").exists() else None
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A real PostgreSQL and a real Valkey for the whole run."""
+    with Stack.running(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """All modules in this process, registered."""
+    loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))
+    eventually(lambda: all(_is_ready(loaded, service.manifest.prefix) for service in SERVICES))
+    yield loaded
+    for service in SERVICES:
+        service.loops.stop()
+        service.bus.stop()
+
+
+@pytest.fixture
+def bot(fleet: Fleet) -> Bot:
+    """Somebody to talk to in a community that nobody else uses."""
+    return fleet.bot()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A WADDLEBOT_HOME that does not exist yet."""
+    return tmp_path / "home"
+
+
+def eventually(check: Callable[[], object], *, within_s: float = 10, what: str = "") -> None:
+    """Wait until a check holds. For what other threads or processes do; fails after `within_s`."""
+    until = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < until, f"not within {within_s} s: {what or check}"
+        time.sleep(0.01)
+
+
+def _is_ready(fleet: Fleet, prefix: str) -> bool:
+    return fleet.request("GET", f"{prefix}/ready", key=None).status == 200

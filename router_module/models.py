@@ -1,0 +1,98 @@
+"""PyDAL's view of the router's tables; the migrations make them."""
+
+from __future__ import annotations
+
+from pydal import DAL, Field
+
+
+def define_tables(db: DAL) -> None:
+    if "commands" in db.tables:
+        return
+    db.define_table(
+        "commands",
+        Field("command"),
+        Field("prefix"),
+        Field("description", "text"),
+        Field("usage", "text"),
+        Field("level"),
+        Field("scope"),
+        Field("location_url", "text"),
+        Field("location"),
+        Field("type"),
+        Field("method"),
+        Field("timeout", "double"),
+        Field("headers", "json"),
+        Field("auth_required", "boolean"),
+        Field("rate_limit", "integer"),
+        Field("is_active", "boolean"),
+        Field("module_type"),
+        Field("module_name"),
+        Field("module_id"),
+        Field("version"),
+        Field("trigger_type"),
+        Field("event_types", "json"),
+        Field("priority", "integer"),
+        Field("execution_mode"),
+        Field("subcommands", "json"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+    )
+    db.define_table(
+        "router_events",
+        Field("platform"),
+        Field("event_id"),
+        Field("session_id"),
+        Field("entity_id"),
+        Field("community_id", "bigint"),
+        Field("user_id", "bigint"),
+        Field("message_type"),
+        Field("event", "json"),
+        Field("state"),
+        Field("holder"),
+        Field("lease_until", "datetime"),
+        Field("received_at", "datetime"),
+        Field("finished_at", "datetime"),
+    )
+    db.define_table(
+        "command_executions",
+        Field("execution_id"),
+        Field("parent_id"),
+        Field("depth", "integer"),
+        Field("session_id"),
+        Field("platform"),
+        Field("command_id", "reference commands"),
+        Field("module_name"),
+        Field("command"),
+        Field("entity_id"),
+        Field("community_id", "bigint"),
+        Field("user_id", "bigint"),
+        Field("message_content", "text"),
+        Field("parameters", "json"),
+        Field("location_url", "text"),
+        Field("request_payload", "json"),
+        Field("response_status", "integer"),
+        Field("response_data", "json"),
+        Field("execution_time_ms", "double"),
+        Field("error_code"),
+        Field("error_message", "text"),
+        Field("retry_count", "integer"),
+        Field("status"),
+        Field("created_at", "datetime"),
+        Field("completed_at", "datetime"),
+    )
+    db.define_table(
+        "module_responses",
+        Field("execution_id"),
+        Field("module_name"),
+        Field("success", "boolean"),
+        Field("response_action"),
+        Field("response_data", "json"),
+        Field("media_type"),
+        Field("media_url", "text"),
+        Field("ticker_text", "text"),
+        Field("ticker_duration", "double"),
+        Field("chat_message", "text"),
+        Field("error_message", "text"),
+        Field("processing_time_ms", "double"),
+        Field("created_at", "datetime"),
+    )

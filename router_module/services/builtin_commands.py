@@ -1,0 +1,109 @@
+"""The router's own commands: !help, !stats and !why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from waddlebot.chat import closest, fold
+from waddlebot.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse
+from waddlebot.database import Database, fetch_one
+from waddlebot.errors import UserError
+from waddlebot.interaction import say
+
+from .cache_manager import CacheManager, Catalogue, Command
+from .execution_engine import Result
+from .explainer import Explainer
+from .rbac_service import needed_level
+
+
+class BuiltinCommands:
+    """An engine for the commands that only the router itself can answer. They write nothing."""
+
+    def __init__(self, lookups: CacheManager, explainer: Explainer, db: Database) -> None:
+        self._lookups = lookups
+        self._explainer = explainer
+        self._db = db
+        self._handlers: dict[str, Callable[[ModuleCall], str]] = {
+            "help": self.help,
+            "stats": self.stats,
+            "why": self.why,
+        }
+
+    def execute(self, command: Command, call: ModuleCall) -> Result:
+        started = time.perf_counter()
+        error = None
+        try:
+            text = self._handlers[command.spec.command](call)
+        except UserError as err:
+            text, error = err.message, ErrorInfo(code=err.code, message=err.message)
+        took_ms = round((time.perf_counter() - started) * 1e3, 2)
+        said: list[ModuleResponse] = [
+            ModuleResponse(response_action=each.response_action, response_data=each.response_data)
+            for each in [say(text, reply=True)]
+        ]
+        status = ExecutionStatus.FAILED if error else ExecutionStatus.SUCCESS
+        return Result(status, said, error, took_ms=took_ms, module_ms=took_ms)
+
+    def help(self, call: ModuleCall) -> str:
+        """What this person may use here, or how to use one command."""
+        catalogue = self._lookups.catalogue(call.community.id)
+        level = Level.named(call.user.level)
+        if call.trigger.args:
+            return self._help_for(call.trigger.args[0], catalogue, level, call.entity.entity_id)
+        usable = {
+            each.name: each.spec.description
+            for commands in catalogue.commands.values()
+            for each in commands
+            if level >= Level.named(each.spec.level)
+        }
+        lines = [f"{name} – {usable[name]}" if usable[name] else name for name in sorted(usable)]
+        aliases = [name for name in catalogue.names(call.entity.entity_id) if name not in usable]
+        if aliases:
+            lines.append("Aliases: " + " ".join(aliases))
+        return "\n".join(["You can use here:", *lines])
+
+    def _help_for(self, word: str, catalogue: Catalogue, level: Level, entity_id: str) -> str:
+        prefix, name = (word[0], word[1:]) if word[:1] in ("!", "#") else ("!", word)
+        found = catalogue.find(prefix, fold(name), entity_id)
+        if not found:
+            guess = closest(prefix + fold(name), catalogue.names(entity_id))
+            hint = f" Did you mean {guess}?" if guess else ""
+            raise UserError(f"There is no {prefix}{name[:60]} here.{hint}")
+        command = found[0]
+        if command.spec.description == "alias":
+            return f"“{command.name}” is an alias of this community. !alias list shows what it stands for."
+        lines = [
+            f"{command.name} {sub.name} {sub.usage}".rstrip() + f" – {sub.description}"
+            for sub in command.spec.subcommands
+            if level >= needed_level(command, sub)
+        ]
+        if not lines:
+            lines = [f"{command.name} {command.spec.usage}".rstrip() + f" – {command.spec.description}"]
+        return "\n".join([f"How to use {command.name}:", *lines])
+
+    def stats(self, call: ModuleCall) -> str:
+        """How busy the bot is in this community."""
+        with self._db.lookup() as db:
+            row = fetch_one(
+                db,
+                "SELECT count(*) AS total, count(*) FILTER (WHERE status = 'success') AS fine,"
+                " percentile_cont(0.5) WITHIN GROUP (ORDER BY execution_time_ms) AS median,"
+                " (SELECT count(DISTINCT user_id) FROM router_events"
+                "  WHERE community_id = %(community)s AND received_at > now() - interval '1 day') AS people"
+                " FROM command_executions WHERE community_id = %(community)s AND status <> 'pending'"
+                " AND created_at > now() - interval '1 day'",
+                {"community": call.community.id},
+            )
+        assert row is not None
+        if not row["total"]:
+            return "Nothing was asked of me here in the last day."
+        median = f", typically in {row['median']:.0f} ms" if row["median"] is not None else ""
+        return (
+            f"In the last day: {row['total']} commands, {row['fine']} of them fine{median};"
+            f" {row['people']} people were here."
+        )
+
+    def why(self, call: ModuleCall) -> str:
+        """Why this person's last message here was answered as it was."""
+        return self._explainer.why(call.entity.entity_id, call.user.id, before=call.session_id)

@@ -1,0 +1,198 @@
+"""Modules and their commands: who registered, what they answer to, and whether they are alive."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from psycopg2.extras import execute_values
+from pydal import DAL
+from waddlebot.auth import Account
+from waddlebot.cache import Bus
+from waddlebot.contracts import CommandSpec, Heartbeat, ModuleRegistration
+from waddlebot.database import Database, fetch, fetch_one
+from waddlebot.errors import NotAllowed, NotFound
+from waddlebot.http import EgressGuard
+from waddlebot.manifest import Manifest, find_manifest
+
+from .cache_manager import COMMANDS
+
+ROUTER_PORT = 8000
+
+
+class UnknownModule(NotFound):
+    """That module is not registered. Register it first."""
+
+    code = "unknown_module"
+
+
+class Registry:
+    def __init__(self, db: Database, bus: Bus, guard: EgressGuard, *, own_url: str) -> None:
+        self._db = db
+        self._bus = bus
+        self._guard = guard
+        self._own_url = own_url
+
+    def register(self, registration: ModuleRegistration, caller: Account) -> dict[str, Any]:
+        """Take a module's commands as they are now; commands that it no longer has are switched off.
+
+        Raises: NotAllowed for another module's name or an address outside the fleet.
+        """
+        self._check_owner(registration.module_name, caller)
+        self._check_address(registration)
+        with self._db.transaction() as db:
+            fetch(
+                db,
+                "INSERT INTO collector_modules (module_name, module_version, platform, endpoint_url, health_check_url)"
+                " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (module_name) DO UPDATE SET"
+                " module_version = excluded.module_version, platform = excluded.platform,"
+                " endpoint_url = excluded.endpoint_url, health_check_url = excluded.health_check_url,"
+                " status = 'registered', last_heartbeat = now(), updated_at = now()",
+                (
+                    registration.module_name,
+                    registration.module_version,
+                    registration.platform,
+                    registration.endpoint_url,
+                    registration.health_check_url,
+                ),
+            )
+            self.save_commands(db, registration)
+        self._bus.invalidate(COMMANDS)
+        return {"success": True, "module_name": registration.module_name, "commands": len(registration.commands)}
+
+    def heartbeat(self, beat: Heartbeat, caller: Account) -> dict[str, Any]:
+        """Raises: UnknownModule, after which the module registers anew."""
+        self._check_owner(beat.module_name, caller)
+        with self._db.transaction() as db:
+            row = fetch_one(
+                db,
+                "UPDATE collector_modules SET status = %s, last_heartbeat = now() WHERE module_name = %s RETURNING id",
+                (beat.status, beat.module_name),
+            )
+        if row is None:
+            raise UnknownModule()
+        return {"success": True, "module_name": beat.module_name}
+
+    def save_commands(self, db: DAL, registration: ModuleRegistration) -> None:
+        if registration.commands:
+            execute_values(
+                db._adapter.cursor,
+                "INSERT INTO commands (command, prefix, description, usage, level, scope, location_url, location, type,"
+                " method, timeout, headers, rate_limit, module_type, module_name, version, trigger_type, event_types,"
+                " priority, execution_mode, subcommands) VALUES %s ON CONFLICT (module_name, prefix, command) DO UPDATE"
+                " SET description = excluded.description, usage = excluded.usage, level = excluded.level,"
+                " scope = excluded.scope, location_url = excluded.location_url, location = excluded.location,"
+                " type = excluded.type, method = excluded.method, timeout = excluded.timeout,"
+                " headers = excluded.headers, rate_limit = excluded.rate_limit, version = excluded.version,"
+                " trigger_type = excluded.trigger_type, event_types = excluded.event_types,"
+                " priority = excluded.priority, execution_mode = excluded.execution_mode,"
+                " subcommands = excluded.subcommands, is_active = true, updated_at = now()",
+                [_command_row(spec, registration) for spec in registration.commands],
+            )
+        fetch(
+            db,
+            "UPDATE commands SET is_active = false, updated_at = now()"
+            " WHERE module_name = %s AND is_active AND prefix || command <> ALL(%s)",
+            (registration.module_name, [spec.prefix + spec.command.casefold() for spec in registration.commands]),
+        )
+
+    def list_commands(
+        self, caller: Account, *, prefix: str | None, module_name: str | None, limit: int, offset: int
+    ) -> dict[str, Any]:
+        """The commands that the caller may see, by name."""
+        own = None if caller.is_admin or "collectors" in caller.groups else caller.module_name
+        with self._db.lookup() as db:
+            rows = fetch(
+                db,
+                "SELECT prefix || command AS command, prefix, description, usage, level, scope, location, type,"
+                " module_name, module_type, version, trigger_type, event_types, priority, execution_mode, rate_limit,"
+                " subcommands, count(*) OVER () AS total FROM commands WHERE is_active"
+                " AND (%(prefix)s::text IS NULL OR prefix = %(prefix)s)"
+                " AND (%(module)s::text IS NULL OR module_name = %(module)s)"
+                " AND (%(own)s::text IS NULL OR module_name = %(own)s)"
+                " ORDER BY prefix, command, priority LIMIT %(limit)s OFFSET %(offset)s",
+                {"prefix": prefix, "module": module_name, "own": own, "limit": limit, "offset": offset},
+            )
+        return as_list("commands", rows, limit, offset)
+
+    def list_entities(self, caller: Account, *, platform: str | None, limit: int, offset: int) -> dict[str, Any]:
+        """The entities of the caller's platforms and community."""
+        with self._db.lookup() as db:
+            rows = fetch(
+                db,
+                "SELECT entity_id, platform, server_id, channel_id, community_id, owner, is_active, created_at,"
+                " count(*) OVER () AS total FROM entities WHERE is_active"
+                " AND (%(platform)s::text IS NULL OR platform = %(platform)s)"
+                " AND (%(platforms)s::text[] = '{}' OR platform = ANY(%(platforms)s))"
+                " AND (%(community)s::bigint IS NULL OR community_id = %(community)s)"
+                " ORDER BY entity_id LIMIT %(limit)s OFFSET %(offset)s",
+                {
+                    "platform": platform,
+                    "platforms": sorted(caller.platforms),
+                    "community": caller.community_id,
+                    "limit": limit,
+                    "offset": offset,
+                },
+            )
+        return as_list("entities", rows, limit, offset)
+
+    @staticmethod
+    def _check_owner(module_name: str, caller: Account) -> None:
+        if caller.module_name != module_name:
+            raise NotAllowed(f"Account {caller.name} is not of module {module_name}.")
+
+    def _check_address(self, registration: ModuleRegistration) -> None:
+        """The router shows its key to the address, so it must be the manifest's or one that EGRESS_ALLOW names."""
+        manifest = find_manifest(registration.module_name)
+        known = addresses_of(manifest, self._own_url) if manifest else set()
+        urls = [registration.endpoint_url, *(spec.location_url for spec in registration.commands if spec.location_url)]
+        for url in urls:
+            if url not in known and not self._guard.names(url):
+                raise NotAllowed(f"{url[:200]} is not an address of this fleet; add its host:port to EGRESS_ALLOW.")
+
+
+def addresses_of(manifest: Manifest, router_url: str) -> set[str]:
+    """Where a module of this fleet may be: in the router's process, beside it, or in its own container."""
+    shift = (urlsplit(router_url).port or 8000) - ROUTER_PORT
+    bases = {
+        router_url,
+        f"http://127.0.0.1:{manifest.port + shift}",
+        f"http://{manifest.host}:{manifest.port}",
+    }
+    return {f"{base}{manifest.prefix}/execute" for base in bases} | bases
+
+
+def _command_row(spec: CommandSpec, registration: ModuleRegistration) -> tuple[Any, ...]:
+    is_internal = spec.prefix == "!"
+    return (
+        spec.command.casefold(),
+        spec.prefix,
+        spec.description,
+        spec.usage,
+        spec.level,
+        spec.scope,
+        spec.location_url or registration.endpoint_url,
+        "internal" if is_internal else "community",
+        spec.type,
+        spec.method,
+        spec.timeout,
+        json.dumps(spec.headers),
+        spec.rate_limit,
+        "core" if find_manifest(registration.module_name) else "community",
+        registration.module_name,
+        registration.module_version,
+        spec.trigger_type,
+        json.dumps([each.value for each in spec.event_types]),
+        spec.priority,
+        spec.execution_mode,
+        json.dumps([each.model_dump() for each in spec.subcommands], ensure_ascii=False),
+    )
+
+
+def as_list(name: str, rows: list[dict[str, Any]], limit: int, offset: int) -> dict[str, Any]:
+    """The fleet's shape of a list; `total` counts beyond this page."""
+    total = rows[0]["total"] if rows else offset
+    for row in rows:
+        row.pop("total")
+    return {"success": True, name: rows, "total": total, "limit": limit, "offset": offset}

@@ -1,0 +1,145 @@
+"""Replies that modules post themselves, and who may read what modules replied."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from waddlebot.auth import Account
+from waddlebot.contracts import ErrorInfo, ExecutionStatus, ModuleReply
+from waddlebot.database import Database, fetch, fetch_one
+from waddlebot.errors import Conflict, NotAllowed, NotFound
+from waddlebot.ids import is_uuid
+
+from .command_processor import CommandProcessor
+from .execution_engine import Result
+
+
+class UnknownExecution(NotFound):
+    """There is no such execution."""
+
+    code = "unknown_execution"
+
+
+class ResponseService:
+    def __init__(self, db: Database, processor: CommandProcessor) -> None:
+        self._db = db
+        self._processor = processor
+
+    def accept(self, reply: ModuleReply, caller: Account) -> dict[str, Any]:
+        """Record a late reply and hand it to chat or overlay; the same reply again changes nothing.
+
+        Raises: UnknownExecution; NotAllowed for another module's execution or a session that is not the execution's;
+        Conflict when the execution was answered otherwise; pydantic.ValidationError for bad response data.
+        """
+        row = self._execution(reply.execution_id)
+        if caller.module_name != row["module_name"] or reply.module_name != row["module_name"]:
+            raise NotAllowed("That execution belongs to another module.")
+        if reply.session_id != row["session_id"]:
+            raise NotAllowed("That execution belongs to another session.")
+        responses = reply.all_responses()
+        digest = hashlib.sha256(reply.model_dump_json(exclude={"processing_time_ms"}).encode()).hexdigest()
+        result = Result(
+            ExecutionStatus.SUCCESS if reply.success else ExecutionStatus.FAILED,
+            responses,
+            None if reply.success else ErrorInfo(code="module", message=reply.error_message or "It failed."),
+            module_ms=reply.processing_time_ms,
+            digest=digest,
+        )
+        recorded = self._processor.settle_late(row, result)
+        if not recorded and not self._is_repeat(reply.execution_id, digest):
+            raise Conflict("That execution is answered already.")
+        return {"success": True, "duplicate": not recorded, "execution_id": reply.execution_id}
+
+    def list_for(self, execution_id: str, caller: Account) -> dict[str, Any]:
+        """The responses to one execution. Raises: UnknownExecution, also for what the caller may not see."""
+        row = self._execution(execution_id)
+        if not may_see(caller, row):
+            raise UnknownExecution()
+        with self._db.transaction() as db:
+            responses = fetch(
+                db,
+                "SELECT id, module_name, success, response_action, response_data, processing_time_ms, error_message,"
+                " created_at FROM module_responses WHERE execution_id = %s ORDER BY id",
+                (execution_id,),
+            )
+            said = fetch(
+                db,
+                "SELECT id AS outbox_id, ordinal, response_action, response_data, state FROM outbox"
+                " WHERE execution_id = %s ORDER BY ordinal",
+                (execution_id,),
+            )
+        return {
+            "success": True,
+            "execution_id": execution_id,
+            "status": row["status"],
+            "responses": responses,
+            "outbox": said,
+            "total": len(responses),
+        }
+
+    def list_recent(
+        self, caller: Account, *, module_name: str | None, action: str | None, success_only: bool, limit: int
+    ) -> dict[str, Any]:
+        """The newest responses that the caller may see."""
+        with self._db.lookup() as db:
+            rows = fetch(
+                db,
+                "SELECT r.id, r.execution_id::text, r.module_name, r.success, r.response_action, r.response_data,"
+                " r.error_message, r.processing_time_ms, r.created_at, e.platform, e.community_id"
+                " FROM module_responses r JOIN command_executions e USING (execution_id)"
+                " WHERE (%(module)s::text IS NULL OR r.module_name = %(module)s)"
+                " AND (%(action)s::text IS NULL OR r.response_action = %(action)s)"
+                " AND (NOT %(fine)s OR r.success)"
+                " AND (%(own)s::text IS NULL OR r.module_name = %(own)s)"
+                " AND (%(platforms)s::text[] = '{}' OR e.platform = ANY(%(platforms)s))"
+                " AND (%(community)s::bigint IS NULL OR e.community_id = %(community)s)"
+                " ORDER BY r.id DESC LIMIT %(limit)s",
+                {
+                    "module": module_name,
+                    "action": action,
+                    "fine": success_only,
+                    "own": own_module(caller),
+                    "platforms": sorted(caller.platforms),
+                    "community": caller.community_id,
+                    "limit": limit,
+                },
+            )
+        return {"success": True, "responses": rows, "total": len(rows), "limit": limit, "offset": 0}
+
+    def _execution(self, execution_id: str) -> dict[str, Any]:
+        if not is_uuid(execution_id):
+            raise UnknownExecution()
+        with self._db.transaction() as db:
+            row = fetch_one(
+                db,
+                "SELECT x.*, x.execution_id::text AS execution_id, x.session_id::text AS session_id,"
+                " x.parent_id::text AS parent_id, v.event FROM command_executions x"
+                " JOIN router_events v USING (session_id) WHERE x.execution_id = %s",
+                (execution_id,),
+            )
+        if row is None:
+            raise UnknownExecution()
+        return row
+
+    def _is_repeat(self, execution_id: str, digest: str) -> bool:
+        with self._db.transaction() as db:
+            row = fetch_one(
+                db,
+                "SELECT 1 FROM command_executions WHERE execution_id = %s AND response_data->>'digest' = %s",
+                (execution_id, digest),
+            )
+        return row is not None
+
+
+def own_module(caller: Account) -> str | None:
+    """The module that a service's account is confined to; admins and collectors see all modules."""
+    return None if caller.is_admin or "collectors" in caller.groups else caller.module_name
+
+
+def may_see(caller: Account, row: dict[str, Any]) -> bool:
+    return (
+        caller.serves(row["platform"])
+        and caller.community_id in (None, row["community_id"])
+        and own_module(caller) in (None, row["module_name"])
+    )

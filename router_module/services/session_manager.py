@@ -1,0 +1,39 @@
+"""Sessions in Redis: a cache of what may be answered later. The truth is in command_executions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import redis
+
+
+class SessionManager:
+    """Keeps `waddlebot:session:<id>` for SESSION_TTL. Redis being away costs nothing but the cache."""
+
+    def __init__(self, client: redis.Redis, *, prefix: str, ttl_s: int) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._ttl_s = ttl_s
+
+    def remember(self, session_id: str, entity_id: str) -> None:
+        with contextlib.suppress(redis.RedisError):
+            self._client.set(self._prefix + session_id, json.dumps({"entity_id": entity_id}), ex=self._ttl_s)
+
+    def keep_trace(self, session_id: str, trace: dict[str, Any]) -> None:
+        """Keep what a simulated event did, which no table has, for an hour."""
+        with contextlib.suppress(redis.RedisError):
+            self._client.set(f"{self._prefix}trace:{session_id}", json.dumps(trace, default=str), ex=3600)
+
+    def find_trace(self, session_id: str) -> dict[str, Any] | None:
+        with contextlib.suppress(redis.RedisError):
+            text = self._client.get(f"{self._prefix}trace:{session_id}")
+            return dict(json.loads(str(text))) if text else None
+        return None
+
+    def first_refusal(self, key: str) -> bool:
+        """Whether this refusal was not told within the last minute. While Redis is away every one is told."""
+        with contextlib.suppress(redis.RedisError):
+            return bool(self._client.set(f"waddlebot:refused:{key}", 1, nx=True, ex=60))
+        return True

@@ -1,0 +1,176 @@
+"""An event at work in this process, and the executions that it needs."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from waddlebot.aaa import log_context
+from waddlebot.contracts import (
+    Answer,
+    CallCommunity,
+    CallEntity,
+    CallUser,
+    ErrorInfo,
+    Event,
+    ExecutionInfo,
+    ExecutionStatus,
+    Level,
+    ModuleCall,
+    ResponseInfo,
+    Trigger,
+)
+from waddlebot.ids import new_id, new_traceparent
+
+from .cache_manager import Command, Person, Place
+from .execution_engine import Result, with_deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something to say or show."""
+
+    action: str
+    data: dict[str, Any]
+    module_name: str
+    execution_id: str | None = None
+
+
+@dataclass(slots=True)
+class Job:
+    """One execution: its id is fixed before the first call, so that whoever finishes it uses the same."""
+
+    command: Command
+    args: list[str]
+    execution_id: str = field(default_factory=new_id)
+    call: ModuleCall | None = None
+    status: ExecutionStatus = ExecutionStatus.PENDING
+    error: ErrorInfo | None = None
+    result: Result | None = None
+    parent_id: str | None = None
+    depth: int = 0
+    path: tuple[str, ...] = ()
+
+    def refuse(self, status: ExecutionStatus, code: str, message: str) -> None:
+        self.status = status
+        self.error = ErrorInfo(code=code, message=message)
+
+    def info(self) -> ExecutionInfo:
+        return ExecutionInfo(
+            execution_id=self.execution_id,
+            module_name=self.command.module_name,
+            command=self.command.name,
+            status=self.status,
+            error=self.error,
+        )
+
+
+@dataclass(slots=True)
+class Work:
+    """One event. Sequential jobs run one after the other, then the parallel ones all at once."""
+
+    event: Event
+    place: Place
+    person: Person
+    session_id: str = field(default_factory=new_id)
+    jobs: list[Job] = field(default_factory=list)
+    refusals: list[Said] = field(default_factory=list)
+    responses: list[ResponseInfo] = field(default_factory=list)
+    deferred: bool = False
+    duplicate: bool = False
+    answered: bool = False
+    finished: threading.Event = field(default_factory=threading.Event)
+    on_finished: Callable[[], None] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    _sequential: deque[Job] = field(default_factory=deque)
+    _parallel: list[Job] = field(default_factory=list)
+    _running: int = 0
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.event.mode == "simulate"
+
+    @property
+    def unfinished(self) -> int:
+        return sum(job.status is ExecutionStatus.PENDING for job in self.jobs)
+
+    @property
+    def is_finished(self) -> bool:
+        return not self.deferred and self.unfinished == 0
+
+    def queue(self, jobs: list[Job]) -> None:
+        """Line up jobs that wait to run; the caller holds the lock or is the only one to know this work."""
+        for job in jobs:
+            if job.status is ExecutionStatus.PENDING:
+                if job.command.spec.execution_mode == "parallel":
+                    self._parallel.append(job)
+                else:
+                    self._sequential.append(job)
+
+    def next_jobs(self) -> list[Job]:
+        """What may start now, after something ended or at the beginning. Call under the lock."""
+        if self._running:
+            return []
+        if self._sequential:
+            ready = [self._sequential.popleft()]
+        else:
+            ready, self._parallel = self._parallel, []
+        self._running = len(ready)
+        return ready
+
+    def job_ended(self) -> None:
+        self._running -= 1
+
+    def call_for(self, job: Job, level: Level, *, timeout_s: float, raw: str) -> ModuleCall:
+        """What the module of a job is sent."""
+        event, place, person = self.event, self.place, self.person
+        call = ModuleCall.model_construct(
+            session_id=self.session_id,
+            execution_id=job.execution_id,
+            community=CallCommunity(id=place.community_id, name=place.community_name),
+            entity=CallEntity(
+                entity_id=place.entity_id,
+                platform=place.platform,
+                server_id=place.server_id,
+                channel_id=place.channel_id,
+            ),
+            user=CallUser(
+                id=person.user_id,
+                platform_user_id=event.user.platform_user_id,
+                name=event.user.name,
+                display_name=event.user.display_name,
+                level=level.label,
+                roles=[person.role_in(place.community_id).label],
+            ),
+            trigger=Trigger(
+                type="command",
+                command=job.command.spec.command,
+                prefix=job.command.spec.prefix,
+                args=job.args,
+                raw=raw,
+                message_type=event.message_type,
+                data=event.data,
+            ),
+            mode=event.mode,
+            timeout_ms=0,
+            traceparent=event.traceparent or new_traceparent(),
+        )
+        return with_deadline(call, timeout_s)
+
+    def answer(self) -> Answer:
+        """The answer as far as it is known now."""
+        return Answer(
+            success=True,
+            session_id=self.session_id,
+            executions=[job.info() for job in self.jobs],
+            responses=self.responses,
+        )
+
+    def enter_log_context(self) -> None:
+        context = log_context()
+        context.session_id = self.session_id
+        context.community = self.place.community_id
+        context.user = self.person.user_id
