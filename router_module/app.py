@@ -75,5 +75,5 @@ def register_own_commands() -> None:
 
 register_own_commands()
 service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease_s / 3)
-service.loops.add("take-over", processor.take_over, every_s=1.0)
+service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0)

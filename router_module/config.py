@@ -33,7 +33,7 @@ class RouterSettings(Settings):
     lease_s: float = Field(
         5.0,
         alias="ROUTER_LEASE",
-        ge=1,
+        ge=0.1,
         le=300,
         description="A router that has not renewed its hold on an event for this long is taken for dead, s.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class _Loop:
     every_s: float
     kind: Kind
     wake: threading.Event | None
+    finish: Callable[[], None] | None
 
 
 class Loops:
@@ -48,9 +50,10 @@ class Loops:
         every_s: float,
         kind: Kind = "service",
         wake: threading.Event | None = None,
+        finish: Callable[[], None] | None = None,
     ) -> None:
-        """Run `step` every `every_s` seconds, or sooner when `wake` is set."""
-        self._loops.append(_Loop(name, step, every_s, kind, wake))
+        """Run `step` every `every_s` seconds, or sooner when `wake` is set, and `finish` once when the loops stop."""
+        self._loops.append(_Loop(name, step, every_s, kind, wake, finish))
 
     def start(self, *kinds: Kind) -> None:
         for loop in self._loops:
@@ -79,7 +82,16 @@ class Loops:
                 failures = 0
             except WaddleBotError as err:
                 failures += 1
-                self._log.error("loop_failed", loop=loop.name, code=err.code, message=err.message, failures=failures)
+                level = logging.WARNING if err.retryable else logging.ERROR
+                self._log.system(
+                    "loop_failed",
+                    result="FAILED",
+                    level=level,
+                    loop=loop.name,
+                    code=err.code,
+                    message=err.message,
+                    failures=failures,
+                )
             except Exception:  # noqa: BLE001 - a loop outlives any bug in one of its steps, which is logged
                 failures += 1
                 self._log.error("loop_failed", exc_info=True, loop=loop.name, failures=failures)
@@ -90,6 +102,11 @@ class Loops:
                     loop.wake.clear()
                 else:
                     self.stopping.wait(wait_s)
+        if loop.finish:
+            try:
+                loop.finish()
+            except Exception:  # noqa: BLE001 - the process is ending; the log is all that is left to tell
+                self._log.error("loop_failed", exc_info=True, loop=loop.name)
 
 
 class TargetPools:

@@ -10,15 +10,13 @@ import pwd
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import psycopg2
-import redis
 
 from .errors import ConfigError
 
@@ -123,7 +121,6 @@ class PostgresServer:
                 **identity.popen,
             )
         self._wait_until_ready(started_at)
-        self._ensure_database()
 
     def stop(self) -> None:
         stop_process(self.process, signal.SIGINT)  # "Fast": does not wait for clients to leave.
@@ -151,7 +148,7 @@ class PostgresServer:
         if made.returncode == 0:
             made = subprocess.run(
                 [binaries / "postgres", "--single", "-D", "/proc/self/cwd", "postgres"],
-                input=f"ALTER ROLE {ROLE} PASSWORD '{self.password}';\n",
+                input=f"ALTER ROLE {ROLE} PASSWORD '{self.password}';\nCREATE DATABASE {DATABASE};\n",
                 check=False,
                 **common,
             )
@@ -170,19 +167,9 @@ class PostgresServer:
                 text = self.log_path.read_bytes()[started_at:].decode(errors="replace")
                 fatal = [line for line in text.splitlines() if "FATAL" in line or "PANIC" in line or "HINT" in line]
                 raise ConfigError(f"The database in {self.data} does not start: {_last_line(fatal or text)}")
-            with contextlib.suppress(psycopg2.OperationalError):
-                psycopg2.connect(self.url.rpartition("/")[0] + "/postgres", connect_timeout=2).close()
+            if answers(self.port, postgres_hello()):
                 return
             time.sleep(0.03)
-
-    def _ensure_database(self) -> None:
-        connection = psycopg2.connect(self.url.rpartition("/")[0] + "/postgres")
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
-            if cursor.fetchone() is None:
-                cursor.execute(f"CREATE DATABASE {DATABASE}")
-        connection.close()
 
 
 @dataclass(slots=True)
@@ -215,12 +202,9 @@ class ValkeyServer:
                 start_new_session=True,
                 preexec_fn=die_with_parent(signal.SIGTERM),
             )
-        client = redis.Redis(port=self.port, password=self.password)
         until = time.monotonic() + START_TIMEOUT_S
         while True:
-            with contextlib.suppress(redis.RedisError):
-                client.ping()
-                client.close()
+            if answers(self.port, b"PING\r\n"):
                 return
             if self.process.poll() is not None or time.monotonic() > until:
                 self.stop()
@@ -229,6 +213,26 @@ class ValkeyServer:
 
     def stop(self) -> None:
         stop_process(self.process, signal.SIGTERM)
+
+
+def answers(port: int, hello: bytes) -> bool:
+    """Whether a server takes connections and says anything at all to a greeting. Needs no driver: the supervisor that
+    asks this lives as long as the fleet and should stay small."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
+            connection.settimeout(2)
+            connection.sendall(hello)
+            reply = connection.recv(1)
+            # PostgreSQL asks for a password with R; an E would say that it is still starting.
+            return reply not in (b"", b"E")
+    except OSError:
+        return False
+
+
+def postgres_hello() -> bytes:
+    """A start-up message. Source: https://www.postgresql.org/docs/current/protocol-message-formats.html"""
+    parameters = f"user\0{ROLE}\0database\0{DATABASE}\0\0".encode()
+    return struct.pack("!II", 8 + len(parameters), 3 << 16) + parameters
 
 
 def stop_process(

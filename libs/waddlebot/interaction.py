@@ -293,7 +293,7 @@ def usage_of(spec: CommandSpec, level: Level) -> str:
 def unknown_subcommand(spec: CommandSpec, word: str, level: Level) -> str:
     guess = closest(fold(word), [each.name for each in spec.subcommands if level >= Level.named(each.level)])
     if guess:
-        return f"{spec.prefix}{spec.command} has no “{word[:40]}”. Did you mean {spec.prefix}{spec.command} {guess}?"
+        return f"There is no “{word[:40]}” in {spec.prefix}{spec.command}. Did you mean “{guess}”?"
     return usage_of(spec, level)
 
 

@@ -220,7 +220,7 @@ class _Bound:
             log.auth("key_refused", result="FAILED", path=self.endpoint.path)
         elif err.http_status == 403:
             log.authz("request_refused", result="DENIED", path=self.endpoint.path, reason=err.message)
-        elif err.http_status >= 500:
+        elif err.http_status >= 500 and not isinstance(err, Busy):
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from waddlebot.aaa import AAALog
 from waddlebot.auth import Account
 from waddlebot.background import TargetPools
-from waddlebot.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
+from waddlebot.chat import CommandLine, UnbalancedQuotes, closest, fold, neutralise, parse_command
 from waddlebot.contracts import (
     CONSOLE,
     OVERLAY_SOURCES,
@@ -289,7 +289,7 @@ class CommandProcessor:
         """The job for a `command` action: the same caller, at the caller's own level, at most MAX_DEPTH deep."""
         wanted = CommandData.model_validate(response.response_data)
         catalogue = self._lookups.catalogue(work.place.community_id)
-        found = catalogue.find(wanted.prefix, wanted.command.casefold(), work.place.entity_id)
+        found = catalogue.find(wanted.prefix, fold(wanted.command), work.place.entity_id)
         name = wanted.prefix + wanted.command
         path = (*parent.path, name)
         command = (

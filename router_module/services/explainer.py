@@ -67,9 +67,9 @@ class Explainer:
             details = self._details(db, event["session_id"], None)
         message = shorten(event["message"], 60)
         if not details["executions"]:
-            said = "I told you so" if details["responses"] else "so I said nothing"
             reason = "no command or alias of that name is known here" if message[:1] in "!#" else "that is no command"
-            return f"“{message}”: {reason}, {said}."
+            said = "I said so" if details["responses"] else "I said nothing"
+            return f"“{message}”: {reason}, so {said}."
         return f"“{message}”: " + "; then ".join(_sentence(each, details) for each in details["executions"]) + "."
 
     def _details(self, db: Any, session_id: str, caller: Account | None) -> dict[str, Any]:

@@ -32,8 +32,8 @@ class RBACService:
         needed = needed_level(command, subcommand)
         what = command.name + (f" {subcommand.name}" if subcommand else "")
         if level >= needed:
-            return Decision(True, "level", f"{what} is for {needed.label}s and above; you are {_a(level)}.")
-        return Decision(False, "level", f"Only a {needed.label} or above may use {what}; you are {_a(level)}.")
+            return Decision(True, "level", f"{what} is for every {needed.label}; you are {_a(level)}.")
+        return Decision(False, "level", f"Only {_a(needed)} or above may use {what}; you are {_a(level)}.")
 
 
 def needed_level(command: Command, subcommand: SubcommandSpec | None) -> Level:

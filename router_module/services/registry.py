@@ -10,6 +10,7 @@ from psycopg2.extras import execute_values
 from pydal import DAL
 from waddlebot.auth import Account
 from waddlebot.cache import Bus
+from waddlebot.chat import fold
 from waddlebot.contracts import CommandSpec, Heartbeat, ModuleRegistration
 from waddlebot.database import Database, fetch, fetch_one
 from waddlebot.errors import NotAllowed, NotFound
@@ -94,7 +95,7 @@ class Registry:
             db,
             "UPDATE commands SET is_active = false, updated_at = now()"
             " WHERE module_name = %s AND is_active AND prefix || command <> ALL(%s)",
-            (registration.module_name, [spec.prefix + spec.command.casefold() for spec in registration.commands]),
+            (registration.module_name, [spec.prefix + fold(spec.command) for spec in registration.commands]),
         )
 
     def list_commands(
@@ -166,7 +167,7 @@ def addresses_of(manifest: Manifest, router_url: str) -> set[str]:
 def _command_row(spec: CommandSpec, registration: ModuleRegistration) -> tuple[Any, ...]:
     is_internal = spec.prefix == "!"
     return (
-        spec.command.casefold(),
+        fold(spec.command),
         spec.prefix,
         spec.description,
         spec.usage,

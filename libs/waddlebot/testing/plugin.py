@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from ..service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
+from .module_stub import ModuleStub, chat, reply_to
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -25,8 +27,32 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def fleet(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def module_stub_server() -> Iterator[ModuleStub]:
+    stub = ModuleStub()
+    yield stub
+    stub.stop()
+
+
+@pytest.fixture
+def stub(fleet: Fleet, module_stub_server: ModuleStub) -> ModuleStub:
+    """An outside module, registered with the command !stub; tell it what to do with `stub.behaviour`."""
+    if "stub" not in fleet.keys:
+        fleet.keys["stub"] = fleet.make_key("stub", "services", module_name="stub")
+    module_stub_server.__dict__.update(calls=[], headers=[], behaviour=lambda call: reply_to(call, chat("hello")))
+    registration = {
+        "module_name": "stub",
+        "module_version": "1",
+        "endpoint_url": module_stub_server.url,
+        "commands": [{"command": "stub", "description": "whatever a test asks for", "timeout": 2}],
+    }
+    assert fleet.request("POST", "/api/modules/register", registration, key="stub").status == 200
+    return module_stub_server
+
+
+@pytest.fixture(scope="session")
+def fleet(stack: Stack, module_stub_server: ModuleStub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """All modules in this process, registered."""
+    os.environ["EGRESS_ALLOW"] = module_stub_server.address
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))
     eventually(lambda: all(_is_ready(loaded, service.manifest.prefix) for service in SERVICES))
     yield loaded

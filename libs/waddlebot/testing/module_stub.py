@@ -1,0 +1,73 @@
+"""A module of somebody else's, on a real port, that does whatever a test asks of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Behaviour = Callable[[dict[str, Any]], "dict[str, Any] | tuple[int, bytes]"]
+
+
+def reply_to(call: dict[str, Any], *responses: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A ModuleReply to a call."""
+    return {
+        "session_id": call["session_id"],
+        "execution_id": call["execution_id"],
+        "module_name": "stub",
+        "success": True,
+        "responses": list(responses),
+        **fields,
+    }
+
+
+def chat(message: str) -> dict[str, Any]:
+    return {"response_action": "chat", "response_data": {"message": message}}
+
+
+class ModuleStub:
+    """Serves module `stub`. Set `behaviour`; `calls` holds what it was sent."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.behaviour: Behaviour = lambda call: reply_to(call, chat("stub says hello"))
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                stub.calls.append(body)
+                stub.headers.append(dict(self.headers.items()))
+                answer = stub.behaviour(body)
+                status, raw = answer if isinstance(answer, tuple) else (200, json.dumps(answer).encode())
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}/execute"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,144 @@
+"""!help, !stats, !why, and what is known about a session."""
+
+from __future__ import annotations
+
+
+def test_help_lists_what_may_be_used_here(bot):
+    said = bot.say("!help").chat
+
+    assert "!inventory – " in said
+    assert "!why – " in said
+
+
+def test_help_for_a_command_shows_the_forms_that_this_level_may_use(bot):
+    assert "!inventory add" in bot.say("!help inventory", level="moderator").chat
+    assert "!inventory add" not in bot.say("!help !inventory").chat
+    assert "!inventory list" in bot.say("!help !inventory").chat
+
+
+def test_help_for_an_unknown_command_suggests(bot):
+    heard = bot.say("!help invntory")
+
+    assert heard.statuses == ["failed"]
+    assert heard.chat == "There is no !invntory here. Did you mean !inventory?"
+
+
+def test_a_mistyped_command_is_explained_on_the_console(bot):
+    heard = bot.say("!invntory list")
+
+    assert heard.chat == "There is no !invntory here. Did you mean !inventory?"
+    assert heard.answer["executions"] == []
+    assert bot.say("!qqqqqq").chat == "There is no !qqqqqq here. Try !help."
+
+
+def test_an_unknown_command_is_silent_on_a_platform(fleet):
+    key = fleet.make_key("slack collector of " + fleet.bot().slug, "collectors", platforms=["slack"])
+    with fleet.database.transaction() as db:
+        db.executesql(
+            "INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id)"
+            " SELECT 'slack:T1:C1', 'slack', 'T1', 'C1', id FROM communities WHERE is_global ON CONFLICT DO NOTHING"
+        )
+    event = {**fleet.bot().event("!nosuch"), "platform": "slack", "server_id": "T1", "channel_id": "C1"}
+
+    answer = fleet.request("POST", "/router/events", event, key=key).json()
+
+    assert answer["success"]
+    assert answer["executions"] == answer["responses"] == []
+
+
+def test_why_explains_the_last_answer(bot):
+    bot.say('!inventory add "A" "b"')
+    assert "Only a moderator or above may use !inventory add; you are a member." in bot.say("!why").chat
+
+    bot.say("!inventory list")
+    said = bot.say("!why").chat
+    assert "“!inventory” ran in inventory: it worked" in said
+    assert " ms" in said
+
+    bot.say("!nosuch")
+    assert "no command or alias of that name" in bot.say("!why").chat
+
+    bot.say("hello there")
+    assert "that is no command" in bot.say("!why").chat
+
+
+def test_why_of_somebody_new_says_so(bot):
+    assert "not said anything here" in bot.say("!why", by="newcomer").chat
+
+
+def test_a_session_can_be_explained(bot, fleet):
+    heard = bot.say("!inventory list")
+
+    found = fleet.request("GET", f"/router/explain/{heard.session_id}").json()
+
+    assert found["message"] == "!inventory list"
+    assert [(each["module_name"], each["status"]) for each in found["executions"]] == [("inventory", "success")]
+    assert found["executions"][0]["execution_time_ms"] > 0
+    assert [each["state"] for each in found["responses"]] == ["pending"]
+    assert fleet.request("GET", "/router/explain/nonsense").status == 404
+
+
+def test_stats_count_the_community(bot):
+    assert bot.say("!stats").chat == "Nothing was asked of me here in the last day."
+    bot.say("!inventory list")
+
+    assert "2 commands, 2 of them fine" in bot.say("!stats").chat
+
+
+def test_a_quote_that_never_closes_is_named(bot):
+    heard = bot.say('!inventory add "Blue Sword')
+
+    assert heard.statuses == ["failed"]
+    assert heard.answer["executions"][0]["error"]["code"] == "unbalanced_quotes"
+    assert "Blue Sword" in heard.chat
+
+
+def test_commands_and_entities_are_listed(bot, fleet):
+    bot.say("hello")
+
+    commands = fleet.request("GET", "/router/commands", query={"prefix": "!"}).json()
+    assert {"!inventory", "!help"} <= {each["command"] for each in commands["commands"]}
+    assert commands["total"] >= len(commands["commands"])
+    own = fleet.request("GET", "/router/commands", key="inventory").json()["commands"]
+    assert {each["module_name"] for each in own} == {"inventory"}
+    entities = fleet.request("GET", "/router/entities", query={"limit": 1000}).json()
+    assert f"console:{bot.slug}:general" in {each["entity_id"] for each in entities["entities"]}
+
+
+def test_every_module_serves_health_ready_metrics_and_its_api(fleet):
+    for prefix in ("/router", "/inventory"):
+        health = fleet.request("GET", f"{prefix}/health", key=None)
+        assert (health.status, health.json()["status"]) == (200, "healthy")
+        assert fleet.request("GET", f"{prefix}/ready", key=None).status == 200
+        assert fleet.request("GET", f"{prefix}/metrics", key=None).status == 401
+        text = fleet.request("GET", f"{prefix}/metrics", headers={"Accept": "text/plain"})
+        assert text.headers["content-type"].startswith("text/plain")
+        assert b"# TYPE waddlebot_" in text.body
+        assert fleet.request("GET", f"{prefix}/metrics").json()["metrics"]
+        api = fleet.request("GET", f"{prefix}/openapi.json", key=None).json()
+        assert api["openapi"] == "3.1.0"
+        assert f"{prefix}/health" in api["paths"]
+
+
+def test_only_a_modules_own_account_registers_it_and_only_at_its_own_address(fleet):
+    registration = {
+        "module_name": "inventory",
+        "module_version": "9",
+        "endpoint_url": "http://evil.example/inventory/execute",
+    }
+
+    assert fleet.request("POST", "/api/modules/register", registration, key="router").status == 403
+    refused = fleet.request("POST", "/api/modules/register", registration, key="inventory")
+    assert refused.status == 403
+    assert "evil.example" in refused.json()["error"]["message"]
+    assert fleet.request("POST", "/api/modules/heartbeat", {"module_name": "inventory"}, key="inventory").status == 200
+
+
+def test_only_the_router_may_execute_a_module(bot, fleet):
+    bot.say("hello")
+    call = {"session_id": "x"}
+
+    assert fleet.request("POST", "/inventory/execute", call, key=None).status == 401
+    assert fleet.request("POST", "/inventory/execute", call, key="console").status == 403
+    assert fleet.request("POST", "/inventory/execute", call, key="inventory").status == 403
+    assert fleet.request("POST", "/inventory/execute", call, key="router").status == 422

@@ -1,0 +1,116 @@
+"""The web process of a fleet that kills itself with SIGKILL at a chosen database step.
+
+`python tests/crashing_web.py FOLDER` reads lines `PORT STEP` from standard input, and for each serves the fleet on that
+port in a fork of itself until told the next; STEP 0 never crashes. Steps are counted in the threads that serve
+requests and run commands: before each statement, before each commit and after each commit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socketserver
+import sys
+import threading
+import wsgiref.simple_server
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+
+# What takes time to load is loaded once, before the forks; it opens no connection.
+import waddlebot.interaction
+import waddlebot.web
+from waddlebot.aaa import configure_logging
+from waddlebot.clients import set_own_app
+from waddlebot.manifest import all_manifests
+from waddlebot.service import SERVICES
+from waddlebot.settings import Settings
+
+LOOPS = {"housekeeping", "registration", "forget-replies", "renew-leases", "take-over", "outbox-sweep", "cache-bus"}
+
+
+class Crash:
+    """Counts the steps once armed, and dies at the chosen one."""
+
+    at = 0
+    steps = itertools.count(1)
+    armed = False
+
+    @classmethod
+    def step(cls) -> None:
+        if cls.armed and threading.current_thread().name not in LOOPS and next(cls.steps) == cls.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Cursor(psycopg2.extensions.cursor):
+    def execute(self, *arguments: Any) -> Any:
+        Crash.step()
+        return super().execute(*arguments)
+
+
+class Connection(psycopg2.extensions.connection):
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        return super().cursor(*arguments, cursor_factory=Cursor, **options)
+
+    def commit(self) -> None:
+        Crash.step()
+        super().commit()
+        Crash.step()
+
+
+class Server(socketserver.ThreadingMixIn, wsgiref.simple_server.WSGIServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+class Quiet(wsgiref.simple_server.WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def serve(folder: Path, port: int, step: int) -> None:
+    url = f"http://127.0.0.1:{port}"
+    os.environ.update(CORE_API_URL=url, MODULE_URL=url)
+    connect = psycopg2.connect
+    psycopg2.connect = lambda *a, **k: connect(*a, connection_factory=Connection, **k)
+    configure_logging(Settings.load())
+    packages = [manifest.package for manifest in all_manifests() if manifest.kind != "collector"]
+    app = waddlebot.web.create_app(*packages, apps_folder=folder)
+    set_own_app(app, url)
+    for service in SERVICES:
+        service.loops.start("service")
+
+    def arm(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["PATH_INFO"] == "/router/events":
+            Crash.at, Crash.armed = step, True
+        return app(environ, start_response)
+
+    server = Server(("127.0.0.1", port), Quiet)
+    server.set_app(arm)
+    print("ready", flush=True)
+    server.serve_forever()
+
+
+def main(folder: Path) -> None:
+    child = 0
+    for line in sys.stdin:
+        port, step = (int(word) for word in line.split())
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        child = os.fork()
+        if child == 0:
+            sys.stdin.close()
+            try:
+                serve(folder, port, step)
+            finally:
+                print("failed", flush=True)
+                os._exit(1)
+    os.kill(child, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
