@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from waddlebot.settings import Settings
+from waddlebot.settings import Secret, Settings
 
 
 class RouterSettings(Settings):
@@ -47,3 +47,19 @@ class RouterSettings(Settings):
         3600, alias="SESSION_TTL", ge=60, description="A session is kept in Redis for late answers this long, s."
     )
     session_prefix: str = Field("waddlebot:session:", alias="SESSION_PREFIX", description="Redis key prefix.")
+
+    default_rate_limit: int = Field(
+        60, alias="ROUTER_DEFAULT_RATE_LIMIT", ge=0, description="Uses of a command a minute and person; 0 for no limit."
+    )
+
+    aws_region: str = Field("us-east-1", alias="AWS_REGION", description="Where the Lambda functions are.")
+    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID", description="AWS account for Lambda.")
+    aws_secret_access_key: Secret | None = Field(None, alias="AWS_SECRET_ACCESS_KEY", description="Its secret.")
+    lambda_function_prefix: str = Field(
+        "waddlebot-", alias="LAMBDA_FUNCTION_PREFIX", description="Put before a command's location_url."
+    )
+    openwhisk_api_host: str | None = Field(
+        None, alias="OPENWHISK_API_HOST", description="OpenWhisk; https unless it says otherwise."
+    )
+    openwhisk_auth_key: Secret | None = Field(None, alias="OPENWHISK_AUTH_KEY", description="uuid:key of OpenWhisk.")
+    openwhisk_namespace: str = Field("waddlebot", alias="OPENWHISK_NAMESPACE", description="OpenWhisk namespace.")

@@ -21,6 +21,7 @@ import psycopg2
 import psycopg2.extensions
 
 # What takes time to load is loaded once, before the forks; it opens no connection.
+import waddlebot.database
 import waddlebot.interaction
 import waddlebot.web
 from waddlebot.aaa import configure_logging
@@ -51,7 +52,7 @@ class Cursor(psycopg2.extensions.cursor):
         return super().execute(*arguments)
 
 
-class Connection(psycopg2.extensions.connection):
+class Connection(waddlebot.database.Connection):
     def cursor(self, *arguments: Any, **options: Any) -> Any:
         return super().cursor(*arguments, cursor_factory=Cursor, **options)
 
@@ -75,7 +76,7 @@ def serve(folder: Path, port: int, step: int) -> None:
     url = f"http://127.0.0.1:{port}"
     os.environ.update(CORE_API_URL=url, MODULE_URL=url)
     connect = psycopg2.connect
-    psycopg2.connect = lambda *a, **k: connect(*a, connection_factory=Connection, **k)
+    psycopg2.connect = lambda *a, **k: connect(*a, **{**k, "connection_factory": Connection})
     configure_logging(Settings.load())
     packages = [manifest.package for manifest in all_manifests() if manifest.kind != "collector"]
     app = waddlebot.web.create_app(*packages, apps_folder=folder)

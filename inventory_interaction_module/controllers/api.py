@@ -28,7 +28,7 @@ class InventoryQuery(Strict):
     query: Text | None = None
     item_name: Text | None = None
     limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0)
+    offset: int = Field(0, ge=0, lt=2**31)
 
 
 class InventoryChange(Strict):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from waddlebot.chat import shorten
+from collections.abc import Sequence
+from itertools import pairwise
+
+from waddlebot.chat import fold, shorten
 from waddlebot.errors import UsageError
 from waddlebot.interaction import Call
 
@@ -17,9 +20,9 @@ class InventoryChat:
     def __init__(self, inventory: InventoryService) -> None:
         self._inventory = inventory
 
-    def add(self, call: Call, item_name: str, description: str, labels: str = "") -> str:
+    def add(self, call: Call, item_name: str, description: str, *labels: str) -> str:
         item = self._inventory.add(
-            call.db, call.community_id, item_name, description, labels.split(","), by=call.user_name
+            call.db, call.community_id, item_name, description, _split_labels(labels), by=call.user_name
         )
         call.invalidate(CACHE, call.community_id)
         return f"Added “{item.item_name}”{_labels(item)}."
@@ -40,7 +43,7 @@ class InventoryChat:
         return f"Deleted “{item.item_name}”."
 
     def list(self, call: Call, which: str = "all") -> str:
-        chosen = which.casefold().replace("_", "").replace("-", "")
+        chosen = fold(which).replace("_", "").replace("-", "")
         if chosen not in FILTERS:
             raise UsageError(f"“{shorten(which, 40)}” is not a list. Usage: !inventory list [all|available|checkedout]")
         page = self._inventory.list_items(call.db, call.community_id, chosen, limit=LISTED)  # type: ignore[arg-type]
@@ -69,18 +72,28 @@ class InventoryChat:
         return f"{_items(stats.total)}: {stats.available} available, {stats.checked_out} checked out{labels}{lent}."
 
     def labels(self, call: Call, item_name: str, change: str, label: str) -> str:
-        if change not in ("add", "remove"):
+        chosen = fold(change)
+        if chosen not in ("add", "remove"):
             raise UsageError("Usage: !inventory labels <item_name> <add|remove> <label>")
         item = self._inventory.change_label(
             call.db,
             call.community_id,
             item_name,
-            change,  # type: ignore[arg-type]
+            chosen,  # type: ignore[arg-type]
             label,
             by=call.user_name,
         )
         call.invalidate(CACHE, call.community_id)
         return f"“{item.item_name}” now has {', '.join(item.labels) if item.labels else 'no labels'}."
+
+
+def _split_labels(words: Sequence[str]) -> Sequence[str]:
+    """`weapons,rare` and `weapons, rare`. Words without a comma are a description whose quotes were forgotten."""
+    if any("," not in (before[-1:], after[:1]) for before, after in pairwise(words)):
+        raise UsageError(
+            'Usage: !inventory add <item_name> <description> [labels] – for example "Blue Sword" "A gift" a,b'
+        )
+    return " ".join(words).split(",")
 
 
 def _items(count: int) -> str:

@@ -25,6 +25,8 @@ CACHE = "inventory"
 MAX_NAME_CHARS = 255
 MAX_DESCRIPTION_CHARS = 2000
 MAX_LABEL_CHARS = 50
+# One character may be eighteen when compared, and PostgreSQL cannot index more than about 2 700 bytes.
+MAX_KEY_BYTES = 2000
 
 Filter = Literal["all", "available", "checkedout"]
 FILTERS: dict[Filter, str] = {
@@ -144,11 +146,11 @@ class InventoryService:
         self, db: DAL, community_id: int, name: str, change: Literal["add", "remove"], label: str, *, by: str
     ) -> Item:
         """Raises: NoSuchItem; BadItem for a bad label or one too many; NotFound when the item lacks the label."""
+        label = item_key(check_text(label, "A label", MAX_LABEL_CHARS))
         item = self.get(db, community_id, name)
         # One label change of an item waits for another, so that two at once cannot exceed the limit.
         fetch(db, "SELECT id FROM inventory_items WHERE id = %s FOR UPDATE", (item.id,))
         labels = self.get(db, community_id, name).labels
-        (label,) = self._check_labels([label]) or [""]
         if change == "remove":
             if label not in labels:
                 raise NotFound(f"“{item.item_name}” has no label “{label}”.")
@@ -184,7 +186,8 @@ class InventoryService:
         where = (
             "i.community_id = %(community)s AND (strpos(i.item_key, %(key)s) > 0"
             " OR strpos(lower(i.description), lower(%(query)s)) > 0"
-            " OR EXISTS (SELECT 1 FROM inventory_item_labels l WHERE l.item_id = i.id AND strpos(l.label, %(key)s) > 0))"
+            " OR EXISTS (SELECT 1 FROM inventory_item_labels l"
+            "  WHERE l.item_id = i.id AND strpos(l.label, %(key)s) > 0))"
         )
         return self._page(db, where, {"community": community_id, "query": query, "key": item_key(query)}, limit, offset)
 
@@ -262,10 +265,12 @@ def item_key(name: str) -> str:
 def check_text(text: str, what: str, max_chars: int, *, required: bool = True) -> str:
     """Raises: BadItem."""
     text = " ".join(text.split())
-    if required and not text:
+    if required and not any(each.isprintable() and not each.isspace() for each in text):
         raise BadItem(f"{what} cannot be empty.")
     if len(text) > max_chars:
         raise BadItem(f"{what} can have {max_chars} characters; this has {len(text)}.")
+    if max_chars <= MAX_NAME_CHARS and len(item_key(text).encode()) > MAX_KEY_BYTES:
+        raise BadItem(f"{what} cannot have that many letters that stand for several.")
     return text
 
 

@@ -40,6 +40,8 @@ SECRET_TEXT = re.compile(
     re.IGNORECASE,
 )
 BARE = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
+# Most values are ids and names like these, which can hold no secret and need no quotes.
+PLAIN = re.compile(r"(?!wbot_)[\w.:/-]{1,40}", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -161,6 +163,13 @@ class AAAFormatter(logging.Formatter):
     """The spec's line, for our records and for those of the libraries."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line, put together once for all handlers."""
+        line = record.__dict__.get("line")
+        if line is None:
+            line = record.__dict__["line"] = self._line(record)
+        return str(line)
+
+    def _line(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = getattr(record, "aaa", None) or {
             "module": record.name.split(".")[0],
             "version": "-",
@@ -194,7 +203,10 @@ def _value(value: Any) -> str:
     """A field's value on one line: what could break the line is quoted as JSON, what looks secret is starred."""
     if value is None:
         return "-"
-    text = redact(str(value))
+    text = str(value)
+    if PLAIN.fullmatch(text):
+        return text
+    text = redact(text)
     return text if BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
 
 
@@ -206,6 +218,19 @@ class _QueueHandler(logging.handlers.QueueHandler):
         """A full queue drops the line."""
 
 
+class _File(logging.handlers.RotatingFileHandler):
+    """Writes lines as they come and puts them on disk when nothing more waits."""
+
+    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802 - logging's name
+        return int(self.stream is not None and self.stream.tell() + len(self.format(record)) >= self.maxBytes)
+
+    def flush(self) -> None:
+        pass
+
+    def flush_now(self) -> None:
+        super().flush()
+
+
 class _FilePerModule(logging.Handler):
     """Write each module's lines to LOG_DIR/<module>[.<role>].log."""
 
@@ -213,26 +238,35 @@ class _FilePerModule(logging.Handler):
         super().__init__()
         self.folder = folder
         self.suffix = f".{role}.log" if role else ".log"
-        self.files: dict[str, logging.Handler] = {}
+        self.files: dict[str, _File] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         module = record.aaa["module"] if hasattr(record, "aaa") else "libraries"
         if module not in self.files:
-            handler = logging.handlers.RotatingFileHandler(
-                self.folder / f"{module}{self.suffix}",
-                maxBytes=FILE_BYTES,
-                backupCount=FILE_BACKUPS,
-                encoding="utf-8",
-                errors="backslashreplace",
+            path = self.folder / f"{module}{self.suffix}"
+            self.files[module] = _File(
+                path, maxBytes=FILE_BYTES, backupCount=FILE_BACKUPS, encoding="utf-8", errors="backslashreplace"
             )
-            handler.setFormatter(self.formatter)
-            self.files[module] = handler
+            self.files[module].setFormatter(self.formatter)
         self.files[module].emit(record)
 
+    def flush(self) -> None:
+        for file in self.files.values():
+            file.flush_now()
+
     def close(self) -> None:
-        for handler in self.files.values():
-            handler.close()
+        self.flush()
+        for file in self.files.values():
+            file.close()
         super().close()
+
+
+class _Listener(logging.handlers.QueueListener):
+    def handle(self, record: logging.LogRecord) -> None:
+        super().handle(record)
+        if self.queue.empty():  # type: ignore[attr-defined]
+            for handler in self.handlers:
+                handler.flush()
 
 
 _listener: logging.handlers.QueueListener | None = None
@@ -256,7 +290,7 @@ def configure_logging(settings: Settings) -> None:
     for handler in handlers:
         handler.setFormatter(formatter)
     lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
-    _listener = logging.handlers.QueueListener(lines, *handlers, respect_handler_level=True)
+    _listener = _Listener(lines, *handlers, respect_handler_level=True)
     _listener.start()
     root = logging.getLogger()
     root.handlers = [_QueueHandler(lines)]

@@ -129,7 +129,8 @@ def create_account(
         key_id = api_key.split("_")[1]
     row = fetch_one(
         db,
-        "INSERT INTO service_accounts (key_id, name, groups, module_name, platforms, community_id, key_hash, expires_at)"
+        "INSERT INTO service_accounts"
+        " (key_id, name, groups, module_name, platforms, community_id, key_hash, expires_at)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING RETURNING *",
         (key_id, name, list(groups), module_name, list(platforms), community_id, hash_key(api_key), expires_at),
     )

@@ -28,7 +28,7 @@ RECONNECT_S = 1.0
 
 def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
     """A client that gives up within a second or two; one for blocking reads waits as long as they do."""
-    pool = redis.BlockingConnectionPool(
+    pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password.get_secret_value() if settings.redis_password else None,
@@ -147,7 +147,8 @@ class Bus:
     def _listen(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._blocking_client.pubsub(ignore_subscribe_messages=True) as subscription:
+                pubsub = self._blocking_client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                with pubsub as subscription:
                     subscription.subscribe(CHANNEL)
                     self._drop_all()
                     self.connected = True

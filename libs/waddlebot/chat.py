@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .contracts import COMMAND_PREFIXES
@@ -19,6 +20,8 @@ COMMAND = re.compile(r"([!#])([^\W_][^\s\"“”„!#]{0,63})(?:\s+(.*))?", re.D
 # Other bots read these at the start of a line of ours as commands to them.
 COMMAND_STARTS = ("!", "#", "/", ".")
 ZERO_WIDTH_SPACE = "\u200b"
+# Nobody mistypes a longer name by a letter or two, and comparing long names takes long.
+MAX_GUESSED_CHARS = 64
 
 
 class UnbalancedQuotes(UsageError):
@@ -47,32 +50,27 @@ def parse_command(text: str) -> CommandLine | None:
 
 
 def fold(name: str) -> str:
-    """A name as it is compared: straße, STRASSE and Strasse are one."""
-    return name.casefold()
+    """A name as it is compared: straße, STRASSE and Strasse are one, and so are é and e with an accent after it."""
+    if name.isascii():
+        return name.lower()
+    # Source: Unicode 3.13, D145, canonical caseless matching.
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def split_words(text: str) -> list[str]:
     """Split as a person would expect, not as a shell would.
 
-    A quote counts only where a word begins or where it closes one, so `don't` and `6"` are words. Inside quotes
+    A quote counts only where a word begins or where it closes one, so `don't` and `6"` are words. Inside double quotes
     `\\"` is a quote. Smart quotes and leading smart dashes are read as the plain ones.
     Raises: UnbalancedQuotes.
     """
-    words: list[str] = []
-    at, end = 0, len(text)
-    while at < end:
-        if text[at].isspace():
-            at += 1
-        elif _plain_quote(text[at]) == '"' or _closing_single(text, at):
-            word, at = _read_quoted(text, at)
-            words.append(word)
-        else:
-            stop = at
-            while stop < end and not text[stop].isspace():
-                stop += 1
-            words.append(_plain_dashes(text[at:stop]))
-            at = stop
-    return words
+    return [word for word, _ in _read_words(text)]
+
+
+def rest_after(text: str, words: int) -> str:
+    """What follows the first words of a text, as it was written. Raises: UnbalancedQuotes."""
+    ends = [0, *(end for _, end in _read_words(text))]
+    return text[ends[words] :].strip() if words < len(ends) else ""
 
 
 def quote_word(word: str) -> str:
@@ -80,32 +78,70 @@ def quote_word(word: str) -> str:
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def join_words(words: Sequence[str]) -> str:
+    """Write words so that split_words reads exactly them back, with quotes only where they are needed."""
+    return " ".join(quote_word(word) if _needs_quotes(word) else word for word in words)
+
+
+def _needs_quotes(word: str) -> bool:
+    return (
+        not word
+        or any(character.isspace() for character in word)
+        or _plain_quote(word[0]) in ('"', "'")
+        or _plain_dashes(word) != word
+    )
+
+
+def _read_words(text: str) -> Iterator[tuple[str, int]]:
+    """Each word and where it ends. Takes time in proportion to the text, whatever is in it."""
+    last_single = _last_closing_single(text)
+    at, end = 0, len(text)
+    while at < end:
+        quote = _plain_quote(text[at])
+        if text[at].isspace():
+            at += 1
+            continue
+        if quote == '"':
+            word, at = _read_double_quoted(text, at)
+        elif quote == "'" and at < last_single:
+            word, at = _read_single_quoted(text, at)
+        else:
+            start = at
+            while at < end and not text[at].isspace():
+                at += 1
+            word = _plain_dashes(text[start:at])
+        yield word, at
+
+
 def _plain_quote(character: str) -> str:
     return SMART_QUOTES.get(character, SMART_SINGLE.get(character, character))
 
 
-def _closing_single(text: str, at: int) -> bool:
-    """Whether a single quote that begins a word is closed before another word ends, as in 'Blue Sword'."""
-    return _plain_quote(text[at]) == "'" and any(
-        _plain_quote(text[i]) == "'" and (i + 1 == len(text) or text[i + 1].isspace()) for i in range(at + 1, len(text))
-    )
+def _closes_single(text: str, at: int) -> bool:
+    return _plain_quote(text[at]) == "'" and (at + 1 == len(text) or text[at + 1].isspace())
 
 
-def _read_quoted(text: str, start: int) -> tuple[str, int]:
-    quote = _plain_quote(text[start])
-    closers = (
-        {text[start]}
-        if text[start] == quote
-        else {c for c in (quote, *SMART_QUOTES, *SMART_SINGLE) if _plain_quote(c) == quote}
-    )
+def _last_closing_single(text: str) -> int:
+    """Where the last single quote is that can end 'Blue Sword'. One that begins a word after it is an apostrophe."""
+    return next((at for at in range(len(text) - 1, -1, -1) if _closes_single(text, at)), -1)
+
+
+def _read_single_quoted(text: str, start: int) -> tuple[str, int]:
+    at = next(at for at in range(start + 1, len(text)) if _closes_single(text, at))
+    return text[start + 1 : at], at + 1
+
+
+def _read_double_quoted(text: str, start: int) -> tuple[str, int]:
+    # A plain quote is closed by a plain one only, so that "He said “hi”" is one word; a smart one by any.
+    closers = {'"'} if text[start] == '"' else {'"', *SMART_QUOTES}
     word: list[str] = []
     at = start + 1
     while at < len(text):
         character = text[at]
-        if character == "\\" and at + 1 < len(text) and (text[at + 1] == "\\" or _plain_quote(text[at + 1]) == quote):
+        if character == "\\" and at + 1 < len(text) and (text[at + 1] == "\\" or text[at + 1] in closers):
             word.append(text[at + 1])
             at += 2
-        elif character in closers and (quote == '"' or at + 1 == len(text) or text[at + 1].isspace()):
+        elif character in closers:
             return "".join(word), at + 1
         else:
             word.append(character)
@@ -125,7 +161,10 @@ def neutralise(message: str) -> str:
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that a mistyped one most likely means."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    if len(name) > MAX_GUESSED_CHARS:
+        return None
+    short = [each for each in known if len(each) <= MAX_GUESSED_CHARS]
+    matches = difflib.get_close_matches(name, short, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

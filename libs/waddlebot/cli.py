@@ -255,9 +255,8 @@ def list_servers(home: Path, as_json: bool) -> None:
         click.echo(json.dumps(rows, default=str))
         return
     for row in rows:
-        click.echo(
-            f"{row['platform']:<9} {row['server_id'] or '-':<20} {row['channel'] or '-':<20} {row['community']:<20} {row['name']}"
-        )
+        place = f"{row['platform']:<9} {row['server_id'] or '-':<20} {row['channel'] or '-':<20}"
+        click.echo(f"{place} {row['community']:<20} {row['name']}")
 
 
 @servers.command("remove")

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from pydantic import ValidationError
+
 from .contracts import Answer, Event, Heartbeat, ModuleCall, ModuleRegistration
 from .database import check_no_transaction
 from .errors import UpstreamError, UpstreamRefused
@@ -150,7 +152,12 @@ class RouterClient:
         """Hand events over and get an answer for each, in order. Raises: UpstreamError; nothing is known then."""
         body = "[" + ",".join(event.model_dump_json() for event in events) + "]"
         answers = self._post(f"{self._router}/events/batch", body.encode())
-        return [Answer.model_validate(each) for each in answers]
+        if not isinstance(answers, list) or len(answers) != len(events):
+            raise UpstreamRefused(f"The router did not answer each of {len(events)} events.")
+        try:
+            return [Answer.model_validate(each) for each in answers]
+        except ValidationError as err:
+            raise UpstreamRefused("The router's answers are not of this contract.") from err
 
     def register(self, registration: ModuleRegistration) -> None:
         self._post(f"{self._core}/api/modules/register", registration.model_dump_json().encode())
@@ -164,5 +171,6 @@ class RouterClient:
             return response.json()
         kind = UpstreamRefused if 400 <= response.status < 500 and response.status != 429 else UpstreamError
         raise kind(
-            f"{urlsplit(url).path} answered HTTP {response.status}: {response.body[:300].decode(errors='replace')}"
+            f"{urlsplit(url).path} answered HTTP {response.status}: {response.body[:300].decode(errors='replace')}",
+            status=response.status,
         )

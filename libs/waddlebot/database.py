@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2
-from psycopg2 import errors
+import psycopg2.extensions
 from pydal import DAL
 from pydal.connection import ConnectionPool
 
@@ -20,7 +21,15 @@ from .settings import pydal_url
 CONNECT_TIMEOUT_S = 5
 CONNECT_ATTEMPTS = 5
 # PyDAL drops offsets and microseconds, so every session speaks UTC and precise times are the database's own.
-SESSION_OPTIONS = "-c TimeZone=UTC -c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
+SESSION_OPTIONS = (
+    "-c TimeZone=UTC -c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
+    " -c plan_cache_mode=force_generic_plan"
+)
+
+# Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html: lost or refused connections, and what a
+# lock, a deadlock, a full server or a cancelled statement makes worth another try.
+AWAY = ("08", "57")
+TRY_AGAIN = ("40", "53", "55")
 
 _open_units = threading.local()
 
@@ -29,6 +38,38 @@ class DatabaseUnavailable(Busy):
     """The database does not answer. Nothing is lost; try again in a moment."""
 
     code = "database_unavailable"
+
+
+class Connection(psycopg2.extensions.connection):  # type: ignore[misc]
+    """A connection that knows which statements it has prepared."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.prepared: set[str] = set()
+
+
+class Prepared:
+    """A statement that each connection parses and plans once. For the few that run for every message: planning them
+    takes several times as long as running them.
+
+    Parameters are written `%(name)s`, with a cast where PostgreSQL cannot tell the type.
+    """
+
+    def __init__(self, name: str, sql: str) -> None:
+        self.name = name
+        self.parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+        numbered = sql % {parameter: f"${n}" for n, parameter in enumerate(self.parameters, 1)}
+        self.prepare = f"PREPARE {name} AS {numbered}"
+        places = ", ".join(f"%({parameter})s" for parameter in self.parameters)
+        self.execute = f"EXECUTE {name} ({places})"
+
+    def run(self, db: DAL, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Run it on this thread's connection and return its rows."""
+        connection = db._adapter.connection
+        if self.name not in connection.prepared:
+            db._adapter.cursor.execute(self.prepare)
+            connection.prepared.add(self.name)
+        return fetch(db, self.execute, parameters)
 
 
 class OpenTransaction(AssertionError):
@@ -53,6 +94,16 @@ class Database:
         """A transaction on the primary: committed at the end, rolled back by any exception."""
         with unit_of_work(self.primary) as db:
             yield db
+
+    def statement(
+        self, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
+    ) -> list[dict[str, Any]]:
+        """Run one statement on the primary that is a transaction of its own: one round trip instead of three."""
+        with _unit(self.primary, autocommit=True) as db:
+            if isinstance(sql, Prepared):
+                assert isinstance(parameters, Mapping)
+                return sql.run(db, parameters)
+            return fetch(db, sql, parameters)
 
     @contextlib.contextmanager
     def lookup(self) -> Iterator[DAL]:
@@ -89,6 +140,7 @@ def _open(url: str, *, pool_size: int, read_only: bool) -> DAL:
             driver_args={
                 "application_name": "waddlebot",
                 "connect_timeout": CONNECT_TIMEOUT_S,
+                "connection_factory": Connection,
                 "options": options,
             },
             after_connection=set_autocommit if read_only else None,
@@ -110,6 +162,12 @@ def unit_of_work(db: DAL) -> Iterator[DAL]:
     Raises: DatabaseUnavailable when the server is away; OpenTransaction when this thread already has one open on
     this database, because the inner end would commit the outer work.
     """
+    with _unit(db, autocommit=False):
+        yield db
+
+
+@contextlib.contextmanager
+def _unit(db: DAL, *, autocommit: bool) -> Iterator[DAL]:
     units: set[int] = _open_units.__dict__.setdefault("units", set())
     if id(db) in units:
         raise OpenTransaction("a transaction is already open in this thread")
@@ -117,16 +175,34 @@ def unit_of_work(db: DAL) -> Iterator[DAL]:
     action = "rollback"
     try:
         db.get_connection_from_pool_or_new()
+        if autocommit:
+            db.commit()  # A new connection has PyDAL's own first statements open; on a used one this costs nothing.
+            db._adapter.connection.autocommit = True
         yield db
-        db.commit()
+        if autocommit:
+            db._adapter.connection.autocommit = False
+        else:
+            db.commit()
         action = ""
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
-        if not isinstance(err, errors.QueryCanceled | errors.TransactionRollbackError):
+        # The class of the error code; none at all means that the connection broke.
+        kind = (err.pgcode or "08")[:2]
+        if kind not in AWAY and kind not in TRY_AGAIN:
+            raise
+        if kind in AWAY:
             _drop_pool(db)
         raise DatabaseUnavailable() from err
     finally:
         units.discard(id(db))
+        if action and autocommit:
+            _forget_autocommit(db)
         db.recycle_connection_in_pool_or_close(action)
+
+
+def _forget_autocommit(db: DAL) -> None:
+    """Give a connection back as it came, unless it is broken anyway."""
+    with contextlib.suppress(psycopg2.Error):
+        db._adapter.connection.autocommit = False
 
 
 def check_no_transaction() -> None:

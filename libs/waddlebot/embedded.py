@@ -101,7 +101,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": "",
-            "max_connections": 200,
+            "max_connections": 400,
             "shared_buffers": "32MB",
             "log_min_messages": "warning",
         }
@@ -268,8 +268,10 @@ def _run_as() -> _Identity:
         entry = pwd.getpwnam(SYSTEM_USER)
     except KeyError:
         added = subprocess.run(
-            ["/usr/sbin/useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
-            + ["--shell", "/usr/sbin/nologin", SYSTEM_USER],
+            [
+                *("/usr/sbin/useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"),
+                *("--shell", "/usr/sbin/nologin", SYSTEM_USER),
+            ],
             check=False,
             capture_output=True,
             text=True,

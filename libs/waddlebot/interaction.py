@@ -28,7 +28,7 @@ from .contracts import (
     ModuleResponse,
     SubcommandSpec,
 )
-from .database import fetch, fetch_one
+from .database import Prepared, fetch, fetch_one
 from .errors import ConfigError, UsageError, UserError
 from .service import Service
 from .web import endpoint
@@ -116,7 +116,7 @@ class InteractionModule:
     def serve(self) -> None:
         """Mount POST <prefix>/execute and register with the router."""
         for spec in self._specs.values():
-            wanted = [sub.name for sub in spec.subcommands] or [None]
+            wanted: list[str | None] = [sub.name for sub in spec.subcommands] or [None]
             missing = [sub for sub in wanted if (spec.command, sub) not in self._commands]
             if missing:
                 raise ConfigError(f"{self.service.name}: no handler for {spec.command} {missing}.")
@@ -146,65 +146,64 @@ class InteractionModule:
         context.session_id = payload.session_id
         context.community = payload.community.id
         context.user = payload.user.id
+        started = time.perf_counter()
         if payload.mode == "simulate":
-            return self._rehearse(payload)
-        with self.service.database.transaction() as db:
-            earlier = _claim(db, self.service.name, payload.execution_id)
-            if earlier is None:
-                call = Call(payload, db)
-                reply, invalidations = self._run(call), call.invalidations
-                fetch(
-                    db,
-                    "UPDATE module_replies SET reply = %s, invalidations = %s"
-                    " WHERE module_name = %s AND execution_id = %s",
-                    (reply.model_dump_json(), json.dumps(invalidations), self.service.name, payload.execution_id),
-                )
-            else:
-                reply, invalidations = earlier
-        for cache, key in invalidations:
+            return self._rehearse(payload, started)
+        try:
+            with self.service.database.transaction() as db:
+                kept = _claim(db, self.service.name, payload.execution_id)
+                if kept is None:
+                    call = Call(payload, db)
+                    reply = self._reply(payload, _as_responses(self._dispatch(call)), None, started)
+                    kept = reply, call.invalidations
+                    _keep(db, kept)
+        except UserError as err:
+            # Everything that the handler wrote is undone; that it refused is kept.
+            refusal = self._reply(payload, [say(err.message, reply=True)], err, started)
+            with self.service.database.transaction() as db:
+                kept = _claim(db, self.service.name, payload.execution_id)
+                if kept is None:
+                    kept = refusal, []
+                    _keep(db, kept)
+        for cache, key in kept[1]:
             self.service.bus.invalidate(cache, key)
-        return reply
+        return kept[0]
 
-    def _rehearse(self, payload: ModuleCall) -> ModuleReply:
+    def _rehearse(self, payload: ModuleCall, started: float) -> ModuleReply:
         """Run a call and undo it: the reply is real, the writes are gone."""
         replies: list[ModuleReply] = []
         try:
             with self.service.database.transaction() as db:
-                replies.append(self._run(Call(payload, db)))
+                responses = _as_responses(self._dispatch(Call(payload, db)))
+                replies.append(self._reply(payload, responses, None, started))
                 raise _Rehearsed
+        except UserError as err:
+            return self._reply(payload, [say(err.message, reply=True)], err, started)
         except _Rehearsed:
             return replies[0]
 
-    def _run(self, call: Call) -> ModuleReply:
-        started = time.perf_counter()
-        trigger = call.payload.trigger
-        call.db.executesql("SAVEPOINT handler")
-        try:
-            responses = _as_responses(self._dispatch(call))
-            error = None
-        except UserError as err:
-            call.db.executesql("ROLLBACK TO SAVEPOINT handler")
-            call.invalidations.clear()
-            responses = [say(err.message, reply=True)]
-            error = err.message
+    def _reply(
+        self, payload: ModuleCall, responses: list[ModuleResponse], refusal: UserError | None, started: float
+    ) -> ModuleReply:
         took_ms = (time.perf_counter() - started) * 1e3
-        self._calls.labels(trigger.command, "failed" if error else "success").inc()
+        trigger = payload.trigger
+        self._calls.labels(trigger.command, "failed" if refusal else "success").inc()
         self.service.log.audit(
             "command_executed",
-            result="FAILED" if error else "SUCCESS",
+            result=refusal.code.upper() if refusal else "SUCCESS",
             command=trigger.command,
             subcommand=trigger.args[0][:40] if trigger.args else None,
-            execution_id=call.payload.execution_id,
-            mode=call.payload.mode,
+            execution_id=payload.execution_id,
+            mode=payload.mode,
             execution_time_ms=round(took_ms, 2),
         )
         return ModuleReply(
-            session_id=call.payload.session_id,
-            execution_id=call.payload.execution_id,
+            session_id=payload.session_id,
+            execution_id=payload.execution_id,
             module_name=self.service.name,
-            success=error is None,
+            success=refusal is None,
             processing_time_ms=round(took_ms, 3),
-            error_message=error,
+            error_message=refusal.message if refusal else None,
             responses=responses,
         )
 
@@ -238,7 +237,8 @@ class InteractionModule:
             gone = fetch(
                 db,
                 "DELETE FROM module_replies WHERE id IN (SELECT id FROM module_replies"
-                f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING id",
+                f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+                " RETURNING id",
             )
         return len(gone) == 1000
 
@@ -247,13 +247,22 @@ class _Rehearsed(Exception):
     """Ends a simulated call's transaction the way that undoes it."""
 
 
-def _claim(db: DAL, module_name: str, execution_id: str) -> tuple[ModuleReply, list[tuple[str, str]]] | None:
+CLAIM = Prepared(
+    "module_claim",
+    "INSERT INTO module_replies (module_name, execution_id) VALUES (%(module)s, %(execution)s)"
+    " ON CONFLICT DO NOTHING RETURNING id",
+)
+KEEP = Prepared(
+    "module_keep",
+    "UPDATE module_replies SET reply = %(reply)s, invalidations = %(invalidations)s"
+    " WHERE module_name = %(module)s AND execution_id = %(execution)s",
+)
+Kept = tuple[ModuleReply, list[tuple[str, str]]]
+
+
+def _claim(db: DAL, module_name: str, execution_id: str) -> Kept | None:
     """Make this execution ours, or return the reply it already has. Waits for a copy that is running now."""
-    mine = fetch_one(
-        db,
-        "INSERT INTO module_replies (module_name, execution_id) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING id",
-        (module_name, execution_id),
-    )
+    mine = CLAIM.run(db, {"module": module_name, "execution": execution_id})
     if mine:
         return None
     row = fetch_one(
@@ -263,6 +272,19 @@ def _claim(db: DAL, module_name: str, execution_id: str) -> tuple[ModuleReply, l
     )
     assert row is not None, "a reply that was in the way is gone"
     return ModuleReply.model_validate(row["reply"]), [(cache, key) for cache, key in row["invalidations"]]
+
+
+def _keep(db: DAL, kept: Kept) -> None:
+    reply, invalidations = kept
+    KEEP.run(
+        db,
+        {
+            "reply": reply.model_dump_json(),
+            "invalidations": json.dumps(invalidations),
+            "module": reply.module_name,
+            "execution": reply.execution_id,
+        },
+    )
 
 
 def _fit(

@@ -16,6 +16,8 @@ from .contracts import OutboxState
 from .database import fetch, fetch_one
 from .errors import Conflict, NotFound
 
+# Collectors listen here for late replies; the payload is the platform.
+OUTBOX_CHANNEL = "waddlebot_outbox"
 # A reply that nobody could deliver for this long would only confuse; it is dropped and counted.
 USEFUL_FOR = timedelta(minutes=5)
 # How long a sender may be between taking a reply and reporting what became of it.
@@ -34,6 +36,14 @@ class Outgoing:
     response_data: dict[str, Any]
     reply_to: str
     module_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A reply that nobody has taken yet, as far as is known."""
+
+    id: int
+    entity_id: str
 
 
 def take(db: DAL, ids: Sequence[int], *, sender: str) -> list[Outgoing]:
@@ -60,6 +70,17 @@ def take_waiting(db: DAL, platform: str, *, sender: str, limit: int) -> list[Out
             {"platform": platform, "sender": sender, "lease": SEND_LEASE, "limit": limit},
         )
     )
+
+
+def list_waiting(db: DAL, platform: str, *, except_ids: Sequence[int], limit: int) -> list[Waiting]:
+    """The oldest replies of a platform that wait for a sender, for one that takes them when it comes to them."""
+    rows = fetch(
+        db,
+        "SELECT id, entity_id FROM outbox WHERE platform = %s AND state = 'pending' AND response_action = 'chat'"
+        " AND available_at <= now() AND expires_at > now() AND id <> ALL(%s::bigint[]) ORDER BY id LIMIT %s",
+        (platform, list(except_ids), limit),
+    )
+    return [Waiting(**row) for row in rows]
 
 
 def finish(db: DAL, outbox_id: int, state: OutboxState, *, detail: str = "") -> None:

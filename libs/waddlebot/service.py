@@ -62,6 +62,7 @@ class Service:
         self.loops = Loops(self.log)
         self.checks: dict[str, Callable[[], str]] = {"database": self._check_database, "redis": self._check_redis}
         self.essential = {"database"}
+        self.configured = True
         self._mount = Mount(self.manifest.prefix, self.accounts, self.database, self.log, self.metrics)
         self._mount_standard_endpoints()
         self.loops.add("housekeeping", self.accounts.save_last_used, every_s=HOUSEKEEPING_EVERY_S)
@@ -117,7 +118,8 @@ class Service:
             """Say that the process serves, and what its checks found. Always 200."""
             checks = self.run_checks()
             ok = all(each["ok"] for each in checks.values())
-            return {**self._identity(), "status": "healthy" if ok else "degraded", "checks": checks}
+            status = "unconfigured" if not self.configured else "healthy" if ok else "degraded"
+            return {**self._identity(), "status": status, "checks": checks}
 
         @endpoint("GET", f"{prefix}/ready", caller=ANYBODY)
         def ready() -> Any:

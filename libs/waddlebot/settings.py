@@ -75,7 +75,12 @@ class Settings(BaseSettings):
         None, alias="READ_REPLICA_URL", description="Streaming replica for lookups; the primary without one."
     )
     database_pool_size: int = Field(
-        8, alias="DATABASE_POOL_SIZE", ge=1, le=200, description="Idle connections kept per process and database."
+        # Fewer than the busy threads would open and close a connection for each transaction beyond it.
+        40,
+        alias="DATABASE_POOL_SIZE",
+        ge=1,
+        le=500,
+        description="Idle connections kept per process and database.",
     )
     redis_host: str = Field("127.0.0.1", alias="REDIS_HOST", description="Redis or Valkey host.")
     redis_port: int = Field(6379, alias="REDIS_PORT", ge=1, le=65535, description="Redis or Valkey port.")
@@ -98,6 +103,12 @@ class Settings(BaseSettings):
         default_factory=list,
         alias="EGRESS_ALLOW",
         description="host:port or CIDR list that the SSRF guard lets through.",
+    )
+
+    require: CommaList = Field(
+        default_factory=list,
+        alias="WADDLEBOT_REQUIRE",
+        description="Modules that must have credentials: the process ends when one has none.",
     )
 
     base_url: str = Field(
@@ -133,7 +144,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, _Environment(settings_cls, cls.prefix, os.environ)
 

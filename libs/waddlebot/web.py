@@ -351,7 +351,8 @@ def create_app(*modules: str, apps_folder: Path) -> Any:
         link = apps / name
         if not link.is_symlink():
             link.symlink_to(modules_dir() / name)
-    with contextlib.redirect_stdout(io.StringIO()):
+    # py4web prints the traceback of a module that does not load; what matters of it goes into the ConfigError.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         app = wsgi(
             apps_folder=str(apps),
             app_names=",".join(modules),

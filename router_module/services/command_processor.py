@@ -239,7 +239,7 @@ class CommandProcessor:
         try:
             self.settle(work, job, result)
         except WaddleBotError:
-            # Not on record, so not done: the lease runs out and somebody calls the module again, which answers the same.
+            # Not on record, so not done: the lease runs out and the module is called again, which answers the same.
             job.status = ExecutionStatus.PENDING
             self._active.pop(work.session_id, None)
             raise

@@ -4,23 +4,97 @@ two leaves something that another router can finish and nothing that happens twi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from psycopg2.extras import Json, execute_values
-from pydal import DAL
 from waddlebot.contracts import OVERLAY_SOURCES, ErrorInfo, Event, ExecutionInfo, ExecutionStatus, ResponseInfo
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.outbox import ASKER_FIRST, USEFUL_FOR
+from waddlebot.database import Database, Prepared, fetch, fetch_one
+from waddlebot.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
 
-from .cache_manager import Place
 from .work import Job, Said, Work
 
-OUTBOX_CHANNEL = "waddlebot_outbox"
 TAKE_OVER_BATCH = 50
-RESPONSE_COLUMNS = ("id", "execution_id", "ordinal", "module_name", "response_action", "response_data")
+OUTBOX_TIMES = {"asker_first": ASKER_FIRST, "useful_for": USEFUL_FOR, "channel": OUTBOX_CHANNEL}
+
+# Each of the three statements is a transaction by itself, which spares two round trips and most of the planning. They
+# end alike: for the sessions in `fresh`, add executions and replies, wake the collectors for replies that are late.
+AND_ADD = """
+jobs AS (
+    INSERT INTO command_executions (execution_id, parent_id, depth, session_id, platform, command_id, module_name,
+        command, entity_id, community_id, user_id, message_content, parameters, location_url, request_payload,
+        error_code, error_message, status, completed_at)
+    SELECT j.execution_id, j.parent_id, j.depth, session_id, j.platform, j.command_id, j.module_name, j.command,
+        j.entity_id, j.community_id, j.user_id, j.message_content, j.parameters, j.location_url,
+        j.request_payload::jsonb, j.error_code, j.error_message, j.status,
+        CASE WHEN j.status <> 'pending' THEN now() END
+    FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j (execution_id uuid, parent_id uuid, depth integer, session_id uuid,
+        platform text, command_id bigint, module_name text, command text, entity_id text, community_id bigint,
+        user_id bigint, message_content text, parameters jsonb, location_url text, request_payload text,
+        error_code text, error_message text, status text) JOIN fresh USING (session_id)
+    ON CONFLICT (execution_id) DO NOTHING
+), said AS (
+    INSERT INTO outbox (platform, event_id, execution_id, ordinal, session_id, entity_id, community_id, module_name,
+        response_action, response_data, reply_to, available_at, expires_at)
+    SELECT s.platform, s.event_id, s.execution_id, s.ordinal, session_id, s.entity_id, s.community_id, s.module_name,
+        s.response_action, s.response_data, s.reply_to,
+        CASE WHEN s.is_late THEN now() ELSE now() + %(asker_first)s::interval END, now() + %(useful_for)s::interval
+    FROM jsonb_to_recordset(%(said)s::jsonb) AS s (platform text, event_id text, execution_id uuid, ordinal integer,
+        session_id uuid, entity_id text, community_id bigint, module_name text, response_action text,
+        response_data jsonb, reply_to text, is_late boolean) JOIN fresh USING (session_id)
+    ON CONFLICT (platform, event_id, execution_id, ordinal) DO NOTHING
+    RETURNING session_id, id, execution_id, ordinal, module_name, response_action, response_data, platform,
+        available_at
+)
+SELECT fresh.session_id::text, said.id, said.execution_id, ordinal, module_name, response_action, response_data,
+    CASE WHEN available_at <= now() THEN pg_notify(%(channel)s::text, platform) END
+FROM fresh LEFT JOIN said USING (session_id)
+"""
+OPEN = Prepared(
+    "router_open",
+    """
+WITH fresh AS (
+    INSERT INTO router_events (platform, event_id, session_id, entity_id, community_id, user_id, message_type, event,
+        state, holder, lease_until, finished_at)
+    SELECT platform, event_id, session_id, entity_id, community_id, user_id, message_type, event::jsonb, state, holder,
+        now() + %(lease)s::interval, CASE WHEN state = 'done' THEN now() END
+    FROM jsonb_to_recordset(%(events)s::jsonb) AS e (platform text, event_id text, session_id uuid, entity_id text,
+        community_id bigint, user_id bigint, message_type text, event text, state text, holder text)
+    ON CONFLICT (platform, event_id) DO NOTHING
+    RETURNING session_id
+), """
+    + AND_ADD,
+)
+PLAN = Prepared("router_plan", "WITH fresh AS (SELECT %(session_id)s::uuid AS session_id), " + AND_ADD)
+RECORD = Prepared(
+    "router_record",
+    """
+WITH fresh AS (
+    UPDATE command_executions x SET status = %(status)s::text, error_code = %(error_code)s::text,
+        error_message = %(error_message)s::text, response_status = %(http_status)s::integer, response_data = %(response_data)s::jsonb,
+        execution_time_ms = %(took_ms)s::float, retry_count = %(retries)s::integer, completed_at = now()
+    WHERE execution_id = %(execution_id)s::uuid AND (
+        status = 'pending'
+        -- A module may answer at once with nothing to say, and say it later: once.
+        OR (%(late)s::boolean AND status = 'success' AND x.response_data->>'digest' IS NULL AND NOT EXISTS (
+            SELECT 1 FROM module_responses r
+            WHERE r.execution_id = x.execution_id AND r.response_action IS NOT NULL)))
+    RETURNING session_id
+), answered AS (
+    INSERT INTO module_responses (execution_id, module_name, success, response_action, response_data, media_type,
+        media_url, ticker_text, ticker_duration, chat_message, error_message, processing_time_ms)
+    SELECT %(execution_id)s::uuid, r.* FROM fresh, jsonb_to_recordset(%(responses)s::jsonb) AS r (module_name text,
+        success boolean, response_action text, response_data jsonb, media_type text, media_url text, ticker_text text,
+        ticker_duration float, chat_message text, error_message text, processing_time_ms float)
+), closed AS (
+    UPDATE router_events v SET state = 'done', finished_at = now() FROM fresh
+    WHERE %(last)s::boolean AND v.session_id = fresh.session_id AND v.state = 'processing' AND NOT EXISTS (
+        SELECT 1 FROM command_executions x WHERE x.session_id = v.session_id AND x.status = 'pending'
+            AND x.execution_id <> %(execution_id)s::uuid)
+), """
+    + AND_ADD,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,56 +126,78 @@ class Ledger:
 
     def open(self, works: Sequence[Work]) -> None:
         """Store events with the executions planned for them; mark those that were stored before as duplicates."""
-        with self._db.transaction() as db:
-            fresh = execute_values(
-                db._adapter.cursor,
-                "INSERT INTO router_events (platform, event_id, session_id, entity_id, community_id, user_id,"
-                " message_type, event, state, holder, lease_until, finished_at) VALUES %s"
-                " ON CONFLICT (platform, event_id) DO NOTHING RETURNING session_id::text",
-                [self._event_row(work) for work in works],
-                template="(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s, CASE WHEN %s THEN now() END)",
-                fetch=True,
-            )
-            ours = {row[0] for row in fresh}
-            for work in works:
-                work.duplicate = work.session_id not in ours
-            mine = [work for work in works if not work.duplicate]
-            _insert_jobs(db, [(work, job) for work in mine for job in work.jobs])
-            for work in mine:
-                work.responses += _say(db, work, work.refusals)
+        rows = self._db.statement(
+            OPEN,
+            {
+                "events": json.dumps([self._event_row(work) for work in works]),
+                "jobs": _as_json(_job_row(work, job) for work in works for job in work.jobs),
+                "said": _as_json(_said_row(work, n, each) for work in works for n, each in enumerate(work.refusals)),
+                "lease": self._lease,
+                **OUTBOX_TIMES,
+            },
+        )
+        ours = {row["session_id"] for row in rows}
+        for work in works:
+            work.duplicate = work.session_id not in ours
+            work.responses += _said_in(rows, work)
 
     def plan(self, work: Work) -> None:
         """Add the executions of an event that was stored before they could be planned."""
-        with self._db.transaction() as db:
-            _insert_jobs(db, [(work, job) for job in work.jobs])
-            work.responses += _say(db, work, work.refusals)
-            if work.is_finished:
-                _close(db, work.session_id)
+        rows = self._db.statement(
+            PLAN,
+            {
+                "session_id": work.session_id,
+                "jobs": _as_json(_job_row(work, job) for job in work.jobs),
+                "said": _as_json(_said_row(work, n, each) for n, each in enumerate(work.refusals)),
+                **OUTBOX_TIMES,
+            },
+        )
+        work.responses += _said_in(rows, work)
+        if work.is_finished:
+            self.close(work.session_id)
 
     def record(self, work: Work, job: Job, said: Sequence[Said], children: Sequence[Job]) -> list[ResponseInfo] | None:
         """Store what came of an execution: its result, what it says, the commands that it runs next, and the end of
         the event if that was all. None when it is on record already, with the job brought up to date from there.
         """
-        with self._db.transaction() as db:
-            if not _finish_execution(db, job):
-                row = fetch_one(
-                    db,
-                    "SELECT status, error_code, error_message FROM command_executions WHERE execution_id = %s",
-                    (job.execution_id,),
-                )
-                assert row is not None
-                job.status, job.error = ExecutionStatus(row["status"]), _error(row)
-                return None
-            _insert_responses(db, job)
-            rows = _say(db, work, said)
-            _insert_jobs(db, [(work, child) for child in children])
-            if work.unfinished == 0:
-                _close(db, work.session_id)
-        return rows
+        assert job.result is not None
+        result = job.result
+        rows = self._db.statement(
+            RECORD,
+            {
+                "execution_id": job.execution_id,
+                "status": job.status.value,
+                "error_code": job.error.code if job.error else None,
+                "error_message": job.error.message if job.error else None,
+                "http_status": result.http_status,
+                "response_data": json.dumps({"module_ms": result.module_ms, "digest": result.digest}),
+                "took_ms": result.took_ms,
+                "retries": result.retries,
+                "late": result.digest is not None,
+                "responses": _as_json(_response_rows(job)),
+                "jobs": _as_json(_job_row(work, child) for child in children),
+                "said": _as_json(_said_row(work, n, each) for n, each in enumerate(said)),
+                "last": work.unfinished == 0,
+                **OUTBOX_TIMES,
+            },
+        )
+        if rows:
+            return _said_in(rows, work)
+        found = self._db.statement(
+            "SELECT status, error_code, error_message FROM command_executions WHERE execution_id = %s",
+            (job.execution_id,),
+        )
+        job.status, job.error = ExecutionStatus(found[0]["status"]), _error(found[0])
+        return None
 
     def close(self, session_id: str) -> None:
-        with self._db.transaction() as db:
-            _close(db, session_id)
+        """End an event that has nothing left to do."""
+        self._db.statement(
+            "UPDATE router_events SET state = 'done', finished_at = now()"
+            " WHERE session_id = %(session)s AND state = 'processing' AND NOT EXISTS ("
+            "SELECT 1 FROM command_executions WHERE session_id = %(session)s AND status = 'pending')",
+            {"session": session_id},
+        )
 
     def find(self, event: Event) -> Recorded | None:
         """The answer so far to an event that was stored before."""
@@ -161,7 +257,8 @@ class Ledger:
                 fetch(
                     db,
                     "SELECT *, execution_id::text AS execution_id, session_id::text AS session_id,"
-                    " parent_id::text AS parent_id FROM command_executions WHERE session_id = ANY(%s::uuid[]) ORDER BY id",
+                    " parent_id::text AS parent_id FROM command_executions"
+                    " WHERE session_id = ANY(%s::uuid[]) ORDER BY id",
                     (sessions,),
                 )
                 if sessions
@@ -181,23 +278,20 @@ class Ledger:
             for row in rows
         ]
 
-    def _event_row(self, work: Work) -> tuple[Any, ...]:
+    def _event_row(self, work: Work) -> dict[str, Any]:
         event = work.event
-        done = work.is_finished
-        return (
-            event.platform,
-            event.event_id,
-            work.session_id,
-            work.place.entity_id,
-            work.place.community_id,
-            work.person.user_id,
-            event.message_type.value,
-            event.model_dump_json(),
-            "done" if done else "processing",
-            self._holder,
-            self._lease,
-            done,
-        )
+        return {
+            "platform": event.platform,
+            "event_id": event.event_id,
+            "session_id": work.session_id,
+            "entity_id": work.place.entity_id,
+            "community_id": work.place.community_id,
+            "user_id": work.person.user_id,
+            "message_type": event.message_type.value,
+            "event": event.model_dump_json(),
+            "state": "done" if work.is_finished else "processing",
+            "holder": self._holder,
+        }
 
 
 class Rehearsal:
@@ -205,19 +299,25 @@ class Rehearsal:
 
     def open(self, works: Sequence[Work]) -> None:
         for work in works:
-            work.responses += [_unsent(work, each, n) for n, each in enumerate(work.refusals)]
+            work.responses += [_unsent(each, n) for n, each in enumerate(work.refusals)]
 
     def plan(self, work: Work) -> None:
         self.open([work])
 
-    def record(self, work: Work, job: Job, said: Sequence[Said], children: Sequence[Job]) -> list[ResponseInfo] | None:
-        return [_unsent(work, each, n) for n, each in enumerate(said)]
+    def record(
+        self,
+        work: Work,  # noqa: ARG002 - the Ledger's signature
+        job: Job,  # noqa: ARG002
+        said: Sequence[Said],
+        children: Sequence[Job],  # noqa: ARG002
+    ) -> list[ResponseInfo] | None:
+        return [_unsent(each, n) for n, each in enumerate(said)]
 
     def close(self, session_id: str) -> None:
         pass
 
 
-def _unsent(work: Work, said: Said, ordinal: int) -> ResponseInfo:
+def _unsent(said: Said, ordinal: int) -> ResponseInfo:
     return ResponseInfo(
         outbox_id=None,
         execution_id=said.execution_id,
@@ -228,140 +328,76 @@ def _unsent(work: Work, said: Said, ordinal: int) -> ResponseInfo:
     )
 
 
-def _insert_jobs(db: DAL, pairs: Sequence[tuple[Work, Job]]) -> None:
-    if not pairs:
-        return
-    execute_values(
-        db._adapter.cursor,
-        "INSERT INTO command_executions (execution_id, parent_id, depth, session_id, platform, command_id, module_name,"
-        " command, entity_id, community_id, user_id, message_content, parameters, location_url, request_payload,"
-        " error_code, error_message, status, completed_at) VALUES %s ON CONFLICT (execution_id) DO NOTHING",
-        [_job_row(work, job) for work, job in pairs],
-        template="(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)",
-    )
+def _job_row(work: Work, job: Job) -> dict[str, Any]:
+    place = work.place
+    return {
+        "execution_id": job.execution_id,
+        "parent_id": job.parent_id,
+        "depth": job.depth,
+        "session_id": work.session_id,
+        "platform": place.platform,
+        "command_id": job.command.id,
+        "module_name": job.command.module_name,
+        "command": job.command.name,
+        "entity_id": place.entity_id,
+        "community_id": place.community_id,
+        "user_id": work.person.user_id,
+        "message_content": work.event.message,
+        "parameters": job.args,
+        "location_url": job.command.spec.location_url,
+        "request_payload": job.call.model_dump_json() if job.call else None,
+        "error_code": job.error.code if job.error else None,
+        "error_message": job.error.message if job.error else None,
+        "status": job.status.value,
+    }
 
 
-def _job_row(work: Work, job: Job) -> tuple[Any, ...]:
-    place: Place = work.place
-    return (
-        job.execution_id,
-        job.parent_id,
-        job.depth,
-        work.session_id,
-        place.platform,
-        job.command.id,
-        job.command.module_name,
-        job.command.name,
-        place.entity_id,
-        place.community_id,
-        work.person.user_id,
-        work.event.message,
-        json.dumps(job.args, ensure_ascii=False),
-        job.command.spec.location_url,
-        job.call.model_dump_json() if job.call else None,
-        job.error.code if job.error else None,
-        job.error.message if job.error else None,
-        job.status.value,
-        job.status is not ExecutionStatus.PENDING,
-    )
-
-
-def _finish_execution(db: DAL, job: Job) -> bool:
-    result = job.result
-    row = fetch_one(
-        db,
-        "UPDATE command_executions SET status = %s, error_code = %s, error_message = %s, response_status = %s,"
-        " response_data = %s, execution_time_ms = %s, retry_count = %s, completed_at = now()"
-        # A module may answer at once with nothing to say, and say it later: once.
-        " WHERE execution_id = %s AND (status = 'pending' OR (%s AND status = 'success'"
-        "  AND response_data->>'digest' IS NULL AND NOT EXISTS (SELECT 1 FROM module_responses r"
-        "  WHERE r.execution_id = command_executions.execution_id AND r.response_action IS NOT NULL))) RETURNING id",
-        (
-            job.status.value,
-            job.error.code if job.error else None,
-            job.error.message if job.error else None,
-            result.http_status if result else None,
-            Json({"module_ms": result.module_ms, "digest": result.digest}) if result else None,
-            result.took_ms if result else None,
-            result.retries if result else 0,
-            job.execution_id,
-            result is not None and result.digest is not None,
-        ),
-    )
-    return row is not None
-
-
-def _insert_responses(db: DAL, job: Job) -> None:
+def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
     """The spec's module_responses: one row for each response, or one that says there was none."""
-    result = job.result
-    responses = [(each.response_action, each.response_data) for each in (result.responses if result else [])]
-    execute_values(
-        db._adapter.cursor,
-        "INSERT INTO module_responses (execution_id, module_name, success, response_action, response_data, media_type,"
-        " media_url, ticker_text, ticker_duration, chat_message, error_message, processing_time_ms) VALUES %s",
-        [
-            (
-                job.execution_id,
-                job.command.module_name,
-                job.status is ExecutionStatus.SUCCESS,
-                action,
-                Json(data) if action else None,
-                data.get("media_type"),
-                data.get("media_url"),
-                data.get("text") if action == "ticker" else None,
-                data.get("display_s") if action == "ticker" else None,
-                data.get("message") if action == "chat" else None,
-                job.error.message if job.error else None,
-                result.module_ms if result else None,
-            )
-            for action, data in responses or [(None, {})]
-        ],
-    )
+    assert job.result is not None
+    responses = [(each.response_action, each.response_data) for each in job.result.responses]
+    for action, data in responses or [(None, {})]:
+        is_ticker = action == "ticker"
+        yield {
+            "module_name": job.command.module_name,
+            "success": job.status is ExecutionStatus.SUCCESS,
+            "response_action": action,
+            "response_data": data if action else None,
+            "media_type": data.get("media_type"),
+            "media_url": data.get("media_url"),
+            "ticker_text": data.get("text") if is_ticker else None,
+            "ticker_duration": data.get("display_s") if is_ticker else None,
+            "chat_message": data.get("message") if action == "chat" else None,
+            "error_message": job.error.message if job.error else None,
+            "processing_time_ms": job.result.module_ms,
+        }
 
 
-def _say(db: DAL, work: Work, said: Sequence[Said]) -> list[ResponseInfo]:
-    """Put replies into the outbox. Those of an event that was answered already go out by whichever collector is first."""
-    if not said:
-        return []
-    late = work.answered
-    rows = execute_values(
-        db._adapter.cursor,
-        "INSERT INTO outbox (platform, event_id, execution_id, ordinal, session_id, entity_id, community_id, module_name,"
-        " response_action, response_data, reply_to, available_at, expires_at) VALUES %s"
-        " ON CONFLICT (platform, event_id, execution_id, ordinal) DO NOTHING RETURNING id, execution_id, ordinal, module_name, response_action, response_data",
-        [
-            (
-                work.place.platform,
-                work.event.event_id,
-                each.execution_id,
-                ordinal,
-                work.session_id,
-                work.place.entity_id,
-                work.place.community_id,
-                each.module_name,
-                each.action,
-                Json(each.data),
-                work.event.event_id if each.data.get("reply") else "",
-                timedelta(0) if late else ASKER_FIRST,
-                USEFUL_FOR,
-            )
-            for ordinal, each in enumerate(said)
-        ],
-        template="(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, now() + %s, now() + %s)",
-        fetch=True,
-    )
-    if late:
-        fetch(db, "SELECT pg_notify(%s, %s)", (OUTBOX_CHANNEL, work.place.platform))
-    return [response_info(dict(zip(RESPONSE_COLUMNS, row, strict=True))) for row in rows]
+def _said_row(work: Work, ordinal: int, said: Said) -> dict[str, Any]:
+    """A reply for the outbox. When the event was answered already, whichever collector is first says it."""
+    return {
+        "platform": work.place.platform,
+        "event_id": work.event.event_id,
+        "execution_id": said.execution_id,
+        "ordinal": ordinal,
+        "session_id": work.session_id,
+        "entity_id": work.place.entity_id,
+        "community_id": work.place.community_id,
+        "module_name": said.module_name,
+        "response_action": said.action,
+        "response_data": said.data,
+        "reply_to": work.event.event_id if said.data.get("reply") else "",
+        "is_late": work.answered,
+    }
 
 
-def _close(db: DAL, session_id: str) -> None:
-    fetch(
-        db,
-        "UPDATE router_events SET state = 'done', finished_at = now() WHERE session_id = %s AND state = 'processing'"
-        " AND NOT EXISTS (SELECT 1 FROM command_executions WHERE session_id = %s AND status = 'pending')",
-        (session_id, session_id),
-    )
+def _as_json(rows: Iterable[dict[str, Any]]) -> str:
+    return json.dumps(list(rows), ensure_ascii=False)
+
+
+def _said_in(rows: list[dict[str, Any]], work: Work) -> list[ResponseInfo]:
+    mine = [row for row in rows if row["session_id"] == work.session_id and row["id"] is not None]
+    return [response_info(row) for row in sorted(mine, key=lambda row: row["id"])]
 
 
 def response_info(row: dict[str, Any]) -> ResponseInfo:

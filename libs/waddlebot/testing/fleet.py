@@ -173,7 +173,7 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
     set_own_app(app, URL)
     fleet = Fleet(app, SERVICES[0].database, stack, keys)
     for service in SERVICES:
-        service.loops.start("service")
+        service.loops.start("service", "worker")
     return fleet
 
 

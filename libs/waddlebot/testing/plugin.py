@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,9 +52,23 @@ def stub(fleet: Fleet, module_stub_server: ModuleStub) -> ModuleStub:
 
 
 @pytest.fixture(scope="session")
-def fleet(stack: Stack, module_stub_server: ModuleStub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def twitch_simulator() -> Iterator[Any]:
+    """A local Twitch that the fleet's collector is pointed at; None in a checkout without simulators."""
+    if importlib.util.find_spec("simulators") is None:
+        yield None
+        return
+    with importlib.import_module("simulators.twitch").TwitchSimulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="session")
+def fleet(
+    stack: Stack, module_stub_server: ModuleStub, twitch_simulator: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """All modules in this process, registered."""
     os.environ["EGRESS_ALLOW"] = module_stub_server.address
+    if twitch_simulator:
+        os.environ.update(twitch_simulator.settings())
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))
     eventually(lambda: all(_is_ready(loaded, service.manifest.prefix) for service in SERVICES))
     yield loaded

@@ -1,0 +1,62 @@
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## Show what make can do
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+up: $(VENV)/.fleet ## Install and start a whole fleet: make up ARGS="--home DIR --port 9000 --ws-port 9028"
+	@exec $(BIN)/waddlebot up $(ARGS)
+
+say: $(VENV)/.fleet ## Say one line to the running fleet: make say TEXT='!help'
+	@$(BIN)/waddlebot say $(ARGS) '$(TEXT)'
+
+test: $(VENV)/.dev ## Run every test: make test ARGS="-k alias"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Lint, types, and the fleet's own rules, as CI does
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python scripts/check_fleet.py
+
+fmt: $(VENV)/.dev ## Format the code and bring generated parts up to date
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/python scripts/check_fleet.py --fix
+
+bench: $(VENV)/.dev ## Measure what the fleet can do, beside its floor
+	@$(BIN)/python -m bench
+
+lock: $(VENV)/.dev ## Pin the dependencies of pyproject.toml anew
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header pyproject.toml --group dev -o requirements-dev.lock
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12 …"; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian: apt install python3-venv"; exit 1; }
+
+# Shows a counter while packages come in, and everything pip says if it fails.
+define install
+	@echo "Installing $(1) (a minute or two the first time)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -r $(1) > $(VENV)/install.log 2>&1 & pid=$$!; \
+		while kill -0 $$pid 2>/dev/null; do \
+			test -t 1 && printf '\r  %s packages' "$$(grep -c '^Collecting' $(VENV)/install.log)"; sleep 0.3; done; \
+		test -t 1 && printf '\r'; \
+		wait $$pid || { cat $(VENV)/install.log; exit 1; }
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps --editable .
+endef
+
+$(VENV)/.fleet: requirements.lock pyproject.toml | $(VENV)/bin/python
+	$(call install,requirements.lock)
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	$(call install,requirements-dev.lock)
+	@touch $@ $(VENV)/.fleet
+
+.PHONY: help up say test check fmt bench lock

@@ -1,0 +1,27 @@
+"""The alias module. Composition root."""
+
+from __future__ import annotations
+
+from waddlebot.interaction import InteractionModule
+from waddlebot.service import Service
+
+from .config import AliasSettings
+from .controllers import api
+from .controllers.chat import AliasChat
+from .models import define_tables
+from .services.alias_service import AliasService
+
+settings = AliasSettings.load()
+service = Service(__file__, settings, tables=define_tables)
+aliases = AliasService(service.log, max_aliases=settings.max_aliases)
+
+chat = AliasChat(aliases)
+module = InteractionModule(service)
+module.command("alias", "add", run=chat.add)
+module.command("alias", "remove", run=chat.remove)
+module.command("alias", "list", run=chat.list)
+module.command("alias", "stats", run=chat.stats)
+module.answer_any_command(run=chat.run)
+module.serve()
+
+service.mount(api, using=[aliases, service.database, service.bus])

@@ -1,0 +1,25 @@
+"""PyDAL's view of the alias table; the migrations make it."""
+
+from __future__ import annotations
+
+from pydal import DAL, Field
+
+
+def define_tables(db: DAL) -> None:
+    if "alias_commands" in db.tables:
+        return
+    db.define_table(
+        "alias_commands",
+        Field("community_id", "bigint"),
+        Field("entity_id", "text"),
+        Field("prefix", "text"),
+        Field("alias", "text"),
+        Field("command", "text"),
+        Field("created_by", "text"),
+        Field("usage_count", "bigint"),
+        Field("last_used", "datetime"),
+        Field("total_time_ms", "double"),
+        Field("is_active", "boolean"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+    )

@@ -1,0 +1,404 @@
+"""!alias as a community meets it: what is typed, and what the bot says."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from waddlebot.testing.fleet import Bot, Fleet, Heard
+
+
+def add(bot: Bot, name: str, template: str) -> Heard:
+    return bot.say(f"!alias add {name} {template}", by="mia", level="moderator")
+
+
+def uses_of(bot: Bot, name: str) -> int:
+    path = "/alias/list"
+    found = bot.fleet.request("GET", path, query={"community_id": bot.community_id}).json()["aliases"]
+    return next(each["usage_count"] for each in found if each["prefix"] + each["alias"] == name)
+
+
+# Commands
+
+
+def test_an_alias_runs_its_command_with_the_callers_words(bot):
+    bot.say('!inventory add "Blue Sword" shiny', level="moderator")
+    assert add(bot, "!where", '"!inventory status {arg1}"').chat == (
+        "Added !where; it stands for “!inventory status {arg1}”."
+    )
+    heard = bot.say('!where "blue sword"')
+    assert heard.statuses == ["success", "success"]
+    assert heard.chat == "“Blue Sword” is available – shiny."
+
+
+def test_without_a_placeholder_the_words_come_after_the_command_as_in_a_shell(bot):
+    bot.say('!inventory add "Blue Sword" shiny', level="moderator")
+    add(bot, "where", '"!inventory status"')
+    assert bot.say('!where "Blue Sword"').chat == "“Blue Sword” is available – shiny."
+    assert bot.say("!where").chat == "Usage: !inventory status <item_name>"
+
+
+def test_args_alone_spreads_and_inside_a_word_is_joined(bot):
+    add(bot, "lend", '"!inventory checkout {args}"')
+    add(bot, "note", '!inventory add {arg1} "about: {all_args}"')
+    assert bot.say('!note Lamp "very bright"', level="moderator").chat == "Added “Lamp”."
+    assert bot.say("!inventory status Lamp").chat == "“Lamp” is available – about: Lamp very bright."
+    assert bot.say("!lend Lamp Bob", level="moderator").chat == "“Lamp” is now with Bob."
+
+
+def test_the_command_may_be_written_without_quotes_around_it(bot):
+    bot.say('!inventory add "Blue Sword" shiny', level="moderator")
+    add(bot, "sword", '!inventory status "Blue Sword"')
+    assert bot.say("!sword").chat == "“Blue Sword” is available – shiny."
+    add(bot, "schwert", "“!inventory status 'Blue Sword'”")
+    assert bot.say("!schwert").chat == "“Blue Sword” is available – shiny."
+
+
+def test_half_a_command_in_quotes_is_not_guessed_at(bot):
+    assert "Put quotes around the whole command" in add(bot, "x", '"!inventory status" Lamp').chat
+
+
+def test_an_alias_gives_nobody_a_right_that_they_lack(bot):
+    add(bot, "new", '"!inventory add {arg1} {arg2}"')
+    refused = bot.say("!new Lamp bright", level="member")
+    assert refused.statuses == ["success", "denied"]
+    assert refused.chat == "Only a moderator or above may use !inventory add; you are a member."
+    assert bot.say("!inventory list").chat == "The inventory is empty."
+    assert bot.say("!new Lamp bright", level="moderator").chat == "Added “Lamp”."
+
+
+def test_a_missing_word_is_named_and_the_usage_shown(bot):
+    add(bot, "lend", '"!inventory checkout {arg1} {arg2}"')
+    heard = bot.say("!lend Lamp")
+    assert heard.statuses == ["failed"]
+    assert heard.chat == (
+        "!lend is missing {arg2}. Usage: !lend <arg1> <arg2> – it stands for “!inventory checkout {arg1} {arg2}”"
+    )
+
+
+def test_what_a_viewer_says_never_becomes_another_word_or_placeholder(bot):
+    add(bot, "look", '"!inventory search {arg1}"')
+    add(bot, "find", '"!inventory status {arg1}"')
+    for nasty in ("a b", 'a" "b', "{arg2}", "{args}", "{user}", "!ban x", "'; DROP TABLE alias_commands; --", "$(id)"):
+        word = '"' + nasty.replace('"', '\\"') + '"'
+        assert bot.say(f"!find {word}").chat == f"There is no item called “{nasty}”."
+        assert bot.say(f"!look {word}").chat == f"Nothing matches “{nasty}”."
+
+
+def test_up_to_three_steps_are_followed(bot):
+    bot.say("!inventory add Lamp bright", level="moderator")
+    add(bot, "c", '"!inventory status"')
+    add(bot, "b", '"!c"')
+    add(bot, "a", '"!b"')
+    heard = bot.say("!a Lamp")
+    assert heard.statuses == ["success"] * 4
+    assert heard.chat == "“Lamp” is available – bright."
+    assert "!d → !a → !b → !c → !inventory would be more than 3 steps." in add(bot, "d", "!a").chat
+    assert bot.say("!d").statuses == []
+
+
+def test_a_chain_that_grows_at_its_end_is_refused_too(bot):
+    for name, target in (("a", "!b"), ("b", "!c"), ("c", "!d")):
+        assert add(bot, name, target).chat.startswith("Added")
+    assert "!a → !b → !c → !d → !help would be more than 3 steps." in add(bot, "d", "!help").chat
+    assert add(bot, "d", "the end").chat.startswith("Added")
+    assert bot.say("!a").chat == "the end"
+
+
+def test_an_alias_of_a_command_that_is_not_there_says_so(bot):
+    assert add(bot, "a", "!nothing {arg1}").chat.endswith("There is no !nothing yet.")
+    heard = bot.say("!a x")
+    assert heard.statuses == ["success", "failed"]
+    assert heard.chat == "!a → !nothing: there is no !nothing."
+
+
+def test_words_that_would_multiply_without_end_are_refused(bot):
+    add(bot, "b", '"!inventory search ' + "{args} " * 50 + '"')
+    heard = bot.say("!b " + "x" * 1000)
+    assert heard.chat == "!b with these words would become longer than 40000 characters."
+    assert heard.statuses == ["failed"]
+
+
+# Texts
+
+
+def test_a_text_is_said_as_it_was_written(bot):
+    add(bot, "rules", "Be   kind,  {user}. It's “6\" or less”, don't ask.")
+    assert bot.say("!rules", by="zoë").chat == "Be   kind,  Zoë. It's “6\" or less”, don't ask."
+    assert bot.say("!rules of the house").chat == "Be   kind,  Alice. It's “6\" or less”, don't ask."
+
+
+def test_a_text_takes_words_where_it_asks_for_them(bot):
+    add(bot, "hug", '"{user} hugs {all_args}!"')
+    assert bot.say("!hug all of you").chat == "Alice hugs all of you!"
+    add(bot, "slap", '"{user} slaps {arg1} with {arg2}"')
+    assert "is missing {arg2}" in bot.say("!slap Bob").chat
+
+
+def test_a_viewer_cannot_make_the_bot_command_another_bot(bot):
+    add(bot, "echo", '"{args}"')
+    for said in ("!ban bob", "/ban bob", ".ban bob", "#ban bob", '"  !ban bob"'):
+        response = bot.say(f"!echo {said}").answer["responses"][0]
+        assert response["response_data"]["message"][0] == "\u200b"
+    assert bot.say("!echo hello !ban").answer["responses"][0]["response_data"]["message"] == "hello !ban"
+
+
+def test_a_text_that_would_be_empty_shows_its_usage(bot):
+    add(bot, "echo", '"{args}"')
+    assert (
+        bot.say("!echo").chat
+        == "!echo has nothing to say without words. Usage: !echo [words…] – it stands for “{args}”"
+    )
+    assert bot.say("!echo hi").chat == "hi"
+
+
+def test_a_mistyped_placeholder_is_pointed_out(bot):
+    assert "{target} is said as it stands" in add(bot, "hug", '"hugs {target}"').chat
+    assert bot.say("!hug").chat == "hugs {target}"
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("made", "typed"),
+    [
+        ("hi", "!hi"),
+        ("!hi", "!HI"),
+        ("#hi", "#hi"),
+        ("STRASSE", "!straße"),
+        ("café", "!cafe\u0301"),
+        ("привет", "!ПРИВЕТ"),
+        ("挨拶", "!挨拶"),
+        ("नमस्ते", "!नमस्ते"),
+        ("مرحبا", "!مرحبا"),
+        ("1up", "!1UP"),
+        ("a'b-c_d.e", "!A'B-C_D.E"),
+        ("ß" * 25, "!" + "SS" * 25),
+    ],
+)
+def test_a_name_in_any_script_is_compared_by_case_folding(bot, made, typed):
+    assert add(bot, made, "hello").chat.startswith("Added")
+    assert bot.say(typed).chat == "hello"
+    assert "already stands for “hello”" in add(bot, typed, "other").chat
+    assert bot.say(f"!alias remove {typed}", level="moderator").chat.startswith("Removed")
+    assert bot.say(typed).statuses == []
+
+
+def test_the_two_prefixes_are_two_names(bot):
+    add(bot, "!hi", "exclaimed")
+    add(bot, "#hi", "tagged")
+    assert (bot.say("!hi").chat, bot.say("#hi").chat) == ("exclaimed", "tagged")
+
+
+@pytest.mark.parametrize(
+    "name", ['"two words"', "a!b", "a#b", "!", "#", "!!", "_x", "🎉", '""', '"a\\"b"', "x\x00y", "a“b"]
+)
+def test_what_could_never_be_typed_is_no_name(bot, name):
+    heard = add(bot, name, "hello")
+    assert heard.statuses == ["failed"], heard.chat
+    assert "name" in heard.chat
+
+
+def test_a_name_has_at_most_fifty_characters(bot):
+    assert add(bot, "x" * 51, "hello").chat == "An alias's name can have 50 characters; this has 51."
+    assert "this has 10000" in add(bot, "x" * 10_000, "hello").chat
+    assert "this has 52" in add(bot, "ß" * 26, "hello").chat
+    assert add(bot, "x" * 50, "hello").chat.startswith("Added")
+    assert bot.say("!" + "X" * 50).chat == "hello"
+
+
+@pytest.mark.parametrize("name", ["inventory", "!HELP", "alias", "#alias"])
+def test_an_alias_cannot_hide_a_command(bot, name):
+    assert "is a command of" in add(bot, name, "hello").chat
+
+
+# What it may stand for
+
+
+@pytest.mark.parametrize("template", ['"!{arg1} x"', '"!so{user}"', '"#{args}"', '"!x{arg9}y z"', '"!SO{ARG1}"'])
+def test_the_name_of_a_command_cannot_be_filled_in(bot, template):
+    assert "The name of a command cannot be filled in" in add(bot, "x", template).chat
+
+
+@pytest.mark.parametrize("template", ["!!!", '"# heading"', '"!"', '"! so x"', "!_x"])
+def test_what_looks_like_a_command_and_is_none_is_refused(bot, template):
+    assert "cannot be a command, and a text cannot begin with ! or #" in add(bot, "x", template).chat
+
+
+def test_a_template_is_checked_for_length_and_quotes(bot):
+    assert add(bot, "x", '" "').chat == "An alias needs a command or a text to stand for."
+    assert "can stand for 500 characters; this has 501" in add(bot, "x", "y" * 501).chat
+    assert "never closed" in add(bot, "x", r'"!inventory status \"Blue"').chat
+    assert "never closed" in add(bot, "x", '"Blue').chat
+    assert add(bot, "x", "y" * 500).chat.startswith("Added")
+
+
+def test_markup_and_sql_stay_what_they_are(bot):
+    text = "<script>alert('x')</script>'; DELETE FROM alias_commands; -- %s {} \\ 😀"
+    add(bot, "x", text)
+    assert bot.say("!x").chat == text
+
+
+# Loops
+
+
+def test_a_loop_is_refused_and_named(bot):
+    assert add(bot, "a", "!A {args}").chat == "!a → !a would never end."
+    add(bot, "a", "!b")
+    assert add(bot, "b", "!a").chat == "!b → !a → !b would never end."
+    add(bot, "b", "!c")
+    assert add(bot, "c", "!a x").chat == "!c → !a → !b → !c would never end."
+    assert add(bot, "c", "#a").chat.startswith("Added")
+    assert bot.say("!c").statuses == ["success", "failed"]
+
+
+def test_another_communitys_aliases_make_no_loop(fleet, bot):
+    other = fleet.bot()
+    add(other, "b", "!a")
+    assert add(bot, "a", "!b").chat.startswith("Added")
+
+
+def test_a_loop_made_by_many_at_once_is_still_refused(bot):
+    names = [f"r{n}" for n in range(3)]
+    replies: list[str] = []
+
+    def make(n: int) -> None:
+        replies.append(add(bot, names[n], f"!{names[(n + 1) % 3]}").chat)
+
+    threads = [threading.Thread(target=make, args=(n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(reply.startswith("Added") for reply in replies) == 2
+    assert sum("would never end" in reply for reply in replies) == 1
+
+
+# Managing
+
+
+@pytest.mark.parametrize("level", ["member", "subscriber", "vip"])
+@pytest.mark.parametrize("what", ["add x hello", "remove hi"])
+def test_only_moderators_change_aliases(bot, level, what):
+    add(bot, "hi", "hello")
+    heard = bot.say(f"!alias {what}", level=level)
+    assert heard.statuses == ["denied"]
+    assert "Only a moderator or above may use !alias" in heard.chat
+    assert bot.say("!hi").chat == "hello"
+    assert bot.say(f"!alias {what}", level="moderator").statuses == ["success"]
+
+
+def test_an_alias_that_exists_is_not_overwritten(bot):
+    add(bot, "hi", "hello")
+    assert add(bot, "HI", "bye").chat == "!hi already stands for “hello”. Remove it first: !alias remove !hi"
+    assert bot.say("!hi").chat == "hello"
+
+
+def test_removing_takes_effect_at_once_and_frees_the_name(bot):
+    add(bot, "hi", "hello")
+    assert bot.say("!alias remove #hi", level="moderator").chat == "There is no alias #hi here. Did you mean !hi?"
+    assert bot.say("!alias remove hi", level="moderator").chat == "Removed !hi; it stood for “hello”."
+    assert bot.say("!hi").statuses == []
+    assert add(bot, "hi", "bye").chat.startswith("Added")
+    assert bot.say("!hi").chat == "bye"
+
+
+def test_a_community_has_its_aliases_in_all_its_channels_and_no_other(fleet, bot):
+    add(bot, "hi", "hello")
+    assert bot.say("!hi", channel="elsewhere").chat == "hello"
+    other = fleet.bot()
+    assert other.say("!hi").statuses == []
+    assert other.say("!alias list").chat.startswith("There are no aliases here.")
+
+
+def test_the_list_shows_what_aliases_stand_for_page_by_page(bot):
+    assert bot.say("!alias list").chat.startswith("There are no aliases here.")
+    add(bot, "hi", "hello")
+    bot.say("!hi")
+    assert bot.say("!alias list").chat == "1 alias: !hi → hello (used once)"
+    for n in range(10):
+        add(bot, f"x{n}", "hello")
+    assert bot.say("!alias list").chat.endswith(" … and 1 more: !alias list 2")
+    assert bot.say("!alias list 2").chat == "11 aliases: !x9 → hello (used 0 times)"
+    assert bot.say("!alias list 3").chat == "The last page is !alias list 2."
+    for page in ("x", "0", "-1", "99999999", "²"):
+        assert bot.say(f"!alias list {page}").chat == "Usage: !alias list [page]"
+
+
+def test_uses_are_counted_but_not_those_that_failed(bot):
+    add(bot, "hug", '"hugs {arg1}"')
+    assert bot.say("!alias stats hug").chat == "Alias !hug stands for “hugs {arg1}”. It was never used. Made by Mia."
+    bot.say("!hug Bob")
+    bot.say("!hug Bob")
+    bot.say("!hug")
+    assert uses_of(bot, "!hug") == 2
+    assert "Used 2 times, last on " in bot.say("!alias stats hug").chat
+    assert bot.say("!alias stats").chat == "1 alias; most used: !hug (2 times)."
+    assert bot.say("!alias stats nope").chat == "There is no alias !nope here."
+
+
+def test_many_uses_at_once_are_all_counted(bot):
+    add(bot, "hi", "hello")
+    threads = [threading.Thread(target=bot.say, args=("!hi",), kwargs={"by": f"v{n}"}) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert uses_of(bot, "!hi") == 8
+
+
+def test_the_same_message_again_is_answered_the_same_and_counted_once(bot):
+    add(bot, "hi", "hello")
+    event = bot.event("!hi")
+    first, second = bot.submit(event), bot.submit(event)
+    assert (first.chat, second.chat) == ("hello", "hello")
+    assert uses_of(bot, "!hi") == 1
+
+
+def test_a_simulated_alias_changes_nothing(bot):
+    add(bot, "hi", "hello")
+    assert bot.say("!hi", mode="simulate").chat == "hello"
+    assert bot.say("!alias add bye bye", level="moderator", mode="simulate").chat.startswith("Added !bye")
+    assert bot.say("!alias remove hi", level="moderator", mode="simulate").chat.startswith("Removed !hi")
+    assert uses_of(bot, "!hi") == 0
+    assert bot.say("!bye").statuses == []
+    assert bot.say("!hi").chat == "hello"
+
+
+def test_an_alias_may_make_aliases(bot):
+    add(bot, "addcom", '"!alias add {all_args}"')
+    assert bot.say("!addcom hi hello there", level="moderator").chat == "Added !hi; it stands for “hello there”."
+    assert bot.say('!addcom lamp !inventory status "Blue Lamp"', level="moderator").statuses == ["success"] * 2
+    assert bot.say("!lamp").chat == "There is no item called “Blue Lamp”."
+    assert bot.say("!addcom x y", level="member").statuses == ["success", "denied"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("!alias", "Usage: !alias add <alias_name> <command> | remove <alias_name> | list [page] | stats [alias_name]"),
+        ("!alias add", "Usage: !alias add <alias_name> <command>"),
+        ("!alias add hi", "Usage: !alias add <alias_name> <command>"),
+        ("!alias remove", "Usage: !alias remove <alias_name>"),
+        ("!alias remove a b", "Usage: !alias remove <alias_name>"),
+        ("!alias stats a b", "Usage: !alias stats [alias_name]"),
+    ],
+)
+def test_words_that_do_not_fit_are_answered_with_the_usage(bot, typed, said):
+    heard = bot.say(typed, level="moderator")
+    assert (heard.statuses, heard.chat) == (["failed"], said)
+
+
+def test_names_too_strange_to_exist_are_simply_not_found(bot):
+    for name in ("x" * 10_000, '"a b"', "!", "😀", "<b>", "';--"):
+        heard = bot.say(f"!alias remove {name}", level="moderator")
+        assert heard.statuses == ["failed"]
+        assert heard.chat.startswith("There is no alias ")
+        assert len(heard.chat) < 200
+
+
+def test_everybody_may_see_aliases(fleet: Fleet, bot: Bot):
+    add(bot, "hi", "hello")
+    assert bot.say("!alias list", level="member").statuses == ["success"]
+    assert bot.say("!alias stats", level="member").statuses == ["success"]

@@ -1,0 +1,82 @@
+"""A command from POST /router/events to its Answer, --per-module, 16 in flight, beside its floor in the same run."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+
+import psutil
+import psycopg2
+from bench.common import Load, event, fleet, run_load, server, table
+
+from waddlebot.embedded import free_port
+from waddlebot.ids import new_id
+
+BAR = 0.35
+ROUNDS = 3
+REQUESTS = 1500
+IN_FLIGHT = 16
+COMMAND = '!inventory status "Blue Sword"'
+
+
+class Both(psutil.Process):
+    """The floor's two servers as one."""
+
+    def __init__(self, first: psutil.Process, second: psutil.Process) -> None:
+        super().__init__(first.pid)
+        self._second = second
+
+    def children(self, recursive: bool = False) -> list[psutil.Process]:
+        return [*super().children(recursive), self._second, *self._second.children(recursive)]
+
+
+def main() -> None:
+    with fleet("--per-module") as running, contextlib.ExitStack() as stack:
+        running.say('!inventory add "Blue Sword" "A shiny sword" weapons,rare')
+        url = running.environment["DATABASE_URL"]
+        with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE floor_rows (id bigserial PRIMARY KEY, body text)")
+        ports = free_port(), free_port()
+        second = stack.enter_context(server("bench.floor:app", ports[1], {"DATABASE_URL": url}))
+        environment = {"DATABASE_URL": url, "FLOOR_NEXT": f"http://127.0.0.1:{ports[1]}/"}
+        first = stack.enter_context(server("bench.floor:app", ports[0], environment))
+
+        def measure_floor(requests: int) -> Load:
+            return run_load(
+                f"http://127.0.0.1:{ports[0]}/",
+                lambda _: event(COMMAND, new_id()),
+                requests=requests,
+                in_flight=IN_FLIGHT,
+                headers={"Content-Type": "application/json"},
+                check=lambda answer: "answer" in answer,
+                process=Both(first, second),
+            )
+
+        def measure_fleet(requests: int) -> Load:
+            return run_load(
+                f"{running.url}/router/events",
+                lambda _: event(COMMAND, new_id()),
+                requests=requests,
+                in_flight=IN_FLIGHT,
+                headers=running.headers(),
+                check=lambda answer: answer["executions"][0]["status"] == "success" and bool(answer["responses"]),
+                process=running.tree,
+            )
+
+        measure_floor(300), measure_fleet(300)
+        pairs = [(measure_floor(REQUESTS), measure_fleet(REQUESTS)) for _ in range(ROUNDS)]
+    rows = []
+    for n, (floor, ours) in enumerate(pairs, 1):
+        for name, load in (("floor", floor), ("fleet", ours)):
+            ratio = f"{ours.per_second / floor.per_second:.2f}" if name == "fleet" else ""
+            rows.append(
+                (f"{n} {name}", f"{load.per_second:.0f}", f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}")
+                + (f"{load.cpu_s_per_1000:.2f}", ratio)
+            )
+    table(f"Command round trip, {IN_FLIGHT} in flight", ("round", "per s", "p50 ms", "p99 ms", "CPU s/1000", "ratio"), rows)
+    ratio = statistics.median(ours.per_second / floor.per_second for floor, ours in pairs)
+    print(f"  median {ratio:.2f} of the floor; the bar is {BAR}: {'met' if ratio >= BAR else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()

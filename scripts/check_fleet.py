@@ -1,0 +1,120 @@
+"""Hold the fleet to its own rules. `--fix` writes what is generated: the README's table of modules.
+
+- every module folder has a manifest and the files that each module has;
+- a module imports the standard library, its requirements, `waddlebot` and itself, the latter relatively;
+- names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
+- simulators are for tests, demos and benchmarks: no module imports one.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from waddlebot.errors import ConfigError
+from waddlebot.manifest import Manifest, load_manifest
+from waddlebot.migrate import FOLDER as MIGRATIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = ("__init__.py", "app.py", "config.py", "models.py", "manifest.toml", "README.md")
+FOLDERS = ("controllers", "services", "tests")
+BASE_PORT = 8000
+TABLE = re.compile(r"(<!-- modules -->\n).*?(<!-- /modules -->)", re.DOTALL)
+
+
+def main(fix: bool) -> int:
+    try:
+        manifests = sorted((load_manifest(folder) for folder in module_folders()), key=lambda each: each.port)
+    except ConfigError as err:
+        print(f"check_fleet: {err.message}")
+        return 1
+    problems = [*check_files(manifests), *check_unique(manifests), *check_tables(manifests), *check_imports(manifests)]
+    problems += check_readme(manifests, fix=fix)
+    for problem in problems:
+        print(f"check_fleet: {problem}")
+    return 1 if problems else 0
+
+
+def module_folders() -> list[Path]:
+    return sorted(path.parent for path in ROOT.glob("*/manifest.toml"))
+
+
+def check_files(manifests: list[Manifest]) -> Iterator[str]:
+    for folder in sorted(path for path in ROOT.glob("*_module") if path.is_dir()):
+        if not (folder / "manifest.toml").exists():
+            yield f"{folder.name}: has no manifest.toml"
+    for manifest in manifests:
+        for name in FILES:
+            if not (manifest.folder / name).is_file():
+                yield f"{manifest.package}: has no {name}"
+        for name in FOLDERS:
+            if not (manifest.folder / name).is_dir():
+                yield f"{manifest.package}: has no folder {name}/"
+
+
+def check_unique(manifests: list[Manifest]) -> Iterator[str]:
+    for what in ("name", "port", "prefix", "host"):
+        values = Counter(str(getattr(manifest, what)) for manifest in manifests)
+        yield from (f"two modules have {what} {value}" for value, count in values.items() if count > 1)
+    tables = Counter(table for manifest in manifests for table in manifest.tables)
+    yield from (f"two modules own table {table}" for table, count in tables.items() if count > 1)
+    yield from (f"{each.package}: port {each.port} is below {BASE_PORT}" for each in manifests if each.port < BASE_PORT)
+
+
+def check_tables(manifests: list[Manifest]) -> Iterator[str]:
+    for manifest in manifests:
+        made = set(tables_made_by(manifest.name))
+        yield from (f"{manifest.package}: no migration makes {name}" for name in sorted(set(manifest.tables) - made))
+        yield from (f"{manifest.package}: manifest.toml lacks {name}" for name in sorted(made - set(manifest.tables)))
+
+
+def tables_made_by(owner: str) -> Iterator[str]:
+    for path in sorted((MIGRATIONS / owner).glob("*.sql")):
+        yield from re.findall(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def check_imports(manifests: list[Manifest]) -> Iterator[str]:
+    modules = {manifest.package for manifest in manifests}
+    for manifest in manifests:
+        for path in sorted(manifest.folder.rglob("*.py")):
+            if "tests" in path.relative_to(manifest.folder).parts:
+                continue
+            for line, name in imports_of(path):
+                head = name.split(".")[0]
+                where = f"{path.relative_to(ROOT)}:{line}"
+                if head == manifest.package or head == "apps":
+                    yield f"{where}: imports itself as {name}; use a relative import"
+                elif head in modules:
+                    yield f"{where}: imports another module, {head}; modules talk HTTP"
+                elif head in ("simulators", "tests", "bench"):
+                    yield f"{where}: imports {head}, which is no part of a module"
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.lineno, node.module
+
+
+def check_readme(manifests: list[Manifest], *, fix: bool) -> list[str]:
+    path = ROOT / "README.md"
+    text = path.read_text(encoding="utf-8")
+    rows = ["| module | what it is | port | routes |", "|---|---|---|---|"]
+    rows += [f"| [{m.package}]({m.package}) | {m.title} | {m.port} | `{m.prefix}` |" for m in manifests]
+    wanted = TABLE.sub(lambda found: found[1] + "\n".join(rows) + "\n" + found[2], text)
+    if wanted == text:
+        return []
+    if fix:
+        path.write_text(wanted, encoding="utf-8")
+        return []
+    return ["README.md: the table of modules is out of date; run make fmt"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(fix="--fix" in sys.argv[1:]))

@@ -1,0 +1,324 @@
+"""`waddlebot up` as a person runs it: a real fleet in processes of its own, in a home of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from waddlebot.embedded import free_port
+from waddlebot.home import Home
+from waddlebot.testing.plugin import eventually
+
+pytestmark = pytest.mark.timeout(180)
+CLI = [sys.executable, "-m", "waddlebot.cli"]
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without what other tests set for their own fleet."""
+    ours = ("DATABASE_URL", "READ_REPLICA_URL", "CORE_API_URL", "MODULE_URL", "BASE_URL", "EGRESS_ALLOW")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ours and not name.startswith(("REDIS_", "LOG_", "TWITCH_")) and "WADDLEBOT_" not in name
+    }
+
+
+class Up:
+    """One `waddlebot up`."""
+
+    def __init__(self, home: Path, *options: str, port: int | None = None) -> None:
+        self.home = home
+        self.port = port or free_port()
+        self.output: list[str] = []
+        self.process = subprocess.Popen(
+            [*CLI, "up", "--home", str(home), "--port", str(self.port), *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=clean_environment(),
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        with self.process.stdout:
+            self.output.extend(self.process.stdout)
+
+    @property
+    def is_ready(self) -> bool:
+        return any(line.startswith("WaddleBot is ready: http://127.0.0.1:") for line in self.output)
+
+    def wait_until_ready(self) -> Up:
+        eventually(lambda: self.is_ready or self.process.poll() is not None, within_s=40)
+        assert self.is_ready, "".join(self.output)
+        return self
+
+    def say(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*CLI, "say", "--home", str(self.home), *options, text],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=clean_environment(),
+        )
+
+    def tree(self) -> list[psutil.Process]:
+        root = psutil.Process(self.process.pid)
+        return [root, *root.children(recursive=True)]
+
+    def stop(self) -> int:
+        """SIGTERM, and wait. Returns the exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for it to end by itself. Returns the exit status."""
+        status = self.process.wait(40)
+        self._reader.join(10)
+        return status
+
+    def kill_everything(self) -> None:
+        tree = self.tree()
+        for each in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):  # It may have gone with its parent.
+                each.kill()
+        psutil.wait_procs(tree, timeout=10)
+        self._reader.join(10)
+
+
+@pytest.fixture(scope="module")
+def fleet_home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("up") / "home"
+
+
+@pytest.fixture(scope="module")
+def running(fleet_home) -> Iterator[Up]:
+    up = Up(fleet_home).wait_until_ready()
+    yield up
+    up.stop()
+
+
+def test_the_block_of_the_readme_works_line_by_line(running):
+    says = [
+        (
+            ("--as", "alice", "--level", "moderator"),
+            '!inventory add "Blue Sword" "A shiny sword" weapons,rare',
+            "Added “Blue Sword” (weapons, rare).",
+        ),
+        ((), "!inventory list", "1 item: Blue Sword"),
+        (("--as", "bob", "--level", "moderator"), '!alias add !hi "!inventory status {arg1}"', "!hi"),
+        ((), '!hi "Blue Sword"', "“Blue Sword” is available"),
+        (("--as", "bob", "--level", "moderator"), '!alias add !rules "Be kind, {user}."', "!rules"),
+        (("--as", "zoe"), "!rules", "Be kind, zoe."),
+        ((), "!help", "!inventory"),
+        ((), "!help inventory", "!inventory checkout <item_name> <username>"),
+    ]
+    for options, text, answer in says:
+        said = running.say(text, *options)
+        assert said.returncode == 0, (text, said)
+        assert answer in said.stdout, (text, said)
+
+    mistyped = running.say("!invntory list")
+    assert (mistyped.returncode, "Did you mean !inventory?" in mistyped.stdout) == (1, True)
+    why = running.say("!why")
+    assert why.returncode == 0
+    assert "!invntory list" in why.stdout
+
+
+def test_say_exits_as_scripts_need(running, tmp_path):
+    assert running.say("just chatting").returncode == 0
+    assert running.say('!inventory delete "x"', "--level", "member").returncode == 1
+    nobody = subprocess.run([*CLI, "say", "--home", str(tmp_path), "hi"], capture_output=True, text=True, check=False)
+    assert nobody.returncode == 2
+    assert "No fleet is running" in nobody.stderr
+
+
+def test_say_json_is_the_answer(running):
+    answer = json.loads(running.say("!inventory stats", "--json").stdout)
+
+    assert answer["success"]
+    assert not answer["duplicate"]
+    assert [each["status"] for each in answer["executions"]] == ["success"]
+
+
+def test_what_was_said_is_recorded_as_sent(running):
+    session = json.loads(running.say("!help", "--json").stdout)["session_id"]
+    key = Home(running.home).console_key()
+    assert key
+
+    from waddlebot.http import HTTPClient
+
+    url = f"http://127.0.0.1:{running.port}/router/explain/{session}"
+    found = HTTPClient().request("GET", url, headers={"X-API-Key": key}).json()
+    assert [each["state"] for each in found["responses"]] == ["sent"]
+
+
+def test_secrets_are_readable_by_their_owner_only(running):
+    for name in ("secrets.json", "console.key", "running.json"):
+        assert (running.home / name).stat().st_mode & 0o077 == 0, name
+    assert running.home.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_provider_sdks_are_not_loaded_before_they_are_used(running):
+    for process in running.tree():
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+        for sdk in ("aiohttp", "multidict", "botocore", "grpc"):
+            assert sdk not in maps, f"{process.pid} has loaded {sdk}"
+
+
+def test_keys_work_until_they_are_revoked(running):
+    made = subprocess.run(
+        [*CLI, "keys", "create", "--home", str(running.home), "--name", "dash", "--group", "admins", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=clean_environment(),
+    )
+    key = json.loads(made.stdout)
+
+    from waddlebot.http import HTTPClient
+
+    def status() -> int:
+        url = f"http://127.0.0.1:{running.port}/router/commands"
+        return HTTPClient().request("GET", url, headers={"X-API-Key": key["api_key"]}).status
+
+    assert set(key) == {"id", "name", "group", "api_key", "expires_at"}
+    assert len(key["api_key"]) == 64
+    assert status() == 200
+    revoke = [*CLI, "keys", "revoke", "--home", str(running.home), key["id"]]
+    subprocess.run(revoke, capture_output=True, check=True, env=clean_environment())
+    eventually(lambda: status() == 401, within_s=5)
+
+
+def test_a_second_fleet_in_the_same_home_or_port_is_refused(running, tmp_path):
+    same_home = Up(running.home)
+    assert same_home.wait() == 1
+    assert same_home.output == [f"waddlebot: A fleet already runs in {running.home}. Give this one another --home.\n"]
+
+    same_port = Up(tmp_path / "other", port=running.port)
+    assert same_port.wait() == 1
+    assert len(same_port.output) == 1
+    assert f"Port {running.port} is in use" in same_port.output[0]
+
+
+def test_processes_that_die_come_back(running):
+    def web() -> int:
+        found = [each for each in running.tree() if each.ppid() == running.process.pid and "web" in each.cmdline()]
+        return found[0].pid if found else 0
+
+    before = web()
+    os.kill(before, signal.SIGKILL)
+
+    said = running.say("!inventory list")
+    assert "Blue Sword" in said.stdout
+    assert web() not in (0, before)
+
+
+def test_sigterm_leaves_no_process_and_a_second_start_finds_everything(tmp_path):
+    home = tmp_path / "home"
+    first = Up(home).wait_until_ready()
+    first.say('!inventory add "Lamp" "bright"', "--level", "owner")
+    assert any("shown only this once" in line for line in first.output)
+    tree = first.tree()
+
+    assert first.stop() == 0
+    assert not [each for each in tree if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+    started = time.monotonic()
+    second = Up(home).wait_until_ready()
+    took_s = time.monotonic() - started
+    try:
+        assert second.say("!inventory list").stdout == "1 item: Lamp\n"
+        assert not any("shown only this once" in line for line in second.output)
+        assert took_s < 40
+    finally:
+        second.stop()
+
+
+def test_kill_9_of_everything_under_load_loses_nothing_that_was_answered(tmp_path):
+    home = tmp_path / "home"
+    up = Up(home).wait_until_ready()
+    answered: list[str] = []
+    going = threading.Event()
+    going.set()
+
+    def load(worker: int) -> None:
+        n = 0
+        while going.is_set():
+            name = f"item {worker} {n}"
+            said = up.say(f'!inventory add "{name}" x', "--level", "owner")
+            if said.stdout == f"Added “{name}”.\n":
+                answered.append(name)
+            n += 1
+
+    workers = [threading.Thread(target=load, args=(n,), daemon=True) for n in range(3)]
+    for worker in workers:
+        worker.start()
+    eventually(lambda: len(answered) >= 5, within_s=30)
+    up.kill_everything()
+    going.clear()
+    for worker in workers:
+        worker.join()
+
+    again = Up(home).wait_until_ready()
+    try:
+        for name in answered:
+            assert again.say(f'!inventory status "{name}"').returncode == 0, name
+    finally:
+        again.stop()
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    up = Up(tmp_path / "file" / "home")
+
+    assert up.wait() == 1
+    assert up.output == [f"waddlebot: Cannot write to the home {tmp_path}/file/home: Not a directory.\n"]
+
+
+def test_a_broken_database_is_one_line(tmp_path):
+    home = tmp_path / "home"
+    Up(home).wait_until_ready().stop()
+    (home / "postgres/data/global/pg_control").write_bytes(b"rubbish")
+
+    up = Up(home)
+    assert up.wait() == 1
+    said = [line for line in up.output if not line.startswith("  ✓")]
+    assert len(said) == 1
+    assert said[0].startswith(f"waddlebot: The database in {home}/postgres/data does not start: ")
+
+
+def test_a_port_that_somebody_else_has_is_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        up = Up(tmp_path / "home", port=port)
+        assert up.wait() == 1
+
+    assert len(up.output) == 1
+    assert str(port) in up.output[0]
+
+
+def test_each_module_can_run_in_a_process_of_its_own(tmp_path):
+    up = Up(tmp_path / "home", "--per-module").wait_until_ready()
+    try:
+        assert up.say('!inventory add "Lamp" "bright"', "--level", "owner").stdout == "Added “Lamp”.\n"
+        assert up.say('!alias add !l "!inventory list"', "--level", "owner").returncode == 0
+        assert up.say("!l").stdout == "1 item: Lamp\n"
+    finally:
+        up.stop()
