@@ -7,10 +7,10 @@ import statistics
 
 import psutil
 import psycopg2
-from bench.common import Load, event, fleet, run_load, server, table
-
 from waddlebot.embedded import free_port
 from waddlebot.ids import new_id
+
+from bench.common import Load, event, fleet, run_load, server, table
 
 BAR = 0.35
 ROUNDS = 3
@@ -73,7 +73,11 @@ def main() -> None:
                 (f"{n} {name}", f"{load.per_second:.0f}", f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}")
                 + (f"{load.cpu_s_per_1000:.2f}", ratio)
             )
-    table(f"Command round trip, {IN_FLIGHT} in flight", ("round", "per s", "p50 ms", "p99 ms", "CPU s/1000", "ratio"), rows)
+    table(
+        f"Command round trip, {IN_FLIGHT} in flight",
+        ("round", "per s", "p50 ms", "p99 ms", "CPU s/1000", "ratio"),
+        rows,
+    )
     ratio = statistics.median(ours.per_second / floor.per_second for floor, ours in pairs)
     print(f"  median {ratio:.2f} of the floor; the bar is {BAR}: {'met' if ratio >= BAR else 'MISSED'}")
 

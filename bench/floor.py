@@ -10,7 +10,6 @@ import os
 import threading
 
 import psycopg2
-
 from waddlebot.http import HTTPClient
 
 URL = os.environ["DATABASE_URL"].replace("postgres3:", "postgresql:")

@@ -49,7 +49,10 @@ class RouterSettings(Settings):
     session_prefix: str = Field("waddlebot:session:", alias="SESSION_PREFIX", description="Redis key prefix.")
 
     default_rate_limit: int = Field(
-        60, alias="ROUTER_DEFAULT_RATE_LIMIT", ge=0, description="Uses of a command a minute and person; 0 for no limit."
+        60,
+        alias="ROUTER_DEFAULT_RATE_LIMIT",
+        ge=0,
+        description="Uses of a command a minute and person; 0 for no limit.",
     )
 
     aws_region: str = Field("us-east-1", alias="AWS_REGION", description="Where the Lambda functions are.")

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from waddlebot.embedded import free_port
 from waddlebot.home import Home
 from waddlebot.testing.plugin import eventually
@@ -96,6 +95,7 @@ class Up:
         for each in tree:
             with contextlib.suppress(psutil.NoSuchProcess):  # It may have gone with its parent.
                 each.kill()
+        self.process.wait(10)
         psutil.wait_procs(tree, timeout=10)
         self._reader.join(10)
 

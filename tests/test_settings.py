@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings
-
 from waddlebot.errors import ConfigError
 from waddlebot.settings import Settings
 

@@ -120,8 +120,10 @@ class Console:
             try:
                 status, answer = self._once(method, path, body)
             except UpstreamError as err:
-                if self._home.find_running() is None or time.monotonic() > until:
+                running = self._home.find_running()
+                if running is None or time.monotonic() > until:
                     raise NoFleet(f"The fleet at {self._url} does not answer: {err.message}") from err
+                self._url = running.url  # The fleet may have been started anew elsewhere.
                 time.sleep(POLL_S)
                 continue
             if status == 200:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -42,6 +43,8 @@ class ProcessSettings(BaseSettings):
 def load_app() -> Any:
     """The WSGI app of a worker process, with its loops running. Ends the process when a module does not load."""
     die_with_parent(signal.SIGTERM)()
+    # The server runs workers as multiprocessing does, which leaves without atexit.
+    multiprocessing.util.Finalize(None, _finish, exitpriority=10)
     try:
         return _start(load(ProcessSettings))
     except ConfigError as err:
@@ -71,8 +74,6 @@ def serve_web() -> NoReturn:
 
 def run_collectors() -> NoReturn:
     """Run the collectors' loops until SIGTERM."""
-    from .service import SERVICES
-
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -81,8 +82,7 @@ def run_collectors() -> NoReturn:
     except ConfigError as err:
         _leave(err)
     stopping.wait()
-    for service in SERVICES:
-        service.loops.stop()
+    _finish()
     sys.exit(0)
 
 
@@ -103,6 +103,16 @@ def _start(process: ProcessSettings) -> Any:
             service.loops.start("worker")
         service.log.system("started", role=process.role, pid=os.getpid())
     return app
+
+
+def _finish() -> None:
+    """Let the loops end what they are at, and write the last log lines."""
+    from .aaa import stop_logging
+    from .service import SERVICES
+
+    for service in SERVICES:
+        service.loops.stop()
+    stop_logging()
 
 
 def _leave(err: ConfigError) -> NoReturn:
