@@ -279,6 +279,9 @@ def configure_logging(settings: Settings) -> None:
     """
     global _listener
     stop_logging()
+    # What our lines do not show need not be found out. Source: https://docs.python.org/3/howto/logging.html#optimization
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     formatter = AAAFormatter()
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(settings.log_console_level or settings.log_level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from .errors import TooLarge
 from .ids import ID_PART, PLATFORM
 
+CONTROL = re.compile("[\x00-\x1f\x7f\ufffd]")
 CONTRACT_VERSION = "1.0"
 MAX_MESSAGE_CHARS = 40_000
 MAX_BATCH = 100
@@ -112,7 +114,7 @@ def _check_id(text: str) -> str:
 
 
 def _check_opaque(text: str) -> str:
-    if any(ord(c) < 0x20 or c in "\x7f\ufffd" for c in text):
+    if CONTROL.search(text):
         raise ValueError("must not contain control characters")
     return text
 

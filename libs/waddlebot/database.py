@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import queue
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,12 +65,68 @@ class Prepared:
         self.execute = f"EXECUTE {name} ({places})"
 
     def run(self, db: DAL, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Run it on this thread's connection and return its rows."""
-        connection = db._adapter.connection
+        """Run it in this thread's transaction and return its rows."""
+        return self.run_on(db._adapter.connection, db._adapter.cursor, parameters)
+
+    def run_on(self, connection: Connection, cursor: Any, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         if self.name not in connection.prepared:
-            db._adapter.cursor.execute(self.prepare)
+            cursor.execute(self.prepare)
             connection.prepared.add(self.name)
-        return fetch(db, self.execute, parameters)
+        return _fetch(cursor, self.execute, parameters)
+
+
+class StatementPool:
+    """Connections for single statements, each a transaction by itself: one round trip instead of three, and none of
+    PyDAL's bookkeeping."""
+
+    def __init__(self, url: str, pool_size: int) -> None:
+        self._url = re.sub(r"^postgres3:", "postgresql:", url)
+        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue(pool_size)
+
+    def run(self, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
+        """Raises: DatabaseUnavailable."""
+        connection: Connection | None = None
+        try:
+            connection = self._take()
+            with connection.cursor() as cursor:
+                if isinstance(sql, Prepared):
+                    assert isinstance(parameters, Mapping)
+                    rows = sql.run_on(connection, cursor, parameters)
+                else:
+                    rows = _fetch(cursor, sql, parameters)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
+            if connection is not None:
+                connection.close()
+            if is_away(err):
+                self.close()
+            raise unavailable(err) from err
+        self._give_back(connection)
+        return rows
+
+    def close(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    def _take(self) -> Connection:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            connection: Connection = psycopg2.connect(
+                self._url,
+                application_name="waddlebot",
+                connect_timeout=CONNECT_TIMEOUT_S,
+                connection_factory=Connection,
+                options=SESSION_OPTIONS,
+            )
+            connection.autocommit = True
+            return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        try:
+            self._idle.put_nowait(connection)
+        except queue.Full:
+            connection.close()
 
 
 class OpenTransaction(AssertionError):
@@ -82,6 +139,7 @@ class Database:
     def __init__(self, primary_url: str, replica_url: str | None = None, *, pool_size: int = 8) -> None:
         self.primary = _open(pydal_url(primary_url), pool_size=pool_size, read_only=False)
         self.replica = _open(pydal_url(replica_url or primary_url), pool_size=pool_size, read_only=True)
+        self._statements = StatementPool(primary_url, pool_size)
 
     def define(self, *definitions: Any) -> None:
         """Give both sides the same table definitions; nothing is created or altered."""
@@ -98,12 +156,8 @@ class Database:
     def statement(
         self, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
     ) -> list[dict[str, Any]]:
-        """Run one statement on the primary that is a transaction of its own: one round trip instead of three."""
-        with _unit(self.primary, autocommit=True) as db:
-            if isinstance(sql, Prepared):
-                assert isinstance(parameters, Mapping)
-                return sql.run(db, parameters)
-            return fetch(db, sql, parameters)
+        """Run one statement on the primary that is a transaction of its own, and return its rows."""
+        return self._statements.run(sql, parameters)
 
     @contextlib.contextmanager
     def lookup(self) -> Iterator[DAL]:
@@ -112,6 +166,7 @@ class Database:
             yield db
 
     def close(self) -> None:
+        self._statements.close()
         for db in (self.primary, self.replica):
             _drop_pool(db)
 
@@ -162,12 +217,6 @@ def unit_of_work(db: DAL) -> Iterator[DAL]:
     Raises: DatabaseUnavailable when the server is away; OpenTransaction when this thread already has one open on
     this database, because the inner end would commit the outer work.
     """
-    with _unit(db, autocommit=False):
-        yield db
-
-
-@contextlib.contextmanager
-def _unit(db: DAL, *, autocommit: bool) -> Iterator[DAL]:
     units: set[int] = _open_units.__dict__.setdefault("units", set())
     if id(db) in units:
         raise OpenTransaction("a transaction is already open in this thread")
@@ -175,34 +224,26 @@ def _unit(db: DAL, *, autocommit: bool) -> Iterator[DAL]:
     action = "rollback"
     try:
         db.get_connection_from_pool_or_new()
-        if autocommit:
-            db.commit()  # A new connection has PyDAL's own first statements open; on a used one this costs nothing.
-            db._adapter.connection.autocommit = True
         yield db
-        if autocommit:
-            db._adapter.connection.autocommit = False
-        else:
-            db.commit()
+        db.commit()
         action = ""
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
-        # The class of the error code; none at all means that the connection broke.
-        kind = (err.pgcode or "08")[:2]
-        if kind not in AWAY and kind not in TRY_AGAIN:
-            raise
-        if kind in AWAY:
+        if is_away(err):
             _drop_pool(db)
-        raise DatabaseUnavailable() from err
+        raise unavailable(err) from err
     finally:
         units.discard(id(db))
-        if action and autocommit:
-            _forget_autocommit(db)
         db.recycle_connection_in_pool_or_close(action)
 
 
-def _forget_autocommit(db: DAL) -> None:
-    """Give a connection back as it came, unless it is broken anyway."""
-    with contextlib.suppress(psycopg2.Error):
-        db._adapter.connection.autocommit = False
+def is_away(err: psycopg2.Error) -> bool:
+    """Whether an error means that connections are lost. One without a code is a connection that broke."""
+    return (err.pgcode or AWAY[0])[:2] in AWAY
+
+
+def unavailable(err: psycopg2.Error) -> Exception:
+    """What to raise for a driver's error: DatabaseUnavailable if another try may work, else the error itself."""
+    return DatabaseUnavailable() if is_away(err) or (err.pgcode or "")[:2] in TRY_AGAIN else err
 
 
 def check_no_transaction() -> None:
@@ -213,7 +254,10 @@ def check_no_transaction() -> None:
 
 def fetch(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:
     """Run one statement and return its rows, each as a dict by column name."""
-    cursor = db._adapter.cursor
+    return _fetch(db._adapter.cursor, sql, parameters)
+
+
+def _fetch(cursor: Any, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
     cursor.execute(sql, parameters or None)
     if cursor.description is None:
         return []

@@ -7,6 +7,7 @@ writes nothing (contracts §3).
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import time
@@ -290,13 +291,21 @@ def _keep(db: DAL, kept: Kept) -> None:
 def _fit(
     handler: Handler, call: Call, words: Sequence[str], spec: CommandSpec, subcommand: SubcommandSpec | None
 ) -> Said:
-    try:
-        inspect.signature(handler).bind(call, *words)
-    except TypeError:
+    if not _takes(handler, len(words)):
         usage = subcommand.usage if subcommand else spec.usage
         name = f"{spec.prefix}{spec.command}" + (f" {subcommand.name}" if subcommand else "")
-        raise UsageError(f"Usage: {name} {usage}".rstrip()) from None
+        raise UsageError(f"Usage: {name} {usage}".rstrip())
     return handler(call, *words)
+
+
+@functools.cache
+def _takes(handler: Handler, words: int) -> bool:
+    """Whether a handler can be called with a call and so many words."""
+    try:
+        inspect.signature(handler).bind(None, *range(words))
+    except TypeError:
+        return False
+    return True
 
 
 def find_subcommand(spec: CommandSpec, word: str) -> SubcommandSpec | None:

@@ -133,6 +133,7 @@ class _Bound:
         self.body = TypeAdapter(declared.body) if declared.body is not None else None
         self.fixed: dict[str, object] = {}
         self.asks: dict[str, str] = {}
+        self.histograms: dict[int, Any] = {}
         hints = typing.get_type_hints(declared.function)
         hints.pop("return", None)
         in_path = set(re.findall(r"<(\w+)", declared.path))
@@ -187,10 +188,15 @@ class _Bound:
         response.status = status
         response.headers["Content-Type"] = content_type
         response.headers.update(headers)
-        self.mount.metrics.requests.labels(self.endpoint.method, self.endpoint.path, str(status)).observe(
-            time.perf_counter() - started
-        )
+        self._durations(status).observe(time.perf_counter() - started)
         return text
+
+    def _durations(self, status: int) -> Any:
+        """The histogram of this endpoint and status; finding it anew costs more than adding to it."""
+        if status not in self.histograms:
+            requests = self.mount.metrics.requests
+            self.histograms[status] = requests.labels(self.endpoint.method, self.endpoint.path, str(status))
+        return self.histograms[status]
 
     def _call(self, path: dict[str, Any]) -> Any:
         arguments = {**self.fixed, **path}

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from waddlebot.aaa import log_context
@@ -26,7 +27,7 @@ from waddlebot.contracts import (
 from waddlebot.ids import new_id, new_traceparent
 
 from .cache_manager import Command, Person, Place
-from .execution_engine import Result, with_deadline
+from .execution_engine import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,25 +128,27 @@ class Work:
     def call_for(self, job: Job, level: Level, *, timeout_s: float, raw: str) -> ModuleCall:
         """What the module of a job is sent."""
         event, place, person = self.event, self.place, self.person
-        call = ModuleCall.model_construct(
+        # Everything in it was validated when it came in, so it is put together without doing that again.
+        return ModuleCall.model_construct(
             session_id=self.session_id,
             execution_id=job.execution_id,
-            community=CallCommunity(id=place.community_id, name=place.community_name),
-            entity=CallEntity(
+            community=CallCommunity.model_construct(id=place.community_id, name=place.community_name),
+            entity=CallEntity.model_construct(
                 entity_id=place.entity_id,
                 platform=place.platform,
                 server_id=place.server_id,
                 channel_id=place.channel_id,
             ),
-            user=CallUser(
+            user=CallUser.model_construct(
                 id=person.user_id,
                 platform_user_id=event.user.platform_user_id,
                 name=event.user.name,
                 display_name=event.user.display_name,
                 level=level.label,
                 roles=[person.role_in(place.community_id).label],
+                labels=[],
             ),
-            trigger=Trigger(
+            trigger=Trigger.model_construct(
                 type="command",
                 command=job.command.spec.command,
                 prefix=job.command.spec.prefix,
@@ -155,10 +158,10 @@ class Work:
                 data=event.data,
             ),
             mode=event.mode,
-            timeout_ms=0,
+            deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
+            timeout_ms=int(timeout_s * 1000),
             traceparent=event.traceparent or new_traceparent(),
         )
-        return with_deadline(call, timeout_s)
 
     def answer(self) -> Answer:
         """The answer as far as it is known now."""

@@ -126,7 +126,7 @@ CREATE TABLE module_replies (
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (module_name, execution_id)
 );
-CREATE INDEX module_replies_age ON module_replies (created_at);
+CREATE INDEX module_replies_age ON module_replies USING brin (created_at);
 
 -- Everything the bot says. pending → sending → sent, dropped or unknown (contracts §5).
 CREATE TABLE outbox (

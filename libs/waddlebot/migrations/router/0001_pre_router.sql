@@ -53,7 +53,8 @@ CREATE TABLE router_events (
 );
 CREATE INDEX router_events_unfinished ON router_events (lease_until) WHERE state = 'processing';
 CREATE INDEX router_events_person ON router_events (entity_id, user_id, id);
-CREATE INDEX router_events_age ON router_events (received_at);
+-- Rows come in order of time, so a few pages of summary do for finding old ones.
+CREATE INDEX router_events_age ON router_events USING brin (received_at);
 
 CREATE TABLE command_executions (
     id bigserial PRIMARY KEY,
@@ -85,7 +86,6 @@ CREATE TABLE command_executions (
     completed_at timestamptz
 );
 CREATE INDEX command_executions_session ON command_executions (session_id);
-CREATE INDEX command_executions_module ON command_executions (module_name, id);
 CREATE INDEX command_executions_community ON command_executions (community_id, created_at);
 
 CREATE TABLE module_responses (
@@ -105,4 +105,3 @@ CREATE TABLE module_responses (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX module_responses_execution ON module_responses (execution_id);
-CREATE INDEX module_responses_module ON module_responses (module_name, id);
