@@ -9,6 +9,7 @@ keep 5 (the spec's "Comprehensive Logging Requirements").
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import logging
@@ -16,6 +17,7 @@ import logging.handlers
 import queue
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -30,8 +32,9 @@ R = TypeVar("R")
 
 FILE_BYTES = 10 * 1024 * 1024
 FILE_BACKUPS = 5
-# A full queue drops lines rather than stopping the fleet; ten thousand lines are several seconds of the heaviest load.
+# A full queue drops lines rather than stopping the fleet; ten thousand lines are many seconds of the heaviest load.
 QUEUE_LINES = 10_000
+WRITE_EVERY_S = 0.05
 SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|signature", re.IGNORECASE)
 SECRET_TEXT = re.compile(
     r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
@@ -261,15 +264,44 @@ class _FilePerModule(logging.Handler):
         super().close()
 
 
-class _Listener(logging.handlers.QueueListener):
-    def handle(self, record: logging.LogRecord) -> None:
-        super().handle(record)
-        if self.queue.empty():  # type: ignore[attr-defined]
-            for handler in self.handlers:
+class _Writer:
+    """Writes what requests put into the queue: all of it together, a few times a second. Waking up for each line would
+    cost the requests more than the line itself."""
+
+    def __init__(self, handlers: list[logging.Handler]) -> None:
+        self.lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
+        self._handlers = handlers
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what is queued and close the files."""
+        self._stopping.set()
+        self._thread.join()
+        for handler in self._handlers:
+            handler.close()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(WRITE_EVERY_S):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        wrote = False
+        with contextlib.suppress(queue.Empty):
+            while True:
+                record = self.lines.get_nowait()
+                wrote = True
+                for handler in self._handlers:
+                    if record.levelno >= handler.level:
+                        handler.handle(record)
+        if wrote:
+            for handler in self._handlers:
                 handler.flush()
 
 
-_listener: logging.handlers.QueueListener | None = None
+_writer: _Writer | None = None
 
 
 def configure_logging(settings: Settings) -> None:
@@ -277,7 +309,7 @@ def configure_logging(settings: Settings) -> None:
 
     A folder that cannot be written costs one warning and its files, nothing else.
     """
-    global _listener
+    global _writer
     stop_logging()
     # What our lines do not show need not be found out. Source: https://docs.python.org/3/howto/logging.html#optimization
     logging._srcfile = None
@@ -292,11 +324,9 @@ def configure_logging(settings: Settings) -> None:
         handlers.append(logging.handlers.SysLogHandler((settings.syslog_host, settings.syslog_port), facility=facility))
     for handler in handlers:
         handler.setFormatter(formatter)
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
-    _listener = _Listener(lines, *handlers, respect_handler_level=True)
-    _listener.start()
+    _writer = _Writer(handlers)
     root = logging.getLogger()
-    root.handlers = [_QueueHandler(lines)]
+    root.handlers = [_QueueHandler(_writer.lines)]
     root.setLevel(logging.WARNING)
     logging.getLogger("waddlebot").setLevel(settings.log_level)
     if unwritable:
@@ -319,12 +349,10 @@ def _add_files(handlers: list[logging.Handler], settings: Settings) -> OSError |
 
 def stop_logging() -> None:
     """Write what is queued and close the files."""
-    global _listener
-    if _listener is not None:
-        _listener.stop()
-        for handler in _listener.handlers:
-            handler.close()
-        _listener = None
+    global _writer
+    if _writer is not None:
+        _writer.stop()
+        _writer = None
 
 
 atexit.register(stop_logging)

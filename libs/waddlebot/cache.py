@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 import redis
-from cachetools import TTLCache
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
@@ -50,8 +49,10 @@ class Cache(Generic[K, V]):
 
     def __init__(self, name: str, *, ttl_s: float, max_size: int) -> None:
         self.name = name
-        self._entries: TTLCache[str, V] = TTLCache(max_size, ttl_s)
-        self._dropped_at: TTLCache[str, float] = TTLCache(max_size, PRIMARY_AFTER_INVALIDATION_S)
+        self._ttl_s = ttl_s
+        self._max_size = max_size
+        self._entries: dict[str, tuple[float, V]] = {}
+        self._dropped_at: dict[str, float] = {}
         self._lock = threading.Lock()
         self._generation = 0
         self.hits = 0
@@ -63,42 +64,40 @@ class Cache(Generic[K, V]):
         A value that was loaded while an invalidation arrived is returned but not kept.
         """
         text = str(key)
-        with self._lock:
-            if text in self._entries:
-                self.hits += 1
-                return self._entries[text]
-            self.misses += 1
-            generation = self._generation
-            fresh = text in self._dropped_at or "*" in self._dropped_at
+        now = time.monotonic()
+        # Read without the lock, because it is read for every message; a dict's own get is atomic.
+        entry = self._entries.get(text)
+        if entry is not None and entry[0] > now:
+            self.hits += 1
+            return entry[1]
+        self.misses += 1
+        generation = self._generation
+        since = now - PRIMARY_AFTER_INVALIDATION_S
+        fresh = self._dropped_at.get(text, since) > since or self._dropped_at.get("*", since) > since
         value = load(fresh)
         with self._lock:
             if generation == self._generation:
-                self._entries[text] = value
+                self._keep(text, value)
         return value
-
-    def peek(self, key: K) -> V | None:
-        """The cached value or None; loads nothing."""
-        with self._lock:
-            value: V | None = self._entries.get(str(key))
-            if value is None:
-                self.misses += 1
-            else:
-                self.hits += 1
-            return value
-
-    def put(self, key: K, value: V) -> None:
-        with self._lock:
-            self._entries[str(key)] = value
 
     def drop(self, key: str) -> None:
         """Forget one key, or everything with `*`."""
         with self._lock:
             self._generation += 1
-            self._dropped_at[key] = time.monotonic()
+            now = time.monotonic()
             if key == "*":
                 self._entries.clear()
+                self._dropped_at.clear()
             else:
                 self._entries.pop(key, None)
+                if len(self._dropped_at) >= self._max_size:
+                    self._dropped_at = {"*": now}
+            self._dropped_at[key] = now
+
+    def _keep(self, text: str, value: V) -> None:
+        while len(self._entries) >= self._max_size:
+            del self._entries[next(iter(self._entries))]  # The one that was kept first.
+        self._entries[text] = time.monotonic() + self._ttl_s, value
 
 
 class Bus:

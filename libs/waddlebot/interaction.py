@@ -152,20 +152,19 @@ class InteractionModule:
             return self._rehearse(payload, started)
         try:
             with self.service.database.transaction() as db:
-                kept = _claim(db, self.service.name, payload.execution_id)
-                if kept is None:
-                    call = Call(payload, db)
-                    reply = self._reply(payload, _as_responses(self._dispatch(call)), None, started)
-                    kept = reply, call.invalidations
-                    _keep(db, kept)
+                call = Call(payload, db)
+                reply = self._reply(payload, _as_responses(self._dispatch(call)), None, started)
+                kept: Kept = reply, call.invalidations
+                if not _keep(db, kept):
+                    raise _Undone
         except UserError as err:
             # Everything that the handler wrote is undone; that it refused is kept.
             refusal = self._reply(payload, [say(err.message, reply=True)], err, started)
             with self.service.database.transaction() as db:
-                kept = _claim(db, self.service.name, payload.execution_id)
-                if kept is None:
-                    kept = refusal, []
-                    _keep(db, kept)
+                kept = (refusal, []) if _keep(db, (refusal, [])) else self._kept_before(db, payload)
+        except _Undone:
+            with self.service.database.transaction() as db:
+                kept = self._kept_before(db, payload)
         for cache, key in kept[1]:
             self.service.bus.invalidate(cache, key)
         return kept[0]
@@ -177,11 +176,21 @@ class InteractionModule:
             with self.service.database.transaction() as db:
                 responses = _as_responses(self._dispatch(Call(payload, db)))
                 replies.append(self._reply(payload, responses, None, started))
-                raise _Rehearsed
+                raise _Undone
         except UserError as err:
             return self._reply(payload, [say(err.message, reply=True)], err, started)
-        except _Rehearsed:
+        except _Undone:
             return replies[0]
+
+    def _kept_before(self, db: DAL, payload: ModuleCall) -> Kept:
+        """The reply that this execution already has."""
+        row = fetch_one(
+            db,
+            "SELECT reply, invalidations FROM module_replies WHERE module_name = %s AND execution_id = %s",
+            (self.service.name, payload.execution_id),
+        )
+        assert row is not None, "a reply that was in the way is gone"
+        return ModuleReply.model_validate(row["reply"]), [(cache, key) for cache, key in row["invalidations"]]
 
     def _reply(
         self, payload: ModuleCall, responses: list[ModuleResponse], refusal: UserError | None, started: float
@@ -244,48 +253,29 @@ class InteractionModule:
         return len(gone) == 1000
 
 
-class _Rehearsed(Exception):
-    """Ends a simulated call's transaction the way that undoes it."""
+class _Undone(Exception):
+    """Ends a transaction the way that undoes it: of a simulated call, or of one that had a reply already."""
 
 
-CLAIM = Prepared(
-    "module_claim",
-    "INSERT INTO module_replies (module_name, execution_id) VALUES (%(module)s, %(execution)s)"
-    " ON CONFLICT DO NOTHING RETURNING id",
-)
 KEEP = Prepared(
     "module_keep",
-    "UPDATE module_replies SET reply = %(reply)s, invalidations = %(invalidations)s"
-    " WHERE module_name = %(module)s AND execution_id = %(execution)s",
+    "INSERT INTO module_replies (module_name, execution_id, reply, invalidations)"
+    " VALUES (%(module)s, %(execution)s, %(reply)s, %(invalidations)s) ON CONFLICT DO NOTHING RETURNING id",
 )
 Kept = tuple[ModuleReply, list[tuple[str, str]]]
 
 
-def _claim(db: DAL, module_name: str, execution_id: str) -> Kept | None:
-    """Make this execution ours, or return the reply it already has. Waits for a copy that is running now."""
-    mine = CLAIM.run(db, {"module": module_name, "execution": execution_id})
-    if mine:
-        return None
-    row = fetch_one(
-        db,
-        "SELECT reply, invalidations FROM module_replies WHERE module_name = %s AND execution_id = %s",
-        (module_name, execution_id),
-    )
-    assert row is not None, "a reply that was in the way is gone"
-    return ModuleReply.model_validate(row["reply"]), [(cache, key) for cache, key in row["invalidations"]]
-
-
-def _keep(db: DAL, kept: Kept) -> None:
+def _keep(db: DAL, kept: Kept) -> bool:
+    """Store a reply with the writes that led to it. False when the execution has one: waits for a copy that runs now,
+    and a copy that ran before wins."""
     reply, invalidations = kept
-    KEEP.run(
-        db,
-        {
-            "reply": reply.model_dump_json(),
-            "invalidations": json.dumps(invalidations),
-            "module": reply.module_name,
-            "execution": reply.execution_id,
-        },
-    )
+    parameters = {
+        "reply": reply.model_dump_json(),
+        "invalidations": json.dumps(invalidations),
+        "module": reply.module_name,
+        "execution": reply.execution_id,
+    }
+    return bool(KEEP.run(db, parameters))
 
 
 def _fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing.util
 import os
 import signal
@@ -102,6 +103,9 @@ def _start(process: ProcessSettings) -> Any:
         if process.role in ("all", "collectors"):
             service.loops.start("worker")
         service.log.system("started", role=process.role, pid=os.getpid())
+    # What is loaded by now stays for good; the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     return app
 
 

@@ -27,7 +27,7 @@ jobs AS (
         error_code, error_message, status, completed_at)
     SELECT j.execution_id, j.parent_id, j.depth, session_id, j.platform, j.command_id, j.module_name, j.command,
         j.entity_id, j.community_id, j.user_id, j.message_content, j.parameters, j.location_url,
-        j.request_payload::jsonb, j.error_code, j.error_message, j.status,
+        j.request_payload::json, j.error_code, j.error_message, j.status,
         CASE WHEN j.status <> 'pending' THEN now() END
     FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j (execution_id uuid, parent_id uuid, depth integer, session_id uuid,
         platform text, command_id bigint, module_name text, command text, entity_id text, community_id bigint,
@@ -57,7 +57,7 @@ OPEN = Prepared(
 WITH fresh AS (
     INSERT INTO router_events (platform, event_id, session_id, entity_id, community_id, user_id, message_type, event,
         state, holder, lease_until, finished_at)
-    SELECT platform, event_id, session_id, entity_id, community_id, user_id, message_type, event::jsonb, state, holder,
+    SELECT platform, event_id, session_id, entity_id, community_id, user_id, message_type, event::json, state, holder,
         now() + %(lease)s::interval, CASE WHEN state = 'done' THEN now() END
     FROM jsonb_to_recordset(%(events)s::jsonb) AS e (platform text, event_id text, session_id uuid, entity_id text,
         community_id bigint, user_id bigint, message_type text, event text, state text, holder text)
@@ -72,7 +72,8 @@ RECORD = Prepared(
     """
 WITH fresh AS (
     UPDATE command_executions x SET status = %(status)s::text, error_code = %(error_code)s::text,
-        error_message = %(error_message)s::text, response_status = %(http_status)s::integer, response_data = %(response_data)s::jsonb,
+        error_message = %(error_message)s::text, response_status = %(http_status)s::integer,
+        response_data = %(response_data)s::jsonb,
         execution_time_ms = %(took_ms)s::float, retry_count = %(retries)s::integer, completed_at = now()
     WHERE execution_id = %(execution_id)s::uuid AND (
         status = 'pending'

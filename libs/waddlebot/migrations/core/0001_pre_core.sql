@@ -120,7 +120,7 @@ CREATE TABLE module_replies (
     id bigserial PRIMARY KEY,
     module_name text NOT NULL,
     execution_id uuid NOT NULL,
-    reply jsonb,
+    reply json NOT NULL,
     -- [[cache, key], …] that other processes must forget once the writes are committed.
     invalidations jsonb NOT NULL DEFAULT '[]',
     created_at timestamptz NOT NULL DEFAULT now(),
