@@ -16,7 +16,7 @@ from pydal import DAL
 from waddlebot.aaa import AAALog
 from waddlebot.cache import Bus, Cache
 from waddlebot.chat import closest
-from waddlebot.database import Database, fetch, fetch_one
+from waddlebot.database import Database, Prepared, fetch, fetch_one
 from waddlebot.errors import Conflict, NotFound, UserError
 
 from .. import logging_config as actions
@@ -27,6 +27,20 @@ MAX_DESCRIPTION_CHARS = 2000
 MAX_LABEL_CHARS = 50
 # One character may be eighteen when compared, and PostgreSQL cannot index more than about 2 700 bytes.
 MAX_KEY_BYTES = 2000
+
+
+def _select(where: str) -> str:
+    return (
+        "SELECT i.id, i.item_name, i.description, i.is_checked_out, i.checked_out_to, i.checked_out_at,"
+        " i.checked_in_at, i.created_by, i.created_at, ARRAY(SELECT label FROM inventory_item_labels l"
+        f" WHERE l.item_id = i.id ORDER BY l.id) AS labels FROM inventory_items i WHERE {where}"
+    )
+
+
+# Every command about one item begins with this.
+FIND_ITEM = Prepared(
+    "inventory_find_item", _select("i.community_id = %(community)s::bigint AND i.item_key = %(key)s::text")
+)
 
 Filter = Literal["all", "available", "checkedout"]
 FILTERS: dict[Filter, str] = {
@@ -167,7 +181,7 @@ class InventoryService:
     def get(self, db: DAL, community_id: int, name: str) -> Item:
         """Raises: NoSuchItem, with the name that was most likely meant."""
         check_text(name, "An item's name", MAX_NAME_CHARS)
-        rows = fetch(db, _select("i.community_id = %s AND i.item_key = %s"), (community_id, item_key(name)))
+        rows = FIND_ITEM.run(db, {"community": community_id, "key": item_key(name)})
         if rows:
             return _item(rows[0])
         known = {row.item_key: row.item_name for row in self._newest_names(db, community_id)}
@@ -272,14 +286,6 @@ def check_text(text: str, what: str, max_chars: int, *, required: bool = True) -
     if max_chars <= MAX_NAME_CHARS and len(item_key(text).encode()) > MAX_KEY_BYTES:
         raise BadItem(f"{what} cannot have that many letters that stand for several.")
     return text
-
-
-def _select(where: str) -> str:
-    return (
-        "SELECT i.id, i.item_name, i.description, i.is_checked_out, i.checked_out_to, i.checked_out_at,"
-        " i.checked_in_at, i.created_by, i.created_at, ARRAY(SELECT label FROM inventory_item_labels l"
-        f" WHERE l.item_id = i.id ORDER BY l.id) AS labels FROM inventory_items i WHERE {where}"
-    )
 
 
 def _item(row: dict[str, Any]) -> Item:

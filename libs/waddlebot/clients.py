@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from .contracts import Answer, Event, Heartbeat, ModuleCall, ModuleRegistration
+from .contracts import Answer, Event, Heartbeat, ModuleRegistration
 from .database import check_no_transaction
 from .errors import UpstreamError, UpstreamRefused
 from .http import HTTPClient, HTTPResponse
@@ -133,10 +133,9 @@ class ModuleClient:
     def __init__(self, client: FleetClient) -> None:
         self._client = client
 
-    def execute(self, url: str, call: ModuleCall, *, timeout_s: float) -> HTTPResponse:
-        return self._client.post(
-            url, call.model_dump_json().encode(), timeout_s=timeout_s, headers={"traceparent": call.traceparent}
-        )
+    def execute(self, url: str, body: bytes, traceparent: str, *, timeout_s: float) -> HTTPResponse:
+        """Send a ModuleCall, as JSON."""
+        return self._client.post(url, body, timeout_s=timeout_s, headers={"traceparent": traceparent})
 
 
 class RouterClient:

@@ -21,6 +21,8 @@ from .settings import CommaList, Settings, load
 
 # A request for an event waits up to a second for its answer, so there are more threads than the cores could use.
 THREADS = 32
+# A request leaves a few hundred objects behind, nearly all freed at once; looking for cycles can wait for many requests.
+GC_ALLOCATIONS = 20_000
 
 
 class ProcessSettings(BaseSettings):
@@ -106,6 +108,7 @@ def _start(process: ProcessSettings) -> Any:
     # What is loaded by now stays for good; the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS)
     return app
 
 

@@ -11,8 +11,8 @@ from waddlebot.database import Database, fetch_one
 from waddlebot.errors import UserError
 from waddlebot.interaction import say
 
-from .cache_manager import CacheManager, Catalogue, Command
-from .execution_engine import Result
+from .cache_manager import CacheManager, Catalogue
+from .execution_engine import Result, Task
 from .explainer import Explainer
 from .rbac_service import needed_level
 
@@ -30,11 +30,11 @@ class BuiltinCommands:
             "why": self.why,
         }
 
-    def execute(self, command: Command, call: ModuleCall) -> Result:
+    def execute(self, task: Task) -> Result:
         started = time.perf_counter()
         error = None
         try:
-            text = self._handlers[command.spec.command](call)
+            text = self._handlers[task.command.spec.command](task.call)
         except UserError as err:
             text, error = err.message, ErrorInfo(code=err.code, message=err.message)
         took_ms = round((time.perf_counter() - started) * 1e3, 2)

@@ -165,7 +165,7 @@ class CommandProcessor:
         decision = self._rbac.decide(job.command, job.args, event=work.event, person=work.person, place=work.place)
         if decision.allowed:
             level = self._rbac.level_of(work.event, work.person, work.place, scope=job.command.spec.scope)
-            job.call = work.call_for(job, level, timeout_s=self._timeout_s(job), raw=work.event.message)
+            job.set_call(work.call_for(job, level, timeout_s=self._timeout_s(job), raw=work.event.message))
             return
         job.refuse(ExecutionStatus.DENIED, decision.code, decision.reason)
         self._executions.labels(job.command.module_name, job.status.value).inc()
@@ -233,9 +233,8 @@ class CommandProcessor:
 
     def _run(self, work: Work, job: Job) -> None:
         work.enter_log_context()
-        assert job.call is not None
         engine = self._engines[ROUTER if job.command.module_name == ROUTER else job.command.spec.type]
-        result = engine.execute(job.command, with_deadline(job.call, self._timeout_s(job)))
+        result = engine.execute(job)
         try:
             self.settle(work, job, result)
         except WaddleBotError:
@@ -389,15 +388,16 @@ class CommandProcessor:
 
     def _job_from_row(self, row: dict[str, Any]) -> Job:
         call = ModuleCall.model_validate(row["request_payload"])
-        return Job(
+        job = Job(
             self._command_of(call.trigger, row),
             row["parameters"],
             execution_id=row["execution_id"],
-            call=call,
             parent_id=row["parent_id"],
             depth=row["depth"],
             path=(row["command"],),
         )
+        job.set_call(with_deadline(call, self._timeout_s(job)))
+        return job
 
     def _command_of(self, trigger: Trigger, row: dict[str, Any]) -> Command:
         """The command of a stored execution: as it is now, or as it was called then."""

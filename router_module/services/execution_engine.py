@@ -31,8 +31,19 @@ class Result:
     digest: str | None = None
 
 
+class Task(Protocol):
+    """What an engine is given: the command, the call and its JSON, made once for the record and for the wire."""
+
+    @property
+    def command(self) -> Command: ...
+    @property
+    def call(self) -> ModuleCall: ...
+    @property
+    def payload(self) -> str: ...
+
+
 class Engine(Protocol):
-    def execute(self, command: Command, call: ModuleCall) -> Result: ...
+    def execute(self, task: Task) -> Result: ...
 
 
 class ContainerEngine:
@@ -41,7 +52,8 @@ class ContainerEngine:
     def __init__(self, client: ModuleClient) -> None:
         self._client = client
 
-    def execute(self, command: Command, call: ModuleCall) -> Result:
+    def execute(self, task: Task) -> Result:
+        command, call, body = task.command, task.call, task.payload.encode()
         started = time.monotonic()
         until = started + call.timeout_ms / 1000
         attempts = 0
@@ -49,7 +61,8 @@ class ContainerEngine:
         def attempt() -> HTTPResponse:
             nonlocal attempts
             attempts += 1
-            return self._client.execute(command.spec.location_url, call, timeout_s=max(0.05, until - time.monotonic()))
+            timeout_s = max(0.05, until - time.monotonic())
+            return self._client.execute(command.spec.location_url, body, call.traceparent, timeout_s=timeout_s)
 
         http_status: int | None = None
         try:

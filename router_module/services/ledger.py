@@ -346,7 +346,7 @@ def _job_row(work: Work, job: Job) -> dict[str, Any]:
         "message_content": work.event.message,
         "parameters": job.args,
         "location_url": job.command.spec.location_url,
-        "request_payload": job.call.model_dump_json() if job.call else None,
+        "request_payload": job.payload or None,
         "error_code": job.error.code if job.error else None,
         "error_message": job.error.message if job.error else None,
         "status": job.status.value,
@@ -403,7 +403,7 @@ def _said_in(rows: list[dict[str, Any]], work: Work) -> list[ResponseInfo]:
 
 def response_info(row: dict[str, Any]) -> ResponseInfo:
     """A row of the outbox as a collector sees it."""
-    return ResponseInfo(
+    return ResponseInfo.model_construct(
         outbox_id=row["id"],
         execution_id=str(row["execution_id"]) if row["execution_id"] else None,
         ordinal=row["ordinal"],

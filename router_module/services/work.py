@@ -47,7 +47,8 @@ class Job:
     command: Command
     args: list[str]
     execution_id: str = field(default_factory=new_id)
-    call: ModuleCall | None = None
+    _call: ModuleCall | None = None
+    payload: str = ""
     status: ExecutionStatus = ExecutionStatus.PENDING
     error: ErrorInfo | None = None
     result: Result | None = None
@@ -55,12 +56,21 @@ class Job:
     depth: int = 0
     path: tuple[str, ...] = ()
 
+    @property
+    def call(self) -> ModuleCall:
+        assert self._call is not None, "a job that was refused has no call"
+        return self._call
+
+    def set_call(self, call: ModuleCall) -> None:
+        self._call = call
+        self.payload = call.model_dump_json()
+
     def refuse(self, status: ExecutionStatus, code: str, message: str) -> None:
         self.status = status
         self.error = ErrorInfo(code=code, message=message)
 
     def info(self) -> ExecutionInfo:
-        return ExecutionInfo(
+        return ExecutionInfo.model_construct(
             execution_id=self.execution_id,
             module_name=self.command.module_name,
             command=self.command.name,
@@ -165,7 +175,7 @@ class Work:
 
     def answer(self) -> Answer:
         """The answer as far as it is known now."""
-        return Answer(
+        return Answer.model_construct(
             success=True,
             session_id=self.session_id,
             executions=[job.info() for job in self.jobs],

@@ -84,7 +84,9 @@ CREATE TABLE command_executions (
     ),
     created_at timestamptz NOT NULL DEFAULT now(),
     completed_at timestamptz
-);
+)
+-- Each row is updated once, when its execution ends; room in its page spares the indexes.
+WITH (fillfactor = 50);
 CREATE INDEX command_executions_session ON command_executions (session_id);
 CREATE INDEX command_executions_community ON command_executions (community_id, created_at);
 
