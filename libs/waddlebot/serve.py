@@ -21,7 +21,7 @@ from .settings import CommaList, Settings, load
 
 # A request for an event waits up to a second for its answer, so there are more threads than the cores could use.
 THREADS = 32
-# A request leaves a few hundred objects behind, nearly all freed at once; looking for cycles can wait for many requests.
+# A request leaves few cycles behind, so looking for them can wait for many requests.
 GC_ALLOCATIONS = 20_000
 
 

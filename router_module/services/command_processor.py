@@ -24,16 +24,14 @@ from waddlebot.contracts import (
     Event,
     ExecutionStatus,
     MessageType,
-    ModuleCall,
     ModuleResponse,
-    Trigger,
 )
 from waddlebot.errors import Busy, NotAllowed, NotFound, WaddleBotError
 from waddlebot.metrics import Metrics
 
 from ..config import RouterSettings
 from .cache_manager import CacheManager, Command
-from .execution_engine import Engine, Result, with_deadline
+from .execution_engine import Engine, Result
 from .ledger import Ledger, Orphan, Recorded, Rehearsal
 from .rbac_service import RBACService
 from .session_manager import SessionManager
@@ -164,8 +162,7 @@ class CommandProcessor:
         """Refuse the job or make it ready to run."""
         decision = self._rbac.decide(job.command, job.args, event=work.event, person=work.person, place=work.place)
         if decision.allowed:
-            level = self._rbac.level_of(work.event, work.person, work.place, scope=job.command.spec.scope)
-            job.set_call(work.call_for(job, level, timeout_s=self._timeout_s(job), raw=work.event.message))
+            self._make_ready(work, job)
             return
         job.refuse(ExecutionStatus.DENIED, decision.code, decision.reason)
         self._executions.labels(job.command.module_name, job.status.value).inc()
@@ -181,8 +178,10 @@ class CommandProcessor:
         if work.is_simulated or work.event.platform == CONSOLE or self._sessions.first_refusal(key):
             work.refusals.append(chat_line(decision.reason, ROUTER, job))
 
-    def _timeout_s(self, job: Job) -> float:
-        return min(job.command.spec.timeout, self._settings.execution_timeout_s)
+    def _make_ready(self, work: Work, job: Job) -> None:
+        level = self._rbac.level_of(work.event, work.person, work.place, scope=job.command.spec.scope)
+        timeout_s = min(job.command.spec.timeout, self._settings.execution_timeout_s)
+        job.set_call(work.call_for(job, level, timeout_s=timeout_s, raw=work.event.message))
 
     # Running
 
@@ -279,7 +278,7 @@ class CommandProcessor:
         if work is not None and job is not None:
             return self.settle(work, job, result)
         work = self._restore(Event.model_validate(row["event"]), row["session_id"])
-        work.jobs = [self._job_from_row(row)]
+        work.jobs = [self._job_from_row(work, row)]
         recorded = self.settle(work, work.jobs[0], result)
         self._start(work)
         return recorded
@@ -375,7 +374,7 @@ class CommandProcessor:
         if not orphan.planned:
             self._plan_and_start(work, [])
             return
-        work.jobs = [self._job_from_row(row) for row in orphan.unfinished]
+        work.jobs = [self._job_from_row(work, row) for row in orphan.unfinished]
         work.queue(work.jobs)
         if not work.jobs:
             self._ledger.close(work.session_id)
@@ -386,27 +385,24 @@ class CommandProcessor:
         person = self._lookups.person(event.platform, event.user)
         return Work(event, self._lookups.place(event), person, session_id, answered=True)
 
-    def _job_from_row(self, row: dict[str, Any]) -> Job:
-        call = ModuleCall.model_validate(row["request_payload"])
+    def _job_from_row(self, work: Work, row: dict[str, Any]) -> Job:
+        """An execution on record, ready to be called again with the id that it had."""
+        prefix, name = row["command"][0], row["command"][1:]
+        found = self._lookups.catalogue(row["community_id"]).find(prefix, name, row["entity_id"])
+        command = next((each for each in found if each.module_name == row["module_name"]), None)
+        if command is None:  # It was taken away meanwhile; what was begun with it is finished.
+            spec = CommandSpec(command=name, prefix=prefix, location_url=row["location_url"])
+            command = Command(row["command_id"], row["module_name"], True, spec)
         job = Job(
-            self._command_of(call.trigger, row),
+            command,
             row["parameters"],
             execution_id=row["execution_id"],
             parent_id=row["parent_id"],
             depth=row["depth"],
             path=(row["command"],),
         )
-        job.set_call(with_deadline(call, self._timeout_s(job)))
+        self._make_ready(work, job)
         return job
-
-    def _command_of(self, trigger: Trigger, row: dict[str, Any]) -> Command:
-        """The command of a stored execution: as it is now, or as it was called then."""
-        found = self._lookups.catalogue(row["community_id"]).find(trigger.prefix, trigger.command, row["entity_id"])
-        same = [each for each in found if each.module_name == row["module_name"]]
-        if same:
-            return same[0]
-        spec = CommandSpec(command=trigger.command, prefix=trigger.prefix, location_url=row["location_url"])
-        return Command(row["command_id"], row["module_name"], True, spec)
 
 
 def chat_line(message: str, module_name: str, job: Job | None = None) -> Said:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from pydantic import ValidationError
@@ -103,9 +102,3 @@ def read_reply(response: HTTPResponse, call: ModuleCall, module_name: str) -> Mo
 def first_problem(err: ValidationError) -> str:
     problem = err.errors(include_url=False)[0]
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-
-
-def with_deadline(call: ModuleCall, timeout_s: float) -> ModuleCall:
-    """The same call, due from now: a call that is repeated after a crash gets its whole time again."""
-    deadline = datetime.now(UTC) + timedelta(seconds=timeout_s)
-    return call.model_copy(update={"deadline": deadline, "timeout_ms": int(timeout_s * 1000)})

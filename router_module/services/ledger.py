@@ -346,7 +346,8 @@ def _job_row(work: Work, job: Job) -> dict[str, Any]:
         "message_content": work.event.message,
         "parameters": job.args,
         "location_url": job.command.spec.location_url,
-        "request_payload": job.payload or None,
+        # A container's call can be put together again from the event; what was sent elsewhere is kept as it was.
+        "request_payload": job.payload if job.payload and job.command.spec.type != "container" else None,
         "error_code": job.error.code if job.error else None,
         "error_message": job.error.message if job.error else None,
         "status": job.status.value,
@@ -403,7 +404,7 @@ def _said_in(rows: list[dict[str, Any]], work: Work) -> list[ResponseInfo]:
 
 def response_info(row: dict[str, Any]) -> ResponseInfo:
     """A row of the outbox as a collector sees it."""
-    return ResponseInfo.model_construct(
+    return ResponseInfo(
         outbox_id=row["id"],
         execution_id=str(row["execution_id"]) if row["execution_id"] else None,
         ordinal=row["ordinal"],

@@ -70,7 +70,7 @@ class Job:
         self.error = ErrorInfo(code=code, message=message)
 
     def info(self) -> ExecutionInfo:
-        return ExecutionInfo.model_construct(
+        return ExecutionInfo(
             execution_id=self.execution_id,
             module_name=self.command.module_name,
             command=self.command.name,
@@ -138,27 +138,25 @@ class Work:
     def call_for(self, job: Job, level: Level, *, timeout_s: float, raw: str) -> ModuleCall:
         """What the module of a job is sent."""
         event, place, person = self.event, self.place, self.person
-        # Everything in it was validated when it came in, so it is put together without doing that again.
-        return ModuleCall.model_construct(
+        return ModuleCall(
             session_id=self.session_id,
             execution_id=job.execution_id,
-            community=CallCommunity.model_construct(id=place.community_id, name=place.community_name),
-            entity=CallEntity.model_construct(
+            community=CallCommunity(id=place.community_id, name=place.community_name),
+            entity=CallEntity(
                 entity_id=place.entity_id,
                 platform=place.platform,
                 server_id=place.server_id,
                 channel_id=place.channel_id,
             ),
-            user=CallUser.model_construct(
+            user=CallUser(
                 id=person.user_id,
                 platform_user_id=event.user.platform_user_id,
                 name=event.user.name,
                 display_name=event.user.display_name,
                 level=level.label,
                 roles=[person.role_in(place.community_id).label],
-                labels=[],
             ),
-            trigger=Trigger.model_construct(
+            trigger=Trigger(
                 type="command",
                 command=job.command.spec.command,
                 prefix=job.command.spec.prefix,
@@ -175,7 +173,7 @@ class Work:
 
     def answer(self) -> Answer:
         """The answer as far as it is known now."""
-        return Answer.model_construct(
+        return Answer(
             success=True,
             session_id=self.session_id,
             executions=[job.info() for job in self.jobs],
