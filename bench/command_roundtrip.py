@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from datetime import UTC, datetime
 
 import psutil
 import psycopg2
+from waddlebot.contracts import CallCommunity, CallEntity, CallUser, ModuleCall, ModuleReply, Trigger
 from waddlebot.embedded import free_port
-from waddlebot.ids import new_id
+from waddlebot.http import HTTPClient
+from waddlebot.ids import new_id, new_traceparent
 
-from bench.common import Load, event, fleet, run_load, server, table
+from bench.common import Load, RunningFleet, event, fleet, run_load, server, table
 
 BAR = 0.35
 ROUNDS = 3
@@ -30,6 +33,36 @@ class Both(psutil.Process):
         return [*super().children(recursive), self._second, *self._second.children(recursive)]
 
 
+def sizes(running: RunningFleet) -> tuple[int, int, int]:
+    """How many bytes of JSON the fleet's call, reply and answer have."""
+    body = event(COMMAND, new_id())
+    answer = HTTPClient().request("POST", f"{running.url}/router/events", body=body, headers=running.headers())
+    uuid, response = new_id(), answer.json()["responses"][0]
+    call = ModuleCall(
+        session_id=uuid,
+        execution_id=uuid,
+        community=CallCommunity(id=1, name="Demo"),
+        entity=CallEntity(entity_id="console:demo:general", platform="console", server_id="demo", channel_id="general"),
+        user=CallUser(
+            id=1, platform_user_id="alice", name="alice", display_name="alice", level="owner", roles=["member"]
+        ),
+        trigger=Trigger(type="command", command="inventory", prefix="!", args=["status", "Blue Sword"], raw=COMMAND),
+        deadline=datetime.now(UTC),
+        timeout_ms=30_000,
+        traceparent=new_traceparent(),
+    )
+    said = {"response_action": response["response_action"], "response_data": response["response_data"]}
+    reply = ModuleReply(
+        session_id=uuid,
+        execution_id=uuid,
+        module_name="inventory",
+        success=True,
+        responses=[said],
+        processing_time_ms=1.234,
+    )
+    return len(call.model_dump_json()), len(reply.model_dump_json()), len(answer.body)
+
+
 def main() -> None:
     with fleet("--per-module") as running, contextlib.ExitStack() as stack:
         running.say('!inventory add "Blue Sword" "A shiny sword" weapons,rare')
@@ -37,8 +70,9 @@ def main() -> None:
         with psycopg2.connect(url) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE floor_rows (id bigserial PRIMARY KEY, body text)")
         ports = free_port(), free_port()
-        second = stack.enter_context(server("bench.floor:app", ports[1], {"DATABASE_URL": url}))
-        environment = {"DATABASE_URL": url, "FLOOR_NEXT": f"http://127.0.0.1:{ports[1]}/"}
+        common = {"DATABASE_URL": url, "FLOOR_BYTES": ",".join(str(size) for size in sizes(running))}
+        second = stack.enter_context(server("bench.floor:app", ports[1], common))
+        environment = {**common, "FLOOR_NEXT": f"http://127.0.0.1:{ports[1]}/"}
         first = stack.enter_context(server("bench.floor:app", ports[0], environment))
 
         def measure_floor(requests: int) -> Load:
@@ -69,10 +103,8 @@ def main() -> None:
     for n, (floor, ours) in enumerate(pairs, 1):
         for name, load in (("floor", floor), ("fleet", ours)):
             ratio = f"{ours.per_second / floor.per_second:.2f}" if name == "fleet" else ""
-            rows.append(
-                (f"{n} {name}", f"{load.per_second:.0f}", f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}")
-                + (f"{load.cpu_s_per_1000:.2f}", ratio)
-            )
+            times = f"{load.p50_ms:.1f}", f"{load.p99_ms:.1f}", f"{load.cpu_s_per_1000:.2f}"
+            rows.append((f"{n} {name}", f"{load.per_second:.0f}", *times, ratio))
     table(
         f"Command round trip, {IN_FLIGHT} in flight",
         ("round", "per s", "p50 ms", "p99 ms", "CPU s/1000", "ratio"),

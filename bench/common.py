@@ -156,8 +156,10 @@ def fleet(*options: str, home: Path | None = None) -> Iterator[RunningFleet]:
 def server(target: str, port: int, environment: dict[str, str]) -> Iterator[psutil.Process]:
     """A WSGI app under the fleet's own server, one worker."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        + ["--workers", "1", "--blocking-threads", "32", "--no-ws", "--no-log", target],
+        [
+            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)),
+            *("--workers", "1", "--blocking-threads", "32", "--no-ws", "--no-log", target),
+        ],
         env={**os.environ, **environment},
         cwd=ROOT,
     )
@@ -196,12 +198,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> 
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     print(f"\n{title}")
     for i, row in enumerate(cells):
-        print(
-            "  "
-            + "  ".join(
-                cell.rjust(width) if n else cell.ljust(width)
-                for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )
+        first, *rest = zip(row, widths, strict=True)
+        print("  " + "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]))
         if i == 0:
             print("  " + "  ".join("-" * width for width in widths))

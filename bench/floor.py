@@ -14,8 +14,8 @@ from waddlebot.http import HTTPClient
 
 URL = os.environ["DATABASE_URL"].replace("postgres3:", "postgresql:")
 NEXT = os.environ.get("FLOOR_NEXT", "")
-# As long as the fleet's own ModuleReply and Answer.
-REPLY = {"session_id": "s" * 36, "execution_id": "e" * 36, "responses": ["x" * 80], "padding": "p" * 150}
+# How long the fleet's own ModuleCall, ModuleReply and Answer are for the same command.
+CALL_BYTES, REPLY_BYTES, ANSWER_BYTES = (int(n) for n in os.environ.get("FLOOR_BYTES", "1000,400,800").split(","))
 
 _local = threading.local()
 _http = HTTPClient()
@@ -32,10 +32,16 @@ def commit_row(text: str) -> None:
 def app(environ, start_response):
     body = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
     commit_row(json.dumps(body))
-    answer = REPLY
+    answer = sized({"success": True}, REPLY_BYTES)
     if NEXT:
-        call = json.dumps({**body, "call": "c" * 500}).encode()
-        headers = {"Content-Type": "application/json"}
-        answer = {"answer": _http.request("POST", NEXT, body=call, headers=headers).json()}
+        call = json.dumps(sized(body, CALL_BYTES)).encode()
+        reply = _http.request("POST", NEXT, body=call, headers={"Content-Type": "application/json"}).json()
+        answer = sized({"answer": reply}, ANSWER_BYTES)
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(answer).encode()]
+
+
+def sized(value, size):
+    """The value with as much padding as makes its JSON so long, in fields of the usual length."""
+    missing = max(0, size - len(json.dumps(value)))
+    return {**value, **{f"padding_{n}": "p" * 36 for n in range(missing // 52)}}

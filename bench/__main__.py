@@ -1,0 +1,7 @@
+"""`make bench`: every benchmark, one after the other."""
+
+from bench import command_roundtrip, startup
+
+if __name__ == "__main__":
+    startup.main()
+    command_roundtrip.main()
