@@ -26,6 +26,7 @@ from py4web import action, request, response
 from py4web.core import Reloader, wsgi
 from pydal import DAL
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from .aaa import AAALog, new_log_context
 from .auth import Account, Accounts, Caller
@@ -260,9 +261,10 @@ def clean(value: Any) -> Any:
 def parse_json(body: bytes) -> Any:
     """Read JSON from outside. Raises: BadRequest."""
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
         # Only an escape can smuggle in what clean() removes: raw NUL is not JSON, raw surrogates are not UTF-8.
-        return clean(value) if b"\\u" in body else value
+        if b"\\u" not in body:
+            return from_json(body, allow_inf_nan=False)
+        return clean(json.loads(body.decode("utf-8"), parse_constant=_refuse_constant))
     except UnicodeDecodeError as err:
         raise BadRequest("The body is not UTF-8.") from err
     except RecursionError as err:

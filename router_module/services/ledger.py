@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from pydantic_core import to_json
 from waddlebot.contracts import OVERLAY_SOURCES, ErrorInfo, Event, ExecutionInfo, ExecutionStatus, ResponseInfo
 from waddlebot.database import Database, Prepared, fetch, fetch_one
 from waddlebot.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
@@ -44,10 +45,9 @@ jobs AS (
         session_id uuid, entity_id text, community_id bigint, module_name text, response_action text,
         response_data jsonb, reply_to text, is_late boolean) JOIN fresh USING (session_id)
     ON CONFLICT (platform, event_id, execution_id, ordinal) DO NOTHING
-    RETURNING session_id, id, execution_id, ordinal, module_name, response_action, response_data, platform,
-        available_at
+    RETURNING session_id, id, ordinal, platform, available_at
 )
-SELECT fresh.session_id::text, said.id, said.execution_id, ordinal, module_name, response_action, response_data,
+SELECT fresh.session_id::text, said.id, ordinal,
     CASE WHEN available_at <= now() THEN pg_notify(%(channel)s::text, platform) END
 FROM fresh LEFT JOIN said USING (session_id)
 """
@@ -130,7 +130,7 @@ class Ledger:
         rows = self._db.statement(
             OPEN,
             {
-                "events": json.dumps([self._event_row(work) for work in works]),
+                "events": _as_json(self._event_row(work) for work in works),
                 "jobs": _as_json(_job_row(work, job) for work in works for job in work.jobs),
                 "said": _as_json(_said_row(work, n, each) for work in works for n, each in enumerate(work.refusals)),
                 "lease": self._lease,
@@ -140,7 +140,7 @@ class Ledger:
         ours = {row["session_id"] for row in rows}
         for work in works:
             work.duplicate = work.session_id not in ours
-            work.responses += _said_in(rows, work)
+            work.responses += _said_in(rows, work, work.refusals)
 
     def plan(self, work: Work) -> None:
         """Add the executions of an event that was stored before they could be planned."""
@@ -153,7 +153,7 @@ class Ledger:
                 **OUTBOX_TIMES,
             },
         )
-        work.responses += _said_in(rows, work)
+        work.responses += _said_in(rows, work, work.refusals)
         if work.is_finished:
             self.close(work.session_id)
 
@@ -183,7 +183,7 @@ class Ledger:
             },
         )
         if rows:
-            return _said_in(rows, work)
+            return _said_in(rows, work, said)
         found = self._db.statement(
             "SELECT status, error_code, error_message FROM command_executions WHERE execution_id = %s",
             (job.execution_id,),
@@ -394,12 +394,24 @@ def _said_row(work: Work, ordinal: int, said: Said) -> dict[str, Any]:
 
 
 def _as_json(rows: Iterable[dict[str, Any]]) -> str:
-    return json.dumps(list(rows), ensure_ascii=False)
+    return to_json(list(rows)).decode()
 
 
-def _said_in(rows: list[dict[str, Any]], work: Work) -> list[ResponseInfo]:
-    mine = [row for row in rows if row["session_id"] == work.session_id and row["id"] is not None]
-    return [response_info(row) for row in sorted(mine, key=lambda row: row["id"])]
+def _said_in(rows: list[dict[str, Any]], work: Work, said: Sequence[Said]) -> list[ResponseInfo]:
+    """The replies of one event that were stored just now, as its collector sees them."""
+    ids = {row["ordinal"]: row["id"] for row in rows if row["session_id"] == work.session_id and row["id"] is not None}
+    return [
+        ResponseInfo(
+            outbox_id=ids[ordinal],
+            execution_id=each.execution_id,
+            ordinal=ordinal,
+            module_name=each.module_name,
+            response_action=each.action,
+            response_data=summarise(each.action, each.data),
+        )
+        for ordinal, each in enumerate(said)
+        if ordinal in ids
+    ]
 
 
 def response_info(row: dict[str, Any]) -> ResponseInfo:
