@@ -17,7 +17,7 @@ from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
 from .services.command_processor import ROUTER, CommandProcessor
-from .services.execution_engine import ContainerEngine
+from .services.execution_engine import ContainerEngine, Engine
 from .services.explainer import Explainer
 from .services.ledger import Ledger
 from .services.outbox_service import OutboxService
@@ -33,7 +33,11 @@ db, bus = service.database, service.bus
 lookups = CacheManager(db, bus, settings)
 sessions = SessionManager(bus.client, prefix=settings.session_prefix, ttl_s=settings.session_ttl_s)
 explainer = Explainer(db, sessions)
-registry = Registry(db, bus, EgressGuard(settings.egress_allow), own_url=service.url)
+engines: dict[str, Engine] = {
+    "container": ContainerEngine(ModuleClient(service.client)),
+    ROUTER: BuiltinCommands(lookups, explainer, db),
+}
+registry = Registry(db, bus, EgressGuard(settings.egress_allow), own_url=service.url, engines=engines)
 pools = TargetPools(service.log, workers_per_target=settings.max_workers)
 processor = CommandProcessor(
     settings,
@@ -41,10 +45,7 @@ processor = CommandProcessor(
     rbac=RBACService(),
     ledger=Ledger(db, holder=f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}", lease_s=settings.lease_s),
     sessions=sessions,
-    engines={
-        "container": ContainerEngine(ModuleClient(service.client)),
-        ROUTER: BuiltinCommands(lookups, explainer, db),
-    },
+    engines=engines,
     pools=pools,
     log=service.log,
     metrics=service.metrics,

@@ -1,7 +1,7 @@
 """Hold the fleet to its own rules. `--fix` writes what is generated: the README's table of modules.
 
 - every module folder has a manifest and the files that each module has;
-- a module imports the standard library, its requirements, `waddlebot` and itself, the latter relatively;
+- a module imports itself relatively, and no other module;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
 - simulators are for tests, demos and benchmarks: no module imports one.
 """

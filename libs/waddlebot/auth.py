@@ -123,6 +123,8 @@ def create_account(
     unknown = sorted(set(groups) - set(GROUPS))
     if unknown or not groups:
         raise Invalid(f"Unknown group {', '.join(unknown) or '(none)'}; known are {', '.join(GROUPS)}.", field="group")
+    if "api-users" in groups and community_id is None:
+        raise Invalid("A key of api-users belongs to a community; name it.", field="community")
     if api_key is None:
         key_id, api_key = make_key()
     else:

@@ -66,7 +66,7 @@ class Home:
         try:
             # The database's user passes through this folder; what is secret in it has its own mode.
             self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
-            self.logs.mkdir(exist_ok=True)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
             self._lock = (self.path / "lock").open("w")
         except OSError as err:
             raise ConfigError(f"Cannot write to the home {self.path}: {err.strerror}.") from err

@@ -1,4 +1,4 @@
-"""What an interaction module is: functions for chat commands and events, behind POST <prefix>/execute.
+"""What an interaction module is: functions for chat commands, behind POST <prefix>/execute.
 
 A handler gets the call and the words after the command. What it returns is said in chat, or shown on an overlay.
 Its writes, and the reply itself, are one transaction keyed by the execution: a repeated call gets the same reply and
@@ -22,7 +22,6 @@ from .chat import closest, fold
 from .contracts import (
     CommandSpec,
     Level,
-    MessageType,
     ModuleCall,
     ModuleRegistration,
     ModuleReply,
@@ -100,7 +99,6 @@ class InteractionModule:
         self.service = service
         self._specs: dict[str, CommandSpec] = {spec.command: spec for spec in service.manifest.commands}
         self._commands: dict[tuple[str, str | None], Handler] = {}
-        self._events: dict[MessageType, Handler] = {}
         self._calls = service.metrics.counter("calls", "Calls executed.", ["command", "result"])
 
     def command(self, command: str, subcommand: str | None = None, *, run: Handler) -> None:
@@ -109,10 +107,6 @@ class InteractionModule:
         if spec is None or (subcommand and subcommand not in {each.name for each in spec.subcommands}):
             raise ConfigError(f"{self.service.name}: manifest.toml does not list {command} {subcommand or ''}.")
         self._commands[command, subcommand] = run
-
-    def on_event(self, message_type: MessageType, *, run: Handler) -> None:
-        """Run `run(call)` for an event that a command of the manifest is triggered by."""
-        self._events[message_type] = run
 
     def serve(self) -> None:
         """Mount POST <prefix>/execute and register with the router."""
@@ -126,7 +120,7 @@ class InteractionModule:
 
         @endpoint("POST", f"{manifest.prefix}/execute", caller=ROUTER_ONLY, body=ModuleCall)
         def execute(call: ModuleCall) -> ModuleReply:
-            """Run a command or an event for the router, once however often it is called."""
+            """Run a command for the router, once however often it is called."""
             return self.execute(call)
 
         self.service.mount(execute)
@@ -219,9 +213,6 @@ class InteractionModule:
 
     def _dispatch(self, call: Call) -> Said:
         trigger = call.payload.trigger
-        if trigger.type == "event":
-            handler = self._events.get(trigger.message_type)
-            return handler(call) if handler else None
         spec = self._specs.get(fold(trigger.command))
         if spec is None:
             fallback = self._commands.get(("*", None))

@@ -58,20 +58,6 @@ def take(db: DAL, ids: Sequence[int], *, sender: str) -> list[Outgoing]:
     )
 
 
-def take_waiting(db: DAL, platform: str, *, sender: str, limit: int) -> list[Outgoing]:
-    """Take the oldest replies of a platform that wait for a sender, without waiting for other replicas' rows."""
-    return _outgoing(
-        fetch(
-            db,
-            "UPDATE outbox SET state = 'sending', sender = %(sender)s, lease_until = now() + %(lease)s"
-            " WHERE id IN (SELECT id FROM outbox WHERE platform = %(platform)s AND state = 'pending'"
-            " AND response_action = 'chat' AND available_at <= now() AND expires_at > now()"
-            " ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) RETURNING *",
-            {"platform": platform, "sender": sender, "lease": SEND_LEASE, "limit": limit},
-        )
-    )
-
-
 def list_waiting(db: DAL, platform: str, *, except_ids: Sequence[int], limit: int) -> list[Waiting]:
     """The oldest replies of a platform that wait for a sender, for one that takes them when it comes to them."""
     rows = fetch(

@@ -357,8 +357,8 @@ def create_app(*modules: str, apps_folder: Path) -> Any:
     (apps / "__init__.py").touch()
     for name in modules:
         link = apps / name
-        if not link.is_symlink():
-            link.symlink_to(modules_dir() / name)
+        link.unlink(missing_ok=True)  # A home may have been used by another checkout before.
+        link.symlink_to(modules_dir() / name)
     # py4web prints the traceback of a module that does not load; what matters of it goes into the ConfigError.
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         app = wsgi(

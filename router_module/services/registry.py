@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from waddlebot.cache import Bus
 from waddlebot.chat import fold
 from waddlebot.contracts import CommandSpec, Heartbeat, ModuleRegistration
 from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import NotAllowed, NotFound
+from waddlebot.errors import Invalid, NotAllowed, NotFound
 from waddlebot.http import EgressGuard
 from waddlebot.manifest import Manifest, find_manifest
 
@@ -29,7 +30,8 @@ class UnknownModule(NotFound):
 
 
 class Registry:
-    def __init__(self, db: Database, bus: Bus, guard: EgressGuard, *, own_url: str) -> None:
+    def __init__(self, db: Database, bus: Bus, guard: EgressGuard, *, own_url: str, engines: Collection[str]) -> None:
+        self._engines = engines
         self._db = db
         self._bus = bus
         self._guard = guard
@@ -38,10 +40,14 @@ class Registry:
     def register(self, registration: ModuleRegistration, caller: Account) -> dict[str, Any]:
         """Take a module's commands as they are now; commands that it no longer has are switched off.
 
-        Raises: NotAllowed for another module's name or an address outside the fleet.
+        Raises: NotAllowed for another module's name or an address outside the fleet; Invalid for a type of command
+        that nothing here can run.
         """
         self._check_owner(registration.module_name, caller)
         self._check_address(registration)
+        for spec in registration.commands:
+            if spec.type not in self._engines:
+                raise Invalid(f"This fleet cannot run {spec.type} commands yet.", field="commands.type")
         with self._db.transaction() as db:
             fetch(
                 db,

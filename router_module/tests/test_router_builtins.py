@@ -142,3 +142,17 @@ def test_only_the_router_may_execute_a_module(bot, fleet):
     assert fleet.request("POST", "/inventory/execute", call, key="console").status == 403
     assert fleet.request("POST", "/inventory/execute", call, key="inventory").status == 403
     assert fleet.request("POST", "/inventory/execute", call, key="router").status == 422
+
+
+def test_a_type_of_command_that_nothing_here_runs_is_refused_at_registration(fleet, stub):
+    registration = {
+        "module_name": "stub",
+        "module_version": "1",
+        "endpoint_url": stub.url,
+        "commands": [{"command": "weather", "prefix": "#", "type": "lambda", "location_url": stub.url}],
+    }
+
+    refused = fleet.request("POST", "/api/modules/register", registration, key="stub")
+
+    assert refused.status == 422
+    assert "lambda" in refused.json()["error"]["message"]
