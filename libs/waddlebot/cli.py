@@ -93,7 +93,9 @@ def simulate(home: Path, name: str, level: str, channel: str, as_json: bool, eve
     with reporting():
         console = _console(home)
         made = console.event(text, _speaker(name, level, channel), simulate=True, kind=event)
-        sys.exit(_speak(console, made, as_json=as_json))
+        status = _speak(console, made, as_json=as_json)
+        click.secho("(simulated: nothing was changed)", dim=True, err=True)
+        sys.exit(status)
 
 
 @cli.command()
