@@ -43,6 +43,8 @@ SECRET_TEXT = re.compile(
     re.IGNORECASE,
 )
 BARE = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
+# What some programs end a line at and JSON leaves as it is.
+LINE_ENDS = {0x7F: "\\u007f", 0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 # Most values are ids and names like these, which can hold no secret and need no quotes.
 PLAIN = re.compile(r"(?!wbot_)[\w.:/-]{1,40}", re.ASCII)
 
@@ -210,7 +212,7 @@ def _value(value: Any) -> str:
     if PLAIN.fullmatch(text):
         return text
     text = redact(text)
-    return text if BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False).translate(LINE_ENDS)
 
 
 class _QueueHandler(logging.handlers.QueueHandler):

@@ -27,10 +27,9 @@ SESSION_OPTIONS = (
     " -c plan_cache_mode=force_generic_plan"
 )
 
-# Classes of https://www.postgresql.org/docs/current/errcodes-appendix.html: lost or refused connections, and what a
-# lock, a deadlock, a full server or a cancelled statement makes worth another try.
-AWAY = ("08", "57")
-TRY_AGAIN = ("40", "53", "55")
+# Lost connections, deadlocks, a full server, a lock that is held, a server that shuts down or a cancelled statement.
+# Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+TRY_AGAIN = ("08", "40", "53", "55", "57")
 
 _open_units = threading.local()
 
@@ -97,8 +96,6 @@ class StatementPool:
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
             if connection is not None:
                 connection.close()
-            if is_away(err):
-                self.close()
             raise unavailable(err) from err
         self._give_back(connection)
         return rows
@@ -150,22 +147,33 @@ class Database:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[DAL]:
         """A transaction on the primary: committed at the end, rolled back by any exception."""
-        with unit_of_work(self.primary) as db:
+        with self._noticing_loss(), unit_of_work(self.primary) as db:
             yield db
 
     def statement(
         self, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
     ) -> list[dict[str, Any]]:
         """Run one statement on the primary that is a transaction of its own, and return its rows."""
-        return self._statements.run(sql, parameters)
+        with self._noticing_loss():
+            return self._statements.run(sql, parameters)
 
     @contextlib.contextmanager
     def lookup(self) -> Iterator[DAL]:
         """Read-only statements on the replica, each its own snapshot."""
-        with unit_of_work(self.replica) as db:
+        with self._noticing_loss(), unit_of_work(self.replica) as db:
             yield db
 
+    @contextlib.contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """Where one connection is lost the others are too; so only one request finds out, not one for each."""
+        try:
+            yield
+        except DatabaseUnavailable:
+            self.close()
+            raise
+
     def close(self) -> None:
+        """Close the connections that nobody uses at the moment."""
         self._statements.close()
         for db in (self.primary, self.replica):
             _drop_pool(db)
@@ -202,8 +210,8 @@ def _open(url: str, *, pool_size: int, read_only: bool) -> DAL:
         )
     except RuntimeError as err:
         raise ConfigError(f"The database at {redact(url)} does not answer: {str(err).splitlines()[-1]}") from err
-    # Asking every time whether a pooled connection still lives costs as much as the query; unit_of_work empties the
-    # pool instead when one turns out to be dead.
+    # Asking every time whether a pooled connection still lives costs as much as the query; Database empties its pools
+    # instead when one turns out to be dead.
     db._adapter.check_active_connection = False
     db.recycle_connection_in_pool_or_close("commit")
     return db
@@ -228,22 +236,18 @@ def unit_of_work(db: DAL) -> Iterator[DAL]:
         db.commit()
         action = ""
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
-        if is_away(err):
-            _drop_pool(db)
         raise unavailable(err) from err
     finally:
         units.discard(id(db))
         db.recycle_connection_in_pool_or_close(action)
 
 
-def is_away(err: psycopg2.Error) -> bool:
-    """Whether an error means that connections are lost. One without a code is a connection that broke."""
-    return (err.pgcode or AWAY[0])[:2] in AWAY
-
-
 def unavailable(err: psycopg2.Error) -> Exception:
-    """What to raise for a driver's error: DatabaseUnavailable if another try may work, else the error itself."""
-    return DatabaseUnavailable() if is_away(err) or (err.pgcode or "")[:2] in TRY_AGAIN else err
+    """What to raise for a driver's error: DatabaseUnavailable if another try may work, else the error itself.
+
+    An error without a code means that the connection broke.
+    """
+    return DatabaseUnavailable() if err.pgcode is None or err.pgcode[:2] in TRY_AGAIN else err
 
 
 def check_no_transaction() -> None:

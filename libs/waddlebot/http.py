@@ -106,9 +106,10 @@ class HTTPClient:
         received: list[bytes] = []
         found: dict[str, str] = {}
         denied: list[str] = []
+        opened: list[socket.socket] = []
         self._prepare(curl, method, url, body, headers or {}, timeout_s)
         if self._guard and not self._guard.names(url):
-            curl.setopt(pycurl.OPENSOCKETFUNCTION, _guarded_socket(self._guard, denied))
+            curl.setopt(pycurl.OPENSOCKETFUNCTION, _guarded_socket(self._guard, denied, opened))
             if method == "GET":
                 curl.setopt(pycurl.FOLLOWLOCATION, 1)
                 curl.setopt(pycurl.MAXREDIRS, MAX_REDIRECTS)
@@ -127,6 +128,9 @@ class HTTPClient:
             if code == pycurl.E_WRITE_ERROR:
                 raise UpstreamRefused(f"The answer is larger than {self._max_bytes} bytes.") from err
             raise UpstreamError(f"Not reached: {text}") from err
+        finally:
+            for each in opened:
+                each.close()  # libcurl has duplicates of its own.
 
     def _handle(self) -> pycurl.Curl:
         curl = getattr(self._local, "curl", None)
@@ -177,13 +181,14 @@ def _keep_header(found: dict[str, str], line: bytes) -> None:
         found[name.strip().lower()] = value.strip()
 
 
-def _guarded_socket(guard: EgressGuard, denied: list[str]) -> Callable[[int, Any], Any]:
+def _guarded_socket(guard: EgressGuard, denied: list[str], opened: list[socket.socket]) -> Callable[[int, Any], Any]:
     def open_socket(_purpose: int, address: Any) -> Any:
         host = address.addr[0]
         if not guard.allows(host):
             denied.append(str(host))
             return pycurl.SOCKET_BAD
-        return socket.socket(address.family, address.socktype, address.protocol)
+        opened.append(socket.socket(address.family, address.socktype, address.protocol))
+        return opened[-1]
 
     return open_socket
 

@@ -325,7 +325,7 @@ def _unsent(said: Said, ordinal: int) -> ResponseInfo:
         ordinal=ordinal,
         module_name=said.module_name,
         response_action=said.action,
-        response_data=said.data,
+        response_data=summarise(said.action, said.data),
     )
 
 

@@ -1,0 +1,186 @@
+"""Transactions, migrations, and that PyDAL's view of the tables is what the migrations make."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg2
+import pytest
+from waddlebot.clients import FleetTransport
+from waddlebot.database import Database, DatabaseUnavailable, OpenTransaction, Prepared, fetch
+from waddlebot.embedded import PostgresServer
+from waddlebot.errors import ConfigError
+from waddlebot.http import HTTPClient
+from waddlebot.ids import new_id
+from waddlebot.migrate import list_migrations, migrate
+from waddlebot.testing.fleet import FAST
+from waddlebot.testing.plugin import eventually
+
+
+@pytest.fixture
+def database(fleet):
+    return fleet.database
+
+
+@pytest.fixture
+def scratch(database):
+    name = "scratch_" + new_id().replace("-", "")
+    database.statement(f"CREATE TABLE {name} (id int PRIMARY KEY)")
+    yield name
+    database.statement(f"DROP TABLE {name}")
+
+
+def count(database, table):
+    return database.statement(f"SELECT count(*) AS n FROM {table}")[0]["n"]
+
+
+def test_a_transaction_is_kept_at_its_end_and_undone_by_any_exception(database, scratch):
+    with database.transaction() as db:
+        fetch(db, f"INSERT INTO {scratch} VALUES (1)")
+    with pytest.raises(ZeroDivisionError), database.transaction() as db:
+        fetch(db, f"INSERT INTO {scratch} VALUES (2)")
+        raise ZeroDivisionError
+
+    assert count(database, scratch) == 1
+
+
+def test_a_transaction_inside_another_is_refused_and_undoes_the_outer(database, scratch):
+    with pytest.raises(OpenTransaction), database.transaction() as db:
+        fetch(db, f"INSERT INTO {scratch} VALUES (1)")
+        with database.transaction():
+            pass
+
+    assert count(database, scratch) == 0
+
+
+def test_nothing_is_called_while_a_transaction_is_open(database):
+    with pytest.raises(OpenTransaction), database.transaction():
+        FleetTransport(HTTPClient()).request("GET", "http://127.0.0.1:9/")
+
+
+def test_lookups_cannot_write(database, scratch):
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction), database.lookup() as db:
+        fetch(db, f"INSERT INTO {scratch} VALUES (1)")
+
+
+def test_many_threads_leave_no_connection_in_a_transaction(database, scratch):
+    def work(n):
+        with database.transaction() as db:
+            fetch(db, f"INSERT INTO {scratch} VALUES (%s)", (n,))
+        database.statement(f"SELECT 1 FROM {scratch}")
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert count(database, scratch) == 20
+    open_ones = "state LIKE 'idle in transaction%' AND application_name = 'waddlebot'"
+    eventually(lambda: count(database, f"pg_stat_activity WHERE {open_ones}") == 0)
+
+
+def test_a_prepared_statement_works_in_and_outside_a_transaction(database, scratch):
+    insert = Prepared(f"insert_{scratch}", f"INSERT INTO {scratch} VALUES (%(id)s) RETURNING id")
+
+    assert database.statement(insert, {"id": 1}) == [{"id": 1}]
+    with database.transaction() as db:
+        assert insert.run(db, {"id": 2}) == [{"id": 2}]
+    assert count(database, scratch) == 2
+
+
+def test_pydals_tables_are_the_migrated_ones(fleet):
+    tables = fleet.database.primary.tables
+    columns = fleet.database.statement(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+    )
+    migrated: dict[str, set[str]] = {}
+    for row in columns:
+        migrated.setdefault(row["table_name"], set()).add(row["column_name"])
+
+    assert {"commands", "inventory_items", "alias_commands", "twitch_events"} <= set(tables)
+    for name in tables:
+        assert set(fleet.database.primary[name].fields) == migrated[name], name
+
+
+@pytest.fixture(scope="module")
+def empty_server(tmp_path_factory):
+    server = PostgresServer(tmp_path_factory.mktemp("empty"), new_id(), FAST)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def empty_url(empty_server):
+    """A database of its own, without a schema."""
+    name = "d" + new_id().replace("-", "")
+    connection = psycopg2.connect(empty_server.url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name}")
+    connection.close()
+    return empty_server.url.rpartition("/")[0] + "/" + name
+
+
+def test_migrations_are_applied_once_also_by_eight_at_a_time(empty_url):
+    done: list[list[str]] = []
+    threads = [threading.Thread(target=lambda: done.append(migrate(empty_url, post=True))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(done) == 8
+    assert sorted(name for names in done for name in names) == sorted(each.key for each in list_migrations())
+
+
+def test_post_migrations_wait_until_they_are_asked_for(empty_url, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/0001_pre_a.sql").write_text("CREATE TABLE a (id int);")
+    (tmp_path / "x/0002_post_b.sql").write_text("DROP TABLE a;")
+
+    assert migrate(empty_url, post=False, folder=tmp_path) == ["x/0001_pre_a"]
+    assert migrate(empty_url, post=True, folder=tmp_path) == ["x/0002_post_b"]
+
+
+def test_an_edited_migration_is_refused_by_name(empty_url, tmp_path):
+    (tmp_path / "x").mkdir()
+    file = tmp_path / "x/0001_pre_a.sql"
+    file.write_text("CREATE TABLE a (id int);")
+    migrate(empty_url, post=False, folder=tmp_path)
+    file.write_text("CREATE TABLE a (id bigint);")
+
+    with pytest.raises(ConfigError, match="x/0001_pre_a was edited"):
+        migrate(empty_url, post=False, folder=tmp_path)
+
+
+def test_a_migration_that_fails_leaves_nothing(empty_url, tmp_path):
+    (tmp_path / "x").mkdir()
+    file = tmp_path / "x/0001_pre_a.sql"
+    file.write_text("CREATE TABLE a (id int); SELECT nonsense;")
+    with pytest.raises(psycopg2.Error):
+        migrate(empty_url, post=False, folder=tmp_path)
+
+    file.write_text("CREATE TABLE a (id int);")
+    assert migrate(empty_url, post=False, folder=tmp_path) == ["x/0001_pre_a"]
+
+
+def test_a_server_that_was_killed_is_used_again_as_soon_as_it_is_back(tmp_path):
+    server = PostgresServer(tmp_path / "postgres", new_id(), FAST)
+    server.start()
+    database = Database(server.url)
+    try:
+        assert database.statement("SELECT 1 AS n") == [{"n": 1}]
+        assert server.process is not None
+        server.process.kill()
+        server.process.wait()
+        with pytest.raises(DatabaseUnavailable):
+            database.statement("SELECT 1 AS n")
+        server.start()
+        assert database.statement("SELECT 1 AS n") == [{"n": 1}]
+        with database.transaction() as db:
+            assert fetch(db, "SELECT 2 AS n") == [{"n": 2}]
+    finally:
+        database.close()
+        server.stop()

@@ -1,0 +1,140 @@
+"""Outbound HTTP: limits hold, and a URL from outside leads to no private address, however it is disguised."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from waddlebot.errors import ConfigError, EgressDenied, UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.http import EgressGuard, HTTPClient, with_retries
+
+
+class Target(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hang = threading.Event()
+    paths: list[str] = []  # noqa: RUF012 - one server per test run
+
+    def do_GET(self):
+        Target.paths.append(self.path)
+        if self.path == "/redirect":
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/secret")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.path == "/hang":
+            Target.hang.wait(5)
+        body = b"x" * (3_000_000 if self.path == "/large" else 5)
+        self.send_response(200)
+        self.send_header("X-Thing", "yes")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Target)
+    made.daemon_threads = True
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{made.server_address[1]}"
+    Target.hang.set()
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def guarded():
+    return HTTPClient(EgressGuard())
+
+
+def test_without_a_guard_the_fleets_own_addresses_are_reached(server):
+    response = HTTPClient().request("GET", f"http://{server}/", keep_headers=True)
+
+    assert (response.status, response.body, response.headers["x-thing"]) == (200, b"xxxxx", "yes")
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"],
+)
+def test_a_guarded_client_does_not_reach_this_machine(server, guarded, host):
+    port = server.split(":")[1]
+    with pytest.raises((EgressDenied, UpstreamError)) as caught:
+        guarded.request("GET", f"http://{host}:{port}/secret-{host}", timeout_s=2)
+
+    assert not isinstance(caught.value, UpstreamTimeout)
+    assert f"/secret-{host}" not in Target.paths
+
+
+def test_an_address_that_is_allowed_by_name_is_reached_but_its_redirects_are_not_followed(server):
+    client = HTTPClient(EgressGuard([server]))
+
+    assert client.request("GET", f"http://{server}/").status == 200
+    assert client.request("GET", f"http://{server}/redirect").status == 302
+    assert "/secret" not in Target.paths
+
+
+def test_a_range_can_be_allowed(server):
+    assert HTTPClient(EgressGuard(["127.0.0.0/8"])).request("GET", f"http://{server}/").status == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [
+        ("93.184.216.34", True),
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fc00::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("2606:2800:220:1::1", True),
+    ],
+)
+def test_the_guard_knows_which_addresses_are_public(address, allowed):
+    assert EgressGuard().allows(address) is allowed
+
+
+def test_a_bad_entry_of_egress_allow_is_named():
+    with pytest.raises(ConfigError, match="not-a-range"):
+        EgressGuard(["not-a-range"])
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "gopher://127.0.0.1/", "ftp://127.0.0.1/"])
+def test_other_protocols_are_refused(url):
+    with pytest.raises(UpstreamError):
+        HTTPClient().request("GET", url)
+
+
+def test_an_answer_that_is_too_large_is_refused(server):
+    with pytest.raises(UpstreamRefused, match="larger"):
+        HTTPClient(max_response_bytes=1_000_000).request("GET", f"http://{server}/large")
+
+
+def test_an_answer_that_does_not_come_times_out(server):
+    with pytest.raises(UpstreamTimeout):
+        HTTPClient().request("GET", f"http://{server}/hang", timeout_s=0.2)
+
+
+def test_a_connection_that_is_refused_is_worth_another_try():
+    with pytest.raises(UpstreamError) as caught:
+        HTTPClient().request("GET", "http://127.0.0.1:9/", timeout_s=1)
+    assert caught.value.retryable
+
+
+def test_retries_end_with_the_last_answer(server):
+    with pytest.raises(UpstreamError):
+        with_retries(lambda: HTTPClient().request("GET", "http://127.0.0.1:9/"), until=0, first_wait_s=0.01)
