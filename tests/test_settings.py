@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 import tomllib
@@ -62,8 +63,9 @@ def test_our_list_of_names_is_the_specifications():
 
 @pytest.fixture
 def environment(monkeypatch):
-    for name in ("DATABASE_URL", "INVENTORY_MAX_WORKERS", "MAX_WORKERS", "WADDLEBOT_API_KEY", "INVENTORY_DATABASE_URL"):
-        monkeypatch.delenv(name, raising=False)
+    for name in os.environ:
+        if name.startswith("INVENTORY_") or name in ("DATABASE_URL", "MAX_WORKERS", "WADDLEBOT_API_KEY"):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:secret@localhost:5432/waddlebot")
     return monkeypatch
 
