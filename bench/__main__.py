@@ -1,7 +1,8 @@
 """`make bench`: every benchmark, one after the other."""
 
-from bench import command_roundtrip, startup
+from bench import chaos, command_roundtrip, startup
 
 if __name__ == "__main__":
     startup.main()
     command_roundtrip.main()
+    chaos.main()

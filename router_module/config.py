@@ -31,7 +31,7 @@ class RouterSettings(Settings):
         description="Events are answered within this; what is not finished comes through the outbox, s.",
     )
     lease_s: float = Field(
-        5.0,
+        3.0,
         alias="ROUTER_LEASE",
         ge=0.1,
         le=300,
