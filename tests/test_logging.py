@@ -134,14 +134,15 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(log_to, log, tmp_path
     assert any("action=item_added" in line for line in lines)
 
 
-def test_files_rotate(log_to, log, tmp_path, monkeypatch):
-    monkeypatch.setattr(aaa, "FILE_BYTES", 2000)
+def test_files_rotate_at_ten_megabytes(log_to, log, tmp_path):
     read = log_to()
-    for n in range(100):
-        log.audit("item_added", item_id=n)
+    for _ in range(25):
+        log.audit("item_added", description="x y " * 125_000)
 
     read()
-    assert len(list(tmp_path.glob("inventory.log*"))) == 1 + aaa.FILE_BACKUPS
+    sizes = sorted(file.stat().st_size for file in tmp_path.glob("inventory.log*"))
+    assert len(sizes) == 2
+    assert max(sizes) <= aaa.FILE_BYTES
 
 
 def test_a_line_costs_the_caller_no_write(log_to, log):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydal import DAL, Field
-from waddlebot.collector import EventTable
+from waddlebot.event_store import EventTable
 
 EVENTS = EventTable("twitch_events", channel="broadcaster_id", person="chatter_id")
 

@@ -22,8 +22,9 @@ from .errors import Busy, UpstreamError, UpstreamRefused, WaddleBotError
 from .http import HTTPClient
 from .manifest import Manifest, load_manifest
 from .metrics import CONTENT_TYPE, Metrics
+from .openapi import openapi
 from .settings import Settings
-from .web import Mount, Raw, RawRequest, endpoint, openapi
+from .web import Mount, Raw, RawRequest, endpoint
 
 HEARTBEAT_EVERY_S = 30.0
 HOUSEKEEPING_EVERY_S = 60.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
-from waddlebot.collector import StoredEvent
 from waddlebot.contracts import Event, EventUser, IdPart, MessageType, Name, OpaqueId, Wire
+from waddlebot.event_store import StoredEvent
 
 MAX_BADGES = 64
 BOT_BADGE = "bot-badge"

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from waddlebot.aaa import AAALog
-from waddlebot.collector import Collector, Delivery, StoredEvent
+from waddlebot.collector import Collector
 from waddlebot.contracts import OpaqueId, Wire
 from waddlebot.errors import BadRequest, BadSignature
+from waddlebot.event_store import Delivery, StoredEvent
 from waddlebot.web import parse_json, validate
 
 from . import eventsub

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 from waddlebot.clients import set_own_app
-from waddlebot.collector import Delivery, EventStore, EventTable, Result
 from waddlebot.database import fetch
+from waddlebot.event_store import Delivery, EventStore, EventTable, Result
 from waddlebot.testing.fleet import URL
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
