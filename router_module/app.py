@@ -25,6 +25,7 @@ from .services.rbac_service import RBACService
 from .services.registry import Registry
 from .services.response_service import ResponseService
 from .services.session_manager import SessionManager
+from .services.statistics_service import StatisticsService
 
 settings = RouterSettings.load()
 service = Service(__file__, settings, tables=define_tables)
@@ -51,6 +52,9 @@ processor = CommandProcessor(
     metrics=service.metrics,
 )
 outbox = OutboxService(db)
+statistics = StatisticsService(db, lookups, service.metrics)
+service.more_metrics = statistics.figures
+service.more_health = lambda: {"processor": statistics.processor()}
 
 service.mount(
     events,

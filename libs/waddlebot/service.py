@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,6 +64,9 @@ class Service:
         self.loops = Loops(self.log)
         self.checks: dict[str, Callable[[], str]] = {"database": self._check_database, "redis": self._check_redis}
         self.essential = {"database"}
+        # What a module adds to its own health and metrics.
+        self.more_health: Callable[[], dict[str, Any]] = dict
+        self.more_metrics: Callable[[], dict[str, Any]] = dict
         self.configured = True
         self._mount = Mount(self.manifest.prefix, self.accounts, self.database, self.log, self.metrics)
         self._mount_standard_endpoints()
@@ -120,7 +124,14 @@ class Service:
             checks = self.run_checks()
             ok = all(each["ok"] for each in checks.values())
             status = "unconfigured" if not self.configured else "healthy" if ok else "degraded"
-            return {**self._identity(), "status": status, "checks": checks}
+            return {
+                **self._identity(),
+                "status": status,
+                "database": checks["database"]["detail"],
+                "checks": checks,
+                "timestamp": datetime.now(UTC),
+                **self.more_health(),
+            }
 
         @endpoint("GET", f"{prefix}/ready", caller=ANYBODY)
         def ready() -> Any:
@@ -137,7 +148,7 @@ class Service:
             accept = request.headers.get("accept", "")
             if "text/plain" in accept or "openmetrics" in accept:
                 return Raw(self.metrics.as_text(), CONTENT_TYPE)
-            return {"success": True, **self._identity(), "metrics": self.metrics.as_json()}
+            return {**self._identity(), **self.more_metrics(), "metrics": self.metrics.as_json()}
 
         @endpoint("GET", f"{prefix}/openapi.json", caller=ANYBODY)
         def api_document() -> dict[str, Any]:

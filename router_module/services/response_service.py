@@ -49,7 +49,17 @@ class ResponseService:
         recorded = self._processor.settle_late(row, result)
         if not recorded and not self._is_repeat(reply.execution_id, digest):
             raise Conflict("That execution is answered already.")
-        return {"success": True, "duplicate": not recorded, "execution_id": reply.execution_id}
+        with self._db.transaction() as db:
+            stored = fetch_one(
+                db, "SELECT max(id) AS id FROM module_responses WHERE execution_id = %s", (reply.execution_id,)
+            )
+        return {
+            "success": True,
+            "response_id": stored["id"] if stored else None,
+            "execution_id": reply.execution_id,
+            "duplicate": not recorded,
+            "message": "Recorded." if recorded else "That is on record already.",
+        }
 
     def list_for(self, execution_id: str, caller: Account) -> dict[str, Any]:
         """The responses to one execution. Raises: UnknownExecution, also for what the caller may not see."""
@@ -105,7 +115,9 @@ class ResponseService:
                     "limit": limit,
                 },
             )
-        return {"success": True, "responses": rows, "total": len(rows), "limit": limit, "offset": 0}
+        filters = {"module_name": module_name, "response_action": action, "success_only": success_only}
+        found = {"responses": rows, "total": len(rows), "limit": limit, "offset": 0}
+        return {"success": True, **found, "filters": filters}
 
     def _execution(self, execution_id: str) -> dict[str, Any]:
         if not is_uuid(execution_id):

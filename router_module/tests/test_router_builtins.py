@@ -156,3 +156,16 @@ def test_a_type_of_command_that_nothing_here_runs_is_refused_at_registration(fle
 
     assert refused.status == 422
     assert "lambda" in refused.json()["error"]["message"]
+
+
+def test_the_routers_metrics_and_health_have_its_figures(bot, fleet):
+    bot.say("!inventory list")
+
+    found = fleet.request("GET", "/router/metrics").json()
+    assert found["processor"]["commands_successful"] >= 1
+    assert found["database"]["total_commands"] >= 5
+    assert found["recent_performance"]["successful_executions"] >= 1
+    assert 0 < found["recent_performance"]["success_rate"] <= 1
+    health = fleet.request("GET", "/router/health", key=None).json()
+    assert (health["database"], health["processor"]["commands_processed"] >= 1) == ("connected", True)
+    assert health["timestamp"]

@@ -89,6 +89,7 @@ CREATE TABLE command_executions (
 WITH (fillfactor = 50);
 CREATE INDEX command_executions_session ON command_executions (session_id);
 CREATE INDEX command_executions_community ON command_executions (community_id, created_at);
+CREATE INDEX command_executions_age ON command_executions USING brin (created_at);
 
 CREATE TABLE module_responses (
     id bigserial PRIMARY KEY,
