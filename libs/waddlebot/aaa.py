@@ -109,9 +109,6 @@ class AAALog:
         """What failed. With exc_info the current exception's traceback is written, escaped, as one field."""
         self._write("ERROR", action, "FAILED", fields, level=logging.ERROR, exc_info=exc_info)
 
-    def debug(self, action: str, **fields: Any) -> None:
-        self._write("SYSTEM", action, "SUCCESS", fields, level=logging.DEBUG)
-
     def _write(
         self,
         category: str,

@@ -152,7 +152,7 @@ def list_accounts(db: DAL, *, limit: int = 500) -> list[dict[str, Any]]:
 
 
 def revoke_account(db: DAL, key_id_or_name: str) -> str:
-    """End an account and free its name. Raises: NotFound. Returns the key id, which `Accounts.forget` needs."""
+    """End an account and free its name. Raises: NotFound. Returns the key id, to invalidate in the cache ACCOUNTS."""
     row = fetch_one(
         db,
         "UPDATE service_accounts SET is_active = false, name = name || ' (revoked ' || key_id || ')'"
@@ -175,7 +175,6 @@ class Accounts:
 
     def __init__(self, db: Database, bus: Bus) -> None:
         self._db = db
-        self._bus = bus
         self._cache: Cache[str, _Known | None] = bus.cache(ACCOUNTS, ttl_s=CACHE_TTL_S)
         self._used: dict[int, float] = {}
         self._unsaved: set[int] = set()
@@ -193,10 +192,6 @@ class Accounts:
             raise NotAuthenticated()
         self._remember_use(known.account.id)
         return known.account
-
-    def forget(self, key_id: str) -> None:
-        """Make every process read this key again."""
-        self._bus.invalidate(ACCOUNTS, key_id)
 
     def save_last_used(self) -> None:
         """Write down which accounts were used since the last time; at most once a minute each."""

@@ -113,7 +113,6 @@ class Bus:
         self._caches: dict[str, list[Cache[Hashable, object]]] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self.connected = False
 
     def cache(self, name: str, *, ttl_s: float, max_size: int = 10_000) -> Cache[K, V]:
         made: Cache[K, V] = Cache(name, ttl_s=ttl_s, max_size=max_size)
@@ -150,14 +149,12 @@ class Bus:
                 with pubsub as subscription:
                     subscription.subscribe(CHANNEL)
                     self._drop_all()
-                    self.connected = True
                     while not self._stopping.is_set():
                         message = subscription.get_message(timeout=1.0)
                         if message:
                             name, key = json.loads(message["data"])
                             self._drop(name, key)
             except (redis.RedisError, OSError):
-                self.connected = False
                 self._drop_all()
                 self._stopping.wait(RECONNECT_S)
 

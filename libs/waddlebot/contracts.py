@@ -351,7 +351,7 @@ class ModuleReply(Wire):
     execution_id: OpaqueId
     module_name: ModuleName
     success: bool
-    processing_time_ms: float = Field(0, ge=0)
+    processing_time_ms: float = Field(0, ge=0, allow_inf_nan=False)
     error_message: str | None = None
     responses: list[ModuleResponse] = Field(default_factory=list, max_length=20)
     response_action: Literal["chat", "media", "ticker", "general", "form", "command"] | None = None

@@ -233,14 +233,15 @@ class CommandProcessor:
     def _run(self, work: Work, job: Job) -> None:
         work.enter_log_context()
         engine = self._engines[ROUTER if job.command.module_name == ROUTER else job.command.spec.type]
-        result = engine.execute(job)
+        settled = False
         try:
-            self.settle(work, job, result)
-        except WaddleBotError:
-            # Not on record, so not done: the lease runs out and the module is called again, which answers the same.
-            job.status = ExecutionStatus.PENDING
-            self._active.pop(work.session_id, None)
-            raise
+            self.settle(work, job, engine.execute(job))
+            settled = True
+        finally:
+            if not settled:
+                # Not on record, so not done: the lease runs out and the module is called again, which answers the same.
+                job.status = ExecutionStatus.PENDING
+                self._active.pop(work.session_id, None)
         with work.lock:
             work.job_ended()
         self._advance(work)

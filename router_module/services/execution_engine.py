@@ -9,8 +9,9 @@ from typing import Protocol
 from pydantic import ValidationError
 from waddlebot.clients import ModuleClient
 from waddlebot.contracts import ErrorInfo, ExecutionStatus, ModuleCall, ModuleReply, ModuleResponse
-from waddlebot.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.errors import BadRequest, UpstreamError, UpstreamRefused, UpstreamTimeout
 from waddlebot.http import HTTPResponse, with_retries
+from waddlebot.web import parse_json
 
 from .cache_manager import Command
 
@@ -93,7 +94,11 @@ def read_reply(response: HTTPResponse, call: ModuleCall, module_name: str) -> Mo
     """Raises: UpstreamRefused, BadReply, ValidationError."""
     if response.status != 200:
         raise UpstreamRefused(f"{module_name} answered HTTP {response.status}.")
-    reply = ModuleReply.model_validate(response.json())
+    try:
+        # Read like anything else from outside: what the database cannot hold is replaced.
+        reply = ModuleReply.model_validate(parse_json(response.body))
+    except BadRequest as err:
+        raise UpstreamRefused(f"{module_name}: {err.message}") from err
     if (reply.session_id, reply.execution_id, reply.module_name) != (call.session_id, call.execution_id, module_name):
         raise BadReply()
     return reply

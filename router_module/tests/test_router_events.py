@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -296,6 +297,24 @@ def test_a_module_that_answers_nonsense_fails_and_the_user_is_told(bot, fleet, s
     assert heard.statuses == [status]
     assert word in heard.answer["executions"][0]["error"]["message"]
     assert "went wrong with !stub" in heard.chat
+
+
+def test_what_the_database_cannot_hold_is_replaced_in_a_modules_reply(bot, stub):
+    stub.behaviour = lambda call: reply_to(call, chat("a\u0000b\ud800c"))
+
+    heard = bot.say("!stub")
+
+    assert heard.statuses == ["success"]
+    assert heard.chat == "a\ufffdb\ufffdc"
+
+
+def test_a_reply_with_an_endless_time_fails_and_ends(bot, stub):
+    stub.behaviour = lambda call: (
+        200,
+        json.dumps(reply_to(call, processing_time_ms=-1)).replace("-1", "1e400").encode(),
+    )
+
+    assert bot.say("!stub").statuses == ["failed"]
 
 
 @pytest.mark.parametrize("forged", [{"session_id": new_id()}, {"execution_id": new_id()}, {"module_name": "inventory"}])
