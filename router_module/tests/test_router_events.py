@@ -309,12 +309,15 @@ def test_what_the_database_cannot_hold_is_replaced_in_a_modules_reply(bot, stub)
 
 
 def test_a_reply_with_an_endless_time_fails_and_ends(bot, stub):
-    stub.behaviour = lambda call: (
-        200,
-        json.dumps(reply_to(call, processing_time_ms=-1)).replace("-1", "1e400").encode(),
-    )
+    def endless(call):
+        reply = json.dumps(reply_to(call, processing_time_ms=12345))
+        return 200, reply.replace('"processing_time_ms": 12345', '"processing_time_ms": 1e400').encode()
 
-    assert bot.say("!stub").statuses == ["failed"]
+    stub.behaviour = endless
+
+    heard = bot.say("!stub")
+    assert heard.statuses == ["failed"]
+    assert "processing_time_ms" in heard.answer["executions"][0]["error"]["message"]
 
 
 @pytest.mark.parametrize("forged", [{"session_id": new_id()}, {"execution_id": new_id()}, {"module_name": "inventory"}])
