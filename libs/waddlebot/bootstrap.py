@@ -18,13 +18,11 @@ CONSOLE_ACCOUNT = "console"
 ADMIN_ACCOUNT = "admin"
 
 
-def make_missing_keys(made: Secrets, manifests: Sequence[Manifest]) -> bool:
-    """Give every module, the console and the admin a key. Returns whether any was missing."""
-    names = [CONSOLE_ACCOUNT, ADMIN_ACCOUNT, *(manifest.name for manifest in manifests)]
-    missing = [name for name in names if name not in made.keys]
-    for name in missing:
-        made.keys[name] = make_key()[1]
-    return bool(missing)
+def make_missing_keys(made: Secrets, manifests: Sequence[Manifest]) -> None:
+    """Give every module, the console and the admin a key."""
+    for name in [CONSOLE_ACCOUNT, ADMIN_ACCOUNT, *(manifest.name for manifest in manifests)]:
+        if name not in made.keys:
+            made.keys[name] = make_key()[1]
 
 
 def bootstrap(db: DAL, made: Secrets, manifests: Sequence[Manifest]) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from .embedded import PostgresServer, ValkeyServer, die_with_parent, stop_process
 from .errors import ConfigError
-from .home import Home, Running
+from .home import Home, Running, Secrets
 from .manifest import Manifest, all_manifests
 
 READY_TIMEOUT_S = 60.0
@@ -112,14 +112,14 @@ class Fleet:
         made, is_new = self.home.load_secrets()
         from .bootstrap import make_missing_keys
 
-        if make_missing_keys(made, manifests):
-            self.home.save_secrets(made)
+        make_missing_keys(made, manifests)
+        self.home.save_secrets(made)
         if is_new:
             self.admin_key = made.keys["admin"]
         environment = self._start_servers(made.database_password, made.redis_password)
         with step("schema"):
             self._prepare_database(environment["DATABASE_URL"], manifests)
-        self.children = self._plan(manifests, environment, made.keys)
+        self.children = self._plan(manifests, environment, made)
         with step("modules: " + ", ".join(manifest.name for manifest in manifests)):
             for child in self.children:
                 child.start()
@@ -179,9 +179,10 @@ class Fleet:
                 (lines[-1] if lines else "the database could not be prepared").removeprefix("waddlebot: ")
             )
 
-    def _plan(self, manifests: Sequence[Manifest], environment: dict[str, str], keys: dict[str, str]) -> list[Child]:
+    def _plan(self, manifests: Sequence[Manifest], environment: dict[str, str], made: Secrets) -> list[Child]:
         common = {
             **environment,
+            "WADDLEBOT_ENCRYPTION_KEYS": os.environ.get("WADDLEBOT_ENCRYPTION_KEYS") or made.encryption_keys,
             "CORE_API_URL": self.url,
             "BASE_URL": os.environ.get("BASE_URL") or self.url,
             "WEBSOCKET_PORT": str(self.options.ws_port),
@@ -189,7 +190,7 @@ class Fleet:
             "LOG_DIR": os.environ.get("LOG_DIR") or str(self.home.logs),
             "LOG_CONSOLE_LEVEL": "INFO" if self.options.verbose else "ERROR",
         }
-        common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": keys[manifest.name] for manifest in manifests}
+        common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
         if self.options.per_module:
             return [self._module_process(manifest, common) for manifest in manifests]
         packages = ",".join(manifest.package for manifest in manifests)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import json
 import os
@@ -23,12 +24,18 @@ def default_home() -> Path:
     return ROOT_HOME if os.geteuid() == 0 else Path.home() / ".local/share/waddlebot"
 
 
+def make_encryption_key(key_id: str) -> str:
+    """One entry for WADDLEBOT_ENCRYPTION_KEYS."""
+    return f"{key_id}:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
 @dataclass(slots=True)
 class Secrets:
     """Made at the first start, kept with mode 0600, never shown but for the admin's key, once."""
 
     database_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     redis_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    encryption_keys: str = field(default_factory=lambda: make_encryption_key("1"))
     keys: dict[str, str] = field(default_factory=dict)
 
 

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     api_key: Secret | None = Field(
         None, alias="WADDLEBOT_API_KEY", description="This service's own key; sent with every call it makes."
     )
+    encryption_keys: Secret | None = Field(
+        None,
+        alias="WADDLEBOT_ENCRYPTION_KEYS",
+        description="id:base64,… of 32 bytes each, for secrets at rest; the first one seals.",
+    )
     request_timeout_s: float = Field(
         30, alias="REQUEST_TIMEOUT", gt=0, le=900, description="Give up on another service after this, s."
     )

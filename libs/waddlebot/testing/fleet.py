@@ -18,6 +18,7 @@ from ..communities import ensure_community
 from ..contracts import CONSOLE
 from ..database import Database
 from ..embedded import PostgresServer, ValkeyServer
+from ..home import make_encryption_key
 from ..http import HTTPResponse
 from ..ids import new_id
 from ..manifest import all_manifests
@@ -167,7 +168,7 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
         os.environ[f"{manifest.settings_prefix}_WADDLEBOT_API_KEY"] = keys[manifest.name]
     os.environ.update(stack.environment())
     os.environ.update(CORE_API_URL=URL, MODULE_URL=URL, BASE_URL=URL, LOG_DIR=str(folder / "logs"), LOG_LEVEL="INFO")
-    os.environ["LOG_CONSOLE_LEVEL"] = "ERROR"
+    os.environ.update(LOG_CONSOLE_LEVEL="ERROR", WADDLEBOT_ENCRYPTION_KEYS=make_encryption_key("test"))
     configure_logging(Settings.load())
     app = create_app(*(manifest.package for manifest in manifests), apps_folder=folder)
     set_own_app(app, URL)
