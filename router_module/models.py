@@ -52,6 +52,15 @@ def define_tables(db: DAL) -> None:
         Field("lease_until", "datetime"),
         Field("received_at", "datetime"),
         Field("finished_at", "datetime"),
+        Field("verdict", "json"),
+    )
+    db.define_table(
+        "router_work",
+        Field("session_id"),
+        Field("holder"),
+        Field("lease_until", "datetime"),
+        Field("attempts", "integer"),
+        primarykey=["session_id"],
     )
     db.define_table(
         "command_executions",
@@ -79,6 +88,8 @@ def define_tables(db: DAL) -> None:
         Field("status"),
         Field("created_at", "datetime"),
         Field("completed_at", "datetime"),
+        Field("decision", "json"),
+        Field("trigger_type"),
     )
     db.define_table(
         "module_responses",
@@ -95,4 +106,73 @@ def define_tables(db: DAL) -> None:
         Field("error_message", "text"),
         Field("processing_time_ms", "double"),
         Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "stringmatch",
+        Field("community_id", "bigint"),
+        Field("string", "text"),
+        Field("match_type"),
+        Field("case_sensitive", "boolean"),
+        Field("action"),
+        Field("command_to_execute"),
+        Field("command_parameters", "json"),
+        Field("webhook_url", "text"),
+        Field("webhook_secret", "text"),
+        Field("warning_message", "text"),
+        Field("block_message", "text"),
+        Field("priority", "integer"),
+        Field("is_active", "boolean"),
+        Field("match_count", "bigint"),
+        Field("last_matched", "datetime"),
+        Field("created_by"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+    )
+    db.define_table(
+        "stringmatch_entities",
+        Field("stringmatch_id", "bigint"),
+        Field("entity_id"),
+        primarykey=["stringmatch_id", "entity_id"],
+    )
+    db.define_table(
+        "module_switches",
+        Field("community_id", "bigint"),
+        Field("entity_id"),
+        Field("module_name"),
+        Field("enabled", "boolean"),
+        Field("replaced_by"),
+        Field("config", "json"),
+        Field("updated_by"),
+        Field("updated_at", "datetime"),
+    )
+    db.define_table(
+        "command_permissions",
+        Field("community_id", "bigint"),
+        Field("entity_id"),
+        Field("command"),
+        Field("is_enabled", "boolean"),
+        Field("config", "json"),
+        Field("is_explicit", "boolean"),
+        Field("usage_count", "bigint"),
+        Field("last_used", "datetime"),
+        Field("updated_by"),
+        Field("updated_at", "datetime"),
+    )
+    db.define_table(
+        "command_permission_subjects",
+        Field("command_permission_id", "bigint"),
+        Field("effect"),
+        Field("kind"),
+        Field("subject"),
+        primarykey=["command_permission_id", "effect", "kind", "subject"],
+    )
+    db.define_table(
+        "rate_limits",
+        Field("command_id", "bigint"),
+        Field("entity_id"),
+        Field("user_id", "bigint"),
+        Field("window_start", "datetime"),
+        Field("request_count", "integer"),
+        Field("refused_count", "integer"),
+        primarykey=["command_id", "entity_id", "user_id", "window_start"],
     )
