@@ -2,10 +2,66 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import json
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
+from waddlebot.contracts import PLATFORMS, MessageType
 from waddlebot.settings import Secret, Settings
+
+# The specification's values. What it leaves open earns nothing: who leaves, is warned or thrown out, renews or hosts.
+DEFAULT_POINTS: dict[str, float] = {
+    "chatMessage": 5,
+    "subscription": 50,
+    "follow": 10,
+    "donation": 1,  # for each whole unit of its currency
+    "cheer": 1,  # for each bit
+    "raid": 30,
+    "host": 0,
+    "subgift": 60,
+    "resub": 0,
+    "reaction": 2,
+    "slack.reaction": 3,
+    "member_join": 10,
+    "member_leave": 0,
+    "voice_join": 8,
+    "voice_leave": 0,
+    "voice_time": 1,  # for each minute
+    "boost": 100,
+    "ban": -10,
+    "kick": 0,
+    "timeout": 0,
+    "warn": 0,
+    "file_share": 15,
+    "app_mention": 8,
+    "channel_join": 0,
+}
+# So large that nobody needs more, so small that a ledger of many years still fits into 64 bits.
+MAX_POINTS = 1_000_000
+
+
+def _read_points(value: Any) -> Any:
+    """`{"follow": 20}` or `follow=20, slack.reaction=5`."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        return json.loads(value)
+    pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+    return {name.strip(): points for name, _, points in pairs}
+
+
+def _complete_points(points: dict[str, float]) -> dict[str, float]:
+    known = {str(kind) for kind in MessageType}
+    for name, value in points.items():
+        platform, dot, kind = name.rpartition(".")
+        if kind not in known or (dot and platform not in PLATFORMS):
+            raise ValueError(f"{name!r} is neither a message type nor platform.type")
+        if not abs(value) <= MAX_POINTS:
+            raise ValueError(f"{name} must be between -{MAX_POINTS} and {MAX_POINTS}")
+    return {**DEFAULT_POINTS, **points}
+
+
+PointsByType = Annotated[dict[str, float], BeforeValidator(_read_points), AfterValidator(_complete_points)]
 
 
 class RouterSettings(Settings):
@@ -53,6 +109,14 @@ class RouterSettings(Settings):
         alias="ROUTER_DEFAULT_RATE_LIMIT",
         ge=0,
         description="Uses of a command a minute and person; 0 for no limit.",
+    )
+    points: PointsByType = Field(
+        DEFAULT_POINTS,
+        alias="REPUTATION_POINTS",
+        description="What an event earns: a JSON object or name=points,… over the defaults; platform.type before type.",
+    )
+    rbac_max_workers: int = Field(
+        10, alias="RBAC_MAX_WORKERS", ge=1, le=100, description="Threads for roles and permissions in bulk."
     )
 
     aws_region: str = Field("us-east-1", alias="AWS_REGION", description="Where the Lambda functions are.")

@@ -1,0 +1,134 @@
+"""What each of the 23 events earns, through the environment and the arithmetic."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from waddlebot.contracts import MessageType
+from waddlebot.errors import ConfigError
+
+BY_THE_PIECE = {
+    "chatMessage": 5,
+    "follow": 10,
+    "subscription": 50,
+    "raid": 30,
+    "subgift": 60,
+    "ban": -10,
+    "reaction": 2,
+    "member_join": 10,
+    "voice_join": 8,
+    "boost": 100,
+    "file_share": 15,
+    "app_mention": 8,
+}
+BY_AMOUNT = {"cheer": "bits", "donation": "amount", "voice_time": "minutes"}
+
+
+# How long an example takes says more about the machine than about the code.
+UNHURRIED = settings(deadline=None, database=None)
+
+
+@pytest.fixture(scope="module")
+def config(fleet) -> ModuleType:
+    return importlib.import_module("apps.router_module.config")
+
+
+@pytest.fixture(scope="module")
+def points(fleet) -> ModuleType:
+    """The module under test, as py4web loaded it: importing it by another name would start the service again."""
+    return importlib.import_module("apps.router_module.services.points")
+
+
+@pytest.fixture
+def table(config, monkeypatch):
+    monkeypatch.delenv("REPUTATION_POINTS", raising=False)
+    return config.RouterSettings.load().points
+
+
+@pytest.mark.parametrize("kind", [str(kind) for kind in MessageType if kind not in BY_AMOUNT])
+def test_each_type_earns_what_the_specification_says_and_the_others_nothing(points, table, kind):
+    assert points.points_for(table, kind, "twitch", {}) == (BY_THE_PIECE.get(kind, 0), None)
+
+
+def test_every_type_is_in_the_table(config):
+    assert {str(kind) for kind in MessageType} <= set(config.DEFAULT_POINTS)
+
+
+def test_a_platforms_own_value_counts_first(points, table):
+    assert points.points_for(table, "reaction", "slack", {}).score == 3
+    assert points.points_for(table, "reaction", "discord", {}).score == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "score"),
+    [
+        (1, 1),
+        (250, 250),
+        (4.99, 4),
+        ("12.50", 12),
+        (0, 0),
+        (-5, 0),
+        ("-5", 0),
+        ("many", 0),
+        ("", 0),
+        (None, 0),
+        (True, 0),
+        ([7], 0),
+        ({"value": 7}, 0),
+        (math.nan, 0),
+        (math.inf, 0),
+        ("nan", 0),
+        ("-inf", 0),
+        (1e300, 1_000_000),
+        pytest.param(10**4000, 1_000_000, id="huge"),
+        pytest.param(-(10**4000), 0, id="hugely negative"),
+    ],
+)
+@pytest.mark.parametrize("kind", BY_AMOUNT)
+def test_an_amount_is_read_with_care(points, table, kind, value, score):
+    assert points.points_for(table, kind, "twitch", {BY_AMOUNT[kind]: value}).score == score
+
+
+@UNHURRIED
+@given(value=st.one_of(st.text(), st.floats(), st.integers(), st.none(), st.lists(st.integers())))
+def test_no_amount_ever_takes_points_or_breaks(points, value):
+    score, amount = points.points_for({"cheer": 0.5}, "cheer", "twitch", {"bits": value})
+
+    assert 0 <= score <= 500_000
+    assert amount is None or 0 < amount <= points.MAX_AMOUNT
+
+
+def test_a_part_of_a_point_is_not_lost_to_binary_fractions(points):
+    assert points.points_for({"donation": 100}, "donation", "slack", {"amount": 0.29}) == (29, 0.29)
+
+
+def test_a_gift_is_paid_to_who_gives_it(points, table):
+    assert points.points_for(table, "subscription", "twitch", {"is_gift": True}) == (0, None)
+    assert points.points_for(table, "subscription", "twitch", {"is_gift": False}).score == 50
+    assert points.points_for(table, "subgift", "twitch", {"total": 5}).score == 60
+
+
+@pytest.mark.parametrize("text", ['{"follow": 25, "twitch.raid": 40.5}', "follow=25, twitch.raid=40.5,"])
+def test_the_environment_changes_single_values(config, points, monkeypatch, text):
+    monkeypatch.setenv("REPUTATION_POINTS", text)
+    table = config.RouterSettings.load().points
+
+    assert points.points_for(table, "follow", "slack", {}).score == 25
+    assert points.points_for(table, "raid", "twitch", {}).score == 40
+    assert points.points_for(table, "raid", "discord", {}).score == 30
+    assert points.points_for(table, "boost", "discord", {}).score == 100
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "follow", "follow=many", "folow=5", "myspace.follow=5", "follow=nan", "follow=1e7", "{1: 2}"]
+)
+def test_a_table_that_cannot_be_ends_the_process_with_one_line(config, monkeypatch, text):
+    monkeypatch.setenv("REPUTATION_POINTS", text)
+
+    with pytest.raises(ConfigError, match="REPUTATION_POINTS"):
+        config.RouterSettings.load()
