@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from contextlib import suppress
 
 import pytest
@@ -92,6 +93,14 @@ def test_reading_chat_fails_only_for_an_open_quote(text):
 @given(st.text(max_size=20))
 def test_folding_is_done_after_once(name):
     assert fold(fold(name)) == fold(name)
+
+
+@given(
+    st.text(st.sampled_from("aßİıΣςåÅᾳᾼ각\u0345\u0301\u0323\u0308\u1100\u1161\u11a8") | st.characters(), max_size=20)
+)
+def test_folding_is_canonical_caseless(name):
+    decomposed = unicodedata.normalize("NFD", name)
+    assert fold(name) == unicodedata.normalize("NFC", decomposed.casefold())
 
 
 def test_folding_is_full_and_of_any_form():
