@@ -1,0 +1,441 @@
+"""Find which of a community's string rules a message hits, however many there are, in time linear in the message.
+
+Only RE2 ever runs a user's pattern, never Python's `re`, so none can take exponential time (docs/adr/0010). All are
+searched for in one pass over the message, by a set that may name too many of them but never too few; what it names is
+then checked one by one. Most messages hit nothing and end after that pass.
+
+- exact, contains and word compare `waddlebot.chat.fold` of both sides: by full case folding, and é is e with an accent
+  after it. With `case_sensitive` they compare NFC.
+- contains ends where a character ends, never before a mark that combines with its last one.
+- word has no letter, mark, digit or underscore directly before or after it; its own ends may be anything ("c++").
+- A regex is RE2's syntax, searched for in NFC. `.` is any character, line breaks too; `^` and `$` are the ends of the
+  message; `\\w` and `\\d` are Unicode's, `\\s` and `\\b` are ASCII's.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any, Literal
+
+import re2
+from waddlebot.chat import fold
+from waddlebot.errors import Invalid
+
+MatchType = Literal["exact", "contains", "word", "regex", "*"]
+EVERYTHING = "*"
+MAX_PATTERN_CHARS = 2_000
+# A regex costs the instructions of its program, for the worst that it can do is keep all of them busy at each byte of a
+# message, for 5 to 25 ns (docs/adr/0010). Ordinary ones have 20 to 150, .{100} has 700.
+MAX_COST = 5_000
+MAX_TOTAL_COST = 100_000
+# What all regexes may cost for one message, as cost times characters: a few seconds of one core at the very worst.
+MAX_WORK = 200_000_000
+# Unicode's \w takes 1 400 instructions, but only messages that are not ASCII and that nearly hit run them.
+FULL_INSTRUCTIONS_PER_COST = 40
+# RE2 compiles a program of at most an instruction for 64 of these bytes; the rest is for states, as messages need them.
+MAX_SET_BYTES = 16 << 20
+MAX_REGEX_BYTES = 8 << 20
+# A longer text is looked for by its beginning first, which keeps the set small.
+MAX_SEARCHED_CHARS = 64
+# Every set has this pattern too. It always matches, so a set that names nothing has failed (docs/adr/0010).
+ALWAYS = r"\A"
+# Stands in a text where something can begin or end. A lone surrogate is never part of a text that we search.
+EDGE = "\ud800"
+# These choose how an emoji looks; to a reader ❤ and ❤️ are one.
+VARIATION_SELECTORS = frozenset("\ufe0e\ufe0f")
+MAX_REMEMBERED_CHARACTERS = 20_000
+
+
+class BadPattern(Invalid):
+    """That pattern cannot be used."""
+
+    code = "bad_pattern"
+
+    def __init__(self, reason: str, *, position: int | None = None) -> None:
+        place = "" if position is None else f" See character {position + 1}."
+        super().__init__(reason + place, field="string", reason=reason, position=position)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    text: str
+    match_type: MatchType
+    case_sensitive: bool = False
+
+    @property
+    def matches_everything(self) -> bool:
+        return EVERYTHING in (self.match_type, self.text)
+
+
+def check_pattern(pattern: Pattern) -> None:
+    """Raises: BadPattern, with the reason and, where the engine tells it, the offset of what is wrong."""
+    if pattern.matches_everything:
+        return
+    if len(pattern.text) > MAX_PATTERN_CHARS:
+        raise BadPattern(f"A pattern has at most {MAX_PATTERN_CHARS} characters; this has {len(pattern.text)}.")
+    if not pattern.text.strip():
+        raise BadPattern("A pattern needs something to look for.")
+    if no_text := NO_TEXT.search(pattern.text):
+        raise BadPattern("NUL and half a surrogate pair are no text.", position=no_text.start())
+    if _cost(pattern) > MAX_COST:
+        raise BadPattern(TOO_LARGE)
+
+
+def check_patterns(patterns: Sequence[Pattern]) -> None:
+    """Check all patterns of a community, each by itself and what they cost together. Raises: BadPattern."""
+    for pattern in patterns:
+        check_pattern(pattern)
+    if (total := _total_cost(patterns)) > MAX_TOTAL_COST:
+        raise BadPattern(
+            f"The regexes of a community together cost at most {MAX_TOTAL_COST}; these cost {total}."
+            " Shorten repeats such as .{100}, or use contains and word instead."
+        )
+
+
+class Matcher:
+    """All patterns of a community, compiled. Building takes a while (10 000: about a second); threads may share it.
+
+    regex_reach: how many characters of a message the regexes look at, so that those that cost much cannot hold up the
+    router. Never less than 2 000 for patterns that `check_patterns` lets pass, and 40 000 for ordinary ones.
+    """
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        """Raises: BadPattern for a regex that does not compile."""
+        self.regex_reach = MAX_WORK // max(_total_cost(patterns), 1)
+        numbered = list(enumerate(patterns))
+        searched = [(index, pattern) for index, pattern in numbered if not pattern.matches_everything]
+        texts = [each for each in searched if each[1].match_type != "regex"]
+        self._everything = [index for index, pattern in numbered if pattern.matches_everything]
+        self._folded = _Texts([each for each in texts if not each[1].case_sensitive], fold)
+        self._written = _Texts([each for each in texts if each[1].case_sensitive], _nfc)
+        self._regexes = _Regexes([each for each in searched if each[1].match_type == "regex"])
+
+    def match(self, text: str) -> list[int]:
+        """Find all patterns that hit; their indices, ascending."""
+        if not text.isascii():
+            text = _nfc(HALF_PAIR.sub("\ufffd", text))
+        hits = self._everything + self._folded.hits(text) + self._written.hits(text)
+        hits += self._regexes.hits(text[: self.regex_reach])
+        hits.sort()
+        return hits
+
+
+class MatchFailed(RuntimeError):
+    """A set of patterns gave up on a message, which it must not."""
+
+
+class _PatternSet:
+    """RE2 patterns that are searched for together, in as few sets as their size allows."""
+
+    def __init__(self, regexes: Sequence[str]) -> None:
+        self._chunks = list(_compile_chunks(regexes))
+
+    def search(self, text: bytes) -> list[int]:
+        """The numbers of the patterns that match."""
+        found: list[int] = []
+        for first, chunk in self._chunks:
+            numbers = chunk.Match(text)
+            # RE2 says None too when it runs out of memory, and that must never pass for "nothing found".
+            if numbers is None:
+                raise MatchFailed
+            if len(numbers) > 1:
+                found += [first + number - 1 for number in numbers if number]
+        return found
+
+
+def _compile_chunks(regexes: Sequence[str], first: int = 0) -> list[tuple[int, re2.Set]]:
+    """Compile one set of all, or halve them until each half fits. A set that did not compile must not be searched."""
+    if not regexes:
+        return []
+    compiled = re2.Set.SearchSet(_options(MAX_SET_BYTES))
+    for regex in (ALWAYS, *regexes):
+        compiled.Add(regex)
+    try:
+        compiled.Compile()
+    except re2.error:
+        if len(regexes) == 1:
+            raise
+        half = len(regexes) // 2
+        return _compile_chunks(regexes[:half], first) + _compile_chunks(regexes[half:], first + half)
+    return [(first, compiled)]
+
+
+# Exact, contains, word
+
+
+@dataclass(frozen=True, slots=True)
+class _Needle:
+    """A text to find, as it stands in a text whose edges are marked."""
+
+    index: int
+    edged: str
+    mark_edges: Callable[[str], str]
+
+
+class _Texts:
+    """The exact, contains and word patterns that compare in one form of the text."""
+
+    def __init__(self, patterns: Sequence[tuple[int, Pattern]], form: Callable[[str], str]) -> None:
+        self._form = form
+        self._exact: dict[str, list[int]] = {}
+        self._needles: list[_Needle] = []
+        regexes: list[str] = []
+        for index, pattern in patterns:
+            text = form(pattern.text)
+            if pattern.match_type == "exact":
+                self._exact.setdefault(text.strip(), []).append(index)
+            elif pattern.match_type == "word":
+                self._needles.append(_Needle(index, _mark_word_edges(text), _mark_word_edges))
+                regexes.append(_word_regex(text))
+            else:
+                self._needles.append(_Needle(index, _mark_ends(text), _mark_ends))
+                regexes.append(re2.escape(text[:MAX_SEARCHED_CHARS]))
+        self._set = _PatternSet(regexes)
+
+    def hits(self, text: str) -> list[int]:
+        if not self._exact and not self._needles:
+            return []
+        text = self._form(text)
+        hits = list(self._exact.get(text.strip(), ())) if self._exact else []
+        if found := self._set.search(text.encode()):
+            hits += self._check([self._needles[number] for number in found], text)
+        return hits
+
+    @staticmethod
+    def _check(needles: Sequence[_Needle], text: str) -> list[int]:
+        edged = {mark_edges: mark_edges(text) for mark_edges in {needle.mark_edges for needle in needles}}
+        return [needle.index for needle in needles if needle.edged in edged[needle.mark_edges]]
+
+
+def _word_regex(text: str) -> str:
+    r"""What finds a word wherever it stands by itself, and in some places where it does not.
+
+    To RE2 a letter beyond ASCII is no part of a word. So where a word really ends its \b holds, or its \B if the word
+    ends with a sign, and in ASCII only there.
+    """
+    searched = text[:MAX_SEARCHED_CHARS]
+    end = _boundary(text[-1]) if searched == text else ""
+    return _boundary(text[0]) + re2.escape(searched) + end
+
+
+def _boundary(character: str) -> str:
+    return r"\b" if character.isascii() and _is_word_character(character) else r"\B"
+
+
+def _is_word_character(character: str) -> bool:
+    return character == "_" or character.isalpha() or character.isdecimal() or _is_mark(character)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M" and character not in VARIATION_SELECTORS
+
+
+class _Edges(dict[int, str]):
+    """A table for `str.translate` that works out what becomes of a character when it first meets it."""
+
+    def __init__(self, edged: Callable[[str], str]) -> None:
+        super().__init__()
+        self._edged = edged
+
+    def __missing__(self, code: int) -> str:
+        edged = self._edged(chr(code))
+        if len(self) < MAX_REMEMBERED_CHARACTERS:
+            self[code] = edged
+        return edged
+
+
+_WORD_EDGES = _Edges(lambda character: character if _is_word_character(character) else EDGE + character + EDGE)
+_ENDS = _Edges(lambda character: character if _is_mark(character) else EDGE + character)
+
+
+def _mark_word_edges(text: str) -> str:
+    """An edge at both sides of all that is no part of a word, so that a word by itself has one at both sides too."""
+    return EDGE + text.translate(_WORD_EDGES) + EDGE
+
+
+def _mark_ends(text: str) -> str:
+    """An edge before each character with its marks, and at the end."""
+    return text.translate(_ENDS) + EDGE
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+# Regexes
+
+
+class _Regexes:
+    def __init__(self, patterns: Sequence[tuple[int, Pattern]]) -> None:
+        self._patterns = patterns
+        wide = [_wide_regex(pattern) for _, pattern in patterns]
+        self._vague = [regex != _full_regex(pattern) for regex, (_, pattern) in zip(wide, patterns, strict=True)]
+        self._full: dict[int, Any] = {}
+        self._set = _PatternSet(wide)
+
+    def hits(self, text: str) -> list[int]:
+        if not self._patterns:
+            return []
+        found = self._set.search(text.encode())
+        if not text.isascii():
+            found = [number for number in found if not self._vague[number] or self._search_full(number, text)]
+        return [self._patterns[number][0] for number in found]
+
+    def _search_full(self, number: int, text: str) -> bool:
+        # Two threads may both compile it, which does no harm.
+        if number not in self._full:
+            pattern = self._patterns[number][1]
+            self._full[number] = _compile_regex(_full_regex(pattern), pattern)
+        return self._full[number].search(text) is not None
+
+
+# RE2's own \w and \d are ASCII. In full, Unicode's take a thousand instructions each. So the set that all messages run
+# takes every character beyond ASCII for a letter, a digit and neither: exact for ASCII, and never too narrow.
+# In a negated class that has to be turned around.
+WORD = r"\p{L}\p{M}_\p{Nd}"
+BEYOND_ASCII = r"\x{80}-\x{10FFFF}"
+# Without ſ and the Kelvin sign, which bring s and k along where case does not count.
+BEYOND_ASCII_CASELESS = r"\x{80}-\x{17E}\x{180}-\x{2129}\x{212B}-\x{10FFFF}"
+WIDE = {
+    r"\w": f"{BEYOND_ASCII}[:word:]",
+    r"\W": "[:^word:]",
+    r"\d": f"{BEYOND_ASCII_CASELESS}[:digit:]",
+    r"\D": "[:^digit:]",
+}
+NARROW = {
+    r"\w": "[:word:]",
+    r"\W": r"\x00-/:-@\[-^`{-\x7F",
+    r"\d": "[:digit:]",
+    r"\D": r"\x00-/:-\x7F",
+}
+OUTSIDE_A_CLASS = re.compile(r"\\Q.*?(?:\\E|\Z)|\\.|\[\^?\]?|[^\\\[]+", re.DOTALL)
+INSIDE_A_CLASS = re.compile(r"\[:\^?[a-z]+:\]|\\.|\]|\[|[^\\\[\]]+", re.DOTALL)
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+def _wide_regex(pattern: Pattern) -> str:
+    """A regex that finds all that a user's does, and for ASCII texts nothing else."""
+    return _case(pattern) + _replace_classes(
+        _nfc(pattern.text), lambda name, negated: (NARROW if negated else WIDE)[name]
+    )
+
+
+def _full_regex(pattern: Pattern) -> str:
+    r"""A user's regex with Unicode's \w and \d in RE2's terms."""
+    return _case(pattern) + _replace_classes(_nfc(pattern.text), lambda name, _: _full_class(name))
+
+
+def _case(pattern: Pattern) -> str:
+    return "" if pattern.case_sensitive else "(?i)"
+
+
+def _full_class(name: str) -> str:
+    if name == r"\W":
+        return _no_word_characters()
+    return {r"\w": WORD, r"\d": r"\p{Nd}", r"\D": r"\P{Nd}"}[name]
+
+
+@cache
+def _no_word_characters() -> str:
+    r"""The ranges of all that is not \w, because RE2 cannot say that inside a class. They follow RE2's own tables."""
+    outside = re2.compile(f"[^{WORD}]+", _options(MAX_REGEX_BYTES))
+    everything = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    runs = (match[0] for match in outside.finditer(everything))
+    return "".join(rf"\x{{{ord(run[0]):X}}}-\x{{{ord(run[-1]):X}}}" for run in runs)
+
+
+def _replace_classes(regex: str, meaning: Callable[[str, bool], str]) -> str:
+    r"""Write \w, \W, \d and \D of a valid regex as what they mean inside a class, which may be a negated one."""
+    pieces: list[str] = []
+    at, opened = 0, ""
+    while token := (INSIDE_A_CLASS if opened else OUTSIDE_A_CLASS).match(regex, at):
+        at, piece = token.end(), token[0]
+        if piece in WIDE:
+            members = meaning(piece, opened.startswith("[^"))
+            pieces.append(members if opened else f"[{members}]")
+            continue
+        if not opened and piece.startswith("["):
+            opened = piece
+        elif opened and piece == "]":
+            opened = ""
+        pieces.append(piece)
+    return "".join(pieces)
+
+
+# The engine
+
+
+TOO_LARGE = "This regex is too large to be run for every message. Shorten its repeats."
+LINEAR = "The engine takes linear time whatever the regex, so it has no look-around, back-references or conditions."
+# RE2's words for what is wrong, in the form "words: piece of the pattern".
+REASONS = {
+    "invalid perl operator": f"“{{piece}}” is not supported. {LINEAR}",
+    "invalid named capture group": "“{piece}” does not name a group as (?P<name>…) does.",
+    "missing )": "A ( is never closed.",
+    "unexpected )": "A ) closes nothing.",
+    "missing ]": "The [ of “{piece}” is never closed.",
+    "invalid character class range": "“{piece}” is not a class or range of characters.",
+    "no argument for repetition operator": "“{piece}” has nothing before it to repeat.",
+    "bad repetition operator": "“{piece}” repeats a repeat.",
+    "invalid repetition size": "“{piece}” is more than 1000 repeats; those within others count multiplied.",
+    "invalid escape sequence": "“{piece}” has no meaning.",
+    "trailing \\": "A \\ ends the pattern.",
+    "pattern too large - compile failed": TOO_LARGE,
+}
+# Of these RE2 names the whole pattern, which is no place.
+PLACELESS = ("missing )", "unexpected )")
+BACK_REFERENCE = re.compile(r"\\[1-9k]|\(\?P=")
+
+
+@lru_cache(maxsize=20_000)
+def _cost(pattern: Pattern) -> int:
+    """What a pattern adds to the work for a message, in instructions; only regexes count. Raises: BadPattern."""
+    if pattern.match_type != "regex" or pattern.matches_everything:
+        return 0
+    # As it was written, so that RE2 complains about that.
+    _compile_regex(_case(pattern) + pattern.text, pattern)
+    wide, full = _wide_regex(pattern), _full_regex(pattern)
+    cost: int = _compile_regex(wide, pattern).programsize
+    if full != wide:
+        cost += _compile_regex(full, pattern).programsize // FULL_INSTRUCTIONS_PER_COST
+    return cost
+
+
+def _total_cost(patterns: Sequence[Pattern]) -> int:
+    return sum(_cost(pattern) for pattern in patterns)
+
+
+def _compile_regex(regex: str, pattern: Pattern) -> Any:
+    """An RE2 regex. Raises: BadPattern, in terms of the user's pattern."""
+    try:
+        return re2.compile(regex, _options(MAX_REGEX_BYTES))
+    except re2.error as err:
+        raise _explain(err.args[0].decode(errors="replace"), pattern.text) from err
+    finally:
+        # Else re2 would keep the last 128 of them, each with megabytes of its own.
+        re2.purge()
+
+
+def _explain(problem: str, pattern: str) -> BadPattern:
+    words, _, piece = problem.partition(": ")
+    if piece == "(?P":
+        piece = "(?P="
+    at = pattern.find(piece) if piece and words not in PLACELESS else -1
+    position = at if at >= 0 else None
+    if position is not None and (reference := BACK_REFERENCE.match(pattern, position)):
+        return BadPattern(f"“{reference[0]}” is not supported. {LINEAR}", position=position)
+    return BadPattern(REASONS.get(words, problem).format(piece=piece), position=position)
+
+
+def _options(max_bytes: int) -> re2.Options:
+    options = re2.Options()
+    options.max_mem = max_bytes
+    options.log_errors = False
+    options.never_capture = True
+    options.dot_nl = True
+    return options
