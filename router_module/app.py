@@ -8,51 +8,76 @@ import secrets
 from waddlebot.background import TargetPools
 from waddlebot.clients import ModuleClient
 from waddlebot.contracts import ModuleRegistration
+from waddlebot.encryption import Keyring
 from waddlebot.http import EgressGuard
+from waddlebot.ratelimit import RateLimiter
 from waddlebot.service import Service
 
 from .config import RouterSettings
-from .controllers import directory, events, modules, responses
+from .controllers import directory, events, modules, responses, string_rules, switches
 from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
-from .services.command_processor import ROUTER, CommandProcessor
+from .services.command_processor import CommandProcessor
 from .services.execution_engine import ContainerEngine, Engine
 from .services.explainer import Explainer
 from .services.ledger import Ledger
 from .services.outbox_service import OutboxService
+from .services.planner import ROUTER, Planner
+from .services.rate_limiter import CommandLimits
 from .services.rbac_service import RBACService
 from .services.registry import Registry
 from .services.response_service import ResponseService
+from .services.rule_book import RuleBook
+from .services.rule_service import RuleService
+from .services.rule_webhook import RULES_MODULE, RuleWebhook
 from .services.session_manager import SessionManager
 from .services.statistics_service import StatisticsService
+from .services.switch_service import SwitchService
+from .services.usage_service import WRITE_EVERY_S, UsageService
+from .services.webhook_client import WebhookClient
 
 settings = RouterSettings.load()
 service = Service(__file__, settings, tables=define_tables)
-db, bus = service.database, service.bus
+db, bus, log = service.database, service.bus, service.log
 
+guard = EgressGuard(settings.egress_allow)
 lookups = CacheManager(db, bus, settings)
 sessions = SessionManager(bus.client, prefix=settings.session_prefix, ttl_s=settings.session_ttl_s)
 explainer = Explainer(db, sessions)
+usage = UsageService(db)
+
+# Before anything runs: what an event means, and whether it may.
+rule_book = RuleBook(db, bus, log)
+rules = RuleService(db, bus, rule_book, Keyring(settings), guard)
+limits = CommandLimits(RateLimiter(bus.client, log, service.metrics), settings)
+planner = Planner(
+    settings, lookups=lookups, rules=rule_book, rbac=RBACService(), limits=limits, sessions=sessions, log=log
+)
+
+# What runs.
 engines: dict[str, Engine] = {
     "container": ContainerEngine(ModuleClient(service.client)),
     ROUTER: BuiltinCommands(lookups, explainer, db),
+    RULES_MODULE: RuleWebhook(WebhookClient(guard), rules),
 }
-registry = Registry(db, bus, EgressGuard(settings.egress_allow), own_url=service.url, engines=engines)
-pools = TargetPools(service.log, workers_per_target=settings.max_workers)
+pools = TargetPools(log, workers_per_target=settings.max_workers)
 processor = CommandProcessor(
     settings,
     lookups=lookups,
-    rbac=RBACService(),
+    planner=planner,
+    limits=limits,
     ledger=Ledger(db, holder=f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}", lease_s=settings.lease_s),
     sessions=sessions,
+    usage=usage,
     engines=engines,
     pools=pools,
-    log=service.log,
+    log=log,
     metrics=service.metrics,
 )
+registry = Registry(db, bus, guard, own_url=service.url, engines=engines)
 outbox = OutboxService(db)
-statistics = StatisticsService(db, lookups, service.metrics)
+statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
 
@@ -61,7 +86,19 @@ service.mount(
     modules,
     responses,
     directory,
-    using=[processor, registry, ResponseService(db, processor), explainer, outbox],
+    string_rules,
+    switches,
+    using=[
+        processor,
+        registry,
+        ResponseService(db, processor),
+        explainer,
+        outbox,
+        rules,
+        SwitchService(db, bus),
+        db,
+        log,
+    ],
 )
 
 
@@ -82,3 +119,5 @@ register_own_commands()
 service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease_s / 3)
 service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0)
+service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
+service.loops.add("old-windows", usage.forget_old_windows, every_s=3600)

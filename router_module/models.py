@@ -47,12 +47,9 @@ def define_tables(db: DAL) -> None:
         Field("user_id", "bigint"),
         Field("message_type"),
         Field("event", "json"),
-        Field("state"),
-        Field("holder"),
-        Field("lease_until", "datetime"),
         Field("received_at", "datetime"),
-        Field("finished_at", "datetime"),
         Field("verdict", "json"),
+        primarykey=["session_id"],
     )
     db.define_table(
         "router_work",
@@ -90,6 +87,7 @@ def define_tables(db: DAL) -> None:
         Field("completed_at", "datetime"),
         Field("decision", "json"),
         Field("trigger_type"),
+        primarykey=["execution_id"],
     )
     db.define_table(
         "module_responses",

@@ -134,8 +134,11 @@ def crash_at_every_step(crashing: CrashingFleet, text: str) -> int:
         assert [row["response_data"]["message"] for row in said] == [f"Added “{name}”."], where
         assert len(crashing.rows("SELECT * FROM inventory_items WHERE item_name = %s", name)) == 1, where
         assert len(crashing.rows("SELECT * FROM inventory_activity WHERE details->>'item_name' = %s", name)) == 1, where
-        sessions = crashing.rows("SELECT state FROM router_events WHERE event_id = %s", event["event_id"])
-        assert [row["state"] for row in sessions] == ["done"], where
+        sessions = crashing.rows("SELECT session_id FROM router_events WHERE event_id = %s", event["event_id"])
+        assert len(sessions) == 1, where
+        points = crashing.rows("SELECT 1 FROM reputation_events WHERE source_id = %s", sessions[0]["session_id"])
+        assert len(points) == 1, where
+        assert crashing.rows("SELECT 1 FROM router_work") == [], where
         if not crashed:
             return step
     raise AssertionError(f"more than {MAX_STEPS} steps")

@@ -11,7 +11,8 @@ from waddlebot.database import Database, fetch_one
 from waddlebot.errors import UserError
 from waddlebot.interaction import say
 
-from .cache_manager import CacheManager, Catalogue
+from .cache_manager import CacheManager
+from .catalogue import Catalogue
 from .execution_engine import Result, Task
 from .explainer import Explainer
 from .rbac_service import needed_level
@@ -53,8 +54,7 @@ class BuiltinCommands:
             return self._help_for(call.trigger.args[0], catalogue, level, call.entity.entity_id)
         usable = {
             each.name: each.spec.description
-            for commands in catalogue.commands.values()
-            for each in commands
+            for each in catalogue.usable(call.entity.entity_id)
             if level >= Level.named(each.spec.level)
         }
         lines = [f"{name} – {usable[name]}" if usable[name] else name for name in sorted(usable)]

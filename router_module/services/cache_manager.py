@@ -7,16 +7,16 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.cache import Bus, Cache
-from waddlebot.contracts import CONSOLE, CommandSpec, Event, EventUser, Level
+from waddlebot.contracts import CONSOLE, Event, EventUser, Level
 from waddlebot.database import Database, fetch, fetch_one
 from waddlebot.errors import NotFound
 
 from ..config import RouterSettings
+from .catalogue import Catalogue, Commands, load_catalogue, load_commands
 
 COMMANDS = "commands"
 ENTITIES = "entities"
 PEOPLE = "people"
-ALIAS_MODULE = "alias"
 MAX_PEOPLE = 50_000
 
 
@@ -47,56 +47,6 @@ class Person:
         return self.roles.get(community_id, Level.MEMBER)
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Something that can be called here: a module's command, or an alias."""
-
-    id: int | None
-    module_name: str
-    is_core: bool
-    spec: CommandSpec
-
-    @property
-    def name(self) -> str:
-        return self.spec.prefix + self.spec.command
-
-
-@dataclass(frozen=True, slots=True)
-class Alias:
-    prefix: str
-    name: str
-    entity_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """What can be called in one community. A command hides an alias of the same name."""
-
-    commands: dict[tuple[str, str], list[Command]]
-    aliases: dict[tuple[str, str], list[Alias]]
-    alias_command: Command | None
-
-    def find(self, prefix: str, name: str, entity_id: str) -> list[Command]:
-        """Every command of that name in the order in which they run, or the alias."""
-        found = self.commands.get((prefix, name))
-        if found:
-            return found
-        if self.alias_command and self._aliases_at(prefix, name, entity_id):
-            spec = self.alias_command.spec.model_copy(
-                update={"command": name, "prefix": prefix, "subcommands": [], "level": "member", "description": "alias"}
-            )
-            return [Command(None, self.alias_command.module_name, True, spec)]
-        return []
-
-    def names(self, entity_id: str) -> list[str]:
-        """Every name that could be typed at this entity, with its prefix."""
-        aliases = [prefix + name for prefix, name in self.aliases if self._aliases_at(prefix, name, entity_id)]
-        return sorted({prefix + name for prefix, name in self.commands} | set(aliases))
-
-    def _aliases_at(self, prefix: str, name: str, entity_id: str) -> bool:
-        return any(alias.entity_id in (None, entity_id) for alias in self.aliases.get((prefix, name), ()))
-
-
 class CacheManager:
     """The router's lookups. Each is one statement on a miss and none on a hit."""
 
@@ -104,6 +54,7 @@ class CacheManager:
         self._db = db
         self._places: Cache[str, Place] = bus.cache(ENTITIES, ttl_s=settings.entity_cache_ttl_s)
         self._people: Cache[str, Person] = bus.cache(PEOPLE, ttl_s=settings.entity_cache_ttl_s, max_size=MAX_PEOPLE)
+        self._commands: Cache[str, Commands] = bus.cache(COMMANDS, ttl_s=settings.command_cache_ttl_s)
         self._catalogues: Cache[int, Catalogue] = bus.cache(COMMANDS, ttl_s=settings.command_cache_ttl_s)
 
     @property
@@ -146,27 +97,14 @@ class CacheManager:
             rows = fetch(db, "SELECT community_id, role FROM community_rbac WHERE user_id = %s", (user_id,))
         return Person(user_id, {row["community_id"]: Level.named(row["role"]) for row in rows})
 
-    def _load_catalogue(self, community_id: int, fresh: bool) -> Catalogue:
+    def _load_commands(self, fresh: bool) -> Commands:
         with self._db.transaction() if fresh else self._db.lookup() as db:
-            rows = fetch(db, "SELECT * FROM commands WHERE is_active ORDER BY priority, id")
-            aliases = fetch(
-                db,
-                "SELECT prefix, alias AS name, entity_id FROM alias_commands WHERE community_id = %s AND is_active",
-                (community_id,),
-            )
-        commands: dict[tuple[str, str], list[Command]] = {}
-        for row in rows:
-            command = Command(row["id"], row["module_name"], row["module_type"] == "core", _spec(row))
-            commands.setdefault((row["prefix"], row["command"]), []).append(command)
-        by_name: dict[tuple[str, str], list[Alias]] = {}
-        for row in aliases:
-            by_name.setdefault((row["prefix"], row["name"]), []).append(Alias(**row))
-        own = [each for each in commands.get(("!", "alias"), []) if each.module_name == ALIAS_MODULE]
-        return Catalogue(commands, by_name, own[0] if own else None)
+            return load_commands(db)
 
-
-def _spec(row: dict[str, Any]) -> CommandSpec:
-    return CommandSpec.model_validate({name: row[name] for name in CommandSpec.model_fields})
+    def _load_catalogue(self, community_id: int, fresh: bool) -> Catalogue:
+        commands = self._commands.get("all", self._load_commands)
+        with self._db.transaction() if fresh else self._db.lookup() as db:
+            return load_catalogue(db, community_id, commands)
 
 
 def _select_place(db: DAL, entity_id: str) -> dict[str, Any] | None:

@@ -1,22 +1,23 @@
 """What becomes of an event: where it belongs, what it asks for, whether it may, who answers, and what is said.
 
-admit ─► plan ─► ledger.open ─► start ─► engine.execute ─► ledger.record ─► answer
-         └ parse, find, decide          └ in the target's own threads     └ within ROUTER_ANSWER_WAIT,
-                                                                            the rest through the outbox
+admit ─► planner.plan ─► ledger.open ─► start ─► engine.execute ─► ledger.record ─► answer
+         └ commands, rules, permission, limits   └ in the target's threads         └ within ROUTER_ANSWER_WAIT,
+                                                                                     the rest through the outbox
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from waddlebot.aaa import AAALog
 from waddlebot.auth import Account
 from waddlebot.background import TargetPools
-from waddlebot.chat import CommandLine, UnbalancedQuotes, closest, fold, neutralise, parse_command
+from waddlebot.chat import fold, neutralise, parse_command
 from waddlebot.contracts import (
-    CONSOLE,
     OVERLAY_SOURCES,
     Answer,
     CommandData,
@@ -30,15 +31,22 @@ from waddlebot.errors import Busy, NotAllowed, NotFound, WaddleBotError
 from waddlebot.metrics import Metrics
 
 from ..config import RouterSettings
-from .cache_manager import CacheManager, Command
+from .cache_manager import CacheManager
+from .catalogue import Command
 from .execution_engine import Engine, Result
 from .ledger import Ledger, Orphan, Recorded, Rehearsal
-from .rbac_service import RBACService
+from .planner import ROUTER, Planner, chat_line
+from .rate_limiter import CommandLimits, was_not_run
+from .rule_webhook import RULES_MODULE
 from .session_manager import SessionManager
+from .usage_service import UsageService
 from .work import Job, Said, Work
 
 MAX_DEPTH = 3
-ROUTER = "router"
+# An event that so many routers could not finish is not what is wrong with them.
+MAX_TAKE_OVERS = 5
+# Modules that are this very process, and so the names of their engines.
+OWN_ENGINES = (ROUTER, RULES_MODULE)
 
 
 class CommandProcessor:
@@ -49,9 +57,11 @@ class CommandProcessor:
         settings: RouterSettings,
         *,
         lookups: CacheManager,
-        rbac: RBACService,
+        planner: Planner,
+        limits: CommandLimits,
         ledger: Ledger,
         sessions: SessionManager,
+        usage: UsageService,
         engines: dict[str, Engine],
         pools: TargetPools,
         log: AAALog,
@@ -59,10 +69,12 @@ class CommandProcessor:
     ) -> None:
         self._settings = settings
         self._lookups = lookups
-        self._rbac = rbac
+        self._planner = planner
+        self._limits = limits
         self._ledger = ledger
         self._rehearsal = Rehearsal()
         self._sessions = sessions
+        self._usage = usage
         self._engines = engines
         self._pools = pools
         self._log = log
@@ -82,10 +94,7 @@ class CommandProcessor:
         admitted = [self._admit(event, caller) for event in events]
         works = [each for each in admitted if isinstance(each, Work)]
         chains = self._plan_in_order(works)
-        for ledger in (self._ledger, self._rehearsal):
-            batch = [work for work in works if work.is_simulated is (ledger is self._rehearsal)]
-            if batch:
-                ledger.open(batch)
+        self._open(works)
         for chain in chains:
             self._start_chain(chain)
         for work in works:
@@ -107,118 +116,73 @@ class CommandProcessor:
             return err
 
     def _plan_in_order(self, works: list[Work]) -> list[list[Work]]:
-        """Plan what can be planned now. One person's commands in one place wait for each other: the second may need
-        what the first one does."""
+        """Plan what can be planned now, and say what runs after what.
+
+        One person's commands in one place wait for each other, and the second is planned only when the first is done:
+        it may need what that does.
+        """
         chains: dict[object, list[Work]] = {}
+        commanding: set[object] = set()
         for work in works:
-            if not self._may_be_command(work.event):
-                chains[work.session_id] = [work]
-                continue
-            chain = chains.setdefault((work.place.entity_id, work.person.user_id, work.is_simulated), [])
-            chain.append(work)
-            if len(chain) == 1:
-                self._plan(work)
-            else:
-                work.deferred = True
+            key = (work.place.entity_id, work.person.user_id, work.is_simulated)
+            chains.setdefault(key, []).append(work)
+            if _may_be_command(work.event):
+                work.deferred = key in commanding
+                commanding.add(key)
+        self._planner.plan([work for work in works if not work.deferred])
         return list(chains.values())
 
-    @staticmethod
-    def _may_be_command(event: Event) -> bool:
-        return event.message_type is MessageType.CHAT_MESSAGE and parse_command(event.message) is not None
+    def _open(self, works: list[Work]) -> None:
+        """Put the events on record, with what was decided; from here on they are ours to finish."""
+        for ledger in (self._ledger, self._rehearsal):
+            batch = [work for work in works if work.is_simulated is (ledger is self._rehearsal)]
+            if batch:
+                ledger.open(batch)
+        new = [work for work in works if not work.duplicate]
+        self._count([work for work in new if not work.is_simulated and not work.deferred])
+        self._limits.refund(job for work in works if work.duplicate for job in work.jobs)
 
-    def _plan(self, work: Work) -> None:
-        line = parse_command(work.event.message)
-        if line is None:
-            return
-        catalogue = self._lookups.catalogue(work.place.community_id)
-        found = catalogue.find(line.prefix, line.command, work.place.entity_id)
-        if not found:
-            self._suggest(work, line)
-        for command in found:
-            work.jobs.append(self._job(work, command, line))
-        work.queue(work.jobs)
-
-    def _suggest(self, work: Work, line: CommandLine) -> None:
-        """Unknown commands are silent where other bots live, and explained on the console (contracts §9)."""
-        if work.event.platform != CONSOLE:
-            return
-        typed = line.prefix + line.command
-        guess = closest(typed, self._lookups.catalogue(work.place.community_id).names(work.place.entity_id))
-        hint = f" Did you mean {guess}?" if guess else " Try !help."
-        work.refusals.append(chat_line(f"There is no {typed} here.{hint}", ROUTER))
-
-    def _job(self, work: Work, command: Command, line: CommandLine) -> Job:
-        job = Job(command, [], path=(command.name,))
-        try:
-            job.args = line.words()
-        except UnbalancedQuotes as err:
-            job.refuse(ExecutionStatus.FAILED, err.code, err.message)
-            work.refusals.append(chat_line(err.message, ROUTER, job))
-            return job
-        self._decide(work, job)
-        return job
-
-    def _decide(self, work: Work, job: Job) -> None:
-        """Refuse the job or make it ready to run."""
-        decision = self._rbac.decide(job.command, job.args, event=work.event, person=work.person, place=work.place)
-        if decision.allowed:
-            self._make_ready(work, job)
-            return
-        job.refuse(ExecutionStatus.DENIED, decision.code, decision.reason)
-        self._executions.labels(job.command.module_name, job.status.value).inc()
-        self._log.authz(
-            "command_denied",
-            result="DENIED",
-            community=work.place.community_id,
-            user=work.person.user_id,
-            command=job.command.name,
-            reason=decision.code,
-        )
-        key = f"{work.place.entity_id}:{work.person.user_id}:{job.command.name}"
-        if work.is_simulated or work.event.platform == CONSOLE or self._sessions.first_refusal(key):
-            work.refusals.append(chat_line(decision.reason, ROUTER, job))
-
-    def _make_ready(self, work: Work, job: Job) -> None:
-        level = self._rbac.level_of(work.event, work.person, work.place, scope=job.command.spec.scope)
-        timeout_s = min(job.command.spec.timeout, self._settings.execution_timeout_s)
-        job.set_call(work.call_for(job, level, timeout_s=timeout_s, raw=work.event.message))
+    def _count(self, works: Sequence[Work]) -> None:
+        self._usage.count(works)
+        for work in works:
+            for job in work.jobs:
+                if job.error is not None:
+                    self._executions.labels(job.command.module_name, job.status.value).inc()
 
     # Running
 
     def _start_chain(self, chain: list[Work]) -> None:
-        """Run the works of one person in one place one after the other."""
-        todo = [work for work in chain if not work.duplicate]
-        if not todo:
-            return
-        first, rest = todo[0], todo[1:]
-        if first.deferred:
-            self._then(todo)()
-            return
-        if rest:
-            first.on_finished = self._then(rest)
-        self._start(first)
-
-    def _then(self, works: list[Work]) -> Callable[[], None]:
-        def run_next() -> None:
-            self._pools.submit("chains", self._plan_and_start, works[0], works[1:])
-
-        return run_next
-
-    def _plan_and_start(self, work: Work, rest: list[Work]) -> None:
-        if rest:
-            work.on_finished = self._then(rest)
-        self._plan(work)
-        work.deferred = False
-        self._ledger_of(work).plan(work)
-        self._start(work)
+        """Run the works of one person in one place one after the other. Plain chat is done and waits for none."""
+        todo = []
+        for work in chain:
+            if work.duplicate:
+                continue
+            if work.is_finished:
+                work.finished.set()
+                continue
+            self._active[work.session_id] = work
+            todo.append(work)
+        if todo:
+            todo[0].following = todo[1:]
+            self._start(todo[0])
 
     def _start(self, work: Work) -> None:
-        if not work.is_finished:
-            self._active[work.session_id] = work
+        if work.deferred:
+            self._pools.submit("chains", self._plan_and_start, work)
+        else:
+            self._advance(work)
+
+    def _plan_and_start(self, work: Work) -> None:
+        with self._abandoning(work):
+            self._planner.plan([work])
+            work.deferred = False
+            self._ledger_of(work).plan(work)
+        if not work.is_simulated:
+            self._count([work])
         self._advance(work)
 
     def _advance(self, work: Work) -> None:
-        """Start what may run now; when nothing is left, the event is finished."""
+        """Start what may run now; when nothing is left, the event is finished and the person's next one begins."""
         with work.lock:
             ready = work.next_jobs()
             done = not ready and work.is_finished
@@ -227,21 +191,35 @@ class CommandProcessor:
         if done and not work.finished.is_set():
             self._active.pop(work.session_id, None)
             work.finished.set()
-            if work.on_finished:
-                work.on_finished()
+            if work.following:
+                following, work.following = work.following, []
+                following[0].following = following[1:]
+                self._start(following[0])
+
+    @contextlib.contextmanager
+    def _abandoning(self, work: Work) -> Iterator[None]:
+        """Leave an event, and what waits for it, to whoever takes it over, if this fails: the lease runs out, and a
+        module that is called again answers the same."""
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            if not done:
+                for each in (work, *work.following):
+                    self._active.pop(each.session_id, None)
 
     def _run(self, work: Work, job: Job) -> None:
         work.enter_log_context()
-        engine = self._engines[ROUTER if job.command.module_name == ROUTER else job.command.spec.type]
-        settled = False
-        try:
-            self.settle(work, job, engine.execute(job))
-            settled = True
-        finally:
-            if not settled:
-                # Not on record, so not done: the lease runs out and the module is called again, which answers the same.
-                job.status = ExecutionStatus.PENDING
-                self._active.pop(work.session_id, None)
+        module = job.command.module_name
+        engine = self._engines[module if module in OWN_ENGINES else job.command.spec.type]
+        with self._abandoning(work):
+            try:
+                result = engine.execute(job)
+                self.settle(work, job, result)
+            except BaseException:
+                job.status = ExecutionStatus.PENDING  # Not on record, so not done.
+                raise
         with work.lock:
             work.job_ended()
         self._advance(work)
@@ -251,13 +229,16 @@ class CommandProcessor:
         with work.lock:
             job.result, job.status, job.error = result, result.status, result.error
             children = [self._child(work, job, each) for each in result.responses if each.response_action == "command"]
+            self._planner.limit([(work, child) for child in children])
             work.jobs += children
-            recorded = self._ledger_of(work).record(work, job, self._speech(job, children), children)
+            recorded = self._ledger_of(work).record(work, job, self._speech(work, job, children), children)
             if recorded is None:
                 work.jobs = [each for each in work.jobs if each not in children]
                 return False
             work.responses += recorded
             work.queue(children)
+        if was_not_run(result):
+            self._limits.refund([job])
         self._executions.labels(job.command.module_name, job.status.value).inc()
         self._duration.labels(job.command.module_name).observe(result.took_ms / 1e3)
         self._log.audit(
@@ -281,7 +262,9 @@ class CommandProcessor:
         work = self._restore(Event.model_validate(row["event"]), row["session_id"])
         work.jobs = [self._job_from_row(work, row)]
         recorded = self.settle(work, work.jobs[0], result)
-        self._start(work)
+        if not work.is_finished:
+            self._active[work.session_id] = work
+        self._advance(work)
         return recorded
 
     def _child(self, work: Work, parent: Job, response: ModuleResponse) -> Job:
@@ -301,7 +284,14 @@ class CommandProcessor:
                 parent.command.spec.model_copy(update={"prefix": wanted.prefix, "command": wanted.command}),
             )
         )
-        job = Job(command, wanted.args, parent_id=parent.execution_id, depth=parent.depth + 1, path=path)
+        job = Job(
+            command,
+            wanted.args,
+            rule_id=parent.rule_id,
+            parent_id=parent.execution_id,
+            depth=parent.depth + 1,
+            path=path,
+        )
         if not parent.command.is_core:
             job.refuse(ExecutionStatus.DENIED, "core_only", "Only core modules may run other commands.")
         elif not found:
@@ -309,10 +299,10 @@ class CommandProcessor:
         elif job.depth > MAX_DEPTH:
             job.refuse(ExecutionStatus.FAILED, "too_deep", f"{' → '.join(path)}: more than {MAX_DEPTH} steps.")
         else:
-            self._decide(work, job)
+            self._planner.decide(work, job)
         return job
 
-    def _speech(self, job: Job, children: list[Job]) -> list[Said]:
+    def _speech(self, work: Work, job: Job, children: list[Job]) -> list[Said]:
         """What an execution, and the refusals of the commands that it asked for, put into the outbox."""
         assert job.result is not None
         speech = [
@@ -327,9 +317,15 @@ class CommandProcessor:
             for each in job.result.responses
             if each.response_action == "chat" or each.response_action in OVERLAY_SOURCES
         ]
+        if not job.is_typed:
+            return speech  # Nobody asked, so nobody is told that it went wrong.
         if not job.result.responses and job.status in (ExecutionStatus.FAILED, ExecutionStatus.TIMEOUT):
             speech.append(chat_line(_apology(job), ROUTER, job))
-        return speech + [chat_line(child.error.message, ROUTER, child) for child in children if child.error]
+        return speech + [
+            chat_line(child.error.message, ROUTER, child)
+            for child in children
+            if child.error and (child.permission is None or self._planner.is_told(work, child))
+        ]
 
     def _ledger_of(self, work: Work) -> Ledger | Rehearsal:
         return self._rehearsal if work.is_simulated else self._ledger
@@ -364,22 +360,25 @@ class CommandProcessor:
         for orphan in orphans:
             self._log.system("event_taken_over", session=orphan.session_id, unfinished=len(orphan.unfinished))
             try:
+                if orphan.attempts > MAX_TAKE_OVERS:
+                    raise GivenUp()
                 self._resume(orphan)
-            except NotFound as err:
+            except (NotFound, GivenUp) as err:
                 self._log.error("event_given_up", session=orphan.session_id, code=err.code, message=err.message)
-                self._ledger.close(orphan.session_id)
+                self._ledger.give_up(orphan.session_id)
         return bool(orphans)
 
     def _resume(self, orphan: Orphan) -> None:
         work = self._restore(orphan.event, orphan.session_id)
+        self._active[work.session_id] = work
         if not orphan.planned:
-            self._plan_and_start(work, [])
+            self._plan_and_start(work)
             return
         work.jobs = [self._job_from_row(work, row) for row in orphan.unfinished]
         work.queue(work.jobs)
         if not work.jobs:
             self._ledger.close(work.session_id)
-        self._start(work)
+        self._advance(work)
 
     def _restore(self, event: Event, session_id: str) -> Work:
         """An event of another process. Whoever asked has its answer or is gone: the outbox says the rest."""
@@ -388,28 +387,42 @@ class CommandProcessor:
 
     def _job_from_row(self, work: Work, row: dict[str, Any]) -> Job:
         """An execution on record, ready to be called again with the id that it had."""
-        prefix, name = row["command"][0], row["command"][1:]
-        found = self._lookups.catalogue(row["community_id"]).find(prefix, name, row["entity_id"])
-        command = next((each for each in found if each.module_name == row["module_name"]), None)
-        if command is None:  # It was taken away meanwhile; what was begun with it is finished.
-            spec = CommandSpec(command=name, prefix=prefix, location_url=row["location_url"])
-            command = Command(row["command_id"], row["module_name"], True, spec)
         job = Job(
-            command,
+            self._command_of(work, row),
             row["parameters"],
+            trigger=row["trigger_type"],
+            rule_id=(row["decision"] or {}).get("rule_id"),
             execution_id=row["execution_id"],
             parent_id=row["parent_id"],
             depth=row["depth"],
             path=(row["command"],),
         )
-        self._make_ready(work, job)
+        self._planner.make_ready(work, job, json.dumps(row["request_payload"]) if row["request_payload"] else None)
         return job
 
+    def _command_of(self, work: Work, row: dict[str, Any]) -> Command:
+        """The command of an execution on record. One that was taken away meanwhile is finished as it was begun."""
+        prefix, name = row["command"][0], row["command"][1:]
+        catalogue = self._lookups.catalogue(work.place.community_id)
+        if row["trigger_type"] == "event":
+            found = catalogue.triggered_by(work.event.message_type, work.place.entity_id)
+        else:
+            found = catalogue.find(prefix, name, work.place.entity_id)
+        command = next((each for each in found if each.module_name == row["module_name"]), None)
+        if command is not None:
+            return command
+        spec = CommandSpec(command=name, prefix=prefix, location_url=row["location_url"])
+        return Command(row["command_id"], row["module_name"], True, spec)
 
-def chat_line(message: str, module_name: str, job: Job | None = None) -> Said:
-    """A chat line of the router's own, threaded to whoever caused it."""
-    data = {"message": neutralise(message), "reply": True}
-    return Said("chat", data, module_name, job.execution_id if job else None)
+
+class GivenUp(WaddleBotError):
+    """Too many routers had this event and none could finish it."""
+
+    code = "given_up"
+
+
+def _may_be_command(event: Event) -> bool:
+    return event.message_type is MessageType.CHAT_MESSAGE and parse_command(event.message) is not None
 
 
 def _apology(job: Job) -> str:
@@ -425,4 +438,5 @@ def duplicate_answer(recorded: Recorded) -> Answer:
         duplicate=True,
         executions=recorded.executions,
         responses=recorded.responses,
+        moderation=recorded.moderation,
     )

@@ -13,7 +13,7 @@ from waddlebot.errors import BadRequest, UpstreamError, UpstreamRefused, Upstrea
 from waddlebot.http import HTTPResponse, with_retries
 from waddlebot.web import parse_json
 
-from .cache_manager import Command
+from .catalogue import Command
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ STATUS_WORDS = {
     "pending": "it is still at work",
     "unknown": "nobody can know whether it worked",
 }
+NEVER_RAN = ("denied", "rate_limited")
 OUTBOX_WORDS = {
     "pending": "waits to be said",
     "sending": "is being said",
@@ -42,8 +43,10 @@ class Explainer:
         with self._db.transaction() as db:
             event = fetch_one(
                 db,
-                "SELECT session_id::text, platform, event_id, entity_id, community_id, user_id, message_type, state,"
-                " event->>'message' AS message, received_at, finished_at FROM router_events WHERE session_id = %s",
+                "SELECT session_id::text, platform, event_id, entity_id, community_id, user_id, message_type,"
+                " CASE WHEN EXISTS (SELECT 1 FROM router_work w WHERE w.session_id = e.session_id)"
+                "  THEN 'processing' ELSE 'done' END AS state,"
+                " event->>'message' AS message, received_at, verdict FROM router_events e WHERE session_id = %s",
                 (session_id,),
             )
             if event is not None and _may_see(caller, event):
@@ -58,26 +61,28 @@ class Explainer:
         with self._db.transaction() as db:
             event = fetch_one(
                 db,
-                "SELECT session_id::text, event->>'message' AS message FROM router_events WHERE entity_id = %s"
-                " AND user_id = %s AND session_id <> %s AND message_type = 'chatMessage' ORDER BY id DESC LIMIT 1",
+                "SELECT session_id::text, event->>'message' AS message, verdict FROM router_events"
+                " WHERE entity_id = %s AND user_id = %s AND session_id <> %s AND message_type = 'chatMessage'"
+                " ORDER BY session_id DESC LIMIT 1",
                 (entity_id, user_id, before),
             )
             if event is None:
                 return "You have not said anything here before that I know of."
             details = self._details(db, event["session_id"], None)
-        message = shorten(event["message"], 60)
-        if not details["executions"]:
-            reason = "no command or alias of that name is known here" if message[:1] in "!#" else "that is no command"
-            said = "I said so" if details["responses"] else "I said nothing"
-            return f"“{message}”: {reason}, so {said}."
-        return f"“{message}”: " + "; then ".join(_sentence(each, details) for each in details["executions"]) + "."
+        message = shorten(event["message"] or "a message that is forgotten by now", 60)
+        parts = _rules_in_words(event["verdict"]) + [_sentence(each, details) for each in details["executions"]]
+        if not parts:
+            known = "no command or alias of that name is known here" if message[:1] in "!#" else "that is no command"
+            parts = [f"{known}, so {'I said so' if details['responses'] else 'I said nothing'}"]
+        return f"“{message}”: {'; then '.join(parts)}."
 
     def _details(self, db: Any, session_id: str, caller: Account | None) -> dict[str, Any]:
         executions = fetch(
             db,
             "SELECT execution_id::text, parent_id::text, depth, module_name, command, parameters, status, error_code,"
             " error_message, execution_time_ms, (response_data->>'module_ms')::float AS module_ms, retry_count,"
-            " created_at, completed_at FROM command_executions WHERE session_id = %s ORDER BY id",
+            " trigger_type, decision, created_at, completed_at FROM command_executions WHERE session_id = %s"
+            " ORDER BY execution_id",
             (session_id,),
         )
         if caller is not None and caller.module_name:
@@ -88,17 +93,36 @@ class Explainer:
             " created_at, finished_at FROM outbox WHERE session_id = %s ORDER BY id",
             (session_id,),
         )
-        return {"executions": executions, "responses": responses}
+        points = fetch_one(
+            db,
+            "SELECT event_name, event_score, amount FROM reputation_events WHERE source_id = %s",
+            (session_id,),
+        )
+        return {"executions": executions, "responses": responses, "points": points}
 
 
 def _may_see(caller: Account, event: dict[str, Any]) -> bool:
     return caller.serves(event["platform"]) and caller.community_id in (None, event["community_id"])
 
 
+def _rules_in_words(verdict: dict[str, Any] | None) -> list[str]:
+    """Which string rules had a say."""
+    if not verdict or not verdict["rules"]:
+        return []
+    numbers = ", ".join(str(each) for each in verdict["rules"])
+    hit = f"it hit rule{'s' if len(verdict['rules']) > 1 else ''} {numbers}"
+    moderation = verdict["moderation"]
+    if moderation is None:
+        return [hit]
+    did = "blocked it" if moderation["action"] == "block" else "warned you"
+    return [f"{hit}, and rule {moderation['rule_id']} {did} (“{moderation['message']}”)"]
+
+
 def _sentence(execution: dict[str, Any], details: dict[str, Any]) -> str:
     outcome = STATUS_WORDS[execution["status"]]
     reason = f" ({execution['error_message']})" if execution["error_message"] else ""
-    where = "" if execution["status"] == "denied" else f" ran in {execution['module_name']}"
+    ran = execution["status"] not in NEVER_RAN
+    where = f" ran in {execution['module_name']}" if ran else ""
     time = ""
     if execution["execution_time_ms"] is not None:
         module = f", {execution['module_ms']:.0f} of them in the module" if execution["module_ms"] is not None else ""
@@ -110,4 +134,20 @@ def _sentence(execution: dict[str, Any], details: dict[str, Any]) -> str:
         for each in mine
         if each["state"] != "sent"
     )
-    return f"“{execution['command']}”{where}: {outcome}{reason}{time}{retries}{said}"
+    untold = "" if ran or mine else "; nothing was said, because you asked for something else or were told a moment ago"
+    because = _because_in_words(execution) if ran else ""
+    return f"“{execution['command']}”{where}: {outcome}{reason}{time}{retries}{said}{untold}{because}"
+
+
+def _because_in_words(execution: dict[str, Any]) -> str:
+    """What let an execution run: the rule that asked, the permission that allowed, the limit that had room."""
+    decision = execution["decision"] or {}
+    parts = []
+    if decision.get("rule_id"):
+        parts.append(f"rule {decision['rule_id']} asked for it")
+    if execution["trigger_type"] == "event":
+        parts.append("it waits for such events")
+    if decision.get("permission"):
+        parts.append(decision["permission"]["reason"].rstrip("."))
+    parts += [f"{each['per_minute']} a minute for {each['for']} at most" for each in decision.get("limits", [])]
+    return f" ({'; '.join(parts)})" if parts else ""

@@ -10,7 +10,15 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic_core import to_json
-from waddlebot.contracts import OVERLAY_SOURCES, ErrorInfo, Event, ExecutionInfo, ExecutionStatus, ResponseInfo
+from waddlebot.contracts import (
+    OVERLAY_SOURCES,
+    ErrorInfo,
+    Event,
+    ExecutionInfo,
+    ExecutionStatus,
+    Moderation,
+    ResponseInfo,
+)
 from waddlebot.database import Database, Prepared, fetch, fetch_one
 from waddlebot.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
 
@@ -24,16 +32,17 @@ OUTBOX_TIMES = {"asker_first": ASKER_FIRST, "useful_for": USEFUL_FOR, "channel":
 AND_ADD = """
 jobs AS (
     INSERT INTO command_executions (execution_id, parent_id, depth, session_id, platform, command_id, module_name,
-        command, entity_id, community_id, user_id, message_content, parameters, location_url, request_payload,
-        error_code, error_message, status, completed_at)
+        command, trigger_type, entity_id, community_id, user_id, message_content, parameters, location_url,
+        request_payload, decision, error_code, error_message, status, completed_at)
     SELECT j.execution_id, j.parent_id, j.depth, session_id, j.platform, j.command_id, j.module_name, j.command,
-        j.entity_id, j.community_id, j.user_id, j.message_content, j.parameters, j.location_url,
-        j.request_payload::json, j.error_code, j.error_message, j.status,
+        j.trigger_type, j.entity_id, j.community_id, j.user_id, j.message_content, j.parameters, j.location_url,
+        j.request_payload::json, j.decision, j.error_code, j.error_message, j.status,
         CASE WHEN j.status <> 'pending' THEN now() END
     FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j (execution_id uuid, parent_id uuid, depth integer, session_id uuid,
-        platform text, command_id bigint, module_name text, command text, entity_id text, community_id bigint,
-        user_id bigint, message_content text, parameters jsonb, location_url text, request_payload text,
-        error_code text, error_message text, status text) JOIN fresh USING (session_id)
+        platform text, command_id bigint, module_name text, command text, trigger_type text, entity_id text,
+        community_id bigint, user_id bigint, message_content text, parameters jsonb, location_url text,
+        request_payload text, decision json, error_code text, error_message text, status text)
+        JOIN fresh USING (session_id)
     ON CONFLICT (execution_id) DO NOTHING
 ), said AS (
     INSERT INTO outbox (platform, event_id, execution_id, ordinal, session_id, entity_id, community_id, module_name,
@@ -51,22 +60,52 @@ SELECT fresh.session_id::text, said.id, ordinal,
     CASE WHEN available_at <= now() THEN pg_notify(%(channel)s::text, platform) END
 FROM fresh LEFT JOIN said USING (session_id)
 """
+# And two of them give points, once for each event.
+AND_EARN = """
+earned AS (
+    INSERT INTO reputation_events (source_id, community_id, user_id, entity_id, event_name, event_score, amount)
+    SELECT session_id, p.community_id, p.user_id, p.entity_id, p.event_name, p.event_score, p.amount
+    FROM jsonb_to_recordset(%(points)s::jsonb) AS p (session_id uuid, community_id bigint, user_id bigint,
+        entity_id text, event_name text, event_score bigint, amount float) JOIN fresh USING (session_id)
+    ON CONFLICT (source_id) DO NOTHING
+    RETURNING community_id, user_id, event_score
+), balances AS (
+    INSERT INTO user_reputation AS b (community_id, user_id, current_score, total_events)
+    SELECT community_id, user_id, sum(event_score), count(*) FROM earned GROUP BY 1, 2
+    -- In one order everywhere, so that two batches with the same people cannot wait for each other for ever.
+    ORDER BY 1, 2
+    ON CONFLICT (community_id, user_id) DO UPDATE SET current_score = b.current_score + excluded.current_score,
+        total_events = b.total_events + excluded.total_events, last_activity = now()
+),
+"""
 OPEN = Prepared(
     "router_open",
     """
 WITH fresh AS (
     INSERT INTO router_events (platform, event_id, session_id, entity_id, community_id, user_id, message_type, event,
-        state, holder, lease_until, finished_at)
-    SELECT platform, event_id, session_id, entity_id, community_id, user_id, message_type, event::json, state, holder,
-        now() + %(lease)s::interval, CASE WHEN state = 'done' THEN now() END
+        verdict)
+    SELECT platform, event_id, session_id, entity_id, community_id, user_id, message_type, event::json, verdict
     FROM jsonb_to_recordset(%(events)s::jsonb) AS e (platform text, event_id text, session_id uuid, entity_id text,
-        community_id bigint, user_id bigint, message_type text, event text, state text, holder text)
+        community_id bigint, user_id bigint, message_type text, event text, verdict json)
     ON CONFLICT (platform, event_id) DO NOTHING
     RETURNING session_id
+), begun AS (
+    INSERT INTO router_work (session_id, holder, lease_until)
+    SELECT session_id, %(holder)s::text, now() + %(lease)s::interval
+    FROM fresh WHERE session_id::text = ANY(%(unfinished)s::text[])
 ), """
+    + AND_EARN
     + AND_ADD,
 )
-PLAN = Prepared("router_plan", "WITH fresh AS (SELECT %(session_id)s::uuid AS session_id), " + AND_ADD)
+PLAN = Prepared(
+    "router_plan",
+    """
+WITH fresh AS (
+    UPDATE router_events SET verdict = %(verdict)s::json WHERE session_id = %(session_id)s::uuid RETURNING session_id
+), """
+    + AND_EARN
+    + AND_ADD,
+)
 RECORD = Prepared(
     "router_record",
     """
@@ -89,9 +128,9 @@ WITH fresh AS (
         success boolean, response_action text, response_data jsonb, media_type text, media_url text, ticker_text text,
         ticker_duration float, chat_message text, error_message text, processing_time_ms float)
 ), closed AS (
-    UPDATE router_events v SET state = 'done', finished_at = now() FROM fresh
-    WHERE %(last)s::boolean AND v.session_id = fresh.session_id AND v.state = 'processing' AND NOT EXISTS (
-        SELECT 1 FROM command_executions x WHERE x.session_id = v.session_id AND x.status = 'pending'
+    DELETE FROM router_work w USING fresh
+    WHERE %(last)s::boolean AND w.session_id = fresh.session_id AND NOT EXISTS (
+        SELECT 1 FROM command_executions x WHERE x.session_id = w.session_id AND x.status = 'pending'
             AND x.execution_id <> %(execution_id)s::uuid)
 ), """
     + AND_ADD,
@@ -105,6 +144,7 @@ class Recorded:
     session_id: str
     executions: list[ExecutionInfo]
     responses: list[ResponseInfo]
+    moderation: Moderation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +153,8 @@ class Orphan:
 
     event: Event
     session_id: str
+    # How many routers have had it, this one included.
+    attempts: int
     planned: bool
     unfinished: list[dict[str, Any]]
 
@@ -130,7 +172,10 @@ class Ledger:
         rows = self._db.statement(
             OPEN,
             {
-                "events": _as_json(self._event_row(work) for work in works),
+                "events": _as_json(_event_row(work) for work in works),
+                "unfinished": [work.session_id for work in works if not work.is_finished],
+                "holder": self._holder,
+                "points": _as_json(_points_row(work) for work in works if work.points.score),
                 "jobs": _as_json(_job_row(work, job) for work in works for job in work.jobs),
                 "said": _as_json(_said_row(work, n, each) for work in works for n, each in enumerate(work.refusals)),
                 "lease": self._lease,
@@ -148,6 +193,8 @@ class Ledger:
             PLAN,
             {
                 "session_id": work.session_id,
+                "verdict": json.dumps(work.verdict) if work.verdict else None,
+                "points": _as_json([_points_row(work)] if work.points.score else []),
                 "jobs": _as_json(_job_row(work, job) for job in work.jobs),
                 "said": _as_json(_said_row(work, n, each) for n, each in enumerate(work.refusals)),
                 **OUTBOX_TIMES,
@@ -194,18 +241,30 @@ class Ledger:
     def close(self, session_id: str) -> None:
         """End an event that has nothing left to do."""
         self._db.statement(
-            "UPDATE router_events SET state = 'done', finished_at = now()"
-            " WHERE session_id = %(session)s AND state = 'processing' AND NOT EXISTS ("
+            "DELETE FROM router_work WHERE session_id = %(session)s AND NOT EXISTS ("
             "SELECT 1 FROM command_executions WHERE session_id = %(session)s AND status = 'pending')",
             {"session": session_id},
         )
+
+    def give_up(self, session_id: str) -> None:
+        """End an event that no router can finish: what it had not done is `unknown`."""
+        with self._db.transaction() as db:
+            fetch(
+                db,
+                "UPDATE command_executions SET status = 'unknown', error_code = 'given_up', completed_at = now(),"
+                " error_message = 'It could not be finished; the log has the reason.'"
+                " WHERE session_id = %s AND status = 'pending'",
+                (session_id,),
+            )
+            fetch(db, "DELETE FROM router_work WHERE session_id = %s", (session_id,))
 
     def find(self, event: Event) -> Recorded | None:
         """The answer so far to an event that was stored before."""
         with self._db.transaction() as db:
             row = fetch_one(
                 db,
-                "SELECT session_id::text FROM router_events WHERE platform = %s AND event_id = %s",
+                "SELECT session_id::text, verdict->'moderation' AS moderation FROM router_events"
+                " WHERE platform = %s AND event_id = %s",
                 (event.platform, event.event_id),
             )
             if row is None:
@@ -214,7 +273,7 @@ class Ledger:
             executions = fetch(
                 db,
                 "SELECT execution_id::text, module_name, command, status, error_code, error_message"
-                " FROM command_executions WHERE session_id = %s ORDER BY id",
+                " FROM command_executions WHERE session_id = %s ORDER BY execution_id",
                 (session_id,),
             )
             said = fetch(db, "SELECT * FROM outbox WHERE session_id = %s ORDER BY id", (session_id,))
@@ -231,44 +290,48 @@ class Ledger:
                 for each in executions
             ],
             [response_info(each) for each in said],
+            Moderation.model_validate(row["moderation"]) if row["moderation"] else None,
         )
 
     def renew(self, session_ids: Sequence[str]) -> None:
         """Say that this process is still at work on these events."""
-        with self._db.transaction() as db:
-            fetch(
-                db,
-                "UPDATE router_events SET lease_until = now() + %s"
-                " WHERE session_id = ANY(%s::uuid[]) AND state = 'processing' AND holder = %s",
-                (self._lease, list(session_ids), self._holder),
-            )
+        self._db.statement(
+            "UPDATE router_work SET lease_until = now() + %s WHERE session_id = ANY(%s::uuid[]) AND holder = %s",
+            (self._lease, list(session_ids), self._holder),
+        )
 
     def take_over(self) -> list[Orphan]:
         """Take events that nobody has been at work on for a lease."""
         with self._db.transaction() as db:
-            rows = fetch(
+            taken = fetch(
                 db,
-                "UPDATE router_events SET holder = %s, lease_until = now() + %s WHERE id IN ("
-                "SELECT id FROM router_events WHERE state = 'processing' AND lease_until < now()"
-                " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING session_id::text, event",
+                "UPDATE router_work SET holder = %s, lease_until = now() + %s, attempts = attempts + 1"
+                " WHERE session_id IN (SELECT session_id FROM router_work WHERE lease_until < now()"
+                " ORDER BY session_id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING session_id::text, attempts",
                 (self._holder, self._lease, TAKE_OVER_BATCH),
             )
-            sessions = [row["session_id"] for row in rows]
-            executions = (
-                fetch(
-                    db,
-                    "SELECT *, execution_id::text AS execution_id, session_id::text AS session_id,"
-                    " parent_id::text AS parent_id FROM command_executions"
-                    " WHERE session_id = ANY(%s::uuid[]) ORDER BY id",
-                    (sessions,),
-                )
-                if sessions
-                else []
+            if not taken:
+                return []
+            sessions = [row["session_id"] for row in taken]
+            events = fetch(
+                db,
+                "SELECT session_id::text, event FROM router_events WHERE session_id = ANY(%s::uuid[])"
+                " ORDER BY session_id",
+                (sessions,),
             )
+            executions = fetch(
+                db,
+                "SELECT *, execution_id::text AS execution_id, session_id::text AS session_id,"
+                " parent_id::text AS parent_id FROM command_executions"
+                " WHERE session_id = ANY(%s::uuid[]) ORDER BY command_executions.execution_id",
+                (sessions,),
+            )
+        attempts = {row["session_id"]: row["attempts"] for row in taken}
         return [
             Orphan(
                 event=Event.model_validate(row["event"]),
                 session_id=row["session_id"],
+                attempts=attempts[row["session_id"]],
                 planned=any(each["session_id"] == row["session_id"] for each in executions),
                 unfinished=[
                     each
@@ -276,23 +339,8 @@ class Ledger:
                     if each["session_id"] == row["session_id"] and each["status"] == ExecutionStatus.PENDING
                 ],
             )
-            for row in rows
+            for row in events
         ]
-
-    def _event_row(self, work: Work) -> dict[str, Any]:
-        event = work.event
-        return {
-            "platform": event.platform,
-            "event_id": event.event_id,
-            "session_id": work.session_id,
-            "entity_id": work.place.entity_id,
-            "community_id": work.place.community_id,
-            "user_id": work.person.user_id,
-            "message_type": event.message_type.value,
-            "event": event.model_dump_json(),
-            "state": "done" if work.is_finished else "processing",
-            "holder": self._holder,
-        }
 
 
 class Rehearsal:
@@ -318,6 +366,33 @@ class Rehearsal:
         pass
 
 
+def _event_row(work: Work) -> dict[str, Any]:
+    event = work.event
+    return {
+        "platform": event.platform,
+        "event_id": event.event_id,
+        "session_id": work.session_id,
+        "entity_id": work.place.entity_id,
+        "community_id": work.place.community_id,
+        "user_id": work.person.user_id,
+        "message_type": event.message_type.value,
+        "event": event.model_dump_json(),
+        "verdict": work.verdict,
+    }
+
+
+def _points_row(work: Work) -> dict[str, Any]:
+    return {
+        "session_id": work.session_id,
+        "community_id": work.place.community_id,
+        "user_id": work.person.user_id,
+        "entity_id": work.place.entity_id,
+        "event_name": work.event.message_type.value,
+        "event_score": work.points.score,
+        "amount": work.points.amount,
+    }
+
+
 def _unsent(said: Said, ordinal: int) -> ResponseInfo:
     return ResponseInfo(
         outbox_id=None,
@@ -340,6 +415,7 @@ def _job_row(work: Work, job: Job) -> dict[str, Any]:
         "command_id": job.command.id,
         "module_name": job.command.module_name,
         "command": job.command.name,
+        "trigger_type": job.trigger,
         "entity_id": place.entity_id,
         "community_id": place.community_id,
         "user_id": work.person.user_id,
@@ -348,6 +424,7 @@ def _job_row(work: Work, job: Job) -> dict[str, Any]:
         "location_url": job.command.spec.location_url,
         # A container's call can be put together again from the event; what was sent elsewhere is kept as it was.
         "request_payload": job.payload if job.payload and job.command.spec.type != "container" else None,
+        "decision": job.decided(),
         "error_code": job.error.code if job.error else None,
         "error_message": job.error.message if job.error else None,
         "status": job.status.value,

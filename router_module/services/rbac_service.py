@@ -1,4 +1,7 @@
-"""Who may use a command. One documented order decides (design §7); today's part of it is the minimum level."""
+"""Who may use a command. One documented order decides (design §7):
+
+switched off → denied by name or role → allowed by name or role → the command's level → on or off by default.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,14 @@ from dataclasses import dataclass
 from waddlebot.contracts import Event, Level, SubcommandSpec, badge_level
 from waddlebot.interaction import find_subcommand
 
-from .cache_manager import Command, Person, Place
+from .cache_manager import Person, Place
+from .catalogue import ALL_COMMANDS, Catalogue, Command
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
+    """`code` names the step of the order that decided: switch, deny, allow, level or default."""
+
     allowed: bool
     code: str
     reason: str
@@ -25,15 +31,58 @@ class RBACService:
         role = person.role_in(place.community_id)
         return role if scope == "community" else max(role, badge_level(event.platform, event.user.badges))
 
-    def decide(self, command: Command, args: list[str], *, event: Event, person: Person, place: Place) -> Decision:
+    def decide(
+        self, command: Command, args: list[str], *, event: Event, person: Person, place: Place, catalogue: Catalogue
+    ) -> Decision:
         """Whether a person may run a command, and the rule that says so."""
         level = self.level_of(event, person, place, scope=command.spec.scope)
-        subcommand = find_subcommand(command.spec, args[0]) if args else None
-        needed = needed_level(command, subcommand)
-        what = command.name + (f" {subcommand.name}" if subcommand else "")
-        if level >= needed:
-            return Decision(True, "level", f"{what} is for every {needed.label}; you are {_a(level)}.")
-        return Decision(False, "level", f"Only {_a(needed)} or above may use {what}; you are {_a(level)}.")
+        return (
+            _by_settings(command, level, person, place, catalogue)
+            or _by_level(command, args, level)
+            or _by_default(command, place, catalogue)
+        )
+
+    def decide_event(
+        self, command: Command, *, event: Event, person: Person, place: Place, catalogue: Catalogue
+    ) -> Decision:
+        """Whether a module may hear of an event that somebody caused. Nobody asked it for anything, so no level."""
+        level = self.level_of(event, person, place, scope=command.spec.scope)
+        decided = _by_settings(command, level, person, place, catalogue)
+        return decided or _by_default(command, place, catalogue)
+
+
+def _by_settings(command: Command, level: Level, person: Person, place: Place, catalogue: Catalogue) -> Decision | None:
+    switch = catalogue.switch(command.module_name, place.entity_id)
+    if switch is not None and not switch.enabled:
+        instead = f"; {switch.replaced_by} is used instead" if switch.replaced_by else ""
+        return Decision(False, "switch", f"{command.name} is switched off here{instead}.")
+    if not catalogue.is_enabled(command, place.entity_id):
+        return Decision(False, "switch", f"{command.name} is switched off here.")
+    settings = [each for name in (command.name, ALL_COMMANDS) for each in catalogue.settings_for(name, place.entity_id)]
+    subjects = {f"user:{person.user_id}": "you", f"role:{level.label}": f"every {level.label}"}
+    for subject, who in subjects.items():
+        if any(subject in each.denied for each in settings):
+            return Decision(False, "deny", f"{command.name} is denied to {who} here.")
+    for subject, who in subjects.items():
+        if any(subject in each.allowed for each in settings):
+            return Decision(True, "allow", f"{command.name} is allowed to {who} here.")
+    return None
+
+
+def _by_level(command: Command, args: list[str], level: Level) -> Decision | None:
+    subcommand = find_subcommand(command.spec, args[0]) if args else None
+    needed = needed_level(command, subcommand)
+    if level >= needed:
+        return None
+    what = command.name + (f" {subcommand.name}" if subcommand else "")
+    return Decision(False, "level", f"Only {_a(needed)} or above may use {what}; you are {_a(level)}.")
+
+
+def _by_default(command: Command, place: Place, catalogue: Catalogue) -> Decision:
+    if catalogue.is_on(command, place.entity_id):
+        level = Level.named(command.spec.level)
+        return Decision(True, "level", f"{command.name} is for every {level.label}.")
+    return Decision(False, "default", f"{command.name} is not installed here.")
 
 
 def needed_level(command: Command, subcommand: SubcommandSpec | None) -> Level:

@@ -9,14 +9,17 @@ from waddlebot.database import Database, fetch_one
 from waddlebot.metrics import Metrics
 
 from .cache_manager import CacheManager
+from .rule_book import RuleBook
 
 FINE = ExecutionStatus.SUCCESS.value
+LIMITED = ExecutionStatus.RATE_LIMITED.value
 
 
 class StatisticsService:
-    def __init__(self, db: Database, lookups: CacheManager, metrics: Metrics) -> None:
+    def __init__(self, db: Database, lookups: CacheManager, rules: RuleBook, metrics: Metrics) -> None:
         self._db = db
         self._lookups = lookups
+        self._rules = rules
         self._metrics = metrics
 
     def figures(self) -> dict[str, Any]:
@@ -41,7 +44,25 @@ class StatisticsService:
         assert recent is not None
         done = recent["successful_executions"] + recent["failed_executions"]
         recent["success_rate"] = round(recent["successful_executions"] / done, 4) if done else None
-        return {"processor": self.processor(), "database": totals, "recent_performance": recent}
+        return {
+            "processor": self.processor(),
+            "string_matcher": self._string_matcher(),
+            "database": totals,
+            "recent_performance": recent,
+        }
+
+    def _string_matcher(self) -> dict[str, Any]:
+        with self._db.lookup() as db:
+            counts = fetch_one(
+                db,
+                "SELECT count(*) AS total_rules, count(*) FILTER (WHERE action = 'warn') AS warn_rules,"
+                " count(*) FILTER (WHERE action = 'block') AS block_rules,"
+                " count(*) FILTER (WHERE action = 'command') AS command_rules,"
+                " count(*) FILTER (WHERE action = 'webhook') AS webhook_rules,"
+                " coalesce(sum(match_count), 0)::bigint AS total_matches FROM stringmatch WHERE is_active",
+            )
+        assert counts is not None
+        return {**counts, "compiled": self._rules.counts()}
 
     def processor(self) -> dict[str, Any]:
         hits, misses = self._lookups.hits_and_misses
@@ -53,6 +74,7 @@ class StatisticsService:
             "commands_successful": int(fine),
             "commands_failed": int(processed - fine),
             "success_rate": round(fine / processed, 4) if processed else None,
+            "rate_limits_hit": int(sum(each["value"] for each in ended if each["status"] == LIMITED)),
             "cache_hits": hits,
             "cache_misses": misses,
         }

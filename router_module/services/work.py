@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from waddlebot.aaa import log_context
 from waddlebot.contracts import (
@@ -20,14 +19,19 @@ from waddlebot.contracts import (
     ExecutionInfo,
     ExecutionStatus,
     Level,
+    Moderation,
     ModuleCall,
     ResponseInfo,
     Trigger,
 )
 from waddlebot.ids import new_id, new_traceparent
+from waddlebot.ratelimit import Request
 
-from .cache_manager import Command, Person, Place
+from .cache_manager import Person, Place
+from .catalogue import Command
 from .execution_engine import Result
+from .points import NOTHING, Points
+from .rbac_service import Decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,13 @@ class Job:
 
     command: Command
     args: list[str]
+    trigger: Literal["command", "event"] = "command"
+    # The string rule that asked for it; nobody typed it then, so nobody is told when it is refused.
+    rule_id: int | None = None
     execution_id: str = field(default_factory=new_id)
+    permission: Decision | None = None
+    # What it took of its limits, to be given back if it does not run.
+    charged: Request | None = None
     _call: ModuleCall | None = None
     payload: str = ""
     status: ExecutionStatus = ExecutionStatus.PENDING
@@ -61,9 +71,25 @@ class Job:
         assert self._call is not None, "a job that was refused has no call"
         return self._call
 
-    def set_call(self, call: ModuleCall) -> None:
+    @property
+    def is_typed(self) -> bool:
+        """Whether the person asked for it, and so is told why they do not get it."""
+        return self.trigger == "command" and self.rule_id is None
+
+    def set_call(self, call: ModuleCall, payload: str | None = None) -> None:
+        """Give it what the module is sent; `payload` where that is not the call itself."""
         self._call = call
-        self.payload = call.model_dump_json()
+        self.payload = payload or call.model_dump_json()
+
+    def decided(self) -> dict[str, Any]:
+        """Why it may run or may not, for the record."""
+        return {
+            "permission": {"code": self.permission.code, "reason": self.permission.reason} if self.permission else None,
+            "limits": [{"per_minute": each.per_minute, "for": each.what} for each in self.charged.limits]
+            if self.charged
+            else [],
+            "rule_id": self.rule_id,
+        }
 
     def refuse(self, status: ExecutionStatus, code: str, message: str) -> None:
         self.status = status
@@ -88,13 +114,20 @@ class Work:
     person: Person
     session_id: str = field(default_factory=new_id)
     jobs: list[Job] = field(default_factory=list)
+    # The rules that its text hit, and what they want done about it.
+    hits: list[int] = field(default_factory=list)
+    moderation: Moderation | None = None
+    points: Points = NOTHING
+    # How long each step before the first call took.
+    took_ms: dict[str, float] = field(default_factory=dict)
     refusals: list[Said] = field(default_factory=list)
     responses: list[ResponseInfo] = field(default_factory=list)
     deferred: bool = False
     duplicate: bool = False
     answered: bool = False
     finished: threading.Event = field(default_factory=threading.Event)
-    on_finished: Callable[[], None] | None = None
+    # What the same person did in the same place after it, and what therefore waits for it.
+    following: list[Work] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _sequential: deque[Job] = field(default_factory=deque)
     _parallel: list[Job] = field(default_factory=list)
@@ -103,6 +136,18 @@ class Work:
     @property
     def is_simulated(self) -> bool:
         return self.event.mode == "simulate"
+
+    @property
+    def is_blocked(self) -> bool:
+        return self.moderation is not None and self.moderation.action == "block"
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """What was decided before anything ran, for the record; None where there was nothing to decide."""
+        if not self.jobs and not self.hits:
+            return None
+        moderation = self.moderation.model_dump() if self.moderation else None
+        return {"rules": self.hits, "moderation": moderation, "took_ms": self.took_ms}
 
     @property
     def unfinished(self) -> int:
@@ -157,7 +202,7 @@ class Work:
                 roles=[person.role_in(place.community_id).label],
             ),
             trigger=Trigger(
-                type="command",
+                type=job.trigger,
                 command=job.command.spec.command,
                 prefix=job.command.spec.prefix,
                 args=job.args,
@@ -178,6 +223,7 @@ class Work:
             session_id=self.session_id,
             executions=[job.info() for job in self.jobs],
             responses=self.responses,
+            moderation=self.moderation,
         )
 
     def enter_log_context(self) -> None:

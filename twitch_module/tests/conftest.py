@@ -8,6 +8,7 @@ import pytest
 from waddlebot.database import fetch
 from waddlebot.directory import add_server
 from waddlebot.testing.fleet import Fleet
+from waddlebot.testing.module_stub import ModuleStub
 
 from simulators.twitch import Delivery, Said, TwitchSimulator
 
@@ -82,3 +83,10 @@ def channel(unserved: Channel) -> Channel:
     with unserved.fleet.database.transaction() as db:
         add_server(db, "twitch", unserved.id, community=f"twitch-{unserved.id}")
     return unserved
+
+
+@pytest.fixture
+def stub(stub: ModuleStub, channel: Channel) -> ModuleStub:
+    """The outside module, installed in the channel's community too."""
+    channel.fleet.bot(f"twitch-{channel.id}").install("stub")
+    return stub

@@ -148,6 +148,11 @@ class Bot:
         """Say something in the community's chat and hear what the bot answers."""
         return self.submit({**self.event(text, by=by, level=level, channel=channel), **more})
 
+    def install(self, module_name: str) -> None:
+        """Switch a module on in this community."""
+        done = self.fleet.request("PUT", f"/router/communities/{self.slug}/modules/{module_name}", {"enabled": True})
+        assert done.status == 200, done.body
+
     def submit(self, event: Mapping[str, Any]) -> Heard:
         response = self.fleet.request("POST", "/router/events", event)
         assert response.status == 200, response.body

@@ -7,7 +7,10 @@ import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .fleet import Fleet
 
 Behaviour = Callable[[dict[str, Any]], "dict[str, Any] | tuple[int, bytes]"]
 
@@ -29,11 +32,12 @@ def chat(message: str) -> dict[str, Any]:
 
 
 class ModuleStub:
-    """Serves module `stub`. Set `behaviour`; `calls` holds what it was sent."""
+    """Serves module `stub`. Set `behaviour`; `calls`, `bodies` and `headers` hold what it was sent."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
         self.behaviour: Behaviour = lambda call: reply_to(call, chat("stub says hello"))
         stub = self
 
@@ -41,7 +45,9 @@ class ModuleStub:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                body = json.loads(sent)
+                stub.bodies.append(sent)
                 stub.calls.append(body)
                 stub.headers.append(dict(self.headers.items()))
                 answer = stub.behaviour(body)
@@ -64,6 +70,22 @@ class ModuleStub:
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+
+    def reset(self, behaviour: Behaviour) -> None:
+        """Forget what was sent before and behave so from now on."""
+        self.calls, self.headers, self.bodies, self.behaviour = [], [], [], behaviour
+
+    def register(self, fleet: Fleet, *commands: dict[str, Any], **fields: Any) -> None:
+        """Register these commands, or only !stub with these fields; what is not among them any more is gone."""
+        wanted = commands or ({"command": "stub", "description": "whatever a test asks for", **fields},)
+        registration = {
+            "module_name": "stub",
+            "module_version": "1",
+            "endpoint_url": self.url,
+            "commands": [{"timeout": 2, **command} for command in wanted],
+        }
+        registered = fleet.request("POST", "/api/modules/register", registration, key="stub")
+        assert registered.status == 200, registered.body
 
     @property
     def address(self) -> str:

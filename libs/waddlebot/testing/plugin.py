@@ -36,18 +36,14 @@ def module_stub_server() -> Iterator[ModuleStub]:
 
 
 @pytest.fixture
-def stub(fleet: Fleet, module_stub_server: ModuleStub) -> ModuleStub:
-    """An outside module, registered with the command !stub; tell it what to do with `stub.behaviour`."""
+def stub(fleet: Fleet, bot: Bot, module_stub_server: ModuleStub) -> ModuleStub:
+    """An outside module, registered with the command !stub and installed in the bot's community; tell it what to do
+    with `stub.behaviour`."""
     if "stub" not in fleet.keys:
         fleet.keys["stub"] = fleet.make_key("stub", "services", module_name="stub")
-    module_stub_server.__dict__.update(calls=[], headers=[], behaviour=lambda call: reply_to(call, chat("hello")))
-    registration = {
-        "module_name": "stub",
-        "module_version": "1",
-        "endpoint_url": module_stub_server.url,
-        "commands": [{"command": "stub", "description": "whatever a test asks for", "timeout": 2}],
-    }
-    assert fleet.request("POST", "/api/modules/register", registration, key="stub").status == 200
+    module_stub_server.reset(lambda call: reply_to(call, chat("hello")))
+    module_stub_server.register(fleet)
+    bot.install("stub")
     return module_stub_server
 
 

@@ -53,7 +53,8 @@ CREATE TABLE command_permissions (
     entity_id text REFERENCES entities (entity_id) ON DELETE CASCADE,
     -- With its prefix, as it is compared.
     command text NOT NULL,
-    is_enabled boolean NOT NULL DEFAULT true,
+    -- NULL: nothing was said about it.
+    is_enabled boolean,
     config jsonb NOT NULL DEFAULT '{}',
     -- Somebody set it; the other rows only count.
     is_explicit boolean NOT NULL DEFAULT false,

@@ -1,0 +1,165 @@
+"""String rules over HTTP, for the portal and for programs of a community."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydal import DAL
+from pydantic import Field, StringConstraints
+from waddlebot.aaa import AAALog
+from waddlebot.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.communities import community_of
+from waddlebot.contracts import Strict
+from waddlebot.database import Database
+from waddlebot.ids import parse_entity_id
+from waddlebot.web import endpoint
+
+from ..services.rule_service import RuleService, UnknownRule
+
+ShortText = Annotated[str, StringConstraints(max_length=255)]
+Text = Annotated[str, StringConstraints(max_length=500)]
+# Longer ones are refused with the reason, by the matcher.
+PatternText = Annotated[str, StringConstraints(max_length=200_000)]
+MatchType = Literal["exact", "contains", "word", "regex", "*"]
+Action = Literal["warn", "block", "command", "webhook"]
+EntityIds = Annotated[list[ShortText], Field(max_length=1000)]
+Parameters = Annotated[list[Text], Field(max_length=100)]
+
+
+class RulesQuery(Strict):
+    community_id: ShortText | None = None
+    entity_id: ShortText | None = None
+    is_active: bool | None = True
+    limit: int = Field(100, ge=1, le=1000)
+    offset: int = Field(0, ge=0, lt=2**31)
+
+
+class NewRule(Strict):
+    """`community_id` may be left out: a program's own community, and for an admin's key the whole fleet."""
+
+    string: PatternText
+    action: Action
+    match_type: MatchType = "exact"
+    case_sensitive: bool = False
+    community_id: int | ShortText | None = None
+    enabled_entity_ids: EntityIds = Field(default_factory=list)
+    command_to_execute: ShortText = ""
+    command_parameters: Parameters = Field(default_factory=list)
+    webhook_url: Annotated[str, StringConstraints(max_length=2048)] = ""
+    warning_message: Text = ""
+    block_message: Text = ""
+    priority: int = Field(100, ge=-(2**31), lt=2**31)
+    is_active: bool = True
+    # Whose name is shown; the audit log has the account.
+    created_by: ShortText | None = None
+
+
+class DryRun(NewRule):
+    hours: float = Field(168, gt=0, le=168)
+
+
+class RuleChange(Strict):
+    string: PatternText | None = None
+    action: Action | None = None
+    match_type: MatchType | None = None
+    case_sensitive: bool | None = None
+    enabled_entity_ids: EntityIds | None = None
+    command_to_execute: ShortText | None = None
+    command_parameters: Parameters | None = None
+    webhook_url: Annotated[str, StringConstraints(max_length=2048)] | None = None
+    warning_message: Text | None = None
+    block_message: Text | None = None
+    priority: int | None = Field(None, ge=-(2**31), lt=2**31)
+    is_active: bool | None = None
+
+
+NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "created_by", "hours"}
+
+
+@endpoint("GET", "/router/string-rules", caller=ADMINS_OR_API_USERS, query=RulesQuery)
+def list_rules(query: RulesQuery, caller: Account, database: Database, rules: RuleService) -> dict[str, Any]:
+    """List string rules in the order in which they count."""
+    with database.transaction() as db:
+        community_id = _community(db, caller, query.community_id)
+    entity_id = str(parse_entity_id(query.entity_id)) if query.entity_id else None
+    return rules.list(
+        community_id, entity_id=entity_id, is_active=query.is_active, limit=query.limit, offset=query.offset
+    )
+
+
+@endpoint("POST", "/router/string-rules", caller=ADMINS_OR_API_USERS, body=NewRule)
+def create_rule(new: NewRule, caller: Account, database: Database, rules: RuleService, log: AAALog) -> dict[str, Any]:
+    """Add a string rule; it works when this answers."""
+    with database.transaction() as db:
+        community_id = _community(db, caller, new.community_id)
+    made = rules.create(
+        community_id,
+        new.model_dump(exclude=NOT_OF_THE_RULE),
+        _entities(new.enabled_entity_ids),
+        by=new.created_by or caller.name,
+    )
+    log.audit("string_rule_created", result="SUCCESS", community=community_id, rule_id=made["id"], account=caller.name)
+    return {"success": True, "rule_id": made["id"], "message": "The rule works now.", "rule": made}
+
+
+@endpoint("POST", "/router/string-rules/dry-run", caller=ADMINS_OR_API_USERS, body=DryRun)
+def dry_run(trial: DryRun, caller: Account, database: Database, rules: RuleService) -> dict[str, Any]:
+    """Show what a rule would have hit in stored messages, before it is switched on."""
+    with database.transaction() as db:
+        community_id = _community(db, caller, trial.community_id)
+    values = trial.model_dump(exclude=NOT_OF_THE_RULE)
+    return rules.dry_run(community_id, values, _entities(trial.enabled_entity_ids), hours=trial.hours)
+
+
+@endpoint("GET", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS)
+def read_rule(rule_id: int, caller: Account, rules: RuleService) -> dict[str, Any]:
+    """Show one string rule."""
+    return {"success": True, "rule": _access(rule_id, caller, rules)}
+
+
+@endpoint("PUT", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, body=RuleChange)
+def update_rule(rule_id: int, change: RuleChange, caller: Account, rules: RuleService, log: AAALog) -> dict[str, Any]:
+    """Change what is named of a string rule; it works so when this answers."""
+    before = _access(rule_id, caller, rules)
+    changes = change.model_dump(exclude=NOT_OF_THE_RULE, exclude_none=True)
+    entity_ids = None if change.enabled_entity_ids is None else _entities(change.enabled_entity_ids)
+    made = rules.update(rule_id, changes, entity_ids)
+    log.audit(
+        "string_rule_changed",
+        result="SUCCESS",
+        community=before["community_id"],
+        rule_id=rule_id,
+        account=caller.name,
+        fields=sorted(change.model_fields_set),
+    )
+    return {"success": True, "rule_id": rule_id, "message": "The rule works so now.", "rule": made}
+
+
+@endpoint("DELETE", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS)
+def delete_rule(rule_id: int, caller: Account, rules: RuleService, log: AAALog) -> dict[str, Any]:
+    """Switch a string rule off; it stays on record for those who ask why."""
+    before = _access(rule_id, caller, rules)
+    rules.switch_off(rule_id)
+    log.audit(
+        "string_rule_deleted", result="SUCCESS", community=before["community_id"], rule_id=rule_id, account=caller.name
+    )
+    return {"success": True, "rule_id": rule_id, "message": "The rule is off."}
+
+
+def _community(db: DAL, caller: Account, reference: int | str | None) -> int | None:
+    """Whose rules a request is about; None is the fleet, which only an admin's key may mean."""
+    if reference is None and caller.is_admin and caller.community_id is None:
+        return None
+    return community_of(db, caller, reference)
+
+
+def _entities(texts: list[str]) -> list[str]:
+    return [str(parse_entity_id(text)) for text in texts]
+
+
+def _access(rule_id: int, caller: Account, rules: RuleService) -> dict[str, Any]:
+    """Raises: UnknownRule, also for another community's."""
+    rule = rules.get(rule_id)
+    if caller.community_id is not None and rule["community_id"] != caller.community_id:
+        raise UnknownRule(f"There is no rule {rule_id}.")
+    return rule

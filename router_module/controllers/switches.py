@@ -1,0 +1,225 @@
+"""What owners set: modules on, off or replaced, and who may use a command how often."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, TypeAdapter
+from waddlebot.aaa import AAALog
+from waddlebot.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.communities import community_of
+from waddlebot.contracts import ModuleName, Strict
+from waddlebot.database import Database
+from waddlebot.errors import NotFound
+from waddlebot.web import endpoint, validate
+
+from ..services.switch_service import MAX_SUBJECTS, Scope, SwitchService
+
+ShortText = Annotated[str, StringConstraints(max_length=255)]
+Subjects = Annotated[list[ShortText], Field(max_length=MAX_SUBJECTS)]
+NAME = TypeAdapter(ModuleName)
+
+
+class ModuleSwitch(Strict):
+    enabled: bool = True
+    replaced_by: ModuleName | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class PermissionConfig(Strict):
+    """Uses a minute: `rate_limit` of everybody together, `user_rate_limit` of each person; 0 is no limit."""
+
+    rate_limit: int | None = Field(None, ge=0, le=100_000)
+    user_rate_limit: int | None = Field(None, ge=0, le=100_000)
+
+
+class SubjectLists(Strict):
+    """`role:<level>`, `user:<number>` or `<platform>:<user id>`. Denied counts before allowed."""
+
+    allow: Subjects = Field(default_factory=list)
+    deny: Subjects = Field(default_factory=list)
+
+
+class CommandPermission(Strict):
+    """`command` is one such as !inventory, or * for all; `is_enabled` null leaves that to the community."""
+
+    command: ShortText
+    is_enabled: bool | None = None
+    permissions: SubjectLists = Field(default_factory=SubjectLists)
+    config: PermissionConfig = Field(default_factory=PermissionConfig)
+
+
+class CommandQuery(Strict):
+    command: ShortText
+
+
+@endpoint("GET", "/router/communities/<community>/modules", caller=ADMINS_OR_API_USERS)
+def list_community_modules(
+    community: str, caller: Account, database: Database, switches: SwitchService
+) -> dict[str, Any]:
+    """List the modules and whether they are on in a community."""
+    return _modules(switches.list_modules(_community(community, caller, database)))
+
+
+@endpoint("PUT", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS, body=ModuleSwitch)
+def set_community_module(
+    community: str,
+    name: str,
+    switch: ModuleSwitch,
+    caller: Account,
+    database: Database,
+    switches: SwitchService,
+    log: AAALog,
+) -> dict[str, Any]:
+    """Turn a module on or off in a community, or put another in its place."""
+    return _set_module(_community(community, caller, database), name, switch, caller, switches, log)
+
+
+@endpoint("DELETE", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS)
+def unset_community_module(
+    community: str, name: str, caller: Account, database: Database, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    """Let the default hold again for a module in a community."""
+    return _unset_module(_community(community, caller, database), name, caller, switches, log)
+
+
+@endpoint("GET", "/router/entities/<entity_id>/modules", caller=ADMINS_OR_API_USERS)
+def list_entity_modules(entity_id: str, caller: Account, switches: SwitchService) -> dict[str, Any]:
+    """List the modules and whether they are on at an entity."""
+    return _modules(switches.list_modules(_entity(entity_id, caller, switches)))
+
+
+@endpoint("PUT", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS, body=ModuleSwitch)
+def set_entity_module(
+    entity_id: str, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    """Turn a module on or off at one entity, or put another in its place there."""
+    return _set_module(_entity(entity_id, caller, switches), name, switch, caller, switches, log)
+
+
+@endpoint("DELETE", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS)
+def unset_entity_module(
+    entity_id: str, name: str, caller: Account, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    """Let what is set in the community hold again for a module at an entity."""
+    return _unset_module(_entity(entity_id, caller, switches), name, caller, switches, log)
+
+
+@endpoint("GET", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS)
+def list_community_permissions(
+    community: str, caller: Account, database: Database, switches: SwitchService
+) -> dict[str, Any]:
+    """List what is set for commands in a community and its entities."""
+    return _permissions(switches.list_permissions(_community(community, caller, database)))
+
+
+@endpoint("PUT", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, body=CommandPermission)
+def set_community_permission(
+    community: str,
+    wanted: CommandPermission,
+    caller: Account,
+    database: Database,
+    switches: SwitchService,
+    log: AAALog,
+) -> dict[str, Any]:
+    """Say who may use a command in a community, and how often."""
+    return _set_permission(_community(community, caller, database), wanted, caller, switches, log)
+
+
+@endpoint("DELETE", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, query=CommandQuery)
+def unset_community_permission(
+    community: str,
+    query: CommandQuery,
+    caller: Account,
+    database: Database,
+    switches: SwitchService,
+    log: AAALog,
+) -> dict[str, Any]:
+    """Forget what was said about a command in a community."""
+    return _unset_permission(_community(community, caller, database), query.command, caller, switches, log)
+
+
+@endpoint("GET", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS)
+def list_entity_permissions(entity_id: str, caller: Account, switches: SwitchService) -> dict[str, Any]:
+    """List what is set for commands at one entity."""
+    return _permissions(switches.list_permissions(_entity(entity_id, caller, switches)))
+
+
+@endpoint("PUT", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, body=CommandPermission)
+def set_entity_permission(
+    entity_id: str, wanted: CommandPermission, caller: Account, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    """Say who may use a command at one entity, and how often."""
+    return _set_permission(_entity(entity_id, caller, switches), wanted, caller, switches, log)
+
+
+@endpoint("DELETE", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, query=CommandQuery)
+def unset_entity_permission(
+    entity_id: str, query: CommandQuery, caller: Account, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    """Forget what was said about a command at one entity."""
+    return _unset_permission(_entity(entity_id, caller, switches), query.command, caller, switches, log)
+
+
+def _community(reference: str, caller: Account, database: Database) -> Scope:
+    with database.transaction() as db:
+        return Scope(community_of(db, caller, reference))
+
+
+def _entity(entity_id: str, caller: Account, switches: SwitchService) -> Scope:
+    scope = switches.scope_of_entity(entity_id)
+    if caller.community_id not in (None, scope.community_id):
+        raise NotFound(f"{scope.entity_id} is not a channel of this community.")
+    return scope
+
+
+def _modules(modules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"success": True, "modules": modules, "total": len(modules), "limit": len(modules), "offset": 0}
+
+
+def _permissions(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"success": True, "permissions": found, "total": len(found), "limit": len(found), "offset": 0}
+
+
+def _set_module(
+    scope: Scope, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    made = switches.set_module(scope, validate(NAME.validate_python, name), **switch.model_dump(), by=caller.name)
+    _audit(log, "module_switched", scope, caller, module_name=name, enabled=made["enabled"])
+    return {"success": True, "module": made}
+
+
+def _unset_module(scope: Scope, name: str, caller: Account, switches: SwitchService, log: AAALog) -> dict[str, Any]:
+    switches.unset_module(scope, name)
+    _audit(log, "module_switch_removed", scope, caller, module_name=name)
+    return {"success": True, "message": f"The default holds again for {name}."}
+
+
+def _set_permission(
+    scope: Scope, wanted: CommandPermission, caller: Account, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    made = switches.set_permission(
+        scope,
+        wanted.command,
+        is_enabled=wanted.is_enabled,
+        allow=wanted.permissions.allow,
+        deny=wanted.permissions.deny,
+        config=wanted.config.model_dump(exclude_none=True),
+        by=caller.name,
+    )
+    _audit(log, "permission_set", scope, caller, command=made["command"])
+    return {"success": True, "permission": made}
+
+
+def _unset_permission(
+    scope: Scope, command: str, caller: Account, switches: SwitchService, log: AAALog
+) -> dict[str, Any]:
+    switches.unset_permission(scope, command)
+    _audit(log, "permission_removed", scope, caller, command=command)
+    return {"success": True, "message": f"Nothing particular holds for {command} any more."}
+
+
+def _audit(log: AAALog, action: str, scope: Scope, caller: Account, **fields: Any) -> None:
+    log.audit(
+        action, result="SUCCESS", community=scope.community_id, entity=scope.entity_id, account=caller.name, **fields
+    )

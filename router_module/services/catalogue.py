@@ -1,0 +1,238 @@
+"""What can be called in one community: commands, event-triggered modules, aliases, and what was set for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydal import DAL
+from waddlebot.contracts import CommandSpec, MessageType
+from waddlebot.database import fetch
+
+ALIAS_MODULE = "alias"
+ALL_COMMANDS = "*"
+OTHER_PREFIX = {"!": "#", "#": "!"}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that can be called here: a module's command, or an alias."""
+
+    id: int | None
+    module_name: str
+    is_core: bool
+    spec: CommandSpec
+
+    @property
+    def name(self) -> str:
+        return self.spec.prefix + self.spec.command
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    prefix: str
+    name: str
+    entity_id: str | None
+    # It only says something; otherwise the command that it stands for is what is limited.
+    is_text: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A module turned on or off, or replaced by another."""
+
+    enabled: bool
+    replaced_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What was set for a command, or for all of them, in a community or one of its entities."""
+
+    # None: nothing was said about it.
+    is_enabled: bool | None = None
+    # `user:<id>` and `role:<level>`.
+    allowed: frozenset[str] = frozenset()
+    denied: frozenset[str] = frozenset()
+    # A minute: of everybody together, and of each person.
+    rate_limit: int | None = None
+    user_rate_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Every module's commands, in the order in which they run; the same for all communities."""
+
+    by_name: dict[tuple[str, str], list[Command]] = field(default_factory=dict)
+    by_event: dict[MessageType, list[Command]] = field(default_factory=dict)
+
+    @property
+    def alias_command(self) -> Command | None:
+        own = (each for each in self.by_name.get(("!", "alias"), ()) if each.module_name == ALIAS_MODULE)
+        return next(own, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A command hides an alias of the same name; what is said for an entity hides what is said for its community."""
+
+    commands: Commands
+    aliases: dict[tuple[str, str], list[Alias]]
+    switches: dict[tuple[str | None, str], Switch]
+    permissions: dict[tuple[str | None, str], Permission]
+
+    def find(self, prefix: str, name: str, entity_id: str) -> list[Command]:
+        """Every command of that name in the order in which they run, or the alias.
+
+        What is switched off is left out, unless nothing else is left to say so.
+        """
+        found = [self._in_place_of(each, entity_id) for each in self.commands.by_name.get((prefix, name), ())]
+        if found:
+            unique = list(dict.fromkeys(each.id for each in found))
+            by_id = {each.id: each for each in found}
+            switched_on = [by_id[id_] for id_ in unique if self.is_on(by_id[id_], entity_id)]
+            return switched_on or found[:1]
+        alias = self._alias_at(prefix, name, entity_id)
+        alias_command = self.commands.alias_command
+        return [_alias_as_command(alias_command, alias)] if alias and alias_command else []
+
+    def triggered_by(self, message_type: MessageType, entity_id: str) -> list[Command]:
+        """The modules that want to know of an event here."""
+        return [each for each in self.commands.by_event.get(message_type, ()) if self.is_on(each, entity_id)]
+
+    def switch(self, module_name: str, entity_id: str) -> Switch | None:
+        return self.switches.get((entity_id, module_name)) or self.switches.get((None, module_name))
+
+    def is_on(self, command: Command, entity_id: str) -> bool:
+        """Core modules are on, those of the marketplace off, until somebody says otherwise (design §7)."""
+        switch = self.switch(command.module_name, entity_id)
+        if switch is None:
+            return command.is_core or self._replaces_another(command.module_name, entity_id)
+        return switch.enabled
+
+    def settings_for(self, name: str, entity_id: str) -> list[Permission]:
+        """What was set for a command, or for ALL_COMMANDS: at this entity, then in its community."""
+        found = (self.permissions.get((place, name)) for place in (entity_id, None))
+        return [each for each in found if each is not None]
+
+    def is_enabled(self, command: Command, entity_id: str) -> bool:
+        """Whether neither this command nor all commands were turned off here."""
+        for name in (command.name, ALL_COMMANDS):
+            said = (each.is_enabled for each in self.settings_for(name, entity_id) if each.is_enabled is not None)
+            if not next(said, True):
+                return False
+        return True
+
+    def names(self, entity_id: str) -> list[str]:
+        """Every name that could be typed at this entity, with its prefix."""
+        aliases = {prefix + name for prefix, name in self.aliases if self._alias_at(prefix, name, entity_id)}
+        return sorted({each.name for each in self.usable(entity_id)} | aliases)
+
+    def usable(self, entity_id: str) -> Iterator[Command]:
+        """The modules' commands that are switched on at this entity."""
+        for commands in self.commands.by_name.values():
+            yield from (each for each in commands if self.is_on(each, entity_id))
+
+    def _in_place_of(self, command: Command, entity_id: str) -> Command:
+        """The command of the module that replaces this one's here, if it has one of that name."""
+        switch = self.switch(command.module_name, entity_id)
+        if switch is None or switch.replaced_by is None:
+            return command
+        names = [(prefix, command.spec.command) for prefix in (command.spec.prefix, OTHER_PREFIX[command.spec.prefix])]
+        candidates = (each for key in names for each in self.commands.by_name.get(key, ()))
+        return next((each for each in candidates if each.module_name == switch.replaced_by), command)
+
+    def _replaces_another(self, module_name: str, entity_id: str) -> bool:
+        return any(
+            switch.replaced_by == module_name
+            for (place, _), switch in self.switches.items()
+            if place in (None, entity_id)
+        )
+
+    def _alias_at(self, prefix: str, name: str, entity_id: str) -> Alias | None:
+        here = (alias for alias in self.aliases.get((prefix, name), ()) if alias.entity_id in (None, entity_id))
+        return next(here, None)
+
+
+def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
+    changes: dict[str, Any] = {
+        "command": alias.name,
+        "prefix": alias.prefix,
+        "subcommands": [],
+        "level": "member",
+        "description": "alias",
+        "trigger_type": "command",
+        "rate_limit": None if alias.is_text else 0,
+    }
+    return Command(None, alias_command.module_name, True, alias_command.spec.model_copy(update=changes))
+
+
+def load_commands(db: DAL) -> Commands:
+    commands = Commands()
+    for row in fetch(db, "SELECT * FROM commands WHERE is_active ORDER BY priority, id"):
+        command = Command(row["id"], row["module_name"], row["module_type"] == "core", _spec(row))
+        if command.spec.trigger_type != "event":
+            commands.by_name.setdefault((row["prefix"], row["command"]), []).append(command)
+        if command.spec.trigger_type != "command":
+            for message_type in command.spec.event_types:
+                commands.by_event.setdefault(message_type, []).append(command)
+    return commands
+
+
+def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
+    """Read what a community set for its commands, and its aliases."""
+    aliases = fetch(
+        db,
+        "SELECT prefix, alias AS name, entity_id, left(ltrim(command), 1) NOT IN ('!', '#') AS is_text"
+        " FROM alias_commands WHERE community_id = %s AND is_active",
+        (community_id,),
+    )
+    return Catalogue(
+        commands,
+        _grouped(Alias(**row) for row in aliases),
+        _load_switches(db, community_id),
+        _load_permissions(db, community_id),
+    )
+
+
+def _grouped(aliases: Iterable[Alias]) -> dict[tuple[str, str], list[Alias]]:
+    by_name: dict[tuple[str, str], list[Alias]] = {}
+    for alias in aliases:
+        by_name.setdefault((alias.prefix, alias.name), []).append(alias)
+    return by_name
+
+
+def _load_switches(db: DAL, community_id: int) -> dict[tuple[str | None, str], Switch]:
+    rows = fetch(
+        db,
+        "SELECT entity_id, module_name, enabled, replaced_by FROM module_switches WHERE community_id = %s",
+        (community_id,),
+    )
+    return {(row["entity_id"], row["module_name"]): Switch(row["enabled"], row["replaced_by"]) for row in rows}
+
+
+def _load_permissions(db: DAL, community_id: int) -> dict[tuple[str | None, str], Permission]:
+    rows = fetch(
+        db,
+        "SELECT entity_id, command, is_enabled, config,"
+        " array_agg(kind || ':' || subject) FILTER (WHERE effect = 'allow') AS allowed,"
+        " array_agg(kind || ':' || subject) FILTER (WHERE effect = 'deny') AS denied"
+        " FROM command_permissions p LEFT JOIN command_permission_subjects s ON s.command_permission_id = p.id"
+        " WHERE community_id = %s AND is_explicit GROUP BY p.id",
+        (community_id,),
+    )
+    return {
+        (row["entity_id"], row["command"]): Permission(
+            row["is_enabled"],
+            frozenset(row["allowed"] or ()),
+            frozenset(row["denied"] or ()),
+            row["config"].get("rate_limit"),
+            row["config"].get("user_rate_limit"),
+        )
+        for row in rows
+    }
+
+
+def _spec(row: dict[str, Any]) -> CommandSpec:
+    return CommandSpec.model_validate({name: row[name] for name in CommandSpec.model_fields})

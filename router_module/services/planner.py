@@ -1,0 +1,224 @@
+"""What an event means and whether it may: its commands, the rules that its text hits, the modules that wait for such
+events; then permission, then limits. Nothing is called and nothing is stored here.
+
+chat: a known command, seen by `block` rules only; anything else is seen by every rule
+every event: the modules that it triggers, and its points
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from waddlebot.aaa import AAALog
+from waddlebot.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
+from waddlebot.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
+
+from ..config import RouterSettings
+from .cache_manager import CacheManager
+from .catalogue import Catalogue, Command
+from .points import points_for
+from .rate_limiter import CommandLimits, refusal
+from .rbac_service import RBACService
+from .rule_book import RuleBook, StringRule
+from .rule_service import command_of
+from .rule_webhook import webhook_body, webhook_command
+from .session_manager import SessionManager
+from .work import Job, Said, Work
+
+ROUTER = "router"
+# Where the bot may delete a message of somebody else's.
+DELETES_MESSAGES = ("twitch", "discord")
+PLACEHOLDER = re.compile(r"\{(user|message)\}")
+DEFAULT_MESSAGES = {"warn": "Please mind the rules of this channel.", "block": "That is not allowed in this channel."}
+
+
+class Planner:
+    def __init__(
+        self,
+        settings: RouterSettings,
+        *,
+        lookups: CacheManager,
+        rules: RuleBook,
+        rbac: RBACService,
+        limits: CommandLimits,
+        sessions: SessionManager,
+        log: AAALog,
+    ) -> None:
+        self._settings = settings
+        self._lookups = lookups
+        self._rules = rules
+        self._rbac = rbac
+        self._limits = limits
+        self._sessions = sessions
+        self._log = log
+
+    def plan(self, works: Sequence[Work]) -> None:
+        """Give each event its jobs, each either ready to run or refused."""
+        for work in works:
+            self._read(work)
+        self.limit([(work, job) for work in works for job in work.jobs])
+        for work in works:
+            work.queue(work.jobs)
+
+    # Reading
+
+    def _read(self, work: Work) -> None:
+        started = time.perf_counter()
+        catalogue = self._lookups.catalogue(work.place.community_id)
+        message_type = work.event.message_type
+        if message_type is MessageType.CHAT_MESSAGE:
+            self._read_chat(work, catalogue)
+        if work.is_blocked:
+            return
+        work.points = points_for(self._settings.points, message_type, work.place.platform, work.event.data)
+        commanded = {job.command.id for job in work.jobs}
+        for command in catalogue.triggered_by(message_type, work.place.entity_id):
+            if command.id not in commanded:
+                work.jobs.append(self.decide(work, Job(command, [], trigger="event", path=(command.name,))))
+        if work.jobs or work.hits:
+            work.took_ms["plan"] = round((time.perf_counter() - started) * 1e3, 2)
+
+    def _read_chat(self, work: Work, catalogue: Catalogue) -> None:
+        text = work.event.message
+        line = parse_command(text)
+        commands = catalogue.find(line.prefix, line.command, work.place.entity_id) if line else []
+        hits = self._rules.hits(work.place, text)
+        if commands:
+            hits = [rule for rule in hits if rule.action == "block"]
+        if hits:
+            self._apply(hits, work, catalogue)
+        if line and commands:
+            work.jobs += [self._typed(work, command, line) for command in commands]
+        elif line and not hits:
+            self._suggest(work, line, catalogue)
+
+    def _typed(self, work: Work, command: Command, line: CommandLine) -> Job:
+        job = Job(command, [], path=(command.name,))
+        if work.is_blocked:
+            job.refuse(ExecutionStatus.DENIED, "blocked", "A rule of this community blocked the message.")
+            return job
+        try:
+            job.args = line.words()
+        except UnbalancedQuotes as err:
+            job.refuse(ExecutionStatus.FAILED, err.code, err.message)
+            work.refusals.append(chat_line(err.message, ROUTER, job))
+            return job
+        return self.decide(work, job)
+
+    def _suggest(self, work: Work, line: CommandLine, catalogue: Catalogue) -> None:
+        """Unknown commands are silent where other bots live, and explained on the console (contracts §9)."""
+        if work.event.platform != CONSOLE:
+            return
+        typed = line.prefix + line.command
+        guess = closest(typed, catalogue.names(work.place.entity_id))
+        hint = f" Did you mean {guess}?" if guess else " Try !help."
+        work.refusals.append(chat_line(f"There is no {typed} here.{hint}", ROUTER))
+
+    # Rules
+
+    def _apply(self, hits: Sequence[StringRule], work: Work, catalogue: Catalogue) -> None:
+        """The first warn or block decides about the message; command and webhook rules run in any case."""
+        work.hits = [rule.id for rule in hits]
+        first = next((rule for rule in hits if rule.action in ("warn", "block")), None)
+        if first is not None:
+            self._moderate(work, first)
+        for rule in hits:
+            if rule.action == "command":
+                self._run_command(work, rule, catalogue)
+            elif rule.action == "webhook":
+                work.jobs.append(self._webhook(work, rule))
+
+    def _moderate(self, work: Work, rule: StringRule) -> None:
+        action = "block" if rule.action == "block" else "warn"
+        message = rule.message or DEFAULT_MESSAGES[action]
+        work.moderation = Moderation(action=action, rule_id=rule.id, message=message)
+        platform = work.event.platform
+        if action == "block" and platform not in DELETES_MESSAGES:
+            message += f" (I cannot remove messages on {platform}.)"
+        if self.is_told(work, rule):
+            work.refusals.append(chat_line(message, ROUTER))
+
+    def _run_command(self, work: Work, rule: StringRule, catalogue: Catalogue) -> None:
+        """What a rule runs is not seen by rules again, and what that runs in turn is bounded by its depth."""
+        named = command_of(rule.command.strip())
+        values = {"user": work.event.user.shown_name, "message": work.event.message}
+        args = [PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in rule.parameters]
+        for command in catalogue.find(*named, work.place.entity_id) if named else ():
+            job = Job(command, args, rule_id=rule.id, depth=1, path=(f"rule {rule.id}", command.name))
+            work.jobs.append(self.decide(work, job))
+
+    def _webhook(self, work: Work, rule: StringRule) -> Job:
+        job = Job(webhook_command(rule), [], rule_id=rule.id, path=(f"rule {rule.id}",))
+        self.make_ready(work, job, webhook_body(work, rule, job))
+        return job
+
+    # Permission and limits
+
+    def decide(self, work: Work, job: Job) -> Job:
+        """Refuse the job or make it ready to run, but for its limits."""
+        who: dict[str, Any] = {"event": work.event, "person": work.person, "place": work.place}
+        catalogue = self._lookups.catalogue(work.place.community_id)
+        if job.trigger == "event":
+            decision = self._rbac.decide_event(job.command, catalogue=catalogue, **who)
+        else:
+            decision = self._rbac.decide(job.command, job.args, catalogue=catalogue, **who)
+        job.permission = decision
+        if decision.allowed:
+            self.make_ready(work, job)
+            return job
+        job.refuse(ExecutionStatus.DENIED, decision.code, decision.reason)
+        self._refused(work, job, decision.reason)
+        return job
+
+    def limit(self, jobs: Sequence[tuple[Work, Job]]) -> None:
+        """Take room for the jobs that may run, all in one go, and refuse those for which there is none."""
+        asked = [
+            (work, job, self._lookups.catalogue(work.place.community_id))
+            for work, job in jobs
+            if job.status is ExecutionStatus.PENDING and job.trigger == "command" and not work.is_simulated
+        ]
+        if not asked:
+            return
+        started = time.perf_counter()
+        decisions = self._limits.reserve(asked)
+        took_ms = round((time.perf_counter() - started) * 1e3, 2)
+        for (work, job, _), decision in zip(asked, decisions, strict=True):
+            work.took_ms["limits"] = took_ms
+            if not decision.allowed:
+                job.refuse(ExecutionStatus.RATE_LIMITED, "rate_limited", refusal(job, decision))
+                self._refused(work, job, refusal(job, decision))
+
+    def make_ready(self, work: Work, job: Job, payload: str | None = None) -> None:
+        """Put together what the module is sent."""
+        level = self._rbac.level_of(work.event, work.person, work.place, scope=job.command.spec.scope)
+        timeout_s = min(job.command.spec.timeout, self._settings.execution_timeout_s)
+        job.set_call(work.call_for(job, level, timeout_s=timeout_s, raw=work.event.message), payload)
+
+    def _refused(self, work: Work, job: Job, reason: str) -> None:
+        self._log.authz(
+            "command_refused",
+            result=job.status.value.upper(),
+            community=work.place.community_id,
+            user=work.person.user_id,
+            command=job.command.name,
+            reason=job.error.code if job.error else "",
+        )
+        # What another command asked for is refused in that one's name.
+        if job.is_typed and job.parent_id is None and self.is_told(work, job):
+            work.refusals.append(chat_line(reason, ROUTER, job))
+
+    def is_told(self, work: Work, what: Job | StringRule) -> bool:
+        """Once a person, command or rule, and minute (contracts §9); always where somebody is trying things out."""
+        if work.is_simulated or work.event.platform == CONSOLE:
+            return True
+        key = f"rule:{what.id}" if isinstance(what, StringRule) else f"{what.status.value}:{what.command.name}"
+        return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.user_id}:{key}")
+
+
+def chat_line(message: str, module_name: str, job: Job | None = None) -> Said:
+    """A chat line of the router's own, threaded to whoever caused it."""
+    data = {"message": neutralise(message), "reply": True}
+    return Said("chat", data, module_name, job.execution_id if job else None)

@@ -1,0 +1,289 @@
+"""String rules for those who manage them: add, change, list, switch off, and try out on what was said before."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydal import DAL
+from waddlebot.cache import Bus
+from waddlebot.chat import fold, parse_command
+from waddlebot.database import Database, fetch, fetch_one
+from waddlebot.encryption import Keyring
+from waddlebot.errors import Conflict, Invalid, NotFound
+from waddlebot.http import EgressGuard
+
+from .registry import as_list
+from .rule_book import FLEET, RULES, RuleBook, RuleSet, StringRule
+from .string_matcher import Pattern, check_pattern
+from .webhook_client import check_webhook_url
+
+# A community's, and the fleet's own. Contracts §7.
+MAX_RULES = 2000
+MAX_SCANNED = 20_000
+MAX_EXAMPLES = 20
+COLUMNS = (
+    "string",
+    "match_type",
+    "case_sensitive",
+    "action",
+    "command_to_execute",
+    "command_parameters",
+    "webhook_url",
+    "warning_message",
+    "block_message",
+    "priority",
+    "is_active",
+)
+
+
+class UnknownRule(NotFound):
+    """There is no such rule."""
+
+    code = "unknown_rule"
+
+
+class TooManyRules(Conflict):
+    """This community has 2000 rules already. Delete some first."""
+
+    code = "too_many_rules"
+
+
+class RuleService:
+    """`community_id` None is the fleet: rules that hold in every community."""
+
+    def __init__(self, db: Database, bus: Bus, book: RuleBook, keyring: Keyring, guard: EgressGuard) -> None:
+        self._db = db
+        self._bus = bus
+        self._book = book
+        self._keyring = keyring
+        self._guard = guard
+
+    def create(
+        self, community_id: int | None, values: Mapping[str, Any], entity_ids: Sequence[str], *, by: str
+    ) -> dict[str, Any]:
+        """Add a rule and have it work at once. A webhook rule comes with the secret that its calls are signed with,
+        shown this once.
+
+        Raises: Invalid, naming the field and for a pattern the place; TooManyRules; UnknownEntity of the community.
+        """
+        check_rule(values, self._guard)
+        secret = new_secret() if values["action"] == "webhook" else ""
+        with self._db.transaction() as db:
+            _check_room(db, community_id)
+            row = fetch_one(
+                db,
+                f"INSERT INTO stringmatch ({', '.join(COLUMNS)}, community_id, created_by) VALUES"
+                f" ({', '.join(f'%({column})s' for column in COLUMNS)}, %(community_id)s, %(by)s) RETURNING id",
+                {**_as_columns(values), "community_id": community_id, "by": by},
+            )
+            assert row is not None
+            rule_id = int(row["id"])
+            if secret:
+                self._keep_secret(db, rule_id, secret)
+            _set_entities(db, rule_id, community_id, entity_ids)
+            made = get_rule(db, rule_id)
+        self._changed(community_id)
+        return {**made, "webhook_secret": secret} if secret else made
+
+    def update(self, rule_id: int, changes: Mapping[str, Any], entity_ids: Sequence[str] | None) -> dict[str, Any]:
+        """Change what is named. Raises: as create does, and UnknownRule."""
+        with self._db.transaction() as db:
+            before = get_rule(db, rule_id, for_update=True)
+            values = {column: before[column] for column in COLUMNS} | dict(changes)
+            check_rule(values, self._guard)
+            if values["is_active"] and not before["is_active"]:
+                _check_room(db, before["community_id"])
+            fetch(
+                db,
+                f"UPDATE stringmatch SET {', '.join(f'{column} = %({column})s' for column in COLUMNS)},"
+                " updated_at = now() WHERE id = %(id)s",
+                {**_as_columns(values), "id": rule_id},
+            )
+            secret = new_secret() if values["action"] == "webhook" and before["action"] != "webhook" else ""
+            if secret:
+                self._keep_secret(db, rule_id, secret)
+            if entity_ids is not None:
+                _set_entities(db, rule_id, before["community_id"], entity_ids)
+            made = get_rule(db, rule_id)
+        self._changed(before["community_id"])
+        return {**made, "webhook_secret": secret} if secret else made
+
+    def switch_off(self, rule_id: int) -> None:
+        """What deleting a rule means: it stays on record for those who ask why. Raises: UnknownRule."""
+        with self._db.transaction() as db:
+            row = fetch_one(
+                db,
+                "UPDATE stringmatch SET is_active = false, updated_at = now() WHERE id = %s AND is_active"
+                " RETURNING community_id",
+                (rule_id,),
+            )
+        if row is None:
+            raise UnknownRule(f"There is no rule {rule_id}.")
+        self._changed(row["community_id"])
+
+    def get(self, rule_id: int) -> dict[str, Any]:
+        """Raises: UnknownRule."""
+        with self._db.transaction() as db:
+            return get_rule(db, rule_id)
+
+    def list(
+        self, community_id: int | None, *, entity_id: str | None, is_active: bool | None, limit: int, offset: int
+    ) -> dict[str, Any]:
+        """A community's rules in the order in which they count, or with None the rules of all."""
+        with self._db.transaction() as db:
+            rows = fetch(
+                db,
+                f"{SELECT_RULE}, count(*) OVER () AS total FROM stringmatch r"
+                " WHERE (%(community)s::bigint IS NULL OR r.community_id = %(community)s)"
+                " AND (%(active)s::boolean IS NULL OR r.is_active = %(active)s)"
+                " AND (%(entity)s::text IS NULL OR NOT EXISTS ("
+                "  SELECT 1 FROM stringmatch_entities e WHERE e.stringmatch_id = r.id)"
+                "  OR EXISTS (SELECT 1 FROM stringmatch_entities e"
+                "   WHERE e.stringmatch_id = r.id AND e.entity_id = %(entity)s))"
+                " ORDER BY priority, id LIMIT %(limit)s OFFSET %(offset)s",
+                {"community": community_id, "active": is_active, "entity": entity_id, "limit": limit, "offset": offset},
+            )
+        return as_list("rules", rows, limit, offset)
+
+    def dry_run(
+        self, community_id: int | None, values: Mapping[str, Any], entity_ids: Sequence[str], *, hours: float
+    ) -> dict[str, Any]:
+        """What a rule would have hit in the newest messages that are still stored, at most MAX_SCANNED of them."""
+        check_rule(values, self._guard)
+        rule = StringRule(0, _pattern(values), values["action"], 0, frozenset(entity_ids))
+        rules = RuleSet.compiled([rule])
+        with self._db.lookup() as db:
+            rows = fetch(
+                db,
+                "SELECT session_id::text, entity_id, event->>'message' AS message, event->'user'->>'name' AS user_name,"
+                " received_at FROM router_events WHERE message_type = 'chatMessage'"
+                " AND received_at > now() - %(hours)s * interval '1 hour'"
+                # Through the entities, which have an index.
+                " AND (%(community)s::bigint IS NULL OR entity_id IN ("
+                "  SELECT entity_id FROM entities WHERE community_id = %(community)s))"
+                " AND (%(entities)s::text[] = '{}' OR entity_id = ANY(%(entities)s))"
+                " ORDER BY session_id DESC LIMIT %(limit)s",
+                {"hours": hours, "community": community_id, "entities": list(entity_ids), "limit": MAX_SCANNED},
+            )
+        seen = [row for row in rows if row["message"] is not None and _is_seen_by(rule, row["message"])]
+        hit = [row for row in seen if rules.hits(row["message"], row["entity_id"])]
+        return {
+            "success": True,
+            "scanned": len(seen),
+            "matched": len(hit),
+            "oldest": rows[-1]["received_at"] if rows else None,
+            "examples": hit[:MAX_EXAMPLES],
+        }
+
+    def webhook_secret(self, rule_id: int) -> str:
+        """Raises: UnknownRule; CannotOpen."""
+        with self._db.transaction() as db:
+            row = fetch_one(db, "SELECT webhook_secret FROM stringmatch WHERE id = %s", (rule_id,))
+        if row is None or not row["webhook_secret"]:
+            raise UnknownRule(f"There is no rule {rule_id} with a webhook.")
+        return self._keyring.open(row["webhook_secret"], purpose=_purpose(rule_id))
+
+    def _keep_secret(self, db: DAL, rule_id: int, secret: str) -> None:
+        sealed = self._keyring.seal(secret, purpose=_purpose(rule_id))
+        fetch(db, "UPDATE stringmatch SET webhook_secret = %s WHERE id = %s", (sealed, rule_id))
+
+    def _changed(self, community_id: int | None) -> None:
+        key = community_id or FLEET
+        self._bus.invalidate(RULES, key)
+        self._book.compile(key)
+
+
+def check_rule(values: Mapping[str, Any], guard: EgressGuard) -> None:
+    """Raises: Invalid, also BadPattern."""
+    check_pattern(_pattern(values))
+    if values["action"] == "command" and not _command_of(values):
+        raise Invalid("command_to_execute is a command such as !welcome.", field="command_to_execute")
+    if values["action"] == "webhook":
+        check_webhook_url(values["webhook_url"], guard)
+
+
+def command_of(text: str) -> tuple[str, str] | None:
+    """The prefix and the name of a rule's command; without a prefix it is one of ours."""
+    line = parse_command(text if text[:1] in ("!", "#") else "!" + text)
+    return (line.prefix, fold(line.command)) if line and not line.rest else None
+
+
+def _command_of(values: Mapping[str, Any]) -> tuple[str, str] | None:
+    return command_of(values["command_to_execute"].strip())
+
+
+def _pattern(values: Mapping[str, Any]) -> Pattern:
+    return Pattern(values["string"], values["match_type"], values["case_sensitive"])
+
+
+def _is_seen_by(rule: StringRule, message: str) -> bool:
+    """Commands are seen by `block` rules only (contracts §7)."""
+    return rule.action == "block" or parse_command(message) is None
+
+
+def new_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _purpose(rule_id: int) -> str:
+    return f"stringmatch:{rule_id}"
+
+
+def _as_columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        column: json.dumps(values[column]) if column == "command_parameters" else values[column] for column in COLUMNS
+    }
+
+
+SELECT_RULE = (
+    "SELECT r.id, r.community_id, string, match_type, case_sensitive, action, command_to_execute, command_parameters,"
+    " webhook_url, warning_message, block_message, priority, is_active, match_count, last_matched, created_by,"
+    " created_at, updated_at, coalesce((SELECT array_agg(entity_id ORDER BY entity_id) FROM stringmatch_entities e"
+    " WHERE e.stringmatch_id = r.id), '{}') AS enabled_entity_ids"
+)
+
+
+def get_rule(db: DAL, rule_id: int, *, for_update: bool = False) -> dict[str, Any]:
+    """Raises: UnknownRule."""
+    row = fetch_one(
+        db, f"{SELECT_RULE} FROM stringmatch r WHERE r.id = %s" + (" FOR UPDATE" if for_update else ""), (rule_id,)
+    )
+    if row is None:
+        raise UnknownRule(f"There is no rule {rule_id}.")
+    return row
+
+
+def _check_room(db: DAL, community_id: int | None) -> None:
+    """Two that add the last rule at once wait for each other here. Raises: TooManyRules."""
+    fetch(db, "SELECT pg_advisory_xact_lock(hashtext('stringmatch'), %s)", ((community_id or FLEET) % 2**31,))
+    row = fetch_one(
+        db,
+        "SELECT count(*) AS rules FROM stringmatch WHERE is_active AND community_id IS NOT DISTINCT FROM %s",
+        (community_id,),
+    )
+    if row and row["rules"] >= MAX_RULES:
+        raise TooManyRules()
+
+
+def _set_entities(db: DAL, rule_id: int, community_id: int | None, entity_ids: Sequence[str]) -> None:
+    """Raises: NotFound for an entity that is not the community's."""
+    wanted = sorted(set(entity_ids))
+    fetch(db, "DELETE FROM stringmatch_entities WHERE stringmatch_id = %s AND entity_id <> ALL(%s)", (rule_id, wanted))
+    if not wanted:
+        return
+    rows = fetch(
+        db,
+        "SELECT entity_id FROM entities WHERE entity_id = ANY(%s) AND (%s::bigint IS NULL OR community_id = %s)",
+        (wanted, community_id, community_id),
+    )
+    missing = sorted(set(wanted) - {row["entity_id"] for row in rows})
+    if missing:
+        raise NotFound(f"{missing[0]} is not a channel of this community.", field="enabled_entity_ids")
+    fetch(
+        db,
+        "INSERT INTO stringmatch_entities (stringmatch_id, entity_id) SELECT %s, unnest(%s) ON CONFLICT DO NOTHING",
+        (rule_id, wanted),
+    )
