@@ -37,8 +37,7 @@ MAX_WORK = 200_000_000
 # Unicode's \w takes 1 400 instructions, but only messages that are not ASCII and that nearly hit run them.
 FULL_INSTRUCTIONS_PER_COST = 40
 # RE2 compiles a program of at most an instruction for 64 of these bytes; the rest is for states, as messages need them.
-MAX_SET_BYTES = 16 << 20
-MAX_REGEX_BYTES = 8 << 20
+MAX_ENGINE_BYTES = 16 << 20
 # A longer text is looked for by its beginning first, which keeps the set small.
 MAX_SEARCHED_CHARS = 64
 # Every set has this pattern too. It always matches, so a set that names nothing has failed (docs/adr/0010).
@@ -97,31 +96,54 @@ def check_patterns(patterns: Sequence[Pattern]) -> None:
 
 
 class Matcher:
-    """All patterns of a community, compiled. Building takes a while (10 000: about a second); threads may share it.
+    """All patterns of a community, compiled. Threads may share it.
 
-    regex_reach: how many characters of a message the regexes look at, so that those that cost much cannot hold up the
-    router. Never less than 2 000 for patterns that `check_patterns` lets pass, and 40 000 for ordinary ones.
+    Building takes 10 ms for an ordinary community, 2 s for 10 000 patterns, and less when their regexes are known.
+
+    regex_reach: how many characters of a message the regexes look at, so that many or large ones cannot hold up the
+    router. At least 2 000 for patterns that `check_patterns` lets pass; 40 000 for some 100 ordinary regexes.
     """
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
-        """Raises: BadPattern for a regex that does not compile."""
+        """Raises: BadPattern for a regex that the engine refuses."""
         self.regex_reach = MAX_WORK // max(_total_cost(patterns), 1)
-        numbered = list(enumerate(patterns))
-        searched = [(index, pattern) for index, pattern in numbered if not pattern.matches_everything]
+        searched = [each for each in enumerate(patterns) if not each[1].matches_everything]
+        regexes = [each for each in searched if each[1].match_type == "regex"]
         texts = [each for each in searched if each[1].match_type != "regex"]
-        self._everything = [index for index, pattern in numbered if pattern.matches_everything]
-        self._folded = _Texts([each for each in texts if not each[1].case_sensitive], fold)
-        self._written = _Texts([each for each in texts if each[1].case_sensitive], _nfc)
-        self._regexes = _Regexes([each for each in searched if each[1].match_type == "regex"])
+        folded = [each for each in texts if not each[1].case_sensitive]
+        written = [each for each in texts if each[1].case_sensitive]
+        self._everything = [index for index, pattern in enumerate(patterns) if pattern.matches_everything]
+        self._searched: list[_Texts | _Regexes] = []
+        if folded:
+            self._searched.append(_Texts(folded, fold))
+        if written:
+            self._searched.append(_Texts(written, _nfc))
+        if regexes:
+            self._searched.append(_Regexes(regexes, self.regex_reach))
+        self._sieve = _make_sieve(texts, regexes) if len(self._searched) > 1 else None
 
     def match(self, text: str) -> list[int]:
         """Find all patterns that hit; their indices, ascending."""
-        if not text.isascii():
-            text = _nfc(HALF_PAIR.sub("\ufffd", text))
-        hits = self._everything + self._folded.hits(text) + self._written.hits(text)
-        hits += self._regexes.hits(text[: self.regex_reach])
-        hits.sort()
+        try:
+            return self._match(text if text.isascii() else _nfc(text))
+        except UnicodeEncodeError:
+            # JSON can bring half a surrogate pair, which cannot be encoded. That is too rare to look for it each time.
+            return self._match(_nfc(HALF_PAIR.sub("\ufffd", text)))
+
+    def _match(self, text: str) -> list[int]:
+        hits = list(self._everything)
+        if self._may_hit(text):
+            for patterns in self._searched:
+                hits += patterns.hits(text)
+            hits.sort()
         return hits
+
+    def _may_hit(self, text: str) -> bool:
+        """Whether a closer look is due. Most messages hit nothing, and that takes one search instead of several."""
+        if self._sieve is None or len(text) > self.regex_reach:
+            return True
+        folded = _fold_in_place(text)
+        return folded is None or bool(self._sieve.search(folded.encode()))
 
 
 class MatchFailed(RuntimeError):
@@ -132,7 +154,7 @@ class _PatternSet:
     """RE2 patterns that are searched for together, in as few sets as their size allows."""
 
     def __init__(self, regexes: Sequence[str]) -> None:
-        self._chunks = list(_compile_chunks(regexes))
+        self._chunks = _compile_chunks(regexes)
 
     def search(self, text: bytes) -> list[int]:
         """The numbers of the patterns that match."""
@@ -151,17 +173,41 @@ def _compile_chunks(regexes: Sequence[str], first: int = 0) -> list[tuple[int, r
     """Compile one set of all, or halve them until each half fits. A set that did not compile must not be searched."""
     if not regexes:
         return []
-    compiled = re2.Set.SearchSet(_options(MAX_SET_BYTES))
+    compiled = re2.Set.SearchSet(_options())
     for regex in (ALWAYS, *regexes):
         compiled.Add(regex)
     try:
         compiled.Compile()
-    except re2.error:
+    except re2.error as err:
         if len(regexes) == 1:
-            raise
+            raise BadPattern(TOO_LARGE) from err
         half = len(regexes) // 2
         return _compile_chunks(regexes[:half], first) + _compile_chunks(regexes[half:], first + half)
     return [(first, compiled)]
+
+
+def _make_sieve(texts: Sequence[tuple[int, Pattern]], regexes: Sequence[tuple[int, Pattern]]) -> _PatternSet | None:
+    """What finds something in a folded text if any of the patterns hits, or None if no set could know."""
+    if any(pattern.case_sensitive or CASE_SWITCH.search(pattern.text) for _, pattern in regexes):
+        return None
+    looked_for = [_text_regex(pattern, fold(pattern.text)) for _, pattern in texts]
+    return _PatternSet(looked_for + [_wide_regex(pattern) for _, pattern in regexes])
+
+
+def _fold_in_place(text: str) -> str | None:
+    """The folded text if each of its characters stands for the one in its place, else None.
+
+    Regexes that ignore case find the same there as in the text itself.
+    """
+    if text.isascii():
+        return text.lower()
+    folded = text.casefold()
+    if len(folded) != len(text) or not unicodedata.is_normalized("NFC", folded):
+        return None
+    # To \b, ſ is no letter, but the s that it becomes is one. With iotas, fold may do more.
+    if "ſ" in text or ("ι" in folded and folded != fold(text)):
+        return None
+    return folded
 
 
 # Exact, contains, word
@@ -188,17 +234,13 @@ class _Texts:
             text = form(pattern.text)
             if pattern.match_type == "exact":
                 self._exact.setdefault(text.strip(), []).append(index)
-            elif pattern.match_type == "word":
-                self._needles.append(_Needle(index, _mark_word_edges(text), _mark_word_edges))
-                regexes.append(_word_regex(text))
-            else:
-                self._needles.append(_Needle(index, _mark_ends(text), _mark_ends))
-                regexes.append(re2.escape(text[:MAX_SEARCHED_CHARS]))
+                continue
+            mark_edges = _mark_word_edges if pattern.match_type == "word" else _mark_ends
+            self._needles.append(_Needle(index, mark_edges(text), mark_edges))
+            regexes.append(_text_regex(pattern, text))
         self._set = _PatternSet(regexes)
 
     def hits(self, text: str) -> list[int]:
-        if not self._exact and not self._needles:
-            return []
         text = self._form(text)
         hits = list(self._exact.get(text.strip(), ())) if self._exact else []
         if found := self._set.search(text.encode()):
@@ -211,13 +253,16 @@ class _Texts:
         return [needle.index for needle in needles if needle.edged in edged[needle.mark_edges]]
 
 
-def _word_regex(text: str) -> str:
-    r"""What finds a word wherever it stands by itself, and in some places where it does not.
+def _text_regex(pattern: Pattern, text: str) -> str:
+    r"""What finds an exact, contains or word pattern wherever it hits, and in some places where it does not.
 
     To RE2 a letter beyond ASCII is no part of a word. So where a word really ends its \b holds, or its \B if the word
     ends with a sign, and in ASCII only there.
     """
+    text = text.strip() if pattern.match_type == "exact" else text
     searched = text[:MAX_SEARCHED_CHARS]
+    if pattern.match_type != "word":
+        return re2.escape(searched)
     end = _boundary(text[-1]) if searched == text else ""
     return _boundary(text[0]) + re2.escape(searched) + end
 
@@ -270,25 +315,25 @@ def _nfc(text: str) -> str:
 
 
 class _Regexes:
-    def __init__(self, patterns: Sequence[tuple[int, Pattern]]) -> None:
+    def __init__(self, patterns: Sequence[tuple[int, Pattern]], reach: int) -> None:
         self._patterns = patterns
-        wide = [_wide_regex(pattern) for _, pattern in patterns]
-        self._vague = [regex != _full_regex(pattern) for regex, (_, pattern) in zip(wide, patterns, strict=True)]
+        self._reach = reach
         self._full: dict[int, Any] = {}
-        self._set = _PatternSet(wide)
+        self._set = _PatternSet([_wide_regex(pattern) for _, pattern in patterns])
 
     def hits(self, text: str) -> list[int]:
-        if not self._patterns:
-            return []
+        text = text[: self._reach]
         found = self._set.search(text.encode())
-        if not text.isascii():
-            found = [number for number in found if not self._vague[number] or self._search_full(number, text)]
+        if found and not text.isascii():
+            found = [number for number in found if self._search_full(number, text)]
         return [self._patterns[number][0] for number in found]
 
     def _search_full(self, number: int, text: str) -> bool:
+        pattern = self._patterns[number][1]
+        if not _has_classes(pattern):
+            return True
         # Two threads may both compile it, which does no harm.
         if number not in self._full:
-            pattern = self._patterns[number][1]
             self._full[number] = _compile_regex(_full_regex(pattern), pattern)
         return self._full[number].search(text) is not None
 
@@ -314,24 +359,29 @@ NARROW = {
 }
 OUTSIDE_A_CLASS = re.compile(r"\\Q.*?(?:\\E|\Z)|\\.|\[\^?\]?|[^\\\[]+", re.DOTALL)
 INSIDE_A_CLASS = re.compile(r"\[:\^?[a-z]+:\]|\\.|\]|\[|[^\\\[\]]+", re.DOTALL)
+# Inside a regex, (?-i) makes case count.
+CASE_SWITCH = re.compile(r"\(\?[A-Za-z]*-[A-Za-z]*i")
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
+def _plain_regex(pattern: Pattern) -> str:
+    """A user's regex, with RE2's own meaning of classes."""
+    return ("" if pattern.case_sensitive else "(?i)") + _nfc(pattern.text)
+
+
 def _wide_regex(pattern: Pattern) -> str:
-    """A regex that finds all that a user's does, and for ASCII texts nothing else."""
-    return _case(pattern) + _replace_classes(
-        _nfc(pattern.text), lambda name, negated: (NARROW if negated else WIDE)[name]
-    )
+    """A regex that finds all that a user's does, and in ASCII nothing else."""
+    return _replace_classes(_plain_regex(pattern), lambda name, negated: (NARROW if negated else WIDE)[name])
+
+
+def _has_classes(pattern: Pattern) -> bool:
+    return _wide_regex(pattern) != _plain_regex(pattern)
 
 
 def _full_regex(pattern: Pattern) -> str:
     r"""A user's regex with Unicode's \w and \d in RE2's terms."""
-    return _case(pattern) + _replace_classes(_nfc(pattern.text), lambda name, _: _full_class(name))
-
-
-def _case(pattern: Pattern) -> str:
-    return "" if pattern.case_sensitive else "(?i)"
+    return _replace_classes(_plain_regex(pattern), lambda name, _: _full_class(name))
 
 
 def _full_class(name: str) -> str:
@@ -343,7 +393,7 @@ def _full_class(name: str) -> str:
 @cache
 def _no_word_characters() -> str:
     r"""The ranges of all that is not \w, because RE2 cannot say that inside a class. They follow RE2's own tables."""
-    outside = re2.compile(f"[^{WORD}]+", _options(MAX_REGEX_BYTES))
+    outside = re2.compile(f"[^{WORD}]+", _options())
     everything = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
     runs = (match[0] for match in outside.finditer(everything))
     return "".join(rf"\x{{{ord(run[0]):X}}}-\x{{{ord(run[-1]):X}}}" for run in runs)
@@ -392,18 +442,19 @@ PLACELESS = ("missing )", "unexpected )")
 BACK_REFERENCE = re.compile(r"\\[1-9k]|\(\?P=")
 
 
-@lru_cache(maxsize=20_000)
 def _cost(pattern: Pattern) -> int:
     """What a pattern adds to the work for a message, in instructions; only regexes count. Raises: BadPattern."""
-    if pattern.match_type != "regex" or pattern.matches_everything:
-        return 0
-    # As it was written, so that RE2 complains about that.
-    _compile_regex(_case(pattern) + pattern.text, pattern)
-    wide, full = _wide_regex(pattern), _full_regex(pattern)
-    cost: int = _compile_regex(wide, pattern).programsize
-    if full != wide:
-        cost += _compile_regex(full, pattern).programsize // FULL_INSTRUCTIONS_PER_COST
-    return cost
+    return 0 if pattern.match_type != "regex" or pattern.matches_everything else _regex_cost(pattern)
+
+
+# A save checks all of a community's regexes and builds a matcher of them, all but one the same as before.
+@lru_cache(maxsize=4_000)
+def _regex_cost(pattern: Pattern) -> int:
+    _compile_regex(_plain_regex(pattern), pattern)
+    size: int = _compile_regex(_wide_regex(pattern), pattern).programsize
+    if _has_classes(pattern):
+        size += _compile_regex(_full_regex(pattern), pattern).programsize // FULL_INSTRUCTIONS_PER_COST
+    return size
 
 
 def _total_cost(patterns: Sequence[Pattern]) -> int:
@@ -413,7 +464,7 @@ def _total_cost(patterns: Sequence[Pattern]) -> int:
 def _compile_regex(regex: str, pattern: Pattern) -> Any:
     """An RE2 regex. Raises: BadPattern, in terms of the user's pattern."""
     try:
-        return re2.compile(regex, _options(MAX_REGEX_BYTES))
+        return re2.compile(regex, _options())
     except re2.error as err:
         raise _explain(err.args[0].decode(errors="replace"), pattern.text) from err
     finally:
@@ -423,7 +474,7 @@ def _compile_regex(regex: str, pattern: Pattern) -> Any:
 
 def _explain(problem: str, pattern: str) -> BadPattern:
     words, _, piece = problem.partition(": ")
-    if piece == "(?P":
+    if piece == "(?P" and "(?P=" in pattern:
         piece = "(?P="
     at = pattern.find(piece) if piece and words not in PLACELESS else -1
     position = at if at >= 0 else None
@@ -432,9 +483,9 @@ def _explain(problem: str, pattern: str) -> BadPattern:
     return BadPattern(REASONS.get(words, problem).format(piece=piece), position=position)
 
 
-def _options(max_bytes: int) -> re2.Options:
+def _options() -> re2.Options:
     options = re2.Options()
-    options.max_mem = max_bytes
+    options.max_mem = MAX_ENGINE_BYTES
     options.log_errors = False
     options.never_capture = True
     options.dot_nl = True

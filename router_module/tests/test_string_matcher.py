@@ -234,12 +234,8 @@ def is_expected(match_type: str, pattern: str, text: str) -> bool:
     return False
 
 
-@settings(max_examples=500)
-@given(
-    text=TEXTS,
-    others=st.lists(FILLED_TEXTS, max_size=3),
-    data=st.data(),
-)
+@settings(max_examples=200)
+@given(text=TEXTS, others=st.lists(FILLED_TEXTS, max_size=3), data=st.data())
 def test_texts_match_as_a_plain_search_says(rules, text, others, data):
     slices = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).map(lambda ends: text[ends[0] : ends[1]])
     cut = data.draw(st.lists(slices | slices.map(str.swapcase), max_size=5))
@@ -256,6 +252,37 @@ def test_texts_match_as_a_plain_search_says(rules, text, others, data):
         if is_expected(each.match_type, canonical(each.text, each.case_sensitive), canonical(text, each.case_sensitive))
     ]
     assert rules.Matcher(patterns).match(text) == expected
+
+
+REGEXES = [
+    r"\bs",
+    r"s\b",
+    r"\Bs",
+    r"[a-k]$",
+    r"\w\W",
+    r"\d.",
+    r"[^\W\d_]{2}",
+    r"[^a-s]",
+    r"\p{Lu}",
+    r"i.?\pM",
+    "ß",
+    "K",
+    "(?-i)S",
+    "ι",
+]
+
+
+@given(text=TEXTS)
+def test_a_regex_finds_the_same_beside_other_patterns(rules, text):
+    """Patterns of several kinds share a first search in the folded text, which must not hide what a regex finds."""
+    for regex in REGEXES:
+        alone = rules.Pattern(regex, "regex")
+        beside = [
+            alone,
+            rules.Pattern("never said", "contains"),
+            rules.Pattern("Nor This", "exact", case_sensitive=True),
+        ]
+        assert rules.Matcher(beside).match(text) == rules.Matcher([alone]).match(text)
 
 
 @pytest.mark.parametrize(
