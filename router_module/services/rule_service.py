@@ -16,8 +16,8 @@ from waddlebot.errors import Conflict, Invalid, NotFound
 from waddlebot.http import EgressGuard
 
 from .registry import as_list
-from .rule_book import FLEET, RULES, RuleBook, RuleSet, StringRule
-from .string_matcher import Pattern, check_pattern
+from .rule_book import FLEET, RULES, RuleBook, RuleSet, StringRule, list_active_rules
+from .string_matcher import Pattern, check_pattern, check_patterns
 from .webhook_client import check_webhook_url
 
 # A community's, and the fleet's own. Contracts §7.
@@ -72,7 +72,7 @@ class RuleService:
         check_rule(values, self._guard)
         secret = new_secret() if values["action"] == "webhook" else ""
         with self._db.transaction() as db:
-            _check_room(db, community_id)
+            _check_room(db, community_id, _pattern(values))
             row = fetch_one(
                 db,
                 f"INSERT INTO stringmatch ({', '.join(COLUMNS)}, community_id, created_by) VALUES"
@@ -94,8 +94,8 @@ class RuleService:
             before = get_rule(db, rule_id, for_update=True)
             values = {column: before[column] for column in COLUMNS} | dict(changes)
             check_rule(values, self._guard)
-            if values["is_active"] and not before["is_active"]:
-                _check_room(db, before["community_id"])
+            if values["is_active"]:
+                _check_room(db, before["community_id"], _pattern(values), besides=rule_id)
             fetch(
                 db,
                 f"UPDATE stringmatch SET {', '.join(f'{column} = %({column})s' for column in COLUMNS)},"
@@ -256,16 +256,17 @@ def get_rule(db: DAL, rule_id: int, *, for_update: bool = False) -> dict[str, An
     return row
 
 
-def _check_room(db: DAL, community_id: int | None) -> None:
-    """Two that add the last rule at once wait for each other here. Raises: TooManyRules."""
+def _check_room(db: DAL, community_id: int | None, pattern: Pattern, *, besides: int = 0) -> None:
+    """Whether a community may have one more rule, with that pattern. Two at once wait for each other here.
+
+    Raises: TooManyRules; BadPattern when its regexes would cost too much together.
+    """
     fetch(db, "SELECT pg_advisory_xact_lock(hashtext('stringmatch'), %s)", ((community_id or FLEET) % 2**31,))
-    row = fetch_one(
-        db,
-        "SELECT count(*) AS rules FROM stringmatch WHERE is_active AND community_id IS NOT DISTINCT FROM %s",
-        (community_id,),
-    )
-    if row and row["rules"] >= MAX_RULES:
+    others = [rule.pattern for rule in list_active_rules(db, community_id or FLEET) if rule.id != besides]
+    if len(others) >= MAX_RULES:
         raise TooManyRules()
+    if pattern.match_type == "regex":
+        check_patterns([*(each for each in others if each.match_type == "regex"), pattern])
 
 
 def _set_entities(db: DAL, rule_id: int, community_id: int | None, entity_ids: Sequence[str]) -> None:
