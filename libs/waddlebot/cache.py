@@ -119,11 +119,14 @@ class Bus:
         self._caches.setdefault(name, []).append(made)  # type: ignore[arg-type]
         return made
 
-    def invalidate(self, name: str, key: object = "*") -> None:
-        """Drop a key of every cache with this name, here and in all other processes. Call it after the commit."""
-        self._drop(name, str(key))
+    def invalidate(self, name: str, *keys: object) -> None:
+        """Drop keys, or everything without one, of every cache with this name, here and in all other processes. Call it
+        after the commit."""
+        texts = [str(key) for key in keys] or ["*"]
+        for text in texts:
+            self._drop(name, text)
         with contextlib.suppress(redis.RedisError):
-            self.client.publish(CHANNEL, json.dumps([name, str(key)]))
+            self.client.publish(CHANNEL, json.dumps([name, *texts]))
 
     def start(self) -> None:
         """Begin to listen to the other processes."""
@@ -152,8 +155,9 @@ class Bus:
                     while not self._stopping.is_set():
                         message = subscription.get_message(timeout=1.0)
                         if message:
-                            name, key = json.loads(message["data"])
-                            self._drop(name, key)
+                            name, *keys = json.loads(message["data"])
+                            for key in keys:
+                                self._drop(name, key)
             except (redis.RedisError, OSError):
                 self._drop_all()
                 self._stopping.wait(RECONNECT_S)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Annotated
 
 from pydal import DAL
+from pydantic import Field, StringConstraints
 
 from .auth import Account
-from .database import fetch_one
+from .database import Database, fetch_one
 from .errors import Invalid, NotFound
+
+# A community's number or its slug, as requests name it.
+Reference = Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(max_length=255)]
 
 
 class UnknownCommunity(NotFound):
@@ -44,6 +49,12 @@ def community_of(db: DAL, caller: Account, reference: int | str | None) -> int:
         raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")
     caller.check_community(community_id)
     return community_id
+
+
+def get_community(database: Database, caller: Account, reference: int | str | None) -> int:
+    """As community_of, in a transaction of its own: for what is to be done without one."""
+    with database.transaction() as db:
+        return community_of(db, caller, reference)
 
 
 def slug_of(name: str) -> str:

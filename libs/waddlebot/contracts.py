@@ -128,6 +128,7 @@ def _check_message(text: str) -> str:
 PlatformName = Annotated[str, StringConstraints(pattern=f"^{PLATFORM.pattern}$")]
 IdPart = Annotated[str, AfterValidator(_check_id)]
 OpaqueId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_check_opaque)]
+UserId = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 Name = Annotated[str, StringConstraints(max_length=255)]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 

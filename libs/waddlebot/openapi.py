@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from .web import JSON_TYPE, Endpoint, Raw
 
-PARAMETER = re.compile(r"<(\w+)(?::\w+)?>")
+PARAMETER = re.compile(r"<(\w+)(?::[^>]+)?>")
 ERROR = {
     "type": "object",
     "properties": {

@@ -200,7 +200,7 @@ class _Bound:
         return self.histograms[status]
 
     def _call(self, path: dict[str, Any]) -> Any:
-        arguments = {**self.fixed, **path}
+        arguments = {**self.fixed, **clean(path)}
         if not self.endpoint.caller.open:
             account = self.mount.accounts.authenticate(request.headers.get("X-API-Key"))
             self.endpoint.caller.check(account)
@@ -214,8 +214,7 @@ class _Bound:
         if "body" in self.asks and self.body is not None:
             arguments[self.asks["body"]] = validate(self.body.validate_python, _read_json(self.endpoint.max_body_bytes))
         if "query" in self.asks and self.endpoint.query is not None:
-            query = clean(dict(parse_qsl(request.query_string, keep_blank_values=True)))
-            arguments[self.asks["query"]] = validate(self.endpoint.query.model_validate, query)
+            arguments[self.asks["query"]] = validate(self.endpoint.query.model_validate, _read_query())
         if "db" in self.asks:
             with self.mount.database.transaction() as db:
                 return self.endpoint.function(**arguments, **{self.asks["db"]: db})
@@ -284,6 +283,14 @@ def _read_body(max_bytes: int) -> bytes:
     if len(body) > max_bytes:
         raise TooLarge(f"At most {max_bytes} bytes are taken.")
     return body
+
+
+def _read_query() -> Any:
+    """The query's values by name. One that is given several times is as if written once, with commas."""
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(request.query_string, keep_blank_values=True):
+        query[name] = f"{query[name]},{value}" if name in query else value
+    return clean(query)
 
 
 def _read_json(max_bytes: int) -> Any:
