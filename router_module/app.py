@@ -14,11 +14,12 @@ from waddlebot.ratelimit import RateLimiter
 from waddlebot.service import Service
 
 from .config import RouterSettings
-from .controllers import directory, events, modules, responses, string_rules, switches
+from .controllers import core_api, directory, events, modules, responses, string_rules, switches
 from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
 from .services.command_processor import CommandProcessor
+from .services.directory_service import DirectoryService
 from .services.execution_engine import ContainerEngine, Engine
 from .services.explainer import Explainer
 from .services.ledger import Ledger
@@ -81,6 +82,7 @@ statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
 
+service.mount(core_api, using=[processor, DirectoryService(db, bus, service.log)])
 service.mount(
     events,
     modules,

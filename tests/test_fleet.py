@@ -18,6 +18,7 @@ import psutil
 import pytest
 from waddlebot.embedded import free_port
 from waddlebot.home import Home
+from waddlebot.http import HTTPClient
 from waddlebot.testing.plugin import eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -190,8 +191,6 @@ def test_keys_work_until_they_are_revoked(running):
     )
     key = json.loads(made.stdout)
 
-    from waddlebot.http import HTTPClient
-
     def status() -> int:
         url = f"http://127.0.0.1:{running.port}/router/commands"
         return HTTPClient().request("GET", url, headers={"X-API-Key": key["api_key"]}).status
@@ -202,6 +201,28 @@ def test_keys_work_until_they_are_revoked(running):
     revoke = [*CLI, "keys", "revoke", "--home", str(running.home), key["id"]]
     subprocess.run(revoke, capture_output=True, check=True, env=clean_environment())
     eventually(lambda: status() == 401, within_s=5)
+
+
+def test_a_channel_can_wait_for_its_activation_key(running):
+    place = ["--home", str(running.home), "--platform", "console", "--server", "demo", "--channel", "waiting"]
+
+    def servers(*arguments: str) -> str:
+        return subprocess.run(
+            [*CLI, "servers", *arguments], capture_output=True, text=True, check=True, env=clean_environment()
+        ).stdout
+
+    told, key = servers("add", *place, "--activation").splitlines()
+
+    assert told == "console:demo:waiting waits for its activation key, which is shown only now:"
+    assert running.say("!help", "--channel", "waiting").returncode == 1
+    assert "(waits for its activation key)" in servers("list", "--home", str(running.home))
+    headers = {"X-API-Key": Home(running.home).console_key(), "Content-Type": "application/json"}
+    body = json.dumps({"activation_key": key}).encode()
+    url = f"http://127.0.0.1:{running.port}/api/gateway/activate"
+    assert HTTPClient().request("POST", url, body=body, headers=headers).status == 200
+    assert running.say("!help", "--channel", "waiting").returncode == 0
+    assert "(waits" not in servers("list", "--home", str(running.home))
+    servers("remove", *place)
 
 
 def test_a_second_fleet_in_the_same_home_or_port_is_refused(running, tmp_path):

@@ -206,15 +206,32 @@ def servers() -> None:
 @click.option("--server", "server_id", default="", help="The server's, workspace's or team's id, where there is one.")
 @click.option("--name", default="", help="What people call it.")
 @click.option("--community", default="demo", show_default=True, help="The community that it belongs to.")
-def add_server(home: Path, platform: str, channel: str, server_id: str, name: str, community: str) -> None:
+@click.option("--activation", is_flag=True, help="Serve it only once the key that is printed has been posted.")
+def add_server(
+    home: Path, platform: str, channel: str, server_id: str, name: str, community: str, activation: bool
+) -> None:
     """Serve a channel."""
     from .directory import add_server as add
+    from .directory import make_activation_key
 
+    key = make_activation_key() if activation else None
     with reporting(), database(home) as db:
         with db.transaction() as transaction:
-            entity_id = add(transaction, platform, channel, server_id=server_id, name=name, community=community)
+            entity_id = add(
+                transaction,
+                platform,
+                channel,
+                server_id=server_id,
+                name=name,
+                community=community,
+                activation_key=key,
+            )
         _tell_about_servers(home)
-        click.echo(f"{entity_id} is served in community {community}.")
+        if key:
+            click.echo(f"{entity_id} waits for its activation key, which is shown only now:")
+            click.echo(key)
+        else:
+            click.echo(f"{entity_id} is served in community {community}.")
 
 
 @servers.command("import")
@@ -258,7 +275,8 @@ def list_servers(home: Path, as_json: bool) -> None:
         return
     for row in rows:
         place = f"{row['platform']:<9} {row['server_id'] or '-':<20} {row['channel'] or '-':<20}"
-        click.echo(f"{place} {row['community']:<20} {row['name']}")
+        waits = "" if row["is_active"] else "  (waits for its activation key)"
+        click.echo(f"{place} {row['community']:<20} {row['name']}{waits}")
 
 
 @servers.command("remove")

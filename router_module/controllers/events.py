@@ -28,6 +28,10 @@ def submit_event(event: Event, caller: Account, processor: CommandProcessor) -> 
     What is not finished by then is `pending` and comes through the outbox. The same event again gets the same session
     and its outcome so far.
     """
+    return answer_one(event, caller, processor)
+
+
+def answer_one(event: Event, caller: Account, processor: CommandProcessor) -> Answer:
     answer = processor.process([event], caller)[0]
     if isinstance(answer, WaddleBotError):
         raise answer
