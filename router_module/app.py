@@ -14,7 +14,7 @@ from waddlebot.ratelimit import RateLimiter
 from waddlebot.service import Service
 
 from .config import RouterSettings
-from .controllers import core_api, directory, events, modules, responses, string_rules, switches
+from .controllers import core_api, directory, events, modules, reputation, responses, string_rules, switches
 from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
@@ -28,6 +28,7 @@ from .services.planner import ROUTER, Planner
 from .services.rate_limiter import CommandLimits
 from .services.rbac_service import RBACService
 from .services.registry import Registry
+from .services.reputation_service import ReputationService
 from .services.response_service import ResponseService
 from .services.rule_book import RuleBook
 from .services.rule_service import RuleService
@@ -47,6 +48,7 @@ lookups = CacheManager(db, bus, settings)
 sessions = SessionManager(bus.client, prefix=settings.session_prefix, ttl_s=settings.session_ttl_s)
 explainer = Explainer(db, sessions)
 usage = UsageService(db)
+reputation_service = ReputationService(db, lookups, log, points=settings.points)
 
 # Before anything runs: what an event means, and whether it may.
 rule_book = RuleBook(db, bus, log)
@@ -59,7 +61,7 @@ planner = Planner(
 # What runs.
 engines: dict[str, Engine] = {
     "container": ContainerEngine(ModuleClient(service.client)),
-    ROUTER: BuiltinCommands(lookups, explainer, db),
+    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db),
     RULES_MODULE: RuleWebhook(WebhookClient(guard), rules),
 }
 pools = TargetPools(log, workers_per_target=settings.max_workers)
@@ -82,6 +84,7 @@ statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
 
+service.mount(reputation, using=[reputation_service, db])
 service.mount(core_api, using=[processor, DirectoryService(db, bus, service.log)])
 service.mount(
     events,

@@ -1,4 +1,4 @@
-"""The router's own commands: !help, !stats and !why."""
+"""The router's own commands: !help, !stats, !why, !points and !leaderboard."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from .catalogue import Catalogue
 from .execution_engine import Result, Task
 from .explainer import Explainer
 from .rbac_service import needed_level
+from .reputation_service import ReputationService
 
 
 class BuiltinCommands:
     """An engine for the commands that only the router itself can answer. They write nothing."""
 
-    def __init__(self, lookups: CacheManager, explainer: Explainer, db: Database) -> None:
+    def __init__(
+        self, lookups: CacheManager, explainer: Explainer, reputation: ReputationService, db: Database
+    ) -> None:
         self._lookups = lookups
         self._explainer = explainer
         self._db = db
@@ -29,6 +32,8 @@ class BuiltinCommands:
             "help": self.help,
             "stats": self.stats,
             "why": self.why,
+            "points": reputation.say_points,
+            "leaderboard": reputation.say_leaderboard,
         }
 
     def execute(self, task: Task) -> Result:

@@ -1,0 +1,61 @@
+"""Reputation over HTTP: who has how many points, and what earns them beside the events that the router sees."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import Field
+from waddlebot.auth import ANY_KEY, COLLECTORS_OR_SERVICES, Account
+from waddlebot.communities import get_community
+from waddlebot.contracts import Strict
+from waddlebot.database import Database
+from waddlebot.web import endpoint
+
+from ..services.reputation_service import Activity, ReputationService, Standing
+
+
+class LeaderboardQuery(Strict):
+    limit: int = Field(10, ge=1, le=100)
+    offset: int = Field(0, ge=0, lt=2**31)
+
+
+@endpoint("POST", "/api/reputation", caller=COLLECTORS_OR_SERVICES, body=Activity)
+def report_activity(activity: Activity, caller: Account, reputation: ReputationService) -> dict[str, Any]:
+    """Give somebody the points for an activity; once, if it has an `event_id`."""
+    return {"success": True, **asdict(reputation.report(activity, caller))}
+
+
+@endpoint("GET", "/router/reputation/<community>/leaderboard", caller=ANY_KEY, query=LeaderboardQuery)
+def read_leaderboard(
+    community: str, query: LeaderboardQuery, caller: Account, reputation: ReputationService, database: Database
+) -> dict[str, Any]:
+    """List who has the most points in a community; for a platform's key among the people of that platform."""
+    community_id = get_community(database, caller, community)
+    leaders = reputation.leaderboard(
+        community_id, limit=query.limit, offset=query.offset, platforms=sorted(caller.platforms)
+    )
+    return {
+        "success": True,
+        "community_id": community_id,
+        "leaderboard": [_as_row(each) for each in leaders],
+        "total": leaders[0].total if leaders else query.offset,
+        "limit": query.limit,
+        "offset": query.offset,
+    }
+
+
+@endpoint("GET", r"/router/reputation/<community>/<user_id:re:\d{1,18}>", caller=ANY_KEY)
+def read_reputation(
+    community: str, user_id: str, caller: Account, reputation: ReputationService, database: Database
+) -> dict[str, Any]:
+    """Say how many points somebody has in a community, and which rank that is."""
+    community_id = get_community(database, caller, community)
+    standing = reputation.get_standing(community_id, int(user_id), caller)
+    return {"success": True, "community_id": community_id, **_as_row(standing)}
+
+
+def _as_row(standing: Standing) -> dict[str, Any]:
+    row = asdict(standing)
+    del row["total"]
+    return row
