@@ -14,7 +14,7 @@ from waddlebot.ratelimit import RateLimiter
 from waddlebot.service import Service
 
 from .config import RouterSettings
-from .controllers import core_api, directory, events, modules, reputation, responses, string_rules, switches
+from .controllers import core_api, directory, events, modules, reputation, responses, roles, string_rules, switches
 from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
@@ -30,6 +30,7 @@ from .services.rbac_service import RBACService
 from .services.registry import Registry
 from .services.reputation_service import ReputationService
 from .services.response_service import ResponseService
+from .services.roles_service import RolesService
 from .services.rule_book import RuleBook
 from .services.rule_service import RuleService
 from .services.rule_webhook import RULES_MODULE, RuleWebhook
@@ -84,6 +85,7 @@ statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
 
+service.mount(roles, using=[RolesService(db, bus, service.log, max_workers=settings.rbac_max_workers), db])
 service.mount(reputation, using=[reputation_service, db])
 service.mount(core_api, using=[processor, DirectoryService(db, bus, service.log)])
 service.mount(
