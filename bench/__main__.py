@@ -1,10 +1,10 @@
-"""`make bench`: every benchmark, one after the other."""
+"""`make bench`: every benchmark, one after the other, or those that are named."""
 
-from bench import chaos, command_roundtrip, plain_chat, startup, string_rules
+import importlib
+import sys
+
+EVERYTHING = ("startup", "command_roundtrip", "string_rules", "plain_chat", "roles", "chaos")
 
 if __name__ == "__main__":
-    startup.main()
-    command_roundtrip.main()
-    string_rules.main()
-    plain_chat.main()
-    chaos.main()
+    for name in sys.argv[1:] or EVERYTHING:
+        importlib.import_module(f"bench.{name}").main()
