@@ -50,6 +50,36 @@ EARNED_BEFORE = """
 SELECT e.user_id, e.community_id, e.event_name, e.event_score, r.current_score, r.total_events
 FROM reputation_events e JOIN user_reputation r USING (community_id, user_id) WHERE e.source_id = %s
 """
+# A community's rows are read where they lie; the sums over all communities are worked out once and kept for the rest.
+BALANCES = """NOT MATERIALIZED (
+SELECT r.user_id, r.current_score, r.total_events, r.last_activity FROM user_reputation r
+WHERE r.community_id = %(community)s{visible}
+)"""
+SUMS = """MATERIALIZED (
+SELECT r.user_id, sum(r.current_score)::bigint AS current_score, sum(r.total_events)::bigint AS total_events,
+    max(r.last_activity) AS last_activity
+FROM user_reputation r WHERE true{visible} GROUP BY r.user_id
+)"""
+STANDING = """
+WITH totals AS {totals}, own AS (SELECT * FROM totals WHERE user_id = %(user)s)
+SELECT rank, user_id, display_name, own.current_score, own.total_events, own.last_activity, total
+FROM own JOIN users u ON u.id = user_id, LATERAL (
+    SELECT count(*) FILTER (WHERE totals.current_score > own.current_score) + 1 AS rank, count(*) AS total FROM totals
+) AS place
+"""
+# Whoever is not as high as the first of the page ranks by the place in the list, so that nobody needs to be counted
+# but those above the first.
+LEADERBOARD = """
+WITH totals AS {totals}, page AS (
+    SELECT * FROM totals ORDER BY current_score DESC, user_id LIMIT %(limit)s OFFSET %(offset)s
+), first AS (
+    SELECT best, count(*) FILTER (WHERE current_score > best) + 1 AS rank, count(*) AS total
+    FROM totals, (SELECT max(current_score) AS best FROM page) AS page GROUP BY best
+)
+SELECT CASE WHEN current_score = best THEN first.rank ELSE %(offset)s + rank() OVER (ORDER BY current_score DESC) END
+        AS rank, user_id, display_name, current_score, total_events, last_activity, total
+FROM page JOIN users u ON u.id = user_id, first ORDER BY current_score DESC, user_id
+"""
 ON_PLATFORMS = "SELECT 1 FROM platform_identities i WHERE i.platform = ANY(%(platforms)s)"
 
 
@@ -121,7 +151,7 @@ class ReputationService:
 
     def standing(self, community_id: int, user_id: int, *, platforms: Collection[str] = ()) -> Standing | None:
         """Somebody's score and rank, None without any points; with `platforms` among the people of those only."""
-        rows = self._standings(community_id, platforms, "WHERE user_id = %(user)s", user=user_id)
+        rows = self._standings(STANDING, community_id, platforms, user=user_id)
         return rows[0] if rows else None
 
     def get_standing(self, community_id: int, user_id: int, caller: Account) -> Standing:
@@ -136,8 +166,7 @@ class ReputationService:
         self, community_id: int, *, limit: int, offset: int = 0, platforms: Collection[str] = ()
     ) -> list[Standing]:
         """Those with the most points, highest first; with `platforms` only the people of those."""
-        page = "ORDER BY rank, user_id LIMIT %(limit)s OFFSET %(offset)s"
-        return self._standings(community_id, platforms, page, limit=limit, offset=offset)
+        return self._standings(LEADERBOARD, community_id, platforms, limit=limit, offset=offset)
 
     def say_points(self, call: ModuleCall) -> str:
         """What !points answers: the caller's own points, or those of who is named."""
@@ -205,22 +234,13 @@ class ReputationService:
             duplicate=False,
         )
 
-    def _standings(self, community_id: int, platforms: Collection[str], which: str, **values: Any) -> list[Standing]:
-        where = ["true"]
-        if not self._is_global(community_id):
-            where.append("r.community_id = %(community)s")
-        if platforms:
-            where.append(f"EXISTS ({ON_PLATFORMS} AND i.user_id = r.user_id)")
+    def _standings(self, sql: str, community_id: int, platforms: Collection[str], **values: Any) -> list[Standing]:
+        totals = SUMS if self._is_global(community_id) else BALANCES
+        visible = f" AND EXISTS ({ON_PLATFORMS} AND i.user_id = r.user_id)" if platforms else ""
         with self._db.lookup() as db:
             rows = fetch(
                 db,
-                "WITH totals AS (SELECT r.user_id, sum(r.current_score)::bigint AS current_score,"
-                " sum(r.total_events)::bigint AS total_events, max(r.last_activity) AS last_activity"
-                f" FROM user_reputation r WHERE {' AND '.join(where)} GROUP BY r.user_id),"
-                " ranked AS (SELECT rank() OVER (ORDER BY current_score DESC) AS rank, count(*) OVER () AS total, *"
-                f" FROM totals), shown AS (SELECT * FROM ranked {which})"
-                " SELECT rank, user_id, display_name, current_score, total_events, last_activity, total"
-                " FROM shown JOIN users u ON u.id = user_id ORDER BY rank, user_id",
+                sql.format(totals=totals.format(visible=visible)),
                 {"community": community_id, "platforms": list(platforms), **values},
             )
         return [Standing(**row) for row in rows]

@@ -206,8 +206,11 @@ def test_who_has_more_is_first_and_equals_share_a_rank(bot, module, fans, fleet)
     assert (page["total"], page["limit"], page["offset"]) == (3, 10, 0)
     path = f"/router/reputation/{bot.slug}/leaderboard"
     page = fleet.request("GET", path, query={"limit": 1, "offset": 1}).json()
-    assert [each["user_id"] for each in page["leaderboard"]] == [min(b, c)]
+    assert [(each["rank"], each["user_id"]) for each in page["leaderboard"]] == [(2, min(b, c))]
     assert page["total"] == 3
+    page = fleet.request("GET", path, query={"limit": 1, "offset": 2}).json()
+    assert [(each["rank"], each["user_id"]) for each in page["leaderboard"]] == [(2, max(b, c))]
+    assert fleet.request("GET", path, query={"offset": 3}).json()["leaderboard"] == []
     assert score(bot, c)["rank"] == 2
 
 

@@ -1,0 +1,60 @@
+"""Caches that all processes empty together."""
+
+from __future__ import annotations
+
+import pytest
+from waddlebot.cache import Bus, Cache, open_redis
+from waddlebot.settings import Settings
+from waddlebot.testing.plugin import eventually
+
+
+@pytest.fixture
+def buses(stack, monkeypatch):
+    """Two processes' buses on one Redis. The second has begun to listen, and so has emptied its caches for that."""
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    first, second = (Bus(open_redis(settings), open_redis(settings, blocking=True)) for _ in range(2))
+    second.start()
+    cache = second.cache("listening", ttl_s=60)
+
+    def hears() -> bool:
+        dropped, kept = is_kept(cache, "dropped"), is_kept(cache, "kept")
+        first.invalidate("listening", "dropped")
+        return kept and not dropped
+
+    eventually(hears)
+    yield first, second
+    second.stop()
+
+
+def is_kept(cache: Cache[str, int], key: str) -> bool:
+    """Whether a cache has that key; it has it from now on."""
+    hits = cache.hits
+    cache.get(key, lambda _fresh: 1)
+    return cache.hits > hits
+
+
+def test_keys_are_forgotten_everywhere_and_the_others_are_kept(buses):
+    here, there = (bus.cache("people", ttl_s=60) for bus in buses)
+    for key in ("a", "b", "c"):
+        is_kept(here, key)
+        is_kept(there, key)
+
+    buses[0].invalidate("people", "a", "b")
+
+    assert [is_kept(here, key) for key in ("a", "b", "c")] == [False, False, True]
+    eventually(lambda: not is_kept(there, "b"))
+    assert not is_kept(there, "a")
+    assert is_kept(there, "c")
+
+
+def test_without_a_key_everything_is_forgotten(buses):
+    here, there = (bus.cache("people", ttl_s=60) for bus in buses)
+    is_kept(here, "a")
+    is_kept(there, "a")
+
+    buses[0].invalidate("people")
+
+    assert not is_kept(here, "a")
+    eventually(lambda: not is_kept(there, "a"))
