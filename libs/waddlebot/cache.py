@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 import redis
@@ -79,6 +79,29 @@ class Cache(Generic[K, V]):
             if generation == self._generation:
                 self._keep(text, value)
         return value
+
+    def get_many(self, keys: Iterable[K], load: Callable[[list[K]], dict[K, V]]) -> dict[K, V]:
+        """The cached values, and in one go what `load(missing)` returns for the others; it reads the primary."""
+        now = time.monotonic()
+        found: dict[K, V] = {}
+        missing: list[K] = []
+        for key in keys:
+            entry = self._entries.get(str(key))
+            if entry is not None and entry[0] > now:
+                found[key] = entry[1]
+            else:
+                missing.append(key)
+        self.hits += len(found)
+        if missing:
+            self.misses += len(missing)
+            generation = self._generation
+            loaded = load(missing)
+            found |= loaded
+            with self._lock:
+                if generation == self._generation:
+                    for key, value in loaded.items():
+                        self._keep(str(key), value)
+        return found
 
     def drop(self, key: str) -> None:
         """Forget one key, or everything with `*`."""

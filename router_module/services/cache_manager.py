@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,9 @@ COMMANDS = "commands"
 ENTITIES = "entities"
 PEOPLE = "people"
 MAX_PEOPLE = 50_000
+
+# A platform and somebody's id there.
+Identity = tuple[str, str]
 
 
 class UnknownEntity(NotFound):
@@ -71,8 +75,16 @@ class CacheManager:
 
     def person(self, platform: str, user: EventUser) -> Person:
         """Who did it, added on first sight."""
-        key = f"{platform}:{user.platform_user_id}"
-        return self._people.get(key, lambda _fresh: self._load_person(platform, user))
+        return self.people({(platform, user.platform_user_id): user})[platform, user.platform_user_id]
+
+    def people(self, users: Mapping[Identity, EventUser]) -> dict[Identity, Person]:
+        """Who these people are; those whom nobody has seen before are added, all in one go."""
+        keys = {person_key(*identity): identity for identity in users}
+
+        def load(missing: list[str]) -> dict[str, Person]:
+            return self._load_people({key: (keys[key], users[keys[key]]) for key in missing})
+
+        return {keys[key]: person for key, person in self._people.get_many(keys, load).items()}
 
     def catalogue(self, community_id: int) -> Catalogue:
         return self._catalogues.get(community_id, lambda fresh: self._load_catalogue(community_id, fresh))
@@ -91,11 +103,14 @@ class CacheManager:
             )
         return Place(**row)
 
-    def _load_person(self, platform: str, user: EventUser) -> Person:
+    def _load_people(self, wanted: dict[str, tuple[Identity, EventUser]]) -> dict[str, Person]:
+        identities = [identity for identity, _ in wanted.values()]
         with self._db.transaction() as db:
-            user_id = _ensure_user(db, platform, user)
-            rows = fetch(db, "SELECT community_id, role FROM community_rbac WHERE user_id = %s", (user_id,))
-        return Person(user_id, {row["community_id"]: Level.named(row["role"]) for row in rows})
+            found = _select_people(db, identities)
+            if len(found) < len(identities):
+                _add_people(db, [(each, user) for each, user in wanted.values() if each not in found])
+                found = _select_people(db, identities)
+        return {key: found[identity] for key, (identity, _) in wanted.items()}
 
     def _load_commands(self, fresh: bool) -> Commands:
         with self._db.transaction() if fresh else self._db.lookup() as db:
@@ -145,21 +160,52 @@ def _add_channel(db: DAL, event: Event) -> dict[str, Any] | None:
     return _select_place(db, event.entity_id)
 
 
-def _ensure_user(db: DAL, platform: str, user: EventUser) -> int:
-    identity = (platform, user.platform_user_id)
-    select = "SELECT user_id FROM platform_identities WHERE platform = %s AND platform_user_id = %s"
-    row = fetch_one(db, select, identity)
-    if row is None:
-        # Two first messages at once: the lock makes the second wait and find the first one's row.
-        fetch(db, "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (":".join(identity),))
-        row = fetch_one(db, select, identity)
-    if row is None:
-        row = fetch_one(
-            db,
-            "WITH person AS (INSERT INTO users (display_name) VALUES (%s) RETURNING id)"
-            " INSERT INTO platform_identities (user_id, platform, platform_user_id, name, display_name)"
-            " SELECT id, %s, %s, %s, %s FROM person RETURNING user_id",
-            (user.shown_name, *identity, user.name, user.display_name),
+def person_key(platform: str, platform_user_id: str) -> str:
+    """What somebody is kept under in the cache PEOPLE."""
+    return f"{platform}:{platform_user_id}"
+
+
+def _select_people(db: DAL, identities: Sequence[Identity]) -> dict[Identity, Person]:
+    rows = fetch(
+        db,
+        "SELECT i.platform, i.platform_user_id, i.user_id,"
+        " (SELECT json_object_agg(community_id, role) FROM community_rbac r WHERE r.user_id = i.user_id) AS roles"
+        " FROM unnest(%s::text[], %s::text[]) AS w (platform, platform_user_id)"
+        " JOIN platform_identities i USING (platform, platform_user_id)",
+        ([platform for platform, _ in identities], [id_ for _, id_ in identities]),
+    )
+    return {
+        (row["platform"], row["platform_user_id"]): Person(
+            row["user_id"], {int(community): Level.named(role) for community, role in (row["roles"] or {}).items()}
         )
-    assert row is not None
-    return int(row["user_id"])
+        for row in rows
+    }
+
+
+def _add_people(db: DAL, new: Sequence[tuple[Identity, EventUser]]) -> None:
+    """Add people who were not there a moment ago. Two first messages at once: the locks, taken in one order, make the
+    second wait and find the first one's rows."""
+    ordered = sorted(new, key=lambda each: each[0])
+    fetch(
+        db,
+        "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(%s::text[]) AS key",
+        ([person_key(*identity) for identity, _ in ordered],),
+    )
+    fetch(
+        db,
+        "WITH new AS MATERIALIZED (SELECT w.*, nextval('users_id_seq') AS user_id"
+        "  FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
+        "  AS w (platform, platform_user_id, name, display_name, shown_name)"
+        "  WHERE NOT EXISTS (SELECT 1 FROM platform_identities i"
+        "   WHERE i.platform = w.platform AND i.platform_user_id = w.platform_user_id)"
+        "), person AS (INSERT INTO users (id, display_name) SELECT user_id, shown_name FROM new RETURNING id)"
+        " INSERT INTO platform_identities (user_id, platform, platform_user_id, name, display_name)"
+        " SELECT user_id, platform, platform_user_id, name, display_name FROM new JOIN person ON id = user_id",
+        (
+            [identity[0] for identity, _ in ordered],
+            [identity[1] for identity, _ in ordered],
+            [user.name for _, user in ordered],
+            [user.display_name for _, user in ordered],
+            [user.shown_name for _, user in ordered],
+        ),
+    )

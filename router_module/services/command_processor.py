@@ -31,7 +31,7 @@ from waddlebot.errors import Busy, NotAllowed, NotFound, WaddleBotError
 from waddlebot.metrics import Metrics
 
 from ..config import RouterSettings
-from .cache_manager import CacheManager
+from .cache_manager import CacheManager, Identity, Place
 from .catalogue import Command
 from .execution_engine import Engine, Result
 from .ledger import Ledger, Orphan, Recorded, Rehearsal
@@ -91,7 +91,7 @@ class CommandProcessor:
         until = time.monotonic() + self._settings.answer_wait_s
         if self._pools.waiting >= self._settings.max_concurrent * self._settings.max_workers:
             raise Busy()
-        admitted = [self._admit(event, caller) for event in events]
+        admitted = self._admit(events, caller)
         works = [each for each in admitted if isinstance(each, Work)]
         chains = self._plan_in_order(works)
         self._open(works)
@@ -104,14 +104,24 @@ class CommandProcessor:
 
     # From the event to its jobs
 
-    def _admit(self, event: Event, caller: Account) -> Work | WaddleBotError:
+    def _admit(self, events: Sequence[Event], caller: Account) -> list[Work | WaddleBotError]:
+        """Where each event belongs and who caused it, or why it is not taken."""
+        places = [self._place(event, caller) for event in events]
+        taken = [event for event, place in zip(events, places, strict=True) if isinstance(place, Place)]
+        people = self._lookups.people({_identity(event): event.user for event in taken})
+        return [
+            Work(event, place, people[_identity(event)]) if isinstance(place, Place) else place
+            for event, place in zip(events, places, strict=True)
+        ]
+
+    def _place(self, event: Event, caller: Account) -> Place | WaddleBotError:
         try:
             caller.check_platform(event.platform)
             if event.mode == "simulate" and not caller.is_admin:
                 raise NotAllowed("Only admins' keys and the console may simulate.")
             place = self._lookups.place(event)
             caller.check_community(place.community_id)
-            return Work(event, place, self._lookups.person(event.platform, event.user))
+            return place
         except (NotAllowed, NotFound) as err:
             return err
 
@@ -419,6 +429,10 @@ class GivenUp(WaddleBotError):
     """Too many routers had this event and none could finish it."""
 
     code = "given_up"
+
+
+def _identity(event: Event) -> Identity:
+    return event.platform, event.user.platform_user_id
 
 
 def _may_be_command(event: Event) -> bool:
