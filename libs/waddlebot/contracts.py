@@ -240,7 +240,7 @@ class CallUser(Wire):
 
 
 class Trigger(Wire):
-    """Why a module is called. For an event `command` is the message type."""
+    """Why a module is called. For an event `command` is the name that the module registered for it."""
 
     type: Literal["command", "event"]
     command: str
