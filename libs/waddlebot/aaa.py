@@ -180,9 +180,8 @@ class AAAFormatter(logging.Formatter):
             "fields": {"message": record.getMessage()},
         }
         action = record.getMessage() if hasattr(record, "aaa") else "library_message"
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         parts = [
-            f"[{at}.{int(record.msecs):03d}Z]",
+            f"[{_second(int(record.created))}.{int(record.msecs):03d}Z]",
             record.levelname,
             f"{line['module']}:{line['version']}",
             line["category"],
@@ -194,17 +193,29 @@ class AAAFormatter(logging.Formatter):
         if line.get("session_id"):
             parts.append(f"session_id={line['session_id']}")
         parts += [
-            f"{name}={'***' if SECRET_NAMES.search(name) else _value(value)}" for name, value in line["fields"].items()
+            f"{name}={'***' if _is_secret(name) else _value(value)}" for name, value in line["fields"].items()
         ]
         if record.exc_info:
             parts.append(f"traceback={_value(self.formatException(record.exc_info))}")
         return " ".join(parts)
 
 
+@functools.lru_cache(maxsize=8)
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
+
+
+@functools.lru_cache(maxsize=1000)
+def _is_secret(name: str) -> bool:
+    return SECRET_NAMES.search(name) is not None
+
+
 def _value(value: Any) -> str:
     """A field's value on one line: what could break the line is quoted as JSON, what looks secret is starred."""
     if value is None:
         return "-"
+    if type(value) is int or type(value) is float:
+        return str(value)
     text = str(value)
     if PLAIN.fullmatch(text):
         return text
@@ -223,8 +234,17 @@ class _QueueHandler(logging.handlers.QueueHandler):
 class _File(logging.handlers.RotatingFileHandler):
     """Writes lines as they come and puts them on disk when nothing more waits."""
 
+    size = 0
+
+    def _open(self) -> Any:
+        stream = super()._open()
+        self.size = stream.tell()
+        return stream
+
     def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802 - logging's name
-        return int(self.stream is not None and self.stream.tell() + len(self.format(record)) >= self.maxBytes)
+        # Counted here, because asking the stream writes what it holds, line by line.
+        self.size += len(self.format(record)) + 1
+        return int(self.size >= self.maxBytes)
 
     def flush(self) -> None:
         pass
