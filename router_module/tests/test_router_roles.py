@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
+from waddlebot.aaa import AAAFormatter
 from waddlebot.database import fetch
 from waddlebot.http import HTTPResponse
 from waddlebot.ids import new_id
@@ -242,20 +241,18 @@ def cancel_who_waits(fleet: Fleet, beginning: str) -> bool:
     return bool(rows)
 
 
-def test_who_was_given_what_is_in_the_audit_log(bot, key, fleet):
+def test_who_was_given_what_is_in_the_audit_log(bot, key, fleet, caplog):
     users = make_people(fleet, 2)
-    assign(bot, key, (users[0], "vip"), (users[1], "owner"))
-    log = Path(os.environ["LOG_DIR"]) / "router.log"
 
-    def lines() -> list[str]:
-        return [line for line in log.read_text().splitlines() if f"community={bot.community_id} " in line]
+    with caplog.at_level("INFO", logger="waddlebot.router"):
+        assign(bot, key, (users[0], "vip"), (users[1], "owner"))
 
-    eventually(lambda: any("roles_refused" in line for line in lines()))
-    given = next(line for line in lines() if "roles_assigned" in line)
+    lines = [AAAFormatter().format(record) for record in caplog.records]
+    [given] = [line for line in lines if "action=roles_assigned" in line]
+    [refused] = [line for line in lines if "action=roles_refused" in line]
     assert f" AUDIT community={bot.community_id} " in given
-    assert f"role=vip users={users[0]} by=" in given
-    assert bot.slug in given
-    assert f"users={users[1]} " in next(line for line in lines() if "roles_refused" in line)
+    assert f'role=vip users={users[0]} by="program {bot.slug}"' in given
+    assert f"result=FAILED users={users[1]} " in refused
 
 
 ENDPOINTS = [
