@@ -41,6 +41,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024
 JSON_TYPE = "application/json"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
+INTEGER = re.compile(r"<(\w+):int>")
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 500: "internal"}
 
 
@@ -122,7 +123,8 @@ class Mount:
                 declared = getattr(function, "__endpoint__", None)
                 if isinstance(declared, Endpoint):
                     self.endpoints.append(declared)
-                    action(declared.path, method=[declared.method])(_Bound(self, declared, services).serve)
+                    bound = _Bound(self, declared, services)
+                    action(bound.route, method=[declared.method])(bound.serve)
 
 
 class _Bound:
@@ -137,6 +139,9 @@ class _Bound:
         self.histograms: dict[int, Any] = {}
         hints = typing.get_type_hints(declared.function)
         hints.pop("return", None)
+        # Not the framework's own, which fails on numbers of thousands of digits; these fit the database's bigint.
+        self.route = INTEGER.sub(r"<\1:re:[0-9]{1,18}>", declared.path)
+        self.integers = INTEGER.findall(declared.path)
         in_path = set(re.findall(r"<(\w+)", declared.path))
         for name, kind in hints.items():
             if name in in_path:
@@ -201,6 +206,7 @@ class _Bound:
 
     def _call(self, path: dict[str, Any]) -> Any:
         arguments = {**self.fixed, **clean(path)}
+        arguments |= {name: int(path[name]) for name in self.integers}
         if not self.endpoint.caller.open:
             account = self.mount.accounts.authenticate(request.headers.get("X-API-Key"))
             self.endpoint.caller.check(account)

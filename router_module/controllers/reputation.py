@@ -45,13 +45,13 @@ def read_leaderboard(
     }
 
 
-@endpoint("GET", r"/router/reputation/<community>/<user_id:re:\d{1,18}>", caller=ANY_KEY)
+@endpoint("GET", "/router/reputation/<community>/<user_id:int>", caller=ANY_KEY)
 def read_reputation(
-    community: str, user_id: str, caller: Account, reputation: ReputationService, database: Database
+    community: str, user_id: int, caller: Account, reputation: ReputationService, database: Database
 ) -> dict[str, Any]:
     """Say how many points somebody has in a community, and which rank that is."""
     community_id = get_community(database, caller, community)
-    standing = reputation.get_standing(community_id, int(user_id), caller)
+    standing = reputation.get_standing(community_id, user_id, caller)
     return {"success": True, "community_id": community_id, **_as_row(standing)}
 
 

@@ -253,6 +253,12 @@ def test_rules_of_another_community_are_not_there(bot, rule, fleet):
     assert fleet.request("GET", "/router/string-rules", key="inventory").status == 403
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "x", "9" * 18, "9" * 19, "9" * 5000])
+def test_a_rule_that_cannot_be_is_not_there(fleet, number):
+    assert fleet.request("GET", f"/router/string-rules/{number}").status == 404
+    assert fleet.request("DELETE", f"/router/string-rules/{number}").status == 404
+
+
 def test_the_2001st_rule_is_one_too_many(bot, rule, fleet):
     rows(
         fleet,
