@@ -192,9 +192,7 @@ class AAAFormatter(logging.Formatter):
         ]
         if line.get("session_id"):
             parts.append(f"session_id={line['session_id']}")
-        parts += [
-            f"{name}={'***' if _is_secret(name) else _value(value)}" for name, value in line["fields"].items()
-        ]
+        parts += [f"{name}={'***' if _is_secret(name) else _value(value)}" for name, value in line["fields"].items()]
         if record.exc_info:
             parts.append(f"traceback={_value(self.formatException(record.exc_info))}")
         return " ".join(parts)
