@@ -12,11 +12,12 @@ from waddlebot.http import EgressGuard
 from waddlebot.service import Service
 
 from .config import RouterSettings
-from .controllers import directory, events, modules, responses
+from .controllers import coordination, directory, events, modules, responses
 from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
 from .services.command_processor import ROUTER, CommandProcessor
+from .services.coordination_service import CoordinationService
 from .services.execution_engine import ContainerEngine, Engine
 from .services.explainer import Explainer
 from .services.ledger import Ledger
@@ -55,6 +56,7 @@ outbox = OutboxService(db)
 statistics = StatisticsService(db, lookups, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
+claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 
 service.mount(
     events,
@@ -63,6 +65,7 @@ service.mount(
     directory,
     using=[processor, registry, ResponseService(db, processor), explainer, outbox],
 )
+service.mount(coordination, using=[claims])
 
 
 def register_own_commands() -> None:
@@ -82,3 +85,4 @@ register_own_commands()
 service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease_s / 3)
 service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0)
+service.loops.add("claims-sweep", claims.sweep, every_s=1.0)
