@@ -430,12 +430,14 @@ class Heartbeat(Wire):
 
 
 class ContainerRequest(Wire):
-    """What a collector's container asks about all that it holds."""
+    """What a collector's container asks. Without a platform it is the one that the container claimed on."""
 
     container_id: OpaqueId
+    platform: PlatformName | None = None
 
 
-class ClaimRequest(ContainerRequest):
+class ClaimRequest(Wire):
+    container_id: OpaqueId
     platform: PlatformName
     max_claims: int | None = Field(None, ge=0, le=100_000)
     alive_for_s: AliveFor | None = None
@@ -452,9 +454,10 @@ class ContainerHeartbeat(ContainerRequest):
     alive_for_s: AliveFor | None = None
 
 
-class EntityReport(ContainerRequest):
+class EntityReport(Wire):
     """The epoch, where it is given, must still be the entity's."""
 
+    container_id: OpaqueId
     entity_id: EntityIdText
     epoch: int | None = None
 

@@ -52,7 +52,7 @@ def release(request: ReleaseRequest, caller: Account, coordination: Coordination
 @endpoint("POST", "/router/coordination/checkin", caller=COLLECTORS, body=ContainerRequest)
 def checkin(request: ContainerRequest, caller: Account, coordination: CoordinationService) -> dict[str, Any]:
     """Keep all claims; due every five minutes."""
-    return coordination.checkin(request.container_id, caller)
+    return coordination.checkin(request, caller)
 
 
 @endpoint("POST", "/router/coordination/heartbeat", caller=COLLECTORS, body=ContainerHeartbeat)
@@ -64,7 +64,7 @@ def beat(request: ContainerHeartbeat, caller: Account, coordination: Coordinatio
 @endpoint("POST", "/router/coordination/release-offline", caller=COLLECTORS, body=ContainerRequest)
 def release_offline(request: ContainerRequest, caller: Account, coordination: CoordinationService) -> dict[str, Any]:
     """Give up what is offline and claim as many others."""
-    return coordination.release_offline(request.container_id, caller)
+    return coordination.release_offline(request, caller)
 
 
 @endpoint("POST", "/router/coordination/status", caller=COLLECTORS, body=StatusReport)

@@ -18,6 +18,7 @@ from waddlebot.contracts import (
     ClaimedEntity,
     ClaimRequest,
     ContainerHeartbeat,
+    ContainerRequest,
     ErrorReport,
     PopulateRequest,
     ReleaseRequest,
@@ -246,19 +247,19 @@ class CoordinationService:
             "error_message": None,
         }
 
-    def checkin(self, container_id: str, caller: Account) -> dict[str, Any]:
+    def checkin(self, request: ContainerRequest, caller: Account) -> dict[str, Any]:
         """Keep everything that a container holds for another six minutes."""
-        held = self._renew(container_id, caller, alive_for_s=None, extend=True)
+        held = self._renew(request, caller, alive_for_s=None, extend=True)
         return {
             "success": True,
-            "container_id": container_id,
+            "container_id": request.container_id,
             "timestamp": datetime.now(UTC),
             "claimed_count": len(held),
         }
 
     def heartbeat(self, beat: ContainerHeartbeat, caller: Account) -> dict[str, Any]:
         """Keep what a container holds, and list it: what is not in the list is no longer the container's."""
-        held = self._renew(beat.container_id, caller, alive_for_s=beat.alive_for_s, extend=beat.extend_claims)
+        held = self._renew(beat, caller, alive_for_s=beat.alive_for_s, extend=beat.extend_claims)
         return {
             "success": True,
             "container_id": beat.container_id,
@@ -269,7 +270,7 @@ class CoordinationService:
 
     def release(self, request: ReleaseRequest, caller: Account) -> dict[str, Any]:
         """Give up what a container holds, or the part of it that is named."""
-        mine = self._mine(request.container_id, caller)
+        mine = self._mine(request, caller)
         rows = self._db.statement(STILL_HERE + RELEASE, {**mine, "alive_for": None, "entity_ids": request.entity_ids})
         released = [row["entity_id"] for row in rows]
         if released:
@@ -281,9 +282,9 @@ class CoordinationService:
             "released_count": len(released),
         }
 
-    def release_offline(self, container_id: str, caller: Account) -> dict[str, Any]:
+    def release_offline(self, request: ContainerRequest, caller: Account) -> dict[str, Any]:
         """Give up what is offline and take as many others instead, live ones first."""
-        mine = self._mine(container_id, caller)
+        mine = self._mine(request, caller)
         rows = []
         for platform in mine["platforms"]:
             parameters = {**mine, "platform": platform, "alive_for": None, **TIMES}
@@ -291,10 +292,11 @@ class CoordinationService:
         released = [row["entity_id"] for row in rows if row["is_released"]]
         claimed = [ClaimedEntity.model_validate(row) for row in rows if not row["is_released"]]
         if released:
-            self._log.audit("offline_swapped", container=container_id, released=len(released), claimed=len(claimed))
+            found = {"released": len(released), "claimed": len(claimed)}
+            self._log.audit("offline_swapped", container=request.container_id, **found)
         return {
             "success": True,
-            "container_id": container_id,
+            "container_id": request.container_id,
             "released_entities": released,
             "released_count": len(released),
             "claimed_entities": claimed,
@@ -408,24 +410,28 @@ class CoordinationService:
         return rows[0]["held"], [ClaimedEntity.model_validate(row) for row in rows if row["entity_id"] is not None]
 
     def _renew(
-        self, container_id: str, caller: Account, *, alive_for_s: float | None, extend: bool
+        self, request: ContainerRequest, caller: Account, *, alive_for_s: float | None, extend: bool
     ) -> list[ClaimedEntity]:
-        parameters = {**self._mine(container_id, caller), "alive_for": _seconds(alive_for_s), **TIMES}
+        parameters = {**self._mine(request, caller), "alive_for": _seconds(alive_for_s), **TIMES}
         rows = self._db.statement(STILL_HERE + (RENEW if extend else "") + LIST_HELD, parameters)
         return [ClaimedEntity.model_validate(row) for row in rows]
 
-    def _mine(self, container_id: str, caller: Account) -> dict[str, Any]:
-        """A container and its platforms, as far as they are the caller's; none for a container not heard of lately.
+    def _mine(self, request: ContainerRequest, caller: Account) -> dict[str, Any]:
+        """A container and its platforms, as far as they are the caller's; none for one that was not heard of lately.
 
         Raises: NotAllowed for a container that is another account's.
         """
+        container_id = request.container_id
+        if request.platform is not None:
+            _check_may_claim(caller, request.platform)
+            return {"container": container_id, "platforms": [request.platform]}
         rows = self._db.statement(
             "SELECT platform FROM coordination_containers WHERE container_id = %s", (container_id,)
         )
         platforms = [row["platform"] for row in rows if caller.serves(row["platform"])]
-        _check_for_all(caller)
         if rows and not platforms:
             raise NotAllowed(f"Container {container_id} is not one of account {caller.name}.")
+        _check_for_all(caller)
         return {"container": container_id, "platforms": platforms}
 
     def _reported(self, rows: Sequence[dict[str, Any]], entity_id: str, container_id: str) -> dict[str, Any]:

@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from waddlebot.aaa import AAALog
 from waddlebot.auth import Account
-from waddlebot.contracts import ClaimRequest, ContainerHeartbeat, ErrorReport, PopulateRequest, StatusReport
+from waddlebot.contracts import (
+    ClaimRequest,
+    ContainerHeartbeat,
+    ContainerRequest,
+    ErrorReport,
+    PopulateRequest,
+    StatusReport,
+)
 from waddlebot.testing.simulated import SimulatedDatabase
 
 COLLECTOR = Account(id=0, name="a collector", groups=frozenset({"collectors"}))
@@ -48,7 +55,7 @@ class World:
         return self._note(container, self.service.heartbeat(beat, COLLECTOR)["entities"])
 
     def checkin(self, container: str) -> int:
-        return self.service.checkin(container, COLLECTOR)["claimed_count"]
+        return self.service.checkin(ContainerRequest(container_id=container), COLLECTOR)["claimed_count"]
 
     def entities(self, **filters: Any) -> list[dict[str, Any]]:
         asked = {"platform": None, "status": None, "claimed_by": None, "is_live": None, **filters}
