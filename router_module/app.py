@@ -9,6 +9,7 @@ from waddlebot.background import TargetPools
 from waddlebot.clients import ModuleClient
 from waddlebot.contracts import ModuleRegistration
 from waddlebot.http import EgressGuard
+from waddlebot.retention import EVERY_S
 from waddlebot.service import Service
 
 from .config import RouterSettings
@@ -25,6 +26,7 @@ from .services.outbox_service import OutboxService
 from .services.rbac_service import RBACService
 from .services.registry import Registry
 from .services.response_service import ResponseService
+from .services.retention_service import RetentionService
 from .services.session_manager import SessionManager
 from .services.statistics_service import StatisticsService
 
@@ -57,6 +59,7 @@ statistics = StatisticsService(db, lookups, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
 claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
+retention = RetentionService(db)
 
 service.mount(
     events,
@@ -86,3 +89,5 @@ service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease
 service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0)
+service.loops.add("forget-chat", retention.forget_plain_chat, every_s=EVERY_S)
+service.loops.add("delete-records", retention.delete_old_records, every_s=EVERY_S)

@@ -65,6 +65,8 @@ class Explainer:
             if event is None:
                 return "You have not said anything here before that I know of."
             details = self._details(db, event["session_id"], None)
+        if event["message"] is None:
+            return "You said something here, but so long ago that its text is no longer kept."
         message = shorten(event["message"], 60)
         if not details["executions"]:
             reason = "no command or alias of that name is known here" if message[:1] in "!#" else "that is no command"
