@@ -2,7 +2,7 @@
 
 A container is a row in `coordination_containers`; whatever changes its claims locks that row first, so that its claims
 are counted right and nobody frees what was heard of just now. Claiming itself skips whatever others are taking.
-Where two statements stand together, they are one transaction, and the second sees what the first had waited for.
+Where statements go together in one message, they are one transaction, and each sees what those before had waited for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from psycopg2.extras import Json
 from waddlebot.aaa import AAALog
 from waddlebot.auth import Account
 from waddlebot.contracts import (
-    ClaimedEntity,
     ClaimRequest,
     ContainerHeartbeat,
     ContainerRequest,
@@ -24,7 +23,7 @@ from waddlebot.contracts import (
     ReleaseRequest,
     StatusReport,
 )
-from waddlebot.database import Database, fetch
+from waddlebot.database import Database, Prepared, fetch
 from waddlebot.errors import Conflict, NotAllowed, NotFound
 from waddlebot.ids import parse_entity_id
 
@@ -47,45 +46,50 @@ SHOWN = (
     " claim_expires, metadata, config"
 )
 FREED = (
-    "claimed_by = NULL, claimed_at = NULL, claim_expires = NULL, updated_at = now(),"
+    "claimed_by = NULL, claimed_at = NULL, claim_expires = NULL, last_checkin = NULL, updated_at = now(),"
     " status = CASE status WHEN 'claimed' THEN 'available' ELSE status END"
 )
 TAKEN = (
     "claimed_by = %(container)s, claimed_at = now(), epoch = nextval('coordination_epochs'), last_checkin = now(),"
-    " claim_expires = now() + %(expiry)s, updated_at = now(),"
+    " claim_expires = now() + %(expiry)s::interval, updated_at = now(),"
     " status = CASE WHEN status IN ('available', 'error') THEN 'claimed' ELSE status END"
 )
 BEST_FREE = (
     "SELECT id FROM coordination WHERE platform = %(platform)s AND claimed_by IS NULL"
-    " AND (status <> 'error' OR last_check <= now() - %(rest)s)"
+    " AND (status <> 'error' OR last_check <= now() - %(rest)s::interval)"
     " ORDER BY is_live DESC, priority, viewer_count DESC, last_activity DESC NULLS LAST, id"
 )
 MINE = "platform = ANY(%(platforms)s) AND claimed_by = %(container)s"
 
 ENTER = """
 INSERT INTO coordination_containers AS c (platform, container_id, last_seen, alive_for, alive_until)
-VALUES (%(platform)s, %(container)s, now(), %(alive_for)s, now() + %(alive_for)s)
+VALUES (%(platform)s, %(container)s, now(), %(alive_for)s::interval, now() + %(alive_for)s::interval)
 ON CONFLICT (platform, container_id) DO UPDATE SET last_seen = now(),
     alive_for = coalesce(excluded.alive_for, c.alive_for),
-    alive_until = now() + coalesce(excluded.alive_for, c.alive_for);
+    alive_until = now() + coalesce(excluded.alive_for, c.alive_for)
 """
 STILL_HERE = """
 UPDATE coordination_containers SET last_seen = now(), alive_for = coalesce(%(alive_for)s, alive_for),
     alive_until = now() + coalesce(%(alive_for)s, alive_for)
 WHERE platform = ANY(%(platforms)s) AND container_id = %(container)s;
 """
-# One row for each entity taken, or a single one without any, so that the number held before is always known.
-CLAIM = f"""
+# One row for each entity taken, or a single one without any, so that the number held before is always known. The ids go
+# through an array because the planner, which cannot know the limit, would read the whole table to join a tenth of it.
+CLAIM = Prepared(
+    "router_claim",
+    ENTER,
+    f"""
 WITH held AS (
     SELECT count(*) AS held FROM coordination WHERE platform = %(platform)s AND claimed_by = %(container)s
 ), free AS (
-    {BEST_FREE} LIMIT (SELECT greatest(0, %(max_claims)s - held) FROM held) FOR UPDATE SKIP LOCKED
+    {BEST_FREE} LIMIT (SELECT greatest(0, %(max_claims)s::bigint - held) FROM held) FOR UPDATE SKIP LOCKED
 ), taken AS (
-    UPDATE coordination c SET {TAKEN} FROM free WHERE c.id = free.id RETURNING c.*
+    UPDATE coordination SET {TAKEN} WHERE id = ANY(ARRAY(SELECT id FROM free)) RETURNING *
 )
 SELECT held, {SHOWN} FROM held LEFT JOIN taken ON true
 ORDER BY is_live DESC, priority, viewer_count DESC, entity_id
-"""
+""",
+)
 RENEW = f"""
 UPDATE coordination SET last_checkin = now(), claim_expires = now() + %(expiry)s
 WHERE {MINE} AND (last_checkin < now() - %(renewed)s OR claim_expires < now() + %(expiry)s - %(renewed)s);
@@ -102,7 +106,7 @@ WITH gone AS (
 ), free AS (
     {BEST_FREE} LIMIT (SELECT count(*) FROM gone) FOR UPDATE SKIP LOCKED
 ), taken AS (
-    UPDATE coordination c SET {TAKEN} FROM free WHERE c.id = free.id RETURNING c.*
+    UPDATE coordination SET {TAKEN} WHERE id = ANY(ARRAY(SELECT id FROM free)) RETURNING *
 )
 SELECT true AS is_released, {SHOWN} FROM gone JOIN coordination USING (entity_id)
 UNION ALL SELECT false, {SHOWN} FROM taken
@@ -128,7 +132,8 @@ UPDATE coordination SET
     status = CASE WHEN error_count + 1 >= %(max_errors)s THEN 'error' ELSE status END,
     claimed_by = CASE WHEN error_count + 1 < %(max_errors)s THEN claimed_by END,
     claimed_at = CASE WHEN error_count + 1 < %(max_errors)s THEN claimed_at END,
-    claim_expires = CASE WHEN error_count + 1 < %(max_errors)s THEN claim_expires END
+    claim_expires = CASE WHEN error_count + 1 < %(max_errors)s THEN claim_expires END,
+    last_checkin = CASE WHEN error_count + 1 < %(max_errors)s THEN last_checkin END
 WHERE entity_id = %(entity_id)s AND claimed_by = %(container)s AND epoch = coalesce(%(epoch)s, epoch)
 RETURNING entity_id, epoch, status, error_count
 """
@@ -290,7 +295,7 @@ class CoordinationService:
             parameters = {**mine, "platform": platform, "alive_for": None, **TIMES}
             rows += self._db.statement(STILL_HERE + SWAP_OFFLINE, parameters)
         released = [row["entity_id"] for row in rows if row["is_released"]]
-        claimed = [ClaimedEntity.model_validate(row) for row in rows if not row["is_released"]]
+        claimed = [row for row in rows if not row.pop("is_released")]
         if released:
             found = {"released": len(released), "claimed": len(claimed)}
             self._log.audit("offline_swapped", container=request.container_id, **found)
@@ -395,10 +400,10 @@ class CoordinationService:
             self._log.system("claims_freed", of_dead_containers=len(dead), not_renewed=len(expired))
         return bool(dead or expired)
 
-    def _take(self, request: ClaimRequest, limit: int) -> tuple[int, list[ClaimedEntity]]:
+    def _take(self, request: ClaimRequest, limit: int) -> tuple[int, list[dict[str, Any]]]:
         """How many the container held before, and what it got now."""
         rows = self._db.statement(
-            ENTER + CLAIM,
+            CLAIM,
             {
                 "platform": request.platform,
                 "container": request.container_id,
@@ -407,14 +412,14 @@ class CoordinationService:
                 **TIMES,
             },
         )
-        return rows[0]["held"], [ClaimedEntity.model_validate(row) for row in rows if row["entity_id"] is not None]
+        held = max(row.pop("held") for row in rows)
+        return held, [row for row in rows if row["entity_id"] is not None]
 
     def _renew(
         self, request: ContainerRequest, caller: Account, *, alive_for_s: float | None, extend: bool
-    ) -> list[ClaimedEntity]:
+    ) -> list[dict[str, Any]]:
         parameters = {**self._mine(request, caller), "alive_for": _seconds(alive_for_s), **TIMES}
-        rows = self._db.statement(STILL_HERE + (RENEW if extend else "") + LIST_HELD, parameters)
-        return [ClaimedEntity.model_validate(row) for row in rows]
+        return self._db.statement(STILL_HERE + (RENEW if extend else "") + LIST_HELD, parameters)
 
     def _mine(self, request: ContainerRequest, caller: Account) -> dict[str, Any]:
         """A container and its platforms, as far as they are the caller's; none for one that was not heard of lately.

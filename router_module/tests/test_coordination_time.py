@@ -83,7 +83,7 @@ class World:
         """Remember who held what in which epoch; nobody else ever may."""
         with self.lock:
             for each in entities:
-                assert self.holders.setdefault((each.entity_id, each.epoch), container) == container
+                assert self.holders.setdefault((each["entity_id"], each["epoch"]), container) == container
         return len(entities)
 
 

@@ -38,8 +38,9 @@ CREATE INDEX coordination_free
     ON coordination (platform, is_live DESC, priority, viewer_count DESC, last_activity DESC NULLS LAST, id)
     WHERE claimed_by IS NULL;
 CREATE INDEX coordination_holder ON coordination (claimed_by, platform) WHERE claimed_by IS NOT NULL;
-CREATE INDEX coordination_expiry ON coordination (claim_expires) WHERE claimed_by IS NOT NULL;
-CREATE INDEX coordination_checkin ON coordination (last_checkin) WHERE claimed_by IS NOT NULL;
+-- Both times are NULL in free rows. Were these indexes partial too, they would be taken for finding a holder's rows.
+CREATE INDEX coordination_expiry ON coordination (claim_expires);
+CREATE INDEX coordination_checkin ON coordination (last_checkin);
 
 -- A container's sign of life is one row here, however much it holds. Its lock comes before any change of its claims.
 CREATE TABLE coordination_containers (
