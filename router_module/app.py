@@ -11,14 +11,27 @@ from waddlebot.contracts import ModuleRegistration
 from waddlebot.encryption import Keyring
 from waddlebot.http import EgressGuard
 from waddlebot.ratelimit import RateLimiter
+from waddlebot.retention import EVERY_S
 from waddlebot.service import Service
 
 from .config import RouterSettings
-from .controllers import core_api, directory, events, modules, reputation, responses, roles, string_rules, switches
+from .controllers import (
+    coordination,
+    core_api,
+    directory,
+    events,
+    modules,
+    reputation,
+    responses,
+    roles,
+    string_rules,
+    switches,
+)
 from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
 from .services.command_processor import CommandProcessor
+from .services.coordination_service import CoordinationService
 from .services.directory_service import DirectoryService
 from .services.execution_engine import ContainerEngine, Engine
 from .services.explainer import Explainer
@@ -30,6 +43,7 @@ from .services.rbac_service import RBACService
 from .services.registry import Registry
 from .services.reputation_service import ReputationService
 from .services.response_service import ResponseService
+from .services.retention_service import RetentionService
 from .services.roles_service import RolesService
 from .services.rule_book import RuleBook
 from .services.rule_service import RuleService
@@ -84,6 +98,8 @@ outbox = OutboxService(db)
 statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
+claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
+retention = RetentionService(db)
 
 service.mount(roles, using=[RolesService(db, bus, service.log, max_workers=settings.rbac_max_workers), db])
 service.mount(reputation, using=[reputation_service, db])
@@ -107,6 +123,7 @@ service.mount(
         log,
     ],
 )
+service.mount(coordination, using=[claims])
 
 
 def register_own_commands() -> None:
@@ -128,3 +145,6 @@ service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.le
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600)
+service.loops.add("claims-sweep", claims.sweep, every_s=1.0)
+service.loops.add("forget-chat", retention.forget_plain_chat, every_s=EVERY_S)
+service.loops.add("delete-records", retention.delete_old_records, every_s=EVERY_S)

@@ -104,6 +104,10 @@ class RouterSettings(Settings):
     )
     session_prefix: str = Field("waddlebot:session:", alias="SESSION_PREFIX", description="Redis key prefix.")
 
+    max_claims: int = Field(
+        5, alias="MAX_CLAIMS", ge=0, description="Entities that a container may hold which does not say how many."
+    )
+
     default_rate_limit: int = Field(
         60,
         alias="ROUTER_DEFAULT_RATE_LIMIT",

@@ -69,7 +69,9 @@ class Explainer:
             if event is None:
                 return "You have not said anything here before that I know of."
             details = self._details(db, event["session_id"], None)
-        message = shorten(event["message"] or "a message that is forgotten by now", 60)
+        if event["message"] is None:
+            return "You said something here, but so long ago that its text is no longer kept."
+        message = shorten(event["message"], 60)
         parts = _rules_in_words(event["verdict"]) + [_sentence(each, details) for each in details["executions"]]
         if not parts:
             known = "no command or alias of that name is known here" if message[:1] in "!#" else "that is no command"

@@ -14,6 +14,7 @@ import pytest
 from ..service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
+from .simulated import SimulatedDatabase
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -26,6 +27,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real PostgreSQL and a real Valkey for the whole run."""
     with Stack.running(tmp_path_factory.mktemp("stack")) as running:
         yield running
+
+
+@pytest.fixture
+def simulated(stack: Stack) -> Iterator[SimulatedDatabase]:
+    """A database of this test's own, where time passes when the test says so."""
+    with SimulatedDatabase.on(stack.postgres.url) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")
