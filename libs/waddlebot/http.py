@@ -10,8 +10,10 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,12 @@ CONNECT_TIMEOUT_S = 3.0
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 MAX_REDIRECTS = 3
 USER_AGENT = "WaddleBot/1"
+# What says that the target, not the request, is the trouble: the same request may do better in a moment.
+TARGET_IS_DOWN = frozenset({429, 502, 503, 504})
+# Local networks that Python 3.11 takes for public ones: NAT64 of one's own choice, and the old site-local addresses.
+NOT_PUBLIC = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("fec0::/10"))
+# IPv4 in the last 32 bits: the well-known prefix of NAT64, and the addresses that were "compatible" once.
+IPV4_AT_THE_END = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +77,10 @@ class EgressGuard:
 
     def allows(self, address: str) -> bool:
         ip = ipaddress.ip_address(address.split("%")[0])
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-            ip = ip.ipv4_mapped
-        return (ip.is_global and not ip.is_multicast) or any(ip in network for network in self.networks)
+        if isinstance(ip, ipaddress.IPv6Address):
+            ip = _ipv4_within(ip) or ip
+        is_public = ip.is_global and not ip.is_multicast and not any(ip in network for network in NOT_PUBLIC)
+        return is_public or any(ip in network for network in self.networks)
 
 
 class HTTPClient:
@@ -175,6 +184,13 @@ class HTTPClient:
         return collect
 
 
+def _ipv4_within(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address may lead to: mapped, 6to4 or NAT64. What is no route is `::1`."""
+    if any(ip in network for network in IPV4_AT_THE_END) and int(ip) > 1:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour
+
+
 def _keep_header(found: dict[str, str], line: bytes) -> None:
     name, colon, value = line.decode("latin-1").partition(":")
     if colon:
@@ -193,27 +209,47 @@ def _guarded_socket(guard: EgressGuard, denied: list[str], opened: list[socket.s
     return open_socket
 
 
-def with_retries(call: Callable[[], HTTPResponse], *, until: float, first_wait_s: float = 0.1) -> HTTPResponse:
-    """Repeat a call that is safe to repeat while the target is down or says 429, 502, 503 or 504.
+def with_retries(
+    call: Callable[[], HTTPResponse],
+    *,
+    until: float,
+    first_wait_s: float = 0.1,
+    statuses: Collection[int] = TARGET_IS_DOWN,
+) -> HTTPResponse:
+    """Repeat a call that is safe to repeat while the target is down or answers one of these statuses.
 
-    Waits twice as long each time, with jitter, at most 2 s; gives up at `until` (time.monotonic) with the last
-    answer or error.
+    Waits twice as long each time, with jitter, at most 2 s, and longer where a Retry-After asks for it; gives up at
+    `until` (time.monotonic) with the last answer or error.
     """
     wait_s = first_wait_s
     while True:
         failure: UpstreamError | None = None
+        asked_s = 0.0
         try:
             response = call()
-            if response.status not in (429, 502, 503, 504):
+            if response.status not in statuses:
                 return response
+            asked_s = retry_after_s(response)
         except UpstreamError as err:
             if not err.retryable:
                 raise
             failure = err
-        pause = wait_s * random.uniform(0.7, 1.3)  # noqa: S311 - jitter, not a secret
+        pause = max(asked_s, wait_s) * random.uniform(1.0, 1.3)  # noqa: S311 - jitter, not a secret
         if time.monotonic() + pause >= until:
             if failure:
                 raise failure
             return response
         time.sleep(pause)
         wait_s = min(wait_s * 2, 2.0)
+
+
+def retry_after_s(response: HTTPResponse) -> float:
+    """How long an answer asks to be left alone, by a Retry-After in seconds or as a date; 0 when it does not."""
+    text = response.headers.get("retry-after", "")
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return 0.0
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
