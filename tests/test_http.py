@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from waddlebot.errors import ConfigError, EgressDenied, UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.errors import (
+    ConfigError,
+    EgressDenied,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from waddlebot.http import EgressGuard, HTTPClient, with_retries
 
 
@@ -138,9 +146,47 @@ def test_an_answer_that_does_not_come_times_out(server):
 
 
 def test_a_connection_that_is_refused_is_worth_another_try():
-    with pytest.raises(UpstreamError) as caught:
+    with pytest.raises(UpstreamUnreachable) as caught:
         HTTPClient().request("GET", "http://127.0.0.1:9/", timeout_s=1)
     assert caught.value.retryable
+
+
+def test_what_must_not_be_sent_twice_is_not_sent_again_by_the_library():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        heard: list[bytes] = []
+        thread = threading.Thread(target=_answer_once_a_connection, args=(listener, heard), daemon=True)
+        thread.start()
+        client, url = HTTPClient(), f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+        client.request("POST", url, body=b"first")
+        client.request("POST", url, body=b"again")  # Sent over the kept connection, which breaks, and then anew.
+        assert [body for body in heard if b"again" in body] == [b"again"] * 2
+        assert client.request("POST", url, body=b"once", fresh=True).status == 200
+        assert heard.count(b"once") == 1
+        listener.shutdown(socket.SHUT_RDWR)  # Ends the accept() of the thread.
+    thread.join(5)
+
+
+def _answer_once_a_connection(listener: socket.socket, heard: list[bytes]) -> None:
+    """Answer the first request of each connection, hang up at the second."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_hang_up_at_the_second, args=(connection, heard), daemon=True).start()
+
+
+def _hang_up_at_the_second(connection: socket.socket, heard: list[bytes]) -> None:
+    with connection:
+        for answer in (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", None):
+            request = b""
+            while not request.endswith((b"first", b"again", b"once")):
+                received = connection.recv(65536)
+                if not received:
+                    return
+                request += received
+            heard.append(request.partition(b"\r\n\r\n")[2])
+            if answer:
+                connection.sendall(answer)
 
 
 def test_retries_end_with_the_last_answer(server):

@@ -127,6 +127,10 @@ class UpstreamError(WaddleBotError):
     retryable = True
 
 
+class UpstreamUnreachable(UpstreamError):
+    """Another service cannot be reached, so it has not heard of the request either."""
+
+
 class UpstreamTimeout(UpstreamError):
     """Another service took too long."""
 

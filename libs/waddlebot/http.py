@@ -21,12 +21,20 @@ import pycurl
 from pydantic_core import from_json
 
 from .database import check_no_transaction
-from .errors import ConfigError, EgressDenied, UpstreamError, UpstreamRefused, UpstreamTimeout
+from .errors import (
+    ConfigError,
+    EgressDenied,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 
 CONNECT_TIMEOUT_S = 3.0
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 MAX_REDIRECTS = 3
 USER_AGENT = "WaddleBot/1"
+NOT_CONNECTED = (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT)
 # What says that the target, not the request, is the trouble: the same request may do better in a moment.
 TARGET_IS_DOWN = frozenset({429, 502, 503, 504})
 # Local networks that Python 3.11 takes for public ones: NAT64 of one's own choice, and the old site-local addresses.
@@ -103,12 +111,16 @@ class HTTPClient:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30,
         keep_headers: bool = False,
+        fresh: bool = False,
     ) -> HTTPResponse:
         """Send one request and return whatever status comes back; its headers only if asked for, because each one
         costs a turn of the interpreter's lock.
 
-        Raises: UpstreamTimeout; UpstreamError when the target cannot be reached; UpstreamRefused for an answer that
-        is too large; EgressDenied for an address that the guard refuses.
+        What must never be sent twice goes over a `fresh` connection: when a kept one breaks before a byte is answered,
+        libcurl sends the request again by itself, a POST too.
+
+        Raises: UpstreamTimeout; UpstreamUnreachable; UpstreamError when the connection breaks; UpstreamRefused for an
+        answer that is too large; EgressDenied for an address that the guard refuses.
         """
         check_no_transaction()
         curl = self._handle()
@@ -123,6 +135,8 @@ class HTTPClient:
                 curl.setopt(pycurl.FOLLOWLOCATION, 1)
                 curl.setopt(pycurl.MAXREDIRS, MAX_REDIRECTS)
         curl.setopt(pycurl.WRITEFUNCTION, self._collector(received))
+        if fresh:
+            curl.setopt(pycurl.FRESH_CONNECT, 1)
         if keep_headers:
             curl.setopt(pycurl.HEADERFUNCTION, lambda line: _keep_header(found, line))
         try:
@@ -136,7 +150,8 @@ class HTTPClient:
                 raise UpstreamTimeout(f"No answer within {timeout_s:g} s.") from err
             if code == pycurl.E_WRITE_ERROR:
                 raise UpstreamRefused(f"The answer is larger than {self._max_bytes} bytes.") from err
-            raise UpstreamError(f"Not reached: {text}") from err
+            kind = UpstreamUnreachable if code in NOT_CONNECTED else UpstreamError
+            raise kind(f"Not reached: {text}") from err
         finally:
             for each in opened:
                 each.close()  # libcurl has duplicates of its own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Chat answers within a second; the buckets are finest where it matters.
@@ -21,6 +21,9 @@ class Metrics:
 
     def counter(self, name: str, what: str, labels: list[str] | None = None) -> Counter:
         return Counter(f"waddlebot_{self.module}_{name}", what, labels or [], registry=self.registry)
+
+    def gauge(self, name: str, what: str, labels: list[str] | None = None) -> Gauge:
+        return Gauge(f"waddlebot_{self.module}_{name}", what, labels or [], registry=self.registry)
 
     def histogram(self, name: str, what: str, labels: list[str] | None = None) -> Histogram:
         return Histogram(
