@@ -296,9 +296,9 @@ class LambdaSimulator:
             return Reply(204)
         self.runs.append((function.name, event))
         if kind == "Event":
-            threading.Thread(target=function.run, args=(request.body,), daemon=True).start()
+            threading.Thread(target=function.run, args=(request.body or b"{}",), daemon=True).start()
             return Reply(202)
-        outcome = function.run(request.body)
+        outcome = function.run(request.body or b"{}")
         if outcome is None:
             self.runs.remove((function.name, event))
             return _fault(429)
