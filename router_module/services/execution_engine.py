@@ -70,11 +70,14 @@ class FunctionFailed(UpstreamRefused):
 class CutOff(UpstreamError):
     """The call was begun, and nobody can know how it ended, so it is not made again."""
 
+    code = "cut_off"
     retryable = False
 
 
-class TooLate(CutOff, UpstreamTimeout):
+class TooLate(UpstreamTimeout):
     """The call was begun and did not end in time, so it is not made again."""
+
+    retryable = False
 
 
 @dataclass(slots=True)
@@ -197,13 +200,18 @@ class GatewayAnswer(Wire):
 
 
 def unwrap(result: bytes) -> HTTPResponse:
-    """What a function answered: its result, or what that wraps for an API gateway. Raises: BadReply."""
+    """What a function answered: its result, or what that wraps for an API gateway.
+
+    Raises: BadReply; UpstreamRefused for a status other than 200.
+    """
     try:
         answered = parse_json(result)
         if not isinstance(answered, dict) or "statusCode" not in answered:
             return HTTPResponse(200, result)
         wrapped = GatewayAnswer.model_validate(answered)
-        return HTTPResponse(wrapped.status, wrapped.content)
+        if wrapped.status != 200:
+            raise UpstreamRefused(f"The function answered HTTP {wrapped.status}.")
+        return HTTPResponse(200, wrapped.content)
     except ValidationError as err:
         raise BadReply(f"The result is not one for an API gateway: {first_problem(err)}") from err
     except (BadRequest, binascii.Error) as err:

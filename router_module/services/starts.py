@@ -28,7 +28,7 @@ class Starts:
             return
         marked = self._db.statement(
             "UPDATE command_executions SET started_at = now() WHERE execution_id = %s AND started_at IS NULL"
-            " RETURNING id",
+            " RETURNING execution_id",
             (call.execution_id,),
         )
         if not marked:
