@@ -84,6 +84,7 @@ def define_tables(db: DAL) -> None:
         Field("retry_count", "integer"),
         Field("status"),
         Field("created_at", "datetime"),
+        Field("started_at", "datetime"),
         Field("completed_at", "datetime"),
         Field("decision", "json"),
         Field("trigger_type"),

@@ -423,6 +423,8 @@ class ModuleRegistration(Wire):
     endpoint_url: Annotated[str, StringConstraints(max_length=2048)]
     health_check_url: Annotated[str, StringConstraints(max_length=2048)] = ""
     commands: list[CommandSpec] = Field(default_factory=list, max_length=200)
+    # Asks for another secret for the module's webhooks; the one that it had is worth nothing from then on.
+    rotate_webhook_secret: bool = False
 
 
 class Heartbeat(Wire):
