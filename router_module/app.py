@@ -9,6 +9,8 @@ from waddlebot.background import TargetPools
 from waddlebot.clients import ModuleClient
 from waddlebot.contracts import ModuleRegistration
 from waddlebot.http import EgressGuard
+from waddlebot.outbox import TO_OVERLAYS
+from waddlebot.sender import OutboxListener
 from waddlebot.service import Service
 
 from .config import RouterSettings
@@ -21,6 +23,7 @@ from .services.execution_engine import ContainerEngine, Engine
 from .services.explainer import Explainer
 from .services.ledger import Ledger
 from .services.outbox_service import OutboxService
+from .services.overlay_delivery import OverlayDelivery
 from .services.rbac_service import RBACService
 from .services.registry import Registry
 from .services.response_service import ResponseService
@@ -39,12 +42,16 @@ engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(lookups, explainer, db),
 }
 registry = Registry(db, bus, EgressGuard(settings.egress_allow), own_url=service.url, engines=engines)
+holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+overlays = OverlayDelivery(
+    db, service.client, settings.browser_source_url, holder=holder, log=service.log, metrics=service.metrics
+)
 pools = TargetPools(service.log, workers_per_target=settings.max_workers)
 processor = CommandProcessor(
     settings,
     lookups=lookups,
     rbac=RBACService(),
-    ledger=Ledger(db, holder=f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}", lease_s=settings.lease_s),
+    ledger=Ledger(db, holder=holder, lease_s=settings.lease_s),
     sessions=sessions,
     engines=engines,
     pools=pools,
@@ -82,3 +89,7 @@ register_own_commands()
 service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease_s / 3)
 service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0)
+
+overlay_listener = OutboxListener(settings.database_url, TO_OVERLAYS, heard=overlays.wake.set)
+service.loops.add("overlays", overlays.step, every_s=1.0, wake=overlays.wake)
+service.loops.add("overlays-listen", overlay_listener.step, every_s=1.0, finish=overlay_listener.close)

@@ -48,6 +48,12 @@ class RouterSettings(Settings):
     )
     session_prefix: str = Field("waddlebot:session:", alias="SESSION_PREFIX", description="Redis key prefix.")
 
+    browser_source_url: str = Field(
+        "http://127.0.0.1:8027/browser/source",
+        alias="BROWSER_SOURCE_API_URL",
+        description="Where overlay responses are shown.",
+    )
+
     default_rate_limit: int = Field(
         60,
         alias="ROUTER_DEFAULT_RATE_LIMIT",
