@@ -290,6 +290,8 @@ class Hub:
                 broadcast([page], as_text({"type": "pong", "pages": self._by_token[page.admission.token_id]}))
             elif kind == "error":
                 self._log.error("overlay_page_failed", source=str(room.source), message=str(said.get("message"))[:300])
+            else:
+                raise ValueError("no such frame")
             if kind in ("hello", "ping"):
                 page.is_hidden = said.get("hidden") is True
         except (ValueError, KeyError, TypeError, RecursionError):

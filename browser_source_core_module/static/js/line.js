@@ -3,7 +3,7 @@
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 10_000;
 const PING_EVERY_MS = 10_000;
-// A browser is not told when the other end is gone, so silence after a ping counts as that.
+// A browser is not told when the other end is gone, so silence after a ping, or from the beginning, counts as that.
 const SILENCE_MS = 8_000;
 // A confirmation may be lost with the socket that it went out on; the young ones are said again on the next.
 const REPEAT_ACKS_MS = 10_000;
@@ -35,6 +35,7 @@ export class Line {
   open() {
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
+    this.#expectWord();
     socket.onmessage = (event) => this.#hear(socket, JSON.parse(event.data));
     socket.onclose = (event) => this.#closed(socket, event.code);
   }
@@ -123,6 +124,11 @@ export class Line {
   #ping() {
     if (!this.#isOpen()) return;
     this.#send({ type: "ping", hidden: this.#hidden });
+    this.#expectWord();
+  }
+
+  /** Give up on this socket, and try another, unless something is heard on it soon. */
+  #expectWord() {
     clearTimeout(this.#silence);
     const socket = this.#socket;
     this.#silence = setTimeout(() => this.#closed(socket, 0), SILENCE_MS);

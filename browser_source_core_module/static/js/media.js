@@ -84,7 +84,8 @@ class Card {
     bar.hidden = !data.duration_ms;
     this.#root.querySelector(".times").hidden = bar.hidden;
     if (bar.hidden) return;
-    const [elapsed, total] = this.#root.querySelectorAll(".times span");
+    const elapsed = this.#root.querySelector(".elapsed");
+    const total = this.#root.querySelector(".total");
     const done = bar.querySelector(".done");
     for (const animation of done.getAnimations()) animation.cancel();
     const run = done.animate({ transform: ["scaleX(0)", "scaleX(1)"] }, { duration: data.duration_ms, fill: "both" });

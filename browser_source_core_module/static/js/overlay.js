@@ -15,6 +15,7 @@ export function start(makeStage) {
     hello(frame) {
       page.line = "open";
       applyTheme(frame.theme);
+      page.paused = String(frame.paused);
       player.setPaused(frame.paused);
       tellPages(frame.pages);
     },
@@ -22,6 +23,7 @@ export function start(makeStage) {
     control(frame) {
       if (frame.action === "theme") applyTheme(frame.variables);
       else player.control(frame);
+      if (frame.action === "pause" || frame.action === "resume") page.paused = String(frame.action === "pause");
     },
     pages: tellPages,
     away() {

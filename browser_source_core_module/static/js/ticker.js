@@ -37,9 +37,11 @@ class Ticker {
 
   /** Run the text through its window, and return how long that takes. */
   #scroll(item) {
-    const distance = this.#text.scrollWidth - this.#window.clientWidth;
-    this.#bar.classList.toggle("long", distance > 0);
-    if (distance <= 0 || calm()) return 0;
+    this.#bar.classList.remove("long");
+    const isLong = this.#text.offsetWidth > this.#window.clientWidth && !calm();
+    this.#bar.classList.toggle("long", isLong);
+    if (!isLong) return 0;
+    const distance = this.#text.offsetWidth - this.#window.clientWidth;
     const speed = PIXELS_PER_S * Number(getComputedStyle(this.#bar).getPropertyValue("--speed") || 1);
     const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
     const duration = Math.max(item.display_s * 1000, 2 * HOLD_MS + (distance / (speed * scale)) * 1000);
