@@ -64,14 +64,14 @@ class ModuleGateway:
     def __init__(self, client: FleetClient, guarded: HTTPClient, fleet_bases: Sequence[str]) -> None:
         self._client = client
         self._guarded = guarded
-        self._fleet_bases = tuple(f"{base}/" for base in fleet_bases)
+        self._fleet_bases = tuple(f"{base}/" for base in fleet_bases)  # With it, no longer name can pass for one.
         # The web framework keeps the request in its thread, so a call within the process needs another one.
         self._threads = ThreadPoolExecutor(4, "forms")
 
     def submit(self, method: str, url: str, body: dict[str, Any], *, key: str) -> None:
         """Raises: UpstreamError and its kinds, unless the module took it."""
         raw, headers = json.dumps(body).encode(), {"Idempotency-Key": key}
-        send = self._to_fleet if url.startswith(self._fleet_bases) and method == "POST" else self._to_others
+        send = self._to_fleet if f"{url}/".startswith(self._fleet_bases) and method == "POST" else self._to_others
         response = self._threads.submit(send, method, url, raw, headers).result()
         if not 200 <= response.status < 300:
             raise UpstreamError(f"The module answered HTTP {response.status}.")

@@ -3,7 +3,7 @@
 import { Line } from "./line.js";
 import { Player } from "./player.js";
 
-const KNOWN_SIDES = ["ticker-y", "media-x", "media-y", "general-x", "general-y"];
+const FRAME_VARIABLES = ["accent", "background", "text", "font", "radius", "general-x", "general-y"];
 
 /** Put a stage to work. */
 export function start(makeStage) {
@@ -51,8 +51,8 @@ function applyTheme(variables = {}) {
 /** The variables that a framed document needs to look like the rest. */
 export function themeForFrame() {
   const style = getComputedStyle(document.documentElement);
-  const names = ["accent", "background", "text", "font", "radius", ...KNOWN_SIDES];
-  return names.map((name) => `--${name}:${style.getPropertyValue(`--${name}`).trim()}`).join(";");
+  const variables = FRAME_VARIABLES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
+  return variables.filter(([, value]) => value).map(([name, value]) => `--${name}:${value}`).join(";");
 }
 
 /** Somebody who wonders why an alert is doubled finds the reason here; viewers should not see it. */
