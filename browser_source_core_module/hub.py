@@ -1,5 +1,5 @@
 """The overlays' hub: a process of its own, because sockets beside py4web's threads wait for them too long
-(docs/adr/0010). Run by `python -m waddlebot.serve hub`."""
+(docs/adr/0014). Run by `python -m waddlebot.serve hub`."""
 
 from __future__ import annotations
 

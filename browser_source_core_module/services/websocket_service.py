@@ -150,7 +150,7 @@ class Hub:
                 port,
                 create_connection=Page,
                 process_request=self._admit,  # type: ignore[arg-type]
-                compression=None,  # It would cost three times the memory and processor time (docs/adr/0010).
+                compression=None,  # It would cost three times the memory and processor time (docs/adr/0014).
                 max_size=MAX_FRAME_BYTES,
                 ping_interval=PING_EVERY_S,
                 ping_timeout=PING_EVERY_S,
