@@ -12,6 +12,8 @@ from overlay_doubles import HubProcess, Overlay
 from waddlebot.testing.fleet import Bot, Fleet
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go quickly.
+OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-features=IsolateSandboxedIframes"]
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +68,6 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, headless=True, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=OPTIONS)
         yield launched
         launched.close()

@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.request import urlopen
 
+import psycopg2
 from waddlebot.database import fetch
+from waddlebot.embedded import DATABASE
 from waddlebot.ids import new_id
-from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.testing.fleet import Bot, Fleet, Stack
 from waddlebot.testing.plugin import eventually
 from websockets.sync.client import ClientConnection, connect
 
@@ -162,3 +165,28 @@ class Overlay:
     def stats(self, source_type: str) -> dict[str, Any]:
         answer = self.fleet.request("GET", "/browser/source/stats", query={"community_id": self.bot.community_id})
         return next(each for each in answer.json()["sources"] if each["source_type"] == source_type)
+
+
+@contextmanager
+def redis_away(stack: Stack) -> Iterator[None]:
+    """Redis is killed, and started again at the end."""
+    stack.valkey.stop()
+    try:
+        yield
+    finally:
+        stack.valkey.start()
+
+
+@contextmanager
+def database_away(stack: Stack) -> Iterator[None]:
+    """Every connection to the database is cut, and none is taken until the end."""
+    connection = psycopg2.connect(stack.postgres.url.removesuffix(DATABASE) + "postgres")
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (DATABASE,))
+        try:
+            yield
+        finally:
+            cursor.execute(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS true")
+            connection.close()
