@@ -33,9 +33,9 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
+from .admission import Admission
 from .frames import ITEMS, PRESENCE, QUEUES, TOKENS, Source, as_text
 from .hub_store import ACK_RANKS, HubStore, QueueState
-from .token_service import Admission
 
 T = TypeVar("T")
 
