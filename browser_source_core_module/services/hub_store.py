@@ -9,8 +9,8 @@ from typing import Any
 
 from waddlebot.database import StatementPool
 
+from .admission import FIND, WORKS, Admission, hash_token
 from .frames import Source, control_frame, item_frame
-from .token_service import WORKS, Admission, hash_token
 
 # More than a page could ever show; what is above stays in the database until the page has caught up.
 MAX_BACKLOG = 2000
@@ -38,11 +38,7 @@ class HubStore:
         self._pool = StatementPool(url, pool_size)
 
     def find_admission(self, token: str, source_type: str) -> Admission | None:
-        rows = self._pool.run(
-            "SELECT id AS token_id, community_id FROM browser_source_tokens"
-            f" WHERE token_hash = %s AND source_type = %s AND {WORKS}",
-            (hash_token(token), source_type),
-        )
+        rows = self._pool.run(FIND, (hash_token(token), source_type))
         return Admission(**rows[0]) if rows else None
 
     def list_working_tokens(self, token_ids: Sequence[int]) -> set[int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,27 +14,14 @@ from waddlebot.database import Database, fetch, fetch_one
 from waddlebot.encryption import Keyring
 from waddlebot.errors import NotFound
 
-from .frames import SOURCE_TYPES, TOKENS
-
-WORKS = "is_active AND (expires_at IS NULL OR expires_at > now())"
+from .admission import FIND, WORKS, Admission, hash_token
+from .frames import TOKENS
 
 
 class UnknownToken(NotFound):
     """There is no such overlay. Its URL may have been regenerated; ask for the new one."""
 
     code = "unknown_token"
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What a token opens."""
-
-    token_id: int
-    community_id: int
-
-
-def hash_token(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def mask(token: str) -> str:
@@ -56,11 +41,7 @@ class TokenService:
 
     def admit(self, token: str, source_type: str) -> Admission:
         """What this token opens for this source. Raises: UnknownToken, whatever is wrong with it."""
-        rows = self._database.statement(
-            f"SELECT id AS token_id, community_id FROM browser_source_tokens"
-            f" WHERE token_hash = %s AND source_type = %s AND {WORKS}",
-            (hash_token(token), source_type),
-        )
+        rows = self._database.statement(FIND, (hash_token(token), source_type))
         if not rows:
             raise UnknownToken()
         return Admission(**rows[0])
@@ -182,6 +163,3 @@ class TokenService:
 
 def _purpose(community_id: int, source_type: str) -> str:
     return f"overlay:{community_id}:{source_type}"
-
-
-__all__ = ["SOURCE_TYPES", "Admission", "TokenService", "UnknownToken", "hash_token"]

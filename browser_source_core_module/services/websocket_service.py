@@ -33,9 +33,9 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
+from .admission import Admission
 from .frames import ITEMS, PRESENCE, QUEUES, TOKENS, Source, as_text
 from .hub_store import ACK_RANKS, HubStore, QueueState
-from .token_service import Admission
 
 T = TypeVar("T")
 
@@ -46,6 +46,7 @@ HELLO_WITHIN_S = 1.0
 # A new overlay URL is tried again and again by whoever has it; a wrong one should not cost a query each time.
 ADMISSION_KEPT_S = 2.0
 MAX_FRAME_BYTES = 4096
+SHED_EVERY_S = 1.0
 MAX_FRAMES_PER_S = 1500
 MAX_BAD_FRAMES = 20
 # What a page has not read by then; one that is so far behind does better to come back and ask for the rest.
@@ -70,6 +71,31 @@ class Page(ServerConnection):
     is_hidden = False
     frames_this_second = 0
     bad_frames = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A page says what it has seen: the last item and, unless it is new, the last control."""
+
+    last_seq: int
+    control: int | None
+    is_hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    seq: int
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    is_hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    message: str
 
 
 @dataclass(eq=False, slots=True)
@@ -165,6 +191,7 @@ class Hub:
             for each in (
                 self._hear(),
                 self._repeat(self._look, self._look_every_s),
+                self._repeat(self._shed, SHED_EVERY_S),
                 self._repeat(self._save_acks, SAVE_ACKS_EVERY_S),
                 self._repeat(self._tell_presence, PRESENCE_EVERY_S),
                 self._repeat(self._save_last_seen, LAST_SEEN_EVERY_S),
@@ -293,31 +320,27 @@ class Hub:
         return None
 
     async def _hear_page(self, room: Room, page: Page, message: str | bytes) -> None:
-        try:
-            said = json.loads(message)
-            kind = said["type"]
-            if kind == "hello":
-                await self._resume(room, page, _number(said.get("last_seq", 0)), said.get("control"))
-            elif kind == "ack":
-                self._note_ack(room, _number(said["seq"]), ACK_RANKS[said["state"]])
-            elif kind == "ping":
-                fan_out([page], as_text({"type": "pong", "pages": self._by_token[page.admission.token_id]}))
-            elif kind == "error":
-                self._log.error("overlay_page_failed", source=str(room.source), message=str(said.get("message"))[:300])
-            else:
-                raise ValueError("no such frame")
-            if kind in ("hello", "ping"):
-                page.is_hidden = said.get("hidden") is True
-        except (ValueError, KeyError, TypeError, RecursionError):
+        said = _read(message)
+        if isinstance(said, Hello):
+            page.is_hidden = said.is_hidden
+            await self._resume(room, page, said)
+        elif isinstance(said, Ack):
+            self._note_ack(room, said)
+        elif isinstance(said, Ping):
+            page.is_hidden = said.is_hidden
+            fan_out([page], as_text({"type": "pong", "pages": self._by_token[page.admission.token_id]}))
+        elif isinstance(said, Trouble):
+            self._log.error("overlay_page_failed", source=str(room.source), message=said.message)
+        else:
             page.bad_frames += 1
 
-    def _note_ack(self, room: Room, seq: int, rank: int) -> None:
-        if 0 < seq <= room.sent_seq:
-            key = room.source, seq
-            self._acks[key] = max(rank, self._acks.get(key, 0))
+    def _note_ack(self, room: Room, ack: Ack) -> None:
+        if 0 < ack.seq <= room.sent_seq:
+            key = room.source, ack.seq
+            self._acks[key] = max(ack.rank, self._acks.get(key, 0))
             self._counts["acks"] += 1
 
-    async def _resume(self, room: Room, page: Page, last_seq: int, last_control: object) -> None:
+    async def _resume(self, room: Room, page: Page, hello: Hello) -> None:
         """Send a page what it has missed, then everything else as it comes.
 
         While the database is asked, new frames gather for this page; what was sent to the room before that is in the
@@ -328,9 +351,9 @@ class Hub:
         known_seq, known_control = room.sent_seq, room.sent_control
         # What this hub was told of a moment ago must not be asked for again: it is on record that it was shown.
         await self._save_acks()
-        backlog = await self._ask(self._store.list_backlog, room.source, after=last_seq, until=known_seq)
-        if isinstance(last_control, int) and last_control < known_control:
-            backlog += await self._ask(self._store.list_controls, room.source, after=last_control, until=known_control)
+        backlog = await self._ask(self._store.list_backlog, room.source, after=hello.last_seq, until=known_seq)
+        if hello.control is not None and hello.control < known_control:
+            backlog += await self._ask(self._store.list_controls, room.source, after=hello.control, until=known_control)
         for each in backlog:
             fan_out([page], each.frame)
         self._counts["resumed"] += len(backlog)
@@ -427,8 +450,7 @@ class Hub:
                 room.deliver(each.frame)
 
     async def _look(self) -> None:
-        """Look for what nobody told of, for tokens that ended, and for pages that misbehave."""
-        self._shed()
+        """Look for what nobody told of, and for tokens that ended."""
         if not self._rooms:
             return
         for source, state in (await self._ask(self._store.list_queues, list(self._rooms))).items():
@@ -437,7 +459,7 @@ class Hub:
                 self._start(self._catch_up(room))
         await self._close_revoked()
 
-    def _shed(self) -> None:
+    async def _shed(self) -> None:
         """Drop pages that do not read, so that what they do not read does not pile up."""
         for page in [page for room in self._rooms.values() for page in room.pages]:
             page.frames_this_second = 0
@@ -524,10 +546,28 @@ class Hub:
             self._log.error("hub_task_failed", error=repr(task.exception()))
 
 
+def _read(message: str | bytes) -> Hello | Ack | Ping | Trouble | None:
+    """What a page says, or None where it makes no sense."""
+    try:
+        said = json.loads(message)
+        is_hidden = said.get("hidden") is True
+        kind = said["type"]
+        if kind == "hello":
+            control = said.get("control")
+            return Hello(_number(said.get("last_seq", 0)), None if control is None else _number(control), is_hidden)
+        if kind == "ack":
+            return Ack(_number(said["seq"]), ACK_RANKS[said["state"]])
+        if kind == "ping":
+            return Ping(is_hidden)
+        return Trouble(str(said.get("message"))[:300]) if kind == "error" else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("not a number")
-    return max(0, value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError("not a number")
+    return value
 
 
 def _answer(status: int, reason: str, body: dict[str, Any], *, retry_after: str = "") -> Response:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -144,3 +145,15 @@ def is_open(up: Up) -> bool:
             return True
     except (OSError, InvalidHandshake):
         return False
+
+
+def test_a_port_of_the_sockets_that_is_taken_is_named(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [*CLI, "up", "--home", str(tmp_path), "--port", str(free_port()), "--ws-port", str(port)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
+
+    assert done.returncode == 1
+    assert f"Port {port} is in use" in done.stderr and "--ws-port" in done.stderr

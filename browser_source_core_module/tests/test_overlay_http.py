@@ -371,6 +371,13 @@ def test_health_is_where_the_specification_has_it(overlay):
     assert overlay.fleet.request("GET", "/browser/health", key=None).json()["status"] == "healthy"
 
 
+def test_the_api_document_has_every_route(overlay):
+    document = overlay.fleet.request("GET", "/browser/openapi.json", key=None).json()
+
+    for path in ("/browser/source/display", "/browser/source/admin/tokens/{token}/regenerate", "/browser/form/{link}"):
+        assert path in document["paths"]
+
+
 # Chat
 
 
