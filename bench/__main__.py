@@ -3,7 +3,17 @@
 import importlib
 import sys
 
-EVERYTHING = ("startup", "command_roundtrip", "string_rules", "plain_chat", "roles", "chaos")
+EVERYTHING = (
+    "startup",
+    "command_roundtrip",
+    "hung_target",
+    "string_rules",
+    "rate_limits",
+    "plain_chat",
+    "roles",
+    "claims",
+    "chaos",
+)
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or EVERYTHING:

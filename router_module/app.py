@@ -11,18 +11,35 @@ from waddlebot.contracts import ModuleRegistration
 from waddlebot.encryption import Keyring
 from waddlebot.http import EgressGuard
 from waddlebot.ratelimit import RateLimiter
+from waddlebot.retention import EVERY_S
 from waddlebot.service import Service
 
 from .config import RouterSettings
-from .controllers import core_api, directory, events, modules, reputation, responses, roles, string_rules, switches
+from .controllers import (
+    coordination,
+    core_api,
+    directory,
+    events,
+    modules,
+    reputation,
+    responses,
+    roles,
+    string_rules,
+    switches,
+)
 from .models import define_tables
 from .services.builtin_commands import BuiltinCommands
 from .services.cache_manager import COMMANDS, CacheManager
+from .services.circuit_breaker import CircuitBreakers
 from .services.command_processor import CommandProcessor
+from .services.container_engine import ContainerEngine
+from .services.coordination_service import CoordinationService
 from .services.directory_service import DirectoryService
-from .services.execution_engine import ContainerEngine, Engine
+from .services.execution_engine import Engine, RemoteEngine
 from .services.explainer import Explainer
+from .services.lambda_engine import LambdaEngine
 from .services.ledger import Ledger
+from .services.openwhisk_engine import OpenWhiskEngine
 from .services.outbox_service import OutboxService
 from .services.planner import ROUTER, Planner
 from .services.rate_limiter import CommandLimits
@@ -30,41 +47,55 @@ from .services.rbac_service import RBACService
 from .services.registry import Registry
 from .services.reputation_service import ReputationService
 from .services.response_service import ResponseService
+from .services.retention_service import RetentionService
 from .services.roles_service import RolesService
 from .services.rule_book import RuleBook
 from .services.rule_service import RuleService
 from .services.rule_webhook import RULES_MODULE, RuleWebhook
 from .services.session_manager import SessionManager
+from .services.starts import Starts
 from .services.statistics_service import StatisticsService
 from .services.switch_service import SwitchService
 from .services.usage_service import WRITE_EVERY_S, UsageService
 from .services.webhook_client import WebhookClient
+from .services.webhook_engine import WebhookEngine
+from .services.webhook_secrets import WebhookSecrets
 
 settings = RouterSettings.load()
 service = Service(__file__, settings, tables=define_tables)
 db, bus, log = service.database, service.bus, service.log
 
-guard = EgressGuard(settings.egress_allow)
 lookups = CacheManager(db, bus, settings)
 sessions = SessionManager(bus.client, prefix=settings.session_prefix, ttl_s=settings.session_ttl_s)
 explainer = Explainer(db, sessions)
 usage = UsageService(db)
 reputation_service = ReputationService(db, lookups, log, points=settings.points)
 
+guard, keyring = EgressGuard(settings.egress_allow), Keyring(settings)
+webhooks = WebhookClient(guard)
+
 # Before anything runs: what an event means, and whether it may.
 rule_book = RuleBook(db, bus, log)
-rules = RuleService(db, bus, rule_book, Keyring(settings), guard)
+rules = RuleService(db, bus, rule_book, keyring, guard)
 limits = CommandLimits(RateLimiter(bus.client, log, service.metrics), settings)
 planner = Planner(
     settings, lookups=lookups, rules=rule_book, rbac=RBACService(), limits=limits, sessions=sessions, log=log
 )
 
 # What runs.
-engines: dict[str, Engine] = {
-    "container": ContainerEngine(ModuleClient(service.client)),
-    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db),
-    RULES_MODULE: RuleWebhook(WebhookClient(guard), rules),
+circuits = CircuitBreakers(log, service.metrics, max_failures=settings.circuit_failures, rest_s=settings.circuit_rest_s)
+starts, webhook_secrets = Starts(db), WebhookSecrets(db, bus, keyring)
+engines: dict[str, RemoteEngine] = {
+    "container": ContainerEngine(circuits, ModuleClient(service.client)),
+    "lambda": LambdaEngine(circuits, starts, settings),
+    "openwhisk": OpenWhiskEngine(circuits, starts, settings),
+    "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }
+own_engines: dict[str, Engine] = {
+    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db),
+    RULES_MODULE: RuleWebhook(webhooks, rules),
+}
+registry = Registry(db, bus, guard, own_url=service.url, engines=engines, secrets=webhook_secrets)
 pools = TargetPools(log, workers_per_target=settings.max_workers)
 processor = CommandProcessor(
     settings,
@@ -74,16 +105,17 @@ processor = CommandProcessor(
     ledger=Ledger(db, holder=f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}", lease_s=settings.lease_s),
     sessions=sessions,
     usage=usage,
-    engines=engines,
+    engines={**engines, **own_engines},
     pools=pools,
     log=log,
     metrics=service.metrics,
 )
-registry = Registry(db, bus, guard, own_url=service.url, engines=engines)
 outbox = OutboxService(db)
 statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
+claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
+retention = RetentionService(db)
 
 service.mount(roles, using=[RolesService(db, bus, service.log, max_workers=settings.rbac_max_workers), db])
 service.mount(reputation, using=[reputation_service, db])
@@ -107,6 +139,7 @@ service.mount(
         log,
     ],
 )
+service.mount(coordination, using=[claims])
 
 
 def register_own_commands() -> None:
@@ -128,3 +161,6 @@ service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.le
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600)
+service.loops.add("claims-sweep", claims.sweep, every_s=1.0)
+service.loops.add("forget-chat", retention.forget_plain_chat, every_s=EVERY_S)
+service.loops.add("delete-records", retention.delete_old_records, every_s=EVERY_S)

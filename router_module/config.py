@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from waddlebot.contracts import PLATFORMS, MessageType
 from waddlebot.settings import Secret, Settings
 
@@ -64,6 +66,32 @@ def _complete_points(points: dict[str, float]) -> dict[str, float]:
 PointsByType = Annotated[dict[str, float], BeforeValidator(_read_points), AfterValidator(_complete_points)]
 
 
+def _api_host(text: str) -> str:
+    url = text.rstrip("/") if "://" in text else f"https://{text.rstrip('/')}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise ValueError("must be a host, host:port, or a URL that begins with http:// or https://")
+    return url
+
+
+def _auth_key(secret: SecretStr) -> SecretStr:
+    uuid, _, key = secret.get_secret_value().partition(":")
+    if not uuid or not key:
+        raise ValueError("must be uuid:key, as `wsk property get --auth` prints it")
+    return secret
+
+
+APIHost = Annotated[str, AfterValidator(_api_host)]
+AuthKey = Annotated[Secret, AfterValidator(_auth_key)]
+FunctionPrefix = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{0,60}$")]
+Namespace = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_@.-]{0,254}$")]
+
+
+def missing(credentials: Mapping[str, object]) -> list[str]:
+    """The names of those that are not set."""
+    return [name for name, value in credentials.items() if not value]
+
+
 class RouterSettings(Settings):
     prefix: ClassVar[str] = "ROUTER"
 
@@ -74,7 +102,7 @@ class RouterSettings(Settings):
         100,
         alias="ROUTER_MAX_CONCURRENT",
         ge=1,
-        description="Executions per worker thread that may wait before new events are answered 503.",
+        description="Executions per worker thread that may wait for a target before more of them fail at once.",
     )
     execution_timeout_s: float = Field(
         30, alias="ROUTER_REQUEST_TIMEOUT", gt=0, le=900, description="Upper bound of a command's own timeout, s."
@@ -104,6 +132,10 @@ class RouterSettings(Settings):
     )
     session_prefix: str = Field("waddlebot:session:", alias="SESSION_PREFIX", description="Redis key prefix.")
 
+    max_claims: int = Field(
+        5, alias="MAX_CLAIMS", ge=0, description="Entities that a container may hold which does not say how many."
+    )
+
     default_rate_limit: int = Field(
         60,
         alias="ROUTER_DEFAULT_RATE_LIMIT",
@@ -119,14 +151,51 @@ class RouterSettings(Settings):
         10, alias="RBAC_MAX_WORKERS", ge=1, le=100, description="Threads for roles and permissions in bulk."
     )
 
+    circuit_failures: int = Field(
+        5,
+        alias="ROUTER_CIRCUIT_FAILURES",
+        ge=1,
+        description="A target that has not answered so many times in a row is left alone for a while.",
+    )
+    circuit_rest_s: float = Field(
+        5.0,
+        alias="ROUTER_CIRCUIT_REST",
+        gt=0,
+        description="After this one call tries whether a target that was left alone answers again, s.",
+    )
+
     aws_region: str = Field("us-east-1", alias="AWS_REGION", description="Where the Lambda functions are.")
-    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID", description="AWS account for Lambda.")
+    aws_access_key_id: Secret | None = Field(None, alias="AWS_ACCESS_KEY_ID", description="AWS account for Lambda.")
     aws_secret_access_key: Secret | None = Field(None, alias="AWS_SECRET_ACCESS_KEY", description="Its secret.")
-    lambda_function_prefix: str = Field(
+    aws_session_token: Secret | None = Field(
+        None, alias="AWS_SESSION_TOKEN", description="Goes with credentials that are lent for a time."
+    )
+    aws_endpoint_url_lambda: str | None = Field(
+        None, alias="AWS_ENDPOINT_URL_LAMBDA", description="Another place than AWS that speaks Lambda's API."
+    )
+    lambda_function_prefix: FunctionPrefix = Field(
         "waddlebot-", alias="LAMBDA_FUNCTION_PREFIX", description="Put before a command's location_url."
     )
-    openwhisk_api_host: str | None = Field(
+    openwhisk_api_host: APIHost | None = Field(
         None, alias="OPENWHISK_API_HOST", description="OpenWhisk; https unless it says otherwise."
     )
-    openwhisk_auth_key: Secret | None = Field(None, alias="OPENWHISK_AUTH_KEY", description="uuid:key of OpenWhisk.")
-    openwhisk_namespace: str = Field("waddlebot", alias="OPENWHISK_NAMESPACE", description="OpenWhisk namespace.")
+    openwhisk_auth_key: AuthKey | None = Field(None, alias="OPENWHISK_AUTH_KEY", description="uuid:key of OpenWhisk.")
+    openwhisk_namespace: Namespace = Field("waddlebot", alias="OPENWHISK_NAMESPACE", description="OpenWhisk namespace.")
+
+    @property
+    def aws_credentials(self) -> dict[str, object]:
+        """What has to be set, all of it, before commands can be Lambda functions."""
+        return {"AWS_ACCESS_KEY_ID": self.aws_access_key_id, "AWS_SECRET_ACCESS_KEY": self.aws_secret_access_key}
+
+    @property
+    def openwhisk_credentials(self) -> dict[str, object]:
+        """What has to be set, all of it, before commands can be OpenWhisk actions."""
+        return {"OPENWHISK_API_HOST": self.openwhisk_api_host, "OPENWHISK_AUTH_KEY": self.openwhisk_auth_key}
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> Self:
+        for credentials in (self.aws_credentials, self.openwhisk_credentials):
+            unset = missing(credentials)
+            if unset and len(unset) < len(credentials):
+                raise ValueError(f"{', '.join(unset)} must be set as well, or none of {', '.join(credentials)}")
+        return self

@@ -89,6 +89,19 @@ def test_a_prepared_statement_works_in_and_outside_a_transaction(database, scrat
     assert count(database, scratch) == 2
 
 
+def test_statements_prepared_together_are_one_transaction_and_answer_with_the_last(database, scratch):
+    both = Prepared(
+        f"both_{scratch}",
+        f"INSERT INTO {scratch} VALUES (%(id)s)",
+        f"SELECT count(*) AS n, 1 / %(divisor)s::integer AS quotient FROM {scratch}",
+    )
+
+    assert database.statement(both, {"id": 1, "divisor": 1}) == [{"n": 1, "quotient": 1}]
+    with pytest.raises(psycopg2.errors.DivisionByZero):
+        database.statement(both, {"id": 2, "divisor": 0})
+    assert count(database, scratch) == 1
+
+
 def test_pydals_tables_are_the_migrated_ones(fleet):
     tables = fleet.database.primary.tables
     columns = fleet.database.statement(

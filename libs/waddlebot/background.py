@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .aaa import AAALog, new_log_context
@@ -109,6 +110,13 @@ class Loops:
                 self._log.error("loop_failed", exc_info=True, loop=loop.name)
 
 
+@dataclass(slots=True)
+class _Target:
+    pool: ThreadPoolExecutor
+    # When each job was submitted that has not begun, oldest first.
+    queued_at: deque[float] = field(default_factory=deque)
+
+
 class TargetPools:
     """A thread pool for each target, so that one that hangs never takes the threads of the others.
 
@@ -118,28 +126,36 @@ class TargetPools:
     def __init__(self, log: AAALog, *, workers_per_target: int) -> None:
         self._log = log
         self._workers = workers_per_target
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._targets: dict[str, _Target] = {}
         self._lock = threading.Lock()
-        self._waiting = 0
-
-    @property
-    def waiting(self) -> int:
-        """Jobs submitted and not finished, over all targets."""
-        return self._waiting
 
     def submit(self, target: str, job: Callable[..., Any], *arguments: Any) -> Future[Any]:
         with self._lock:
-            pool = self._pools.get(target)
-            if pool is None:
-                pool = self._pools[target] = ThreadPoolExecutor(self._workers, f"target-{target}")
-            self._waiting += 1
-        return pool.submit(self._guarded, job, arguments)
+            found = self._targets.get(target)
+            if found is None:
+                found = self._targets[target] = _Target(ThreadPoolExecutor(self._workers, f"target-{target}"))
+            found.queued_at.append(time.monotonic())
+        return found.pool.submit(self._guarded, found, job, arguments)
+
+    def delay_s(self, target: str) -> float:
+        """How long the job that is next at a target has waited for a thread; what is submitted now waits as long, or
+        longer."""
+        found = self._targets.get(target)
+        with self._lock:
+            return time.monotonic() - found.queued_at[0] if found and found.queued_at else 0.0
+
+    def waiting(self, target: str) -> int:
+        """Jobs at a target that wait for a thread."""
+        found = self._targets.get(target)
+        return len(found.queued_at) if found else 0
 
     def stop(self) -> None:
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        for target in self._targets.values():
+            target.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _guarded(self, job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def _guarded(self, target: _Target, job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        with self._lock:
+            target.queued_at.popleft()
         new_log_context()
         try:
             return job(*arguments)
@@ -147,7 +163,4 @@ class TargetPools:
             self._log.error("job_failed", code=err.code, message=err.message)
         except Exception:  # noqa: BLE001 - nobody waits for the future's exception; the log has it whole
             self._log.error("job_failed", exc_info=True)
-        finally:
-            with self._lock:
-                self._waiting -= 1
         return None

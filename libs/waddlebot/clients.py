@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from .contracts import Answer, Event, Heartbeat, ModuleRegistration
+from .contracts import Answer, Event, Heartbeat, ModuleRegistration, Wire
 from .database import check_no_transaction
 from .errors import UpstreamError, UpstreamRefused
 from .http import HTTPClient, HTTPResponse
@@ -163,6 +163,13 @@ class RouterClient:
 
     def heartbeat(self, beat: Heartbeat) -> None:
         self._post(f"{self._core}/api/modules/heartbeat", beat.model_dump_json().encode())
+
+    def coordinate(self, action: str, request: Wire) -> dict[str, Any]:
+        """Ask about claims: `claim`, `heartbeat` and the rest. Raises: UpstreamError; a refusal has its `status`."""
+        answer: dict[str, Any] = self._post(
+            f"{self._router}/coordination/{action}", request.model_dump_json(exclude_none=True).encode()
+        )
+        return answer
 
     def _post(self, url: str, body: bytes) -> Any:
         response = self._client.post(url, body, timeout_s=self._timeout_s)

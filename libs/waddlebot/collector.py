@@ -28,6 +28,7 @@ from .event_store import LEASE, Delivery, EventStore, EventTable, Intake, Result
 from .ids import new_traceparent
 from .metrics import Metrics
 from .outbox import Waiting
+from .retention import EVERY_S, delete_old
 from .sender import OutboxListener, Send, Sender
 from .service import Service
 from .settings import Settings
@@ -223,6 +224,9 @@ class Collector:
             metrics=metrics,
         )
         self._add_loops(service, OutboxListener(service.settings.database_url, platform, self._sender.look))
+        service.loops.add(
+            "delete-events", lambda: delete_old(db, table.name, "received_at"), every_s=EVERY_S, kind="worker"
+        )
         service.check("backlog", self._store.check)
 
     def take(self, delivery: Delivery) -> Intake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -10,12 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from .errors import TooLarge
-from .ids import ID_PART, PLATFORM
+from .ids import ID_PART, PLATFORM, parse_entity_id
 
 CONTROL = re.compile("[\x00-\x1f\x7f\ufffd]")
 CONTRACT_VERSION = "1.0"
 MAX_MESSAGE_CHARS = 40_000
 MAX_BATCH = 100
+MAX_METADATA_CHARS = 16_384
 CONSOLE = "console"
 COMMAND_PREFIXES = ("!", "#")
 
@@ -125,12 +127,20 @@ def _check_message(text: str) -> str:
     return text
 
 
+def _check_metadata(data: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(data)) > MAX_METADATA_CHARS:
+        raise ValueError(f"must be at most {MAX_METADATA_CHARS} characters of JSON")
+    return data
+
+
 PlatformName = Annotated[str, StringConstraints(pattern=f"^{PLATFORM.pattern}$")]
 IdPart = Annotated[str, AfterValidator(_check_id)]
 OpaqueId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_check_opaque)]
 UserId = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 Name = Annotated[str, StringConstraints(max_length=255)]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+EntityIdText = Annotated[str, AfterValidator(lambda text: str(parse_entity_id(text)))]
+AliveFor = Annotated[float, Field(gt=0, le=1800, description="Without another sign of life it is dead after this, s.")]
 
 
 class Wire(BaseModel):
@@ -413,11 +423,80 @@ class ModuleRegistration(Wire):
     endpoint_url: Annotated[str, StringConstraints(max_length=2048)]
     health_check_url: Annotated[str, StringConstraints(max_length=2048)] = ""
     commands: list[CommandSpec] = Field(default_factory=list, max_length=200)
+    # Asks for another secret for the module's webhooks; the one that it had is worth nothing from then on.
+    rotate_webhook_secret: bool = False
 
 
 class Heartbeat(Wire):
     module_name: ModuleName
     status: Annotated[str, StringConstraints(max_length=32)] = "healthy"
+
+
+class ContainerRequest(Wire):
+    """What a collector's container asks. Without a platform it is the one that the container claimed on."""
+
+    container_id: OpaqueId
+    platform: PlatformName | None = None
+
+
+class ClaimRequest(Wire):
+    container_id: OpaqueId
+    platform: PlatformName
+    max_claims: int | None = Field(None, ge=0, le=100_000)
+    alive_for_s: AliveFor | None = None
+
+
+class ReleaseRequest(ContainerRequest):
+    """Everything goes unless some are named."""
+
+    entity_ids: list[EntityIdText] | None = None
+
+
+class ContainerHeartbeat(ContainerRequest):
+    extend_claims: bool = True
+    alive_for_s: AliveFor | None = None
+
+
+class EntityReport(Wire):
+    """The epoch, where it is given, must still be the entity's."""
+
+    container_id: OpaqueId
+    entity_id: EntityIdText
+    epoch: int | None = None
+
+
+class StatusReport(EntityReport):
+    is_live: bool | None = None
+    viewer_count: int | None = Field(None, ge=0, le=2**31 - 1)
+    metadata: Annotated[dict[str, Any], AfterValidator(_check_metadata)] | None = None
+    has_activity: bool = False
+
+
+class ErrorReport(EntityReport):
+    error_message: str = ""
+
+
+class PopulateRequest(Wire):
+    platform: PlatformName
+    shard_count: int | None = Field(None, ge=1, le=10_000)
+
+
+class ClaimedEntity(Wire):
+    """What a container holds. `(entity_id, epoch)` names this one holding and no other."""
+
+    entity_id: str
+    platform: str
+    server_id: str
+    channel_id: str
+    epoch: int
+    status: str
+    is_live: bool
+    viewer_count: int
+    priority: int
+    last_activity: datetime | None
+    claim_expires: datetime | None
+    metadata: dict[str, Any]
+    config: dict[str, Any]
 
 
 class OutboxState(StrEnum):

@@ -55,16 +55,16 @@ class Prepared:
     """A statement that each connection parses and plans once. For the few that run for every message: planning them
     takes several times as long as running them.
 
-    Parameters are written `%(name)s`, with a cast where PostgreSQL cannot tell the type.
+    Parameters are written `%(name)s`, with a cast where PostgreSQL cannot tell the type. Several statements go in one
+    message: outside of a transaction they are one, each sees what the ones before had waited for, and the rows are
+    those of the last.
     """
 
-    def __init__(self, name: str, sql: str) -> None:
+    def __init__(self, name: str, *statements: str) -> None:
         self.name = name
-        self.parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
-        numbered = sql % {parameter: f"${n}" for n, parameter in enumerate(self.parameters, 1)}
-        self.prepare = f"PREPARE {name} AS {numbered}"
-        places = ", ".join(f"%({parameter})s" for parameter in self.parameters)
-        self.execute = f"EXECUTE {name} ({places})"
+        prepare, execute = zip(*(_prepared(f"{name}_{n}", sql) for n, sql in enumerate(statements)), strict=True)
+        self.prepare = "; ".join(prepare)
+        self.execute = "; ".join(execute)
 
     def run(self, db: DAL, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Run it in this thread's transaction and return its rows."""
@@ -75,6 +75,14 @@ class Prepared:
             cursor.execute(self.prepare)
             connection.prepared.add(self.name)
         return _fetch(cursor, self.execute, parameters)
+
+
+def _prepared(name: str, sql: str) -> tuple[str, str]:
+    """How a statement is prepared under a name, and how it is run."""
+    parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+    numbered = sql % {parameter: f"${n}" for n, parameter in enumerate(parameters, 1)}
+    places = ", ".join(f"%({parameter})s" for parameter in parameters)
+    return f"PREPARE {name} AS {numbered}", f"EXECUTE {name} ({places})"
 
 
 class StatementPool:

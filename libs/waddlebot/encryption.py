@@ -33,6 +33,10 @@ class Keyring:
         secret = settings.encryption_keys
         self._keys = _read_keys(secret.get_secret_value()) if secret else {}
 
+    @property
+    def can_seal(self) -> bool:
+        return bool(self._keys)
+
     def seal(self, secret: str, *, purpose: str) -> str:
         """Raises: NotConfigured without any key."""
         if not self._keys:

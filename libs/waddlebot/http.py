@@ -229,12 +229,13 @@ def with_retries(
     *,
     until: float,
     first_wait_s: float = 0.1,
+    most_wait_s: float = 2.0,
     statuses: Collection[int] = TARGET_IS_DOWN,
 ) -> HTTPResponse:
     """Repeat a call that is safe to repeat while the target is down or answers one of these statuses.
 
-    Waits twice as long each time, with jitter, at most 2 s, and longer where a Retry-After asks for it; gives up at
-    `until` (time.monotonic) with the last answer or error.
+    Waits twice as long each time, with jitter, up to `most_wait_s`, and longer where a Retry-After asks for it; gives
+    up at `until` (time.monotonic) with the last answer or error.
     """
     wait_s = first_wait_s
     while True:
@@ -255,7 +256,7 @@ def with_retries(
                 raise failure
             return response
         time.sleep(pause)
-        wait_s = min(wait_s * 2, 2.0)
+        wait_s = min(wait_s * 2, most_wait_s)
 
 
 def retry_after_s(response: HTTPResponse) -> float:

@@ -8,16 +8,21 @@ always counts; what another one did, not while Redis is away.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import islice, takewhile
 from threading import Lock
+from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
+from redis.retry import Retry
 
 from .aaa import AAALog
 from .ids import new_id
@@ -29,6 +34,8 @@ PREFIX = "waddlebot:{limits}:"
 RETRY_S = 1.0
 # Reservations and refunds that a process remembers for itself, a few MB; it hardly gets to so many in a minute.
 MAX_REMEMBERED = 20_000
+# Changes in one call when Redis is told: a few milliseconds, well within a client's timeout on any machine.
+TOLD_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,8 @@ class RateLimiter:
     """Reserves before something is done and takes back what was not done. For all threads.
 
     While Redis is away a process decides by its own reservations in the window, at least the newest MAX_REMEMBERED: the
-    limits hold for each process. Once a second one caller tries Redis, which takes as long as the client gives it; no
-    other caller waits. The first whom Redis answers tells it what happened meanwhile.
+    limits hold for each process. Once a second one caller tries Redis and waits for one of the client's timeouts at
+    most; no other caller waits. The first whom Redis answers tells it what happened meanwhile.
     """
 
     def __init__(self, client: redis.Redis, log: AAALog, metrics: Metrics, *, window_s: float = 60) -> None:
@@ -104,10 +111,10 @@ class RateLimiter:
                 self._leave(err)
                 decisions = self._decide_alone(requests)
                 # Redis may have charged for what we refuse, and only its answer was lost.
-                self._own.note_refunds(_with(requests, decisions, allowed=False))
+                self._own.note(_with(requests, decisions, allowed=False), is_charge=False)
             return decisions
         with self._lock:
-            self._own.note_charges(_with(requests, decisions, allowed=True))
+            self._own.note(_with(requests, decisions, allowed=True), is_charge=True)
         return decisions
 
     def refund(self, requests: Sequence[Request]) -> None:
@@ -115,7 +122,7 @@ class RateLimiter:
         if not any(request.limits for request in requests):
             return
         with self._lock:
-            self._own.note_refunds(requests)
+            self._own.note(requests, is_charge=False)
             if self._away:
                 return  # Redis will be told.
         try:
@@ -179,12 +186,14 @@ class _OwnLog:
         self._charges_and_refunds: deque[tuple[float, Request, bool]] = deque()
         self._index: _Index | None = None
 
-    def note_charges(self, requests: Iterable[Request]) -> None:
-        self._note(requests, is_charge=True)
-
-    def note_refunds(self, requests: Iterable[Request]) -> None:
-        """Refunds are remembered for a Redis that has the charge and could not be asked."""
-        self._note(requests, is_charge=False)
+    def note(self, requests: Iterable[Request], *, is_charge: bool) -> None:
+        """Remember charges, or refunds: those for a Redis that has the charge and could not be asked."""
+        now = time.monotonic()
+        self._forget_old(now)
+        for request in requests:
+            self._charges_and_refunds.append((now, request, is_charge))
+            if self._index is not None:
+                self._index.add(now, request, is_charge=is_charge)
 
     def reserve(self, requests: Iterable[Request]) -> list[Decision]:
         """Decide as Redis would if it knew only this."""
@@ -207,16 +216,8 @@ class _OwnLog:
         longest = max(waits, default=0)
         if longest > 0:
             return Decision(False, request.limits[waits.index(longest)], longest)
-        self.note_charges([request])
+        self.note([request], is_charge=True)
         return ALLOWED
-
-    def _note(self, requests: Iterable[Request], *, is_charge: bool) -> None:
-        now = time.monotonic()
-        self._forget_old(now)
-        for request in requests:
-            self._charges_and_refunds.append((now, request, is_charge))
-            if self._index is not None:
-                self._index.add(now, request, is_charge=is_charge)
 
     def _forget_old(self, now: float) -> None:
         known, since = self._charges_and_refunds, now - self._window_s
@@ -255,7 +256,7 @@ class _Index:
     def _current(self, key: str, now: float) -> dict[str, float]:
         charges = self.charges.setdefault(key, {})
         since = now - self._window_s
-        for id_ in [id_ for id_, at in charges.items() if at <= since]:
+        for id_ in list(takewhile(lambda each: charges[each] <= since, charges)):
             del charges[id_]
         return charges
 
@@ -268,46 +269,68 @@ class _SharedLog:
     """
 
     def __init__(self, client: redis.Redis, window_s: float) -> None:
-        self._client = client
-        clock = CLOCK.format(window_us=int(window_s * 1e6), expire_ms=int(window_s * 1e3) + 2)
-        self._script = f"-- {new_id()}\n{clock}{RESERVE}"
+        # Connections of its own. The client's second try would keep a caller waiting for two timeouts, and what it does
+        # around a command takes longer than the script does.
+        pool = client.connection_pool
+        single_try = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
+        self._connect: Callable[[], redis.Connection] = partial(pool.connection_class, **single_try)
+        self._idle: list[redis.Connection] = []  # As many as there were callers at once.
+        self._clock = CLOCK.format(window_us=int(window_s * 1e6), expire_ms=int(window_s * 1e3) + 2)
+        self._script = f"-- {new_id()}\n{self._clock}{RESERVE}"
         self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
-        self._refund = client.register_script(REFUND)
-        self._tell = client.register_script(clock + TELL)
 
     def ping(self) -> None:
-        self._client.ping()
+        self._run("PING")
 
     def reserve(self, requests: Sequence[Request]) -> list[Decision]:
         """Raises: NoScriptError."""
-        keys, args = _charges(requests)
-        return _decisions(requests, self._client.evalsha(self._sha, len(keys), *keys, *args))
+        return _decisions(requests, self._run("EVALSHA", self._sha, *_charges(requests)))
 
     def reserve_anew(self, requests: Sequence[Request]) -> list[Decision]:
         """Reserve in a Redis that has been told; from now on it knows the script."""
         # EVAL and not SCRIPT LOAD, because the server then forgets scripts of processes that are gone.
-        keys, args = _charges(requests)
-        return _decisions(requests, self._client.eval(self._script, len(keys), *keys, *args))
+        return _decisions(requests, self._run("EVAL", self._script, *_charges(requests)))
 
     def refund(self, requests: Sequence[Request]) -> None:
         charges = [(PREFIX + limit.key, request.id) for request in requests for limit in request.limits]
-        self._refund([key for key, _ in charges], [id_ for _, id_ in charges])
+        self._run("EVAL", REFUND, len(charges), *(key for key, _ in charges), *(id_ for _, id_ in charges))
 
     def tell(self, own: _Index) -> None:
+        """Add what this process remembers; what Redis knows already stays as it is."""
         now = time.monotonic()
         changes = [(PREFIX + key, id_, "") for key, id_ in own.refunds]
         for key, charges in own.charges.items():
             changes += [(PREFIX + key, id_, str(int((now - at) * 1e6))) for id_, at in charges.items()]
-        self._tell([key for key, _, _ in changes], [part for _, *id_and_age in changes for part in id_and_age])
+        for start in range(0, len(changes), TOLD_AT_ONCE):
+            piece = changes[start : start + TOLD_AT_ONCE]
+            ids_and_ages = (each for _, *pair in piece for each in pair)
+            self._run("EVAL", self._clock + TELL, len(piece), *(key for key, _, _ in piece), *ids_and_ages)
+
+    def _run(self, *command: str | int) -> Any:
+        connection = self._take_connection()
+        # After an error it is not put back, for nobody knows what else it would still hear.
+        connection.send_command(*command)  # type: ignore[no-untyped-call]
+        answer = connection.read_response()
+        self._idle.append(connection)
+        return answer
+
+    def _take_connection(self) -> redis.Connection:
+        while self._idle:
+            with contextlib.suppress(redis.RedisError, IndexError):
+                connection = self._idle.pop()
+                if not connection.can_read():  # Nobody has asked, so it could only be the end.
+                    return connection
+        return self._connect()
 
 
-def _charges(requests: Sequence[Request]) -> tuple[list[str], list[str]]:
+def _charges(requests: Sequence[Request]) -> list[str | int]:
     """RESERVE's keys and arguments."""
-    keys, args = [], []
+    keys: list[str] = []
+    args: list[str] = []
     for request in requests:
         keys += [PREFIX + limit.key for limit in request.limits]
         args += [request.id, " ".join([str(limit.per_minute) for limit in request.limits])]
-    return keys, args
+    return [len(keys), *keys, *args]
 
 
 def _decisions(requests: Sequence[Request], refused: list[tuple[int, int, int]]) -> list[Decision]:
@@ -319,7 +342,8 @@ def _decisions(requests: Sequence[Request], refused: list[tuple[int, int, int]])
 
 CLOCK = """
 local window, expire_ms = {window_us}, '{expire_ms}'
-local time = redis.call('TIME')
+local call = redis.call
+local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 """
 
@@ -330,37 +354,37 @@ RESERVE = """
 local now_text = string.format('%.0f', now)
 
 local function forget_old(key)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - window)
+  call('ZREMRANGEBYSCORE', key, '-inf', now - window)
 end
 
 local function wait(key, id, limit)
-  if redis.call('ZCARD', key) < limit then return 0 end
   forget_old(key)
-  local too_many = redis.call('ZCARD', key) - limit
-  if too_many < 0 or redis.call('ZSCORE', key, id) then return 0 end
-  return redis.call('ZRANGE', key, too_many, too_many, 'WITHSCORES')[2] + window - now
-end
-
-local function charge(key, id)
-  if redis.call('ZADD', key, 'NX', now_text, id) == 0 then
-    forget_old(key)
-    redis.call('ZADD', key, 'NX', now_text, id)
-  end
-  redis.call('PEXPIRE', key, expire_ms)
+  local too_many = call('ZCARD', key) - limit
+  if too_many < 0 or call('ZSCORE', key, id) then return 0 end
+  return call('ZRANGE', key, too_many, too_many, 'WITHSCORES')[2] + window - now
 end
 
 local refused, first = {}, 1
 for arg = 1, #ARGV, 2 do
   local id, key, longest, which = ARGV[arg], first, 0, 0
   for limit in string.gmatch(ARGV[arg + 1], '%d+') do
-    local waits = wait(KEYS[key], id, tonumber(limit))
-    if waits > longest then longest, which = waits, key - first end
+    limit = tonumber(limit)
+    if call('ZCARD', KEYS[key]) >= limit then
+      local waits = wait(KEYS[key], id, limit)
+      if waits > longest then longest, which = waits, key - first end
+    end
     key = key + 1
   end
   if longest > 0 then
     refused[#refused + 1] = {(arg - 1) / 2, which, longest}
   else
-    for n = first, key - 1 do charge(KEYS[n], id) end
+    for n = first, key - 1 do
+      if call('ZADD', KEYS[n], 'NX', now_text, id) == 0 then
+        forget_old(KEYS[n])
+        call('ZADD', KEYS[n], 'NX', now_text, id)
+      end
+      call('PEXPIRE', KEYS[n], expire_ms)
+    end
   end
   first = key
 end
@@ -377,10 +401,10 @@ TELL = """
 for n = 1, #KEYS do
   local id, age = ARGV[2 * n - 1], ARGV[2 * n]
   if age == '' then
-    redis.call('ZREM', KEYS[n], id)
+    call('ZREM', KEYS[n], id)
   else
-    redis.call('ZADD', KEYS[n], 'NX', now - age, id)
-    redis.call('PEXPIRE', KEYS[n], expire_ms)
+    call('ZADD', KEYS[n], 'NX', now - age, id)
+    call('PEXPIRE', KEYS[n], expire_ms)
   end
 end
 """

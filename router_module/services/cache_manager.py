@@ -13,7 +13,7 @@ from waddlebot.database import Database, fetch, fetch_one
 from waddlebot.errors import NotFound
 
 from ..config import RouterSettings
-from .catalogue import Catalogue, Commands, load_catalogue, load_commands
+from .catalogue import Catalogue, Command, Commands, find_command, load_catalogue, load_commands
 
 COMMANDS = "commands"
 ENTITIES = "entities"
@@ -88,6 +88,11 @@ class CacheManager:
 
     def catalogue(self, community_id: int) -> Catalogue:
         return self._catalogues.get(community_id, lambda fresh: self._load_catalogue(community_id, fresh))
+
+    def find_command(self, command_id: int) -> Command | None:
+        """A module's command, also one that it no longer has."""
+        with self._db.transaction() as db:
+            return find_command(db, command_id)
 
     def _load_place(self, event: Event, fresh: bool) -> Place:
         with self._db.transaction() if fresh else self._db.lookup() as db:

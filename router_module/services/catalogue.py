@@ -8,7 +8,7 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.contracts import CommandSpec, MessageType
-from waddlebot.database import fetch
+from waddlebot.database import fetch, fetch_one
 
 ALIAS_MODULE = "alias"
 ALL_COMMANDS = "*"
@@ -171,13 +171,19 @@ def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
 def load_commands(db: DAL) -> Commands:
     commands = Commands()
     for row in fetch(db, "SELECT * FROM commands WHERE is_active ORDER BY priority, id"):
-        command = Command(row["id"], row["module_name"], row["module_type"] == "core", _spec(row))
+        command = _command(row)
         if command.spec.trigger_type != "event":
             commands.by_name.setdefault((row["prefix"], row["command"]), []).append(command)
         if command.spec.trigger_type != "command":
             for message_type in command.spec.event_types:
                 commands.by_event.setdefault(message_type, []).append(command)
     return commands
+
+
+def find_command(db: DAL, command_id: int) -> Command | None:
+    """A module's command, also one that it no longer has."""
+    row = fetch_one(db, "SELECT * FROM commands WHERE id = %s", (command_id,))
+    return _command(row) if row else None
 
 
 def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
@@ -234,5 +240,6 @@ def _load_permissions(db: DAL, community_id: int) -> dict[tuple[str | None, str]
     }
 
 
-def _spec(row: dict[str, Any]) -> CommandSpec:
-    return CommandSpec.model_validate({name: row[name] for name in CommandSpec.model_fields})
+def _command(row: dict[str, Any]) -> Command:
+    spec = CommandSpec.model_validate({name: row[name] for name in CommandSpec.model_fields})
+    return Command(row["id"], row["module_name"], row["module_type"] == "core", spec)

@@ -21,13 +21,12 @@ from waddlebot.contracts import (
     OVERLAY_SOURCES,
     Answer,
     CommandData,
-    CommandSpec,
     Event,
     ExecutionStatus,
     MessageType,
     ModuleResponse,
 )
-from waddlebot.errors import Busy, NotAllowed, NotFound, WaddleBotError
+from waddlebot.errors import NotAllowed, NotFound, WaddleBotError
 from waddlebot.metrics import Metrics
 
 from ..config import RouterSettings
@@ -37,12 +36,14 @@ from .execution_engine import Engine, Result
 from .ledger import Ledger, Orphan, Recorded, Rehearsal
 from .planner import ROUTER, Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
-from .rule_webhook import RULES_MODULE
+from .rule_webhook import RULES_MODULE, webhook_command
 from .session_manager import SessionManager
 from .usage_service import UsageService
 from .work import Job, Said, Work
 
 MAX_DEPTH = 3
+# A module whose next job has waited so long answers nobody within the second that they wait.
+HELD_UP_S = 0.25
 # An event that so many routers could not finish is not what is wrong with them.
 MAX_TAKE_OVERS = 5
 # Modules that are this very process, and so the names of their engines.
@@ -84,13 +85,8 @@ class CommandProcessor:
         self._duration = metrics.histogram("execution_seconds", "From the call to the module's answer.", ["module"])
 
     def process(self, events: Sequence[Event], caller: Account) -> list[Answer | WaddleBotError]:
-        """Answer each event, in order, within ROUTER_ANSWER_WAIT, or say why it was not taken.
-
-        Raises: Busy when more work waits than the pools can do soon; nothing was taken then.
-        """
+        """Answer each event, in order, within ROUTER_ANSWER_WAIT, or say why it was not taken."""
         until = time.monotonic() + self._settings.answer_wait_s
-        if self._pools.waiting >= self._settings.max_concurrent * self._settings.max_workers:
-            raise Busy()
         admitted = self._admit(events, caller)
         works = [each for each in admitted if isinstance(each, Work)]
         chains = self._plan_in_order(works)
@@ -98,7 +94,7 @@ class CommandProcessor:
         for chain in chains:
             self._start_chain(chain)
         for work in works:
-            if not work.duplicate:
+            if not work.duplicate and not self._is_held_up(work):
                 work.finished.wait(max(0.0, until - time.monotonic()))
         return [self._answer(each) if isinstance(each, Work) else each for each in admitted]
 
@@ -139,8 +135,17 @@ class CommandProcessor:
             if _may_be_command(work.event):
                 work.deferred = key in commanding
                 commanding.add(key)
-        self._planner.plan([work for work in works if not work.deferred])
+        self._plan([work for work in works if not work.deferred])
         return list(chains.values())
+
+    def _plan(self, works: Sequence[Work]) -> None:
+        self._planner.plan(works)
+        most = self._settings.max_concurrent * self._settings.max_workers
+        for work in works:
+            for job in work.jobs:
+                if job.status is ExecutionStatus.PENDING and self._pools.waiting(job.command.module_name) >= most:
+                    self._planner.turn_away(work, job)
+            work.queue(work.jobs)
 
     def _open(self, works: list[Work]) -> None:
         """Put the events on record, with what was decided; from here on they are ours to finish."""
@@ -158,6 +163,11 @@ class CommandProcessor:
             for job in work.jobs:
                 if job.error is not None:
                     self._executions.labels(job.command.module_name, job.status.value).inc()
+
+    def _is_held_up(self, work: Work) -> bool:
+        """Whether a module has too much to do to answer in time. To wait for it would only take the threads of those
+        who ask for something else."""
+        return any(self._pools.delay_s(job.command.module_name) > HELD_UP_S for job in work.jobs)
 
     # Running
 
@@ -184,7 +194,7 @@ class CommandProcessor:
 
     def _plan_and_start(self, work: Work) -> None:
         with self._abandoning(work):
-            self._planner.plan([work])
+            self._plan([work])
             work.deferred = False
             self._ledger_of(work).plan(work)
         if not work.is_simulated:
@@ -411,7 +421,12 @@ class CommandProcessor:
         return job
 
     def _command_of(self, work: Work, row: dict[str, Any]) -> Command:
-        """The command of an execution on record. One that was taken away meanwhile is finished as it was begun."""
+        """The command of an execution on record. One that was taken away meanwhile is finished as it was begun.
+
+        Raises: NotFound when nobody knows any more where it ran.
+        """
+        if row["module_name"] == RULES_MODULE:
+            return webhook_command(row["decision"]["rule_id"], row["location_url"])
         prefix, name = row["command"][0], row["command"][1:]
         catalogue = self._lookups.catalogue(work.place.community_id)
         if row["trigger_type"] == "event":
@@ -419,10 +434,11 @@ class CommandProcessor:
         else:
             found = catalogue.find(prefix, name, work.place.entity_id)
         command = next((each for each in found if each.module_name == row["module_name"]), None)
-        if command is not None:
-            return command
-        spec = CommandSpec(command=name, prefix=prefix, location_url=row["location_url"])
-        return Command(row["command_id"], row["module_name"], True, spec)
+        if command is None and row["command_id"] is not None:
+            command = self._lookups.find_command(row["command_id"])
+        if command is None:
+            raise NotFound(f"{row['command']} of {row['module_name']} is gone.")
+        return command
 
 
 class GivenUp(WaddleBotError):

@@ -1,19 +1,28 @@
-"""Runs one execution where it lives. Containers today; Lambda, OpenWhisk and webhooks take the same seat."""
+"""Runs one execution where it lives. What the engines share is here; each kind of target has a file of its own."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from pydantic import ValidationError
-from waddlebot.clients import ModuleClient
-from waddlebot.contracts import ErrorInfo, ExecutionStatus, ModuleCall, ModuleReply, ModuleResponse
-from waddlebot.errors import BadRequest, UpstreamError, UpstreamRefused, UpstreamTimeout
-from waddlebot.http import HTTPResponse, with_retries
+from pydantic import Field, ValidationError
+from pydantic_core import to_json
+from waddlebot.contracts import CommandSpec, ErrorInfo, ExecutionStatus, ModuleCall, ModuleReply, ModuleResponse, Wire
+from waddlebot.errors import BadRequest, Invalid, NotConfigured, UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.http import TARGET_IS_DOWN, HTTPResponse, with_retries
 from waddlebot.web import parse_json
 
 from .catalogue import Command
+from .circuit_breaker import CircuitBreakers
+from .starts import BegunBefore
+
+# Nobody can connect, ask and be answered in less; a try that is begun gets this much.
+LEAST_TIMEOUT_S = 0.05
+THROTTLED = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,48 +55,120 @@ class Engine(Protocol):
     def execute(self, task: Task) -> Result: ...
 
 
-class ContainerEngine:
-    """POSTs the call to the module and repeats it while the module is down, because it answers a repeat the same."""
-
-    def __init__(self, client: ModuleClient) -> None:
-        self._client = client
-
-    def execute(self, task: Task) -> Result:
-        command, call, body = task.command, task.call, task.payload.encode()
-        started = time.monotonic()
-        until = started + call.timeout_ms / 1000
-        attempts = 0
-
-        def attempt() -> HTTPResponse:
-            nonlocal attempts
-            attempts += 1
-            timeout_s = max(0.05, until - time.monotonic())
-            return self._client.execute(command.spec.location_url, body, call.traceparent, timeout_s=timeout_s)
-
-        http_status: int | None = None
-        try:
-            response = with_retries(attempt, until=until)
-            http_status = response.status
-            reply = read_reply(response, call, command.module_name)
-            responses = reply.all_responses()
-            error = None if reply.success else ErrorInfo(code="module", message=reply.error_message or "It failed.")
-            status = ExecutionStatus.SUCCESS if reply.success else ExecutionStatus.FAILED
-            module_ms: float | None = reply.processing_time_ms
-        except UpstreamTimeout as err:
-            status, responses, module_ms = ExecutionStatus.TIMEOUT, [], None
-            error = ErrorInfo(code=err.code, message=err.message)
-        except (UpstreamError, ValidationError) as err:
-            status, responses, module_ms = ExecutionStatus.FAILED, [], None
-            message = err.message if isinstance(err, UpstreamError) else f"The reply is not valid: {first_problem(err)}"
-            error = ErrorInfo(code=getattr(err, "code", "bad_reply"), message=message)
-        took_ms = (time.monotonic() - started) * 1e3
-        return Result(status, responses, error, http_status, round(took_ms, 2), module_ms, attempts - 1)
-
-
 class BadReply(UpstreamRefused):
     """The module's reply is not one to this call."""
 
     code = "bad_reply"
+
+
+class FunctionFailed(UpstreamRefused):
+    """The function ended with an error."""
+
+    code = "function_error"
+
+
+class CutOff(UpstreamError):
+    """The call was begun, and nobody can know how it ended, so it is not made again."""
+
+    code = "cut_off"
+    retryable = False
+
+
+class TooLate(UpstreamTimeout):
+    """The call was begun and did not end in time, so it is not made again."""
+
+    retryable = False
+
+
+@dataclass(slots=True)
+class Tries:
+    """How often one execution has called its target, and how long it still may."""
+
+    timeout_s: float
+    started_at: float = field(default_factory=time.monotonic)
+    made: int = 0
+    http_status: int | None = None
+
+    @property
+    def until(self) -> float:
+        return self.started_at + self.timeout_s
+
+    @property
+    def left_s(self) -> float:
+        return max(LEAST_TIMEOUT_S, self.until - time.monotonic())
+
+    def repeat(
+        self,
+        send: Callable[[], HTTPResponse],
+        *,
+        statuses: Collection[int] = TARGET_IS_DOWN,
+        until: float | None = None,
+    ) -> HTTPResponse:
+        """Call, and again while that is safe: see with_retries."""
+
+        def attempt() -> HTTPResponse:
+            self.made += 1
+            response = send()
+            self.http_status = response.status
+            return response
+
+        return with_retries(attempt, until=until or self.until, statuses=statuses)
+
+
+class RemoteEngine:
+    """An engine that calls something outside of the router, and takes whatever comes back for what it is.
+
+    A kind of target says how it is called. Without its settings an engine runs nothing and says which are `missing`.
+    """
+
+    def __init__(self, circuits: CircuitBreakers, *, missing: Sequence[str] = ()) -> None:
+        self._circuits = circuits
+        self._missing = missing
+
+    def check(self, spec: CommandSpec) -> None:
+        """Refuse a command that could never run here. Raises: Invalid."""
+        if self._missing:
+            names = " and ".join(self._missing)
+            raise Invalid(f"This fleet runs no {spec.type} commands: set {names}.", field="commands.type")
+
+    def call(self, task: Task, tries: Tries) -> HTTPResponse:
+        """Make the call, with as many tries as are safe. Raises: UpstreamError, UpstreamRefused for an answer."""
+        raise NotImplementedError
+
+    def execute(self, task: Task) -> Result:
+        tries = Tries(task.call.timeout_ms / 1000)
+        try:
+            result = self._ask(task, tries)
+        except ValidationError as err:
+            result = _failed(ExecutionStatus.FAILED, "bad_reply", f"The reply is not valid: {first_problem(err)}")
+        except BegunBefore as err:
+            result = _failed(ExecutionStatus.UNKNOWN, err.code, err.message)
+        except UpstreamTimeout as err:
+            result = _failed(ExecutionStatus.TIMEOUT, err.code, err.message)
+        except (UpstreamError, NotConfigured) as err:
+            result = _failed(ExecutionStatus.FAILED, err.code, err.message)
+        took_ms = round((time.monotonic() - tries.started_at) * 1e3, 2)
+        return replace(result, took_ms=took_ms, retries=max(0, tries.made - 1), http_status=tries.http_status)
+
+    def _ask(self, task: Task, tries: Tries) -> Result:
+        module_name = task.command.module_name
+        if self._missing:
+            raise NotConfigured(f"This fleet runs no {task.command.spec.type} commands.")
+        with self._circuits.watching(module_name, task.command.spec.location_url):
+            response = self.call(task, tries)
+            if response.status in TARGET_IS_DOWN:
+                raise UpstreamError(f"{module_name} answered HTTP {response.status}.")
+        reply = read_reply(response, task.call, module_name)
+        return Result(
+            ExecutionStatus.SUCCESS if reply.success else ExecutionStatus.FAILED,
+            reply.all_responses(),
+            None if reply.success else ErrorInfo(code="module", message=reply.error_message or "It failed."),
+            module_ms=reply.processing_time_ms,
+        )
+
+
+def _failed(status: ExecutionStatus, code: str, message: str) -> Result:
+    return Result(status, [], ErrorInfo(code=code, message=message))
 
 
 def read_reply(response: HTTPResponse, call: ModuleCall, module_name: str) -> ModuleReply:
@@ -102,6 +183,39 @@ def read_reply(response: HTTPResponse, call: ModuleCall, module_name: str) -> Mo
     if (reply.session_id, reply.execution_id, reply.module_name) != (call.session_id, call.execution_id, module_name):
         raise BadReply()
     return reply
+
+
+class GatewayAnswer(Wire):
+    """What a function returns that was written for an API gateway."""
+
+    status: int = Field(alias="statusCode", ge=100, le=599)
+    body: str | dict[str, Any] = ""
+    is_base64: bool = Field(False, alias="isBase64Encoded")
+
+    @property
+    def content(self) -> bytes:
+        if isinstance(self.body, dict):
+            return to_json(self.body)
+        return base64.b64decode(self.body, validate=True) if self.is_base64 else self.body.encode()
+
+
+def unwrap(result: bytes) -> HTTPResponse:
+    """What a function answered: its result, or what that wraps for an API gateway.
+
+    Raises: BadReply; UpstreamRefused for a status other than 200.
+    """
+    try:
+        answered = parse_json(result)
+        if not isinstance(answered, dict) or "statusCode" not in answered:
+            return HTTPResponse(200, result)
+        wrapped = GatewayAnswer.model_validate(answered)
+        if wrapped.status != 200:
+            raise UpstreamRefused(f"The function answered HTTP {wrapped.status}.")
+        return HTTPResponse(200, wrapped.content)
+    except ValidationError as err:
+        raise BadReply(f"The result is not one for an API gateway: {first_problem(err)}") from err
+    except (BadRequest, binascii.Error) as err:
+        raise BadReply(f"The result cannot be read: {err}") from err
 
 
 def first_problem(err: ValidationError) -> str:

@@ -50,7 +50,7 @@ class Explainer:
                 (session_id,),
             )
             if event is not None and _may_see(caller, event):
-                return {**event, **self._details(db, session_id, caller)}
+                return {**event, **self._details(db, event, caller)}
         trace = self._sessions.find_trace(session_id)
         if trace is None or not caller.is_admin:
             raise NotFound(f"There is no session {session_id}.")
@@ -61,42 +61,44 @@ class Explainer:
         with self._db.transaction() as db:
             event = fetch_one(
                 db,
-                "SELECT session_id::text, event->>'message' AS message, verdict FROM router_events"
+                "SELECT session_id::text, platform, event_id, event->>'message' AS message, verdict FROM router_events"
                 " WHERE entity_id = %s AND user_id = %s AND session_id <> %s AND message_type = 'chatMessage'"
                 " ORDER BY session_id DESC LIMIT 1",
                 (entity_id, user_id, before),
             )
             if event is None:
                 return "You have not said anything here before that I know of."
-            details = self._details(db, event["session_id"], None)
-        message = shorten(event["message"] or "a message that is forgotten by now", 60)
+            details = self._details(db, event, None)
+        if event["message"] is None:
+            return "You said something here, but so long ago that its text is no longer kept."
+        message = shorten(event["message"], 60)
         parts = _rules_in_words(event["verdict"]) + [_sentence(each, details) for each in details["executions"]]
         if not parts:
             known = "no command or alias of that name is known here" if message[:1] in "!#" else "that is no command"
             parts = [f"{known}, so {'I said so' if details['responses'] else 'I said nothing'}"]
         return f"“{message}”: {'; then '.join(parts)}."
 
-    def _details(self, db: Any, session_id: str, caller: Account | None) -> dict[str, Any]:
+    def _details(self, db: Any, event: dict[str, Any], caller: Account | None) -> dict[str, Any]:
         executions = fetch(
             db,
             "SELECT execution_id::text, parent_id::text, depth, module_name, command, parameters, status, error_code,"
             " error_message, execution_time_ms, (response_data->>'module_ms')::float AS module_ms, retry_count,"
             " trigger_type, decision, created_at, completed_at FROM command_executions WHERE session_id = %s"
             " ORDER BY execution_id",
-            (session_id,),
+            (event["session_id"],),
         )
         if caller is not None and caller.module_name:
             executions = [each for each in executions if each["module_name"] == caller.module_name]
         responses = fetch(
             db,
             "SELECT id AS outbox_id, execution_id::text, ordinal, module_name, response_action, state, detail,"
-            " created_at, finished_at FROM outbox WHERE session_id = %s ORDER BY id",
-            (session_id,),
+            " created_at, finished_at FROM outbox WHERE platform = %s AND event_id = %s ORDER BY id",
+            (event["platform"], event["event_id"]),
         )
         points = fetch_one(
             db,
             "SELECT event_name, event_score, amount FROM reputation_events WHERE source_id = %s",
-            (session_id,),
+            (event["session_id"],),
         )
         return {"executions": executions, "responses": responses, "points": points}
 

@@ -276,7 +276,11 @@ class Ledger:
                 " FROM command_executions WHERE session_id = %s ORDER BY execution_id",
                 (session_id,),
             )
-            said = fetch(db, "SELECT * FROM outbox WHERE session_id = %s ORDER BY id", (session_id,))
+            said = fetch(
+                db,
+                "SELECT * FROM outbox WHERE platform = %s AND event_id = %s ORDER BY id",
+                (event.platform, event.event_id),
+            )
         return Recorded(
             session_id,
             [

@@ -56,12 +56,10 @@ class Planner:
         self._log = log
 
     def plan(self, works: Sequence[Work]) -> None:
-        """Give each event its jobs, each either ready to run or refused."""
+        """Give each event its jobs, each either ready to run or refused, but not yet queued."""
         for work in works:
             self._read(work)
         self.limit([(work, job) for work in works for job in work.jobs])
-        for work in works:
-            work.queue(work.jobs)
 
     # Reading
 
@@ -151,7 +149,7 @@ class Planner:
             work.jobs.append(self.decide(work, job))
 
     def _webhook(self, work: Work, rule: StringRule) -> Job:
-        job = Job(webhook_command(rule), [], rule_id=rule.id, path=(f"rule {rule.id}",))
+        job = Job(webhook_command(rule.id, rule.webhook_url), [], rule_id=rule.id, path=(f"rule {rule.id}",))
         self.make_ready(work, job, webhook_body(work, rule, job))
         return job
 
@@ -190,6 +188,12 @@ class Planner:
             if not decision.allowed:
                 job.refuse(ExecutionStatus.RATE_LIMITED, "rate_limited", refusal(job, decision))
                 self._refused(work, job, refusal(job, decision))
+
+    def turn_away(self, work: Work, job: Job) -> None:
+        """Refuse a job because its module has too much to do already."""
+        job.refuse(ExecutionStatus.FAILED, "busy", f"{job.command.name} has too much to do. Try again in a moment.")
+        self._limits.refund([job])
+        self._refused(work, job, job.error.message if job.error else "")
 
     def make_ready(self, work: Work, job: Job, payload: str | None = None) -> None:
         """Put together what the module is sent."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,11 +14,13 @@ from waddlebot.cache import Bus
 from waddlebot.chat import fold
 from waddlebot.contracts import CommandSpec, Heartbeat, ModuleRegistration
 from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import Invalid, NotAllowed, NotFound
+from waddlebot.errors import NotAllowed, NotFound
 from waddlebot.http import EgressGuard
 from waddlebot.manifest import Manifest, find_manifest
 
 from .cache_manager import COMMANDS
+from .execution_engine import RemoteEngine
+from .webhook_secrets import WebhookSecrets
 
 ROUTER_PORT = 8000
 
@@ -30,8 +32,18 @@ class UnknownModule(NotFound):
 
 
 class Registry:
-    def __init__(self, db: Database, bus: Bus, guard: EgressGuard, *, own_url: str, engines: Collection[str]) -> None:
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        guard: EgressGuard,
+        *,
+        own_url: str,
+        engines: Mapping[str, RemoteEngine],
+        secrets: WebhookSecrets,
+    ) -> None:
         self._engines = engines
+        self._secrets = secrets
         self._db = db
         self._bus = bus
         self._guard = guard
@@ -40,14 +52,17 @@ class Registry:
     def register(self, registration: ModuleRegistration, caller: Account) -> dict[str, Any]:
         """Take a module's commands as they are now; commands that it no longer has are switched off.
 
-        Raises: NotAllowed for another module's name or an address outside the fleet; Invalid for a type of command
-        that nothing here can run.
+        Whoever has webhooks is told what their calls are signed with, once, when it is made.
+
+        Raises: NotAllowed for another module's name or an address outside the fleet; Invalid for a command that could
+        never run here.
         """
         self._check_owner(registration.module_name, caller)
         self._check_address(registration)
         for spec in registration.commands:
-            if spec.type not in self._engines:
-                raise Invalid(f"This fleet cannot run {spec.type} commands yet.", field="commands.type")
+            self._engines[spec.type].check(spec)
+        has_webhooks = any(spec.type == "webhook" for spec in registration.commands)
+        secret = None
         with self._db.transaction() as db:
             fetch(
                 db,
@@ -65,8 +80,14 @@ class Registry:
                 ),
             )
             self.save_commands(db, registration)
+            if has_webhooks:
+                secret = self._secrets.issue(db, registration.module_name, rotate=registration.rotate_webhook_secret)
         self._bus.invalidate(COMMANDS)
-        return {"success": True, "module_name": registration.module_name, "commands": len(registration.commands)}
+        answer = {"success": True, "module_name": registration.module_name, "commands": len(registration.commands)}
+        if secret is None:
+            return answer
+        self._secrets.forget(registration.module_name)
+        return {**answer, "webhook_secret": secret}
 
     def heartbeat(self, beat: Heartbeat, caller: Account) -> dict[str, Any]:
         """Raises: UnknownModule, after which the module registers anew."""
@@ -153,7 +174,10 @@ class Registry:
         """The router shows its key to the address, so it must be the manifest's or one that EGRESS_ALLOW names."""
         manifest = find_manifest(registration.module_name)
         known = addresses_of(manifest, self._own_url) if manifest else set()
-        urls = [registration.endpoint_url, *(spec.location_url for spec in registration.commands if spec.location_url)]
+        containers = [spec for spec in registration.commands if spec.type == "container"]
+        urls = {spec.location_url or registration.endpoint_url for spec in containers}
+        if registration.endpoint_url:  # Who only has functions and webhooks has none.
+            urls.add(registration.endpoint_url)
         for url in urls:
             if url not in known and not self._guard.names(url):
                 raise NotAllowed(f"{url[:200]} is not an address of this fleet; add its host:port to EGRESS_ALLOW.")

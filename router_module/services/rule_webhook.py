@@ -26,10 +26,8 @@ NAME = "rule-"
 TIMEOUT_S = 10.0
 
 
-def webhook_command(rule: StringRule) -> Command:
-    spec = CommandSpec(
-        command=f"{NAME}{rule.id}", prefix="#", type="webhook", location_url=rule.webhook_url, timeout=TIMEOUT_S
-    )
+def webhook_command(rule_id: int, url: str) -> Command:
+    spec = CommandSpec(command=f"{NAME}{rule_id}", prefix="#", type="webhook", location_url=url, timeout=TIMEOUT_S)
     return Command(None, RULES_MODULE, True, spec)
 
 

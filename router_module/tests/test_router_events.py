@@ -279,6 +279,47 @@ def test_a_hanging_module_does_not_delay_others(bot, stub):
     may_answer.set()
 
 
+def test_a_module_with_too_much_to_do_turns_away_what_is_more(bot, fleet, stub):
+    may_answer = threading.Event()
+
+    def slow(call):
+        may_answer.wait(20)
+        return reply_to(call, chat("at last"))
+
+    stub.behaviour = slow
+    batches = [[bot.event("!stub", by=f"p{n}{m}") for m in range(100)] for n in range(4)]
+    answers = [fleet.request("POST", "/router/events/batch", batch).json() for batch in batches]
+    statuses = [each["executions"][0]["status"] for batch in answers for each in batch]
+    elsewhere = bot.say("!inventory list")
+    may_answer.set()
+
+    # Twenty are at it, and ten times as many may wait when a batch comes.
+    assert statuses == ["pending"] * 300 + ["failed"] * 100
+    assert answers[-1][-1]["executions"][0]["error"]["code"] == "busy"
+    assert elsewhere.statuses == ["success"]
+    eventually(lambda: len(stub.calls) == 300, within_s=20)
+
+
+def test_a_command_that_was_taken_away_meanwhile_is_finished_where_it_was_begun(bot, fleet, stub):
+    stub.register(fleet, {"command": "stub", "type": "webhook", "location_url": stub.url})
+    may_answer = threading.Event()
+    stub.behaviour = lambda call: may_answer.wait(10) and reply_to(call, chat("at last"))
+    event = bot.event("!stub")
+    session_id = bot.submit(event).session_id
+    stub.register(fleet, {"command": "other"})
+
+    fleet.database.statement(
+        "UPDATE router_work SET holder = 'dead', lease_until = now() - interval '1 minute' WHERE session_id = %s",
+        (session_id,),
+    )
+    eventually(lambda: len(stub.calls) == 2)
+    may_answer.set()
+
+    eventually(lambda: bot.submit(event).statuses == ["success"])
+    # A webhook is never shown the router's own key.
+    assert not [headers for headers in stub.headers if "X-API-Key" in headers]
+
+
 @pytest.mark.parametrize(
     ("answer", "status", "word"),
     [

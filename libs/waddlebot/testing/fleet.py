@@ -173,6 +173,8 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
         os.environ[f"{manifest.settings_prefix}_WADDLEBOT_API_KEY"] = keys[manifest.name]
     os.environ.update(stack.environment())
     os.environ.update(CORE_API_URL=URL, MODULE_URL=URL, BASE_URL=URL, LOG_DIR=str(folder / "logs"), LOG_LEVEL="INFO")
+    # So small that a test can fill a module's queue.
+    os.environ.update(ROUTER_MAX_CONCURRENT="10")
     os.environ.update(LOG_CONSOLE_LEVEL="ERROR", WADDLEBOT_ENCRYPTION_KEYS=make_encryption_key("test"))
     configure_logging(Settings.load())
     app = create_app(*(manifest.package for manifest in manifests), apps_folder=folder)

@@ -14,6 +14,7 @@ import pytest
 from ..service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
+from .simulated import SimulatedDatabase
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -26,6 +27,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real PostgreSQL and a real Valkey for the whole run."""
     with Stack.running(tmp_path_factory.mktemp("stack")) as running:
         yield running
+
+
+@pytest.fixture
+def simulated(stack: Stack) -> Iterator[SimulatedDatabase]:
+    """A database of this test's own, where time passes when the test says so."""
+    with SimulatedDatabase.on(stack.postgres.url) as database:
+        yield database
 
 
 @pytest.fixture(scope="session")
@@ -50,21 +58,42 @@ def stub(fleet: Fleet, bot: Bot, module_stub_server: ModuleStub) -> ModuleStub:
 @pytest.fixture(scope="session")
 def twitch_simulator() -> Iterator[Any]:
     """A local Twitch that the fleet's collector is pointed at; None in a checkout without simulators."""
+    yield from _simulator("twitch", "TwitchSimulator")
+
+
+@pytest.fixture(scope="session")
+def lambda_simulator() -> Iterator[Any]:
+    """A local AWS Lambda that the fleet's router is pointed at; None in a checkout without simulators."""
+    yield from _simulator("aws_lambda", "LambdaSimulator")
+
+
+@pytest.fixture(scope="session")
+def openwhisk_simulator() -> Iterator[Any]:
+    """A local OpenWhisk that the fleet's router is pointed at; None in a checkout without simulators."""
+    yield from _simulator("openwhisk", "OpenWhiskSimulator")
+
+
+def _simulator(module: str, name: str) -> Iterator[Any]:
     if importlib.util.find_spec("simulators") is None:
         yield None
         return
-    with importlib.import_module("simulators.twitch").TwitchSimulator() as simulator:
+    with getattr(importlib.import_module(f"simulators.{module}"), name)() as simulator:
         yield simulator
 
 
 @pytest.fixture(scope="session")
 def fleet(
-    stack: Stack, module_stub_server: ModuleStub, twitch_simulator: Any, tmp_path_factory: pytest.TempPathFactory
+    stack: Stack,
+    module_stub_server: ModuleStub,
+    twitch_simulator: Any,
+    lambda_simulator: Any,
+    openwhisk_simulator: Any,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
     os.environ["EGRESS_ALLOW"] = module_stub_server.address
-    if twitch_simulator:
-        os.environ.update(twitch_simulator.settings())
+    for simulator in (twitch_simulator, lambda_simulator, openwhisk_simulator):
+        os.environ.update(simulator.settings() if simulator else {})
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))
     eventually(lambda: all(_is_ready(loaded, service.manifest.prefix) for service in SERVICES))
     yield loaded
