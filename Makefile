@@ -14,6 +14,7 @@ say: $(VENV)/.fleet ## Say one line to the running fleet: make say TEXT='!help'
 	@$(BIN)/waddlebot say $(ARGS) '$(TEXT)'
 
 test: $(VENV)/.dev ## Run every test: make test ARGS="-k alias"
+	@scripts/ensure_chromium.sh
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, and the fleet's own rules, as CI does

@@ -12,6 +12,7 @@ EVERYTHING = (
     "plain_chat",
     "roles",
     "claims",
+    "overlay_fanout",
     "chaos",
 )
 

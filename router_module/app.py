@@ -10,8 +10,10 @@ from waddlebot.clients import ModuleClient
 from waddlebot.contracts import ModuleRegistration
 from waddlebot.encryption import Keyring
 from waddlebot.http import EgressGuard
+from waddlebot.outbox import TO_OVERLAYS
 from waddlebot.ratelimit import RateLimiter
 from waddlebot.retention import EVERY_S
+from waddlebot.sender import OutboxListener
 from waddlebot.service import Service
 
 from .config import RouterSettings
@@ -41,6 +43,7 @@ from .services.lambda_engine import LambdaEngine
 from .services.ledger import Ledger
 from .services.openwhisk_engine import OpenWhiskEngine
 from .services.outbox_service import OutboxService
+from .services.overlay_delivery import OverlayDelivery
 from .services.planner import ROUTER, Planner
 from .services.rate_limiter import CommandLimits
 from .services.rbac_service import RBACService
@@ -97,14 +100,19 @@ own_engines: dict[str, Engine] = {
 }
 registry = Registry(db, bus, guard, own_url=service.url, engines=engines, secrets=webhook_secrets)
 pools = TargetPools(log, workers_per_target=settings.max_workers)
+holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+overlays = OverlayDelivery(
+    db, service.client, settings.browser_source_url, holder=holder, log=log, metrics=service.metrics
+)
 processor = CommandProcessor(
     settings,
     lookups=lookups,
     planner=planner,
     limits=limits,
-    ledger=Ledger(db, holder=f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}", lease_s=settings.lease_s),
+    ledger=Ledger(db, holder=holder, lease_s=settings.lease_s),
     sessions=sessions,
     usage=usage,
+    overlays=overlays,
     engines={**engines, **own_engines},
     pools=pools,
     log=log,
@@ -117,14 +125,15 @@ service.more_health = lambda: {"processor": statistics.processor()}
 claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
 
-service.mount(roles, using=[RolesService(db, bus, service.log, max_workers=settings.rbac_max_workers), db])
-service.mount(reputation, using=[reputation_service, db])
-service.mount(core_api, using=[processor, DirectoryService(db, bus, service.log)])
 service.mount(
     events,
     modules,
     responses,
     directory,
+    core_api,
+    coordination,
+    reputation,
+    roles,
     string_rules,
     switches,
     using=[
@@ -133,13 +142,16 @@ service.mount(
         ResponseService(db, processor),
         explainer,
         outbox,
+        DirectoryService(db, bus, log),
+        claims,
+        reputation_service,
+        RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
         SwitchService(db, bus),
         db,
         log,
     ],
 )
-service.mount(coordination, using=[claims])
 
 
 def register_own_commands() -> None:
@@ -164,3 +176,7 @@ service.loops.add("old-windows", usage.forget_old_windows, every_s=3600)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0)
 service.loops.add("forget-chat", retention.forget_plain_chat, every_s=EVERY_S)
 service.loops.add("delete-records", retention.delete_old_records, every_s=EVERY_S)
+
+overlay_listener = OutboxListener(settings.database_url, TO_OVERLAYS, heard=overlays.wake.set)
+service.loops.add("overlays", overlays.step, every_s=1.0, wake=overlays.wake)
+service.loops.add("overlays-listen", overlay_listener.step, every_s=1.0, finish=overlay_listener.close)

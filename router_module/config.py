@@ -135,6 +135,11 @@ class RouterSettings(Settings):
     max_claims: int = Field(
         5, alias="MAX_CLAIMS", ge=0, description="Entities that a container may hold which does not say how many."
     )
+    browser_source_url: str = Field(
+        "http://127.0.0.1:8027/browser/source",
+        alias="BROWSER_SOURCE_API_URL",
+        description="Where overlay responses are shown.",
+    )
 
     default_rate_limit: int = Field(
         60,

@@ -27,11 +27,20 @@ CLI = [sys.executable, "-m", "waddlebot.cli"]
 
 def clean_environment() -> dict[str, str]:
     """This process's environment without what other tests set for their own fleet."""
-    ours = ("DATABASE_URL", "READ_REPLICA_URL", "CORE_API_URL", "MODULE_URL", "BASE_URL", "EGRESS_ALLOW")
+    ours = (
+        "DATABASE_URL",
+        "READ_REPLICA_URL",
+        "CORE_API_URL",
+        "MODULE_URL",
+        "BASE_URL",
+        "EGRESS_ALLOW",
+        "BROWSER_SOURCE_API_URL",
+    )
+    groups = ("REDIS_", "LOG_", "TWITCH_", "WEBSOCKET_")
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in ours and not name.startswith(("REDIS_", "LOG_", "TWITCH_")) and "WADDLEBOT_" not in name
+        if name not in ours and not name.startswith(groups) and "WADDLEBOT_" not in name
     }
 
 

@@ -25,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("member", "subscriber", "vip", "moderator", "admin", "owner")
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
+OVERLAYS = ("ticker", "media", "general")
 NO_FLEET = 2
 
 home_option = click.option(
@@ -58,10 +59,10 @@ def cli() -> None:
 @cli.command()
 @home_option
 @click.option("--port", type=int, default=8000, show_default=True, help="Port of the fleet; modules follow from it.")
-@click.option("--ws-port", type=int, default=8028, show_default=True, help="Port of the overlays' sockets.")
+@click.option("--ws-port", type=int, show_default="--port plus 28", help="Port of the overlays' sockets.")
 @click.option("--per-module", is_flag=True, help="Run each module in a process of its own, as its container does.")
 @click.option("--verbose", is_flag=True, help="Show the modules' log lines here too.")
-def up(home: Path, port: int, ws_port: int, per_module: bool, verbose: bool) -> None:
+def up(home: Path, port: int, ws_port: int | None, per_module: bool, verbose: bool) -> None:
     """Bring a whole fleet up and keep it up until Ctrl-C."""
     from .fleet import Fleet, Options
 
@@ -89,9 +90,16 @@ def say(home: Path, name: str, level: str, channel: str, as_json: bool, text: st
 @click.argument("event")
 @click.argument("text", default="")
 def simulate(home: Path, name: str, level: str, channel: str, as_json: bool, event: str, text: str) -> None:
-    """Try an event (chatMessage, follow, raid, …) without any effect: nothing is stored, charged or sent."""
+    """Try an event (chatMessage, follow, raid, …) without any effect: nothing is stored, charged or sent.
+
+    With ticker, media or general the text is shown on the demo community's overlay, marked TEST.
+    """
     with reporting():
         console = _console(home)
+        if event in OVERLAYS:
+            console.show_test(event, text)
+            click.echo(f"→ shown on the {event} overlay, marked TEST")
+            return
         made = console.event(text, _speaker(name, level, channel), simulate=True, kind=event)
         status = _speak(console, made, as_json=as_json)
         click.secho("(simulated: nothing was changed)", dim=True, err=True)
@@ -382,12 +390,13 @@ def _speak(console: Console, event: dict[str, Any], *, as_json: bool) -> int:
 def _print_responses(console: Console, outcome: Outcome, said: set[int | None], *, quiet: bool) -> None:
     for response in outcome.answer["responses"]:
         outbox_id = response["outbox_id"]
-        if (outbox_id is not None and outbox_id in said) or not console.take(response):
+        is_chat = response["response_action"] == "chat"
+        if (outbox_id is not None and outbox_id in said) or (is_chat and not console.take(response)):
             continue
         said.add(outbox_id)
         if quiet:
             continue
-        if response["response_action"] == "chat":
+        if is_chat:
             click.echo(response["response_data"]["message"])
         else:
             click.echo(f"→ shown on the {response['response_data']['delivered_to']} overlay")

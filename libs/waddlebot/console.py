@@ -66,6 +66,7 @@ class Console:
         if running is None or key is None:
             raise NoFleet(f"No fleet is running in {home.path}. Start one with: waddlebot up")
         self._url = running.url
+        self._overlays_url = running.environment.get("BROWSER_SOURCE_API_URL", "")
         self._headers = {"X-API-Key": key, "Content-Type": "application/json"}
 
     def event(
@@ -104,6 +105,12 @@ class Console:
                 yield latest
             outcome = latest
 
+    def show_test(self, source_type: str, text: str) -> None:
+        """Show something on the demo community's overlay that is marked TEST. Raises: NoFleet; Refused."""
+        data = {"title" if source_type == "media" else "text": text} if text else {}
+        body = {"community_id": "demo", "action": source_type, "data": data}
+        self._request("POST", "/admin/test", body, at=self._overlays_url)
+
     def take(self, response: dict[str, Any]) -> bool:
         """Whether it is ours to say this reply; recorded as said. False when it was said before."""
         if response["outbox_id"] is None:
@@ -114,11 +121,11 @@ class Console:
             return False
         return True
 
-    def _request(self, method: str, path: str, body: dict[str, Any]) -> Any:
+    def _request(self, method: str, path: str, body: dict[str, Any], *, at: str | None = None) -> Any:
         until = time.monotonic() + RESTART_PATIENCE_S
         while True:
             try:
-                status, answer = self._once(method, path, body)
+                status, answer = self._once(method, (at or self._url) + path, body)
             except UpstreamError as err:
                 running = self._home.find_running()
                 if running is None or time.monotonic() > until:
@@ -133,10 +140,11 @@ class Console:
                 continue
             raise Refused(answer["error"]["message"] if isinstance(answer, dict) else f"HTTP {status}")
 
-    def _once(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection(urlsplit(self._url).netloc, timeout=30)
+    def _once(self, method: str, url: str, body: dict[str, Any]) -> tuple[int, Any]:
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=30)
         try:
-            connection.request(method, path, json.dumps(body), self._headers)
+            connection.request(method, parts.path, json.dumps(body), self._headers)
             response = connection.getresponse()
             return response.status, json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as err:

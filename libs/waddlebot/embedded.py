@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,21 @@ def free_port() -> int:
         return port
 
 
-def die_with_parent(signal_number: int) -> Callable[[], None]:
-    """For preexec_fn: the kernel sends this signal to the child when the starting thread is gone, however it went."""
-    libc = ctypes.CDLL(None, use_errno=True)
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it is gone, however it went."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number)
 
-    def ask_kernel() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal_number)
 
-    return ask_kernel
+def dying_with_us(signal_number: int, command: Sequence[str | Path]) -> list[str | Path]:
+    """A command as a child that gets this signal when the thread that starts it is gone, however it went.
+
+    By a program of its own: Python code between fork and exec crashes where other threads or greenlets have been.
+    Raises: ConfigError.
+    """
+    setpriv = shutil.which("setpriv", path=os.defpath)
+    if setpriv is None:
+        raise ConfigError("The program setpriv is missing; it is in the package util-linux.")
+    return [setpriv, "--pdeathsig", signal.Signals(signal_number).name.removeprefix("SIG"), "--", *command]
 
 
 @dataclass(slots=True)
@@ -107,18 +114,18 @@ class PostgresServer:
             "log_min_messages": "warning",
         }
         arguments = [f"{name}={value}" for name, value in settings.items()] + list(self.settings)
+        options = [part for each in arguments for part in ("-c", each)]
         with self.log_path.open("ab") as log:
             started_at = log.tell()
             # The data folder is reached as the working directory, which a user keeps even where a parent folder is
             # closed to them; so a home in somebody's private folder works and nobody's permissions are changed.
             self.process = subprocess.Popen(
-                [binaries / "postgres", "-D", "/proc/self/cwd", *(part for each in arguments for part in ("-c", each))],
+                dying_with_us(signal.SIGINT, [binaries / "postgres", "-D", "/proc/self/cwd", *options]),
                 cwd=self.data,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGINT),
                 **identity.popen,
             )
         self._wait_until_ready(started_at)
@@ -195,13 +202,12 @@ class ValkeyServer:
         log_path = self.folder / "valkey.log"
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [valkey_binary(), "valkey.conf"],
+                dying_with_us(signal.SIGTERM, [valkey_binary(), "valkey.conf"]),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=die_with_parent(signal.SIGTERM),
             )
         until = time.monotonic() + START_TIMEOUT_S
         while True:

@@ -1,13 +1,15 @@
 """`waddlebot up`: the whole fleet on one machine, as supervised children of one process.
 
 PostgreSQL, Valkey, migrations, then the modules: all in one `web` process and one `collectors` process, or each on a
-port of its own (--per-module), exactly as its container runs it. What dies is started again.
+port of its own (--per-module), exactly as its container runs it; and a `hub` for the overlays' sockets. What dies is
+started again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -19,8 +21,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from .embedded import PostgresServer, ValkeyServer, die_with_parent, stop_process
+from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
 from .errors import ConfigError
 from .home import Home, Running, Secrets
 from .manifest import Manifest, all_manifests
@@ -38,7 +41,7 @@ BASE_PORT = 8000
 class Options:
     home: Path
     port: int = BASE_PORT
-    ws_port: int = 8028
+    ws_port: int | None = None
     per_module: bool = False
     verbose: bool = False
 
@@ -59,11 +62,10 @@ class Child:
     def start(self) -> None:
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "waddlebot.serve", self.command],
+            dying_with_us(signal.SIGTERM, [sys.executable, "-m", "waddlebot.serve", self.command]),
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=die_with_parent(signal.SIGTERM),
         )
 
     def stop(self) -> None:
@@ -81,10 +83,15 @@ class Fleet:
     children: list[Child] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
     admin_key: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.options.port}"
+
+    def _hub_port(self, manifest: Manifest) -> int:
+        assert manifest.hub_port is not None
+        return self.options.ws_port or self.options.port + manifest.hub_port - BASE_PORT
 
     def run(self) -> int:
         """Bring everything up, keep it up until a signal, take it down in order. Returns the exit status."""
@@ -117,6 +124,8 @@ class Fleet:
         if is_new:
             self.admin_key = made.keys["admin"]
         environment = self._start_servers(made.database_password, made.redis_password)
+        environment |= self._overlay_urls(manifests)
+        self.environment = environment
         with step("schema"):
             self._prepare_database(environment["DATABASE_URL"], manifests)
         self.children = self._plan(manifests, environment, made)
@@ -128,18 +137,19 @@ class Fleet:
 
     def _check_ports(self, manifests: Sequence[Manifest]) -> None:
         """Raises: ConfigError for the first port that somebody else listens on."""
-        wanted = [self.options.port]
+        wanted = {self.options.port: "--port"}
         if self.options.per_module:
-            wanted += [self._port_of(manifest) for manifest in manifests]
-        for port in dict.fromkeys(wanted):
+            wanted |= {self._port_of(manifest): "--port" for manifest in manifests}
+        wanted |= {self._hub_port(manifest): "--ws-port" for manifest in manifests if manifest.hub_port}
+        for port, option in wanted.items():
             if not 1 <= port <= 65535:
-                raise ConfigError(f"Port {port} is not a port; choose a lower --port.")
+                raise ConfigError(f"Port {port} is not a port; choose a lower {option}.")
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind(("127.0.0.1", port))
                 except OSError as err:
-                    raise ConfigError(f"Port {port} is in use ({err.strerror}). Choose another with --port.") from err
+                    raise ConfigError(f"Port {port} is in use ({err.strerror}). Choose another with {option}.") from err
 
     def _port_of(self, manifest: Manifest) -> int:
         return self.options.port + manifest.port - BASE_PORT
@@ -163,6 +173,21 @@ class Fleet:
             }
         return environment
 
+    def _overlay_urls(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Where the overlays' module and its sockets are."""
+        module = next((each for each in manifests if each.hub_port), None)
+        if module is None:
+            return {}
+        base = f"http://127.0.0.1:{self._port_of(module)}" if self.options.per_module else self.url
+        sockets = f"ws://127.0.0.1:{self._hub_port(module)}"
+        return {
+            "BROWSER_SOURCE_API_URL": os.environ.get("BROWSER_SOURCE_API_URL") or f"{base}{module.prefix}/source",
+            "WEBSOCKET_HOST": os.environ.get("WEBSOCKET_HOST") or "127.0.0.1",
+            "WEBSOCKET_PORT": str(self._hub_port(module)),
+            "WEBSOCKET_PUBLIC_URL": os.environ.get("WEBSOCKET_PUBLIC_URL") or sockets,
+            f"{module.settings_prefix}_BASE_URL": os.environ.get("BASE_URL") or base,
+        }
+
     def _prepare_database(self, url: str, manifests: Sequence[Manifest]) -> None:
         """In a process of its own: what it imports would stay in the supervisor's memory for good."""
         names = ",".join(manifest.name for manifest in manifests)
@@ -185,14 +210,13 @@ class Fleet:
             "WADDLEBOT_ENCRYPTION_KEYS": os.environ.get("WADDLEBOT_ENCRYPTION_KEYS") or made.encryption_keys,
             "CORE_API_URL": self.url,
             "BASE_URL": os.environ.get("BASE_URL") or self.url,
-            "WEBSOCKET_PORT": str(self.options.ws_port),
-            "WEBSOCKET_PUBLIC_URL": os.environ.get("WEBSOCKET_PUBLIC_URL") or f"ws://127.0.0.1:{self.options.ws_port}",
             "LOG_DIR": os.environ.get("LOG_DIR") or str(self.home.logs),
             "LOG_CONSOLE_LEVEL": "INFO" if self.options.verbose else "ERROR",
         }
         common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
+        hubs = [self._hub_process(manifest, common) for manifest in manifests if manifest.hub_port]
         if self.options.per_module:
-            return [self._module_process(manifest, common) for manifest in manifests]
+            return [*(self._module_process(manifest, common) for manifest in manifests), *hubs]
         packages = ",".join(manifest.package for manifest in manifests)
         one_process = {**common, "MODULE_URL": self.url}
         web = Child(
@@ -221,7 +245,11 @@ class Fleet:
             },
             [],
         )
-        return [web, collectors] if collecting else [web]
+        return [web, *([collectors] if collecting else []), *hubs]
+
+    def _hub_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
+        environment = {**common, "WADDLEBOT_MODULES": manifest.package, "LOG_ROLE": "hub"}
+        return Child("hub", "hub", environment, [f"http://127.0.0.1:{self._hub_port(manifest)}/healthz"])
 
     def _module_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
         port = self._port_of(manifest)
@@ -283,13 +311,22 @@ class Fleet:
         command = how_to_call()
         at = "" if self.home.path == Home(default_home_of_this_user()).path else f" --home {self.options.home}"
         print(f"WaddleBot is ready: {self.url} (after {took_s:.1f} s, home {self.home.path})")
+        for source_type, url in self._demo_overlays().items():
+            print(f"  {source_type + ' overlay':<16}  {url}")
         if self.admin_key:
             print(f"\n  Admin key, shown only this once:  {self.admin_key}\n")
         print("Try next, in another terminal:")
         print(f"  {command} chat{at}")
         print(f"  {command} say{at} '!help'")
         print(f'  {command} say{at} \'!inventory add "Blue Sword" "A shiny sword" weapons,rare\'')
+        print(f"  {command} simulate{at} ticker 'hello'")
         print("Ctrl-C stops it.", flush=True)
+
+    def _demo_overlays(self) -> dict[str, str]:
+        """The URLs for OBS, made at the first start."""
+        url = self.environment.get("BROWSER_SOURCE_API_URL")
+        made = post(f"{url}/admin/tokens", {"community_id": "demo"}, self.home.console_key() or "") if url else {}
+        return {source_type: each["url"] for source_type, each in made.get("tokens", {}).items()}
 
 
 def default_home_of_this_user() -> Path:
@@ -338,5 +375,21 @@ def answers_200(url: str) -> bool:
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
+
+
+def post(url: str, body: dict[str, str], key: str) -> dict[str, Any]:
+    """Make a request of the fleet itself; what it refuses is empty."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host, timeout=5)
+    try:
+        headers = {"X-API-Key": key, "Content-Type": "application/json"}
+        connection.request("POST", "/" + path, json.dumps(body), headers)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+        return answer if response.status == 200 else {}
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
     finally:
         connection.close()

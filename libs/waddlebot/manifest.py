@@ -26,6 +26,7 @@ class Manifest(Strict):
     port: int = Field(ge=1, le=65535)
     host: str = Field(description="Its name in compose and Kubernetes.")
     prefix: Annotated[str, StringConstraints(pattern=r"^/[a-z0-9/-]+$")]
+    hub_port: int | None = Field(None, ge=1, le=65535, description="Where its hub.py, a process of its own, listens.")
     tables: list[str] = Field(default_factory=list)
     commands: list[CommandSpec] = Field(default_factory=list)
     folder: Path

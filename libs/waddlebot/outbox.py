@@ -16,8 +16,9 @@ from .contracts import OutboxState
 from .database import fetch, fetch_one
 from .errors import Conflict, NotFound
 
-# Collectors listen here for late replies; the payload is the platform.
+# Collectors listen here for late replies; the payload is the platform, or this where an overlay shows the reply.
 OUTBOX_CHANNEL = "waddlebot_outbox"
+TO_OVERLAYS = "overlays"
 # A reply that nobody could deliver for this long would only confuse; it is dropped and counted.
 USEFUL_FOR = timedelta(minutes=5)
 # How long a sender may be between taking a reply and reporting what became of it.
@@ -88,13 +89,17 @@ def put_back(db: DAL, outbox_id: int, *, after: timedelta) -> None:
 
 
 def sweep(db: DAL) -> dict[str, int]:
-    """Drop what nobody sent in time, and own up to not knowing where a sender vanished in the middle."""
+    """Drop what nobody sent in time, and own up to not knowing where a sender vanished in the middle.
+
+    What an overlay shows is not among the unknown: it is sent again, because that changes nothing (contracts §8).
+    """
     rows = fetch(
         db,
         "UPDATE outbox SET finished_at = now(), state = CASE WHEN state = 'pending' THEN 'dropped' ELSE 'unknown' END,"
         " detail = CASE WHEN state = 'pending' THEN 'too old' ELSE 'its sender vanished' END"
         " WHERE id IN (SELECT id FROM outbox WHERE (state = 'pending' AND expires_at <= now())"
-        " OR (state = 'sending' AND lease_until <= now()) LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING state",
+        " OR (state = 'sending' AND lease_until <= now() AND (response_action = 'chat' OR expires_at <= now()))"
+        " LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING state",
     )
     return {state: sum(row["state"] == state for row in rows) for state in {row["state"] for row in rows}}
 
@@ -103,7 +108,7 @@ def confirm(db: DAL, outbox_id: int, state: OutboxState, *, sender: str) -> dict
     """Move a reply on for a collector without a session of its own: pending → sending → sent, dropped or unknown.
 
     A collector that sends at once may go from pending straight to the end.
-    Raises: NotFound; Conflict when the reply is already past that, naming its state.
+    Raises: NotFound; Conflict when the reply is already past that, naming its state, or is an overlay's.
     """
     allowed = ["pending"] if state is OutboxState.SENDING else ["pending", "sending"]
     row = fetch_one(
@@ -111,11 +116,15 @@ def confirm(db: DAL, outbox_id: int, state: OutboxState, *, sender: str) -> dict
         "UPDATE outbox SET state = %(state)s, sender = %(sender)s,"
         " lease_until = CASE WHEN %(state)s = 'sending' THEN now() + %(lease)s END,"
         " finished_at = CASE WHEN %(state)s = 'sending' THEN NULL ELSE now() END"
-        " WHERE id = %(id)s AND state = ANY(%(allowed)s) AND (state = 'pending' OR sender = %(sender)s) RETURNING *",
+        " WHERE id = %(id)s AND response_action = 'chat' AND state = ANY(%(allowed)s)"
+        " AND (state = 'pending' OR sender = %(sender)s) RETURNING *",
         {"id": outbox_id, "state": state.value, "sender": sender, "lease": SEND_LEASE, "allowed": allowed},
     )
     if row is None:
-        raise Conflict(f"Reply {outbox_id} is already {get(db, outbox_id)['state']}.")
+        reply = get(db, outbox_id)
+        if reply["response_action"] != "chat":
+            raise Conflict(f"Reply {outbox_id} is shown on an overlay; that is not yours to do.")
+        raise Conflict(f"Reply {outbox_id} is already {reply['state']}.")
     return row
 
 

@@ -1,8 +1,9 @@
-"""What the fleet's processes run: `python -m waddlebot.serve web` and `… collectors`."""
+"""What the fleet's processes run: `python -m waddlebot.serve web`, `… collectors` and `… hub`."""
 
 from __future__ import annotations
 
 import gc
+import importlib
 import multiprocessing.util
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NoReturn
 
 from pydantic import Field
@@ -45,7 +47,7 @@ class ProcessSettings(BaseSettings):
 
 def load_app() -> Any:
     """The WSGI app of a worker process, with its loops running. Ends the process when a module does not load."""
-    die_with_parent(signal.SIGTERM)()
+    die_with_parent(signal.SIGTERM)
     # The server runs workers as multiprocessing does, which leaves without atexit.
     multiprocessing.util.Finalize(None, _finish, exitpriority=10)
     try:
@@ -89,6 +91,24 @@ def run_collectors() -> NoReturn:
     sys.exit(0)
 
 
+def run_hub() -> NoReturn:
+    """Hold the sockets of one module until SIGTERM. Its hub.py runs without its app, which a hub has no use for."""
+    from .aaa import configure_logging, stop_logging
+    from .manifest import modules_dir
+
+    try:
+        process = load(ProcessSettings)
+        configure_logging(Settings.load())
+        package = ModuleType(process.modules[0])
+        package.__path__ = [str(modules_dir() / package.__name__)]
+        sys.modules[package.__name__] = package
+        importlib.import_module(f"{package.__name__}.hub").main()
+    except ConfigError as err:
+        _leave(err)
+    stop_logging()
+    sys.exit(0)
+
+
 def _start(process: ProcessSettings) -> Any:
     from .aaa import configure_logging
     from .clients import set_own_app
@@ -128,4 +148,4 @@ def _leave(err: ConfigError) -> NoReturn:
 
 
 if __name__ == "__main__":
-    {"web": serve_web, "collectors": run_collectors}[sys.argv[1]]()
+    {"web": serve_web, "collectors": run_collectors, "hub": run_hub}[sys.argv[1]]()

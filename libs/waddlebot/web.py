@@ -52,14 +52,17 @@ class Raw:
     body: str
     content_type: str = "text/plain; charset=utf-8"
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class RawRequest:
-    """What a handler needs that checks a signature itself: the exact bytes and the headers, names in lower case."""
+    """What a handler needs that checks a signature itself: the exact bytes and the headers, names in lower case; and
+    the address that it came from."""
 
     body: bytes
     headers: Mapping[str, str]
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ def endpoint(
 
     The function's parameters are filled by type: the validated `body` and `query`, `Account` (the caller),
     `RawRequest`, `DAL` (a transaction around the call: only ask for it where nothing is called meanwhile), the
-    services given to `mount`, and by name what the path holds in angle brackets.
+    services given to `mount`, and by name what the path holds in angle brackets. A `body` that may be None may be
+    left out.
     """
 
     def declare(function: Handler) -> Handler:
@@ -134,6 +138,7 @@ class _Bound:
         self.mount = mount
         self.endpoint = declared
         self.body = TypeAdapter(declared.body) if declared.body is not None else None
+        self.body_is_optional = type(None) in typing.get_args(declared.body)
         self.fixed: dict[str, object] = {}
         self.asks: dict[str, str] = {}
         self.histograms: dict[int, Any] = {}
@@ -179,6 +184,7 @@ class _Bound:
             result = self._call(path)
             if isinstance(result, Raw):
                 status, text, content_type = result.status, result.body, result.content_type
+                headers.update(result.headers)
             else:
                 status, text = self.endpoint.status, to_json(result)
         except WaddleBotError as err:
@@ -216,9 +222,11 @@ class _Bound:
             arguments[self.asks["raw"]] = RawRequest(
                 _read_body(self.endpoint.max_body_bytes),
                 {name.lower(): value for name, value in request.headers.items()},
+                request.environ.get("REMOTE_ADDR") or "",
             )
         if "body" in self.asks and self.body is not None:
-            arguments[self.asks["body"]] = validate(self.body.validate_python, _read_json(self.endpoint.max_body_bytes))
+            sent = _read_json(self.endpoint.max_body_bytes, may_be_empty=self.body_is_optional)
+            arguments[self.asks["body"]] = validate(self.body.validate_python, sent)
         if "query" in self.asks and self.endpoint.query is not None:
             arguments[self.asks["query"]] = validate(self.endpoint.query.model_validate, _read_query())
         if "db" in self.asks:
@@ -299,8 +307,10 @@ def _read_query() -> Any:
     return clean(query)
 
 
-def _read_json(max_bytes: int) -> Any:
+def _read_json(max_bytes: int, *, may_be_empty: bool) -> Any:
     body = _read_body(max_bytes)
+    if not body and may_be_empty:
+        return None
     if body and (request.content_type or "").split(";")[0].strip().lower() != JSON_TYPE:
         raise UnsupportedMediaType()
     if not body:

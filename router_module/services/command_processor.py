@@ -8,6 +8,7 @@ admit ─► planner.plan ─► ledger.open ─► start ─► engine.execute 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from waddlebot.contracts import (
     ModuleResponse,
 )
 from waddlebot.errors import NotAllowed, NotFound, WaddleBotError
+from waddlebot.ids import new_id
 from waddlebot.metrics import Metrics
 
 from ..config import RouterSettings
@@ -34,6 +36,7 @@ from .cache_manager import CacheManager, Identity, Place
 from .catalogue import Command
 from .execution_engine import Engine, Result
 from .ledger import Ledger, Orphan, Recorded, Rehearsal
+from .overlay_delivery import OverlayDelivery
 from .planner import ROUTER, Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
 from .rule_webhook import RULES_MODULE, webhook_command
@@ -63,6 +66,7 @@ class CommandProcessor:
         ledger: Ledger,
         sessions: SessionManager,
         usage: UsageService,
+        overlays: OverlayDelivery,
         engines: dict[str, Engine],
         pools: TargetPools,
         log: AAALog,
@@ -76,6 +80,7 @@ class CommandProcessor:
         self._rehearsal = Rehearsal()
         self._sessions = sessions
         self._usage = usage
+        self._overlays = overlays
         self._engines = engines
         self._pools = pools
         self._log = log
@@ -251,7 +256,8 @@ class CommandProcessor:
             children = [self._child(work, job, each) for each in result.responses if each.response_action == "command"]
             self._planner.limit([(work, child) for child in children])
             work.jobs += children
-            recorded = self._ledger_of(work).record(work, job, self._speech(work, job, children), children)
+            speech = self._speech(work, job, children)
+            recorded = self._ledger_of(work).record(work, job, speech, children)
             if recorded is None:
                 work.jobs = [each for each in work.jobs if each not in children]
                 return False
@@ -259,6 +265,8 @@ class CommandProcessor:
             work.queue(children)
         if was_not_run(result):
             self._limits.refund([job])
+        if work.is_simulated:
+            self._show_rehearsed(work, speech)
         self._executions.labels(job.command.module_name, job.status.value).inc()
         self._duration.labels(job.command.module_name).observe(result.took_ms / 1e3)
         self._log.audit(
@@ -272,6 +280,21 @@ class CommandProcessor:
             execution_time_ms=result.took_ms,
         )
         return True
+
+    def _show_rehearsed(self, work: Work, speech: Sequence[Said]) -> None:
+        """Let overlays show, marked as a test, what no outbox will ever hold."""
+        for said in speech:
+            if said.action in OVERLAY_SOURCES:
+                show = functools.partial(
+                    self._overlays.show,
+                    item_id=new_id(),
+                    session_id=work.session_id,
+                    community_id=work.place.community_id,
+                    action=said.action,
+                    data=said.data,
+                    mode="simulate",
+                )
+                self._pools.submit("overlays", show)
 
     def settle_late(self, row: dict[str, Any], result: Result) -> bool:
         """Record a reply that a module posted for an execution, whichever router process runs that."""

@@ -36,7 +36,7 @@ class OutboxService:
                 db,
                 "SELECT id AS outbox_id, execution_id::text, ordinal, session_id::text, entity_id, module_name,"
                 " response_action, response_data, reply_to, state, created_at, expires_at FROM outbox"
-                " WHERE state = %(state)s AND available_at <= now()"
+                " WHERE state = %(state)s AND available_at <= now() AND response_action = 'chat'"
                 " AND (%(entity)s::text IS NULL OR entity_id = %(entity)s)"
                 " AND (%(platform)s::text IS NULL OR platform = %(platform)s)"
                 " AND (%(platforms)s::text[] = '{}' OR platform = ANY(%(platforms)s))"

@@ -17,7 +17,7 @@ from ..clients import call_wsgi, set_own_app
 from ..communities import ensure_community
 from ..contracts import CONSOLE
 from ..database import Database
-from ..embedded import PostgresServer, ValkeyServer
+from ..embedded import PostgresServer, ValkeyServer, free_port
 from ..home import make_encryption_key
 from ..http import HTTPResponse
 from ..ids import new_id
@@ -172,6 +172,9 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
         keys[manifest.name] = _account(stack, manifest.name, [group], module_name=manifest.name, platforms=platforms)
         os.environ[f"{manifest.settings_prefix}_WADDLEBOT_API_KEY"] = keys[manifest.name]
     os.environ.update(stack.environment())
+    os.environ.update(BROWSER_SOURCE_API_URL=f"{URL}/browser/source", WEBSOCKET_HOST="127.0.0.1")
+    os.environ.update(WEBSOCKET_PORT=str(free_port()))
+    os.environ.update(WEBSOCKET_PUBLIC_URL=f"ws://127.0.0.1:{os.environ['WEBSOCKET_PORT']}")
     os.environ.update(CORE_API_URL=URL, MODULE_URL=URL, BASE_URL=URL, LOG_DIR=str(folder / "logs"), LOG_LEVEL="INFO")
     # So small that a test can fill a module's queue.
     os.environ.update(ROUTER_MAX_CONCURRENT="10")

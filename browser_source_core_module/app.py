@@ -1,0 +1,80 @@
+"""The browser sources: what OBS shows, and all about it but the sockets, which are the hub's. Composition root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from waddlebot.encryption import Keyring
+from waddlebot.http import EgressGuard, HTTPClient
+from waddlebot.interaction import InteractionModule
+from waddlebot.manifest import all_manifests
+from waddlebot.service import Service
+
+from .config import BrowserSourceSettings
+from .controllers import admin, display, forms
+from .controllers.chat import OverlayChat
+from .models import define_tables
+from .services.audience_service import AudienceService
+from .services.browser_source_service import BrowserSourceService
+from .services.form_service import MAX_ANSWER_BYTES, FormService, ModuleGateway, fleet_bases
+from .services.page_service import PageService
+from .services.router_service import ContentService, Limits
+from .services.safe_content import MediaPolicy
+from .services.theme_service import ThemeService
+from .services.token_service import TokenService
+
+settings = BrowserSourceSettings.load()
+service = Service(__file__, settings, tables=define_tables)
+database, bus, log = service.database, service.bus, service.log
+
+keyring = Keyring(settings)
+media = MediaPolicy(settings.media_hosts)
+content = ContentService(
+    media, Limits(settings.ticker_duration_s, settings.media_duration_s, settings.max_ticker_length)
+)
+overlays = BrowserSourceService(
+    database, bus, log, item_expiry_s=settings.item_expiry_s, queue_size=settings.queue_size
+)
+tokens = TokenService(database, bus, keyring, log, base_url=settings.base_url, token_length=settings.token_length)
+themes = ThemeService(database)
+audience = AudienceService(database, bus)
+pages = PageService(Path(__file__).parent, media, sockets_url=settings.sockets_url)
+guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
+gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))
+form_service = FormService(
+    database,
+    keyring,
+    overlays,
+    gateway,
+    log,
+    base_url=settings.base_url,
+    expires_after_s=settings.form_expiry_s,
+)
+desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
+
+service.mount(
+    display,
+    admin,
+    forms,
+    using=[service, database, log, tokens, themes, audience, pages, overlays, form_service, desk],
+)
+
+chat = OverlayChat(overlays, audience)
+module = InteractionModule(service)
+module.command("overlay", "skip", run=chat.skip)
+module.command("overlay", "pause", run=chat.pause)
+module.command("overlay", "resume", run=chat.resume)
+module.command("overlay", "clear", run=chat.clear)
+module.command("overlay", "replay", run=chat.replay)
+module.command("overlay", "status", run=chat.status)
+module.serve()
+
+
+def clean_up() -> bool:
+    return overlays.clean_up(
+        access_log_days=settings.access_log_retention_days, history_days=settings.history_retention_days
+    )
+
+
+service.loops.add("trim", overlays.trim, every_s=settings.queue_interval_s)
+service.loops.add("clean-up", clean_up, every_s=settings.cleanup_interval_s)

@@ -1,0 +1,66 @@
+"""What goes over a socket, and how the HTTP side tells the hubs of it (contracts §8)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+SOURCE_TYPES = ("ticker", "media", "general")
+# Items go out by this channel, `<community>:<source type>` at its end; the message is `<seq> <frame>`.
+ITEMS = "waddlebot:overlay:item:"
+# What makes hubs look into the database: names of caches that nobody keeps, on the fleet's own invalidation channel.
+QUEUES = "overlay_queues"
+TOKENS = "overlay_tokens"
+# Each hub says here whom it holds; a key that has run out is a hub that has gone.
+PRESENCE = "waddlebot:overlay:hub:"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One overlay of one community: what has a queue, and a room at each hub."""
+
+    community_id: int
+    source_type: str
+
+    def __str__(self) -> str:
+        return f"{self.community_id}:{self.source_type}"
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        community_id, _, source_type = text.partition(":")
+        return cls(int(community_id), source_type)
+
+
+def item_frame(
+    seq: int,
+    item_id: str,
+    content: dict[str, Any],
+    *,
+    display_s: float,
+    is_test: bool,
+    expires_in_s: float,
+) -> str:
+    return as_text(
+        {
+            "type": "item",
+            "seq": seq,
+            "item_id": item_id,
+            "action": content["action"],
+            "data": content["data"],
+            "display_s": display_s,
+            "test": is_test,
+            "expires_in_s": round(expires_in_s, 1),
+        }
+    )
+
+
+def control_frame(number: int, action: str, *, seq: int | None = None, note: str = "") -> str:
+    frame: dict[str, Any] = {"type": "control", "number": number, "action": action}
+    if seq is not None:
+        frame["seq"] = seq
+    return as_text({**frame, "note": note} if note else frame)
+
+
+def as_text(frame: dict[str, Any]) -> str:
+    return json.dumps(frame, separators=(",", ":"), ensure_ascii=False)

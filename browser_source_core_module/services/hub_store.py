@@ -1,0 +1,155 @@
+"""What a hub reads and writes in the database, each a statement of its own. Blocking: call it from a thread."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from waddlebot.database import StatementPool
+
+from .frames import Source, control_frame, item_frame
+from .token_service import WORKS, Admission, hash_token
+
+# More than a page could ever show; what is above stays in the database until the page has caught up.
+MAX_BACKLOG = 2000
+ACK_RANKS = {"received": 1, "shown": 2, "done": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A frame and its place in its queue."""
+
+    number: int
+    frame: str
+    action: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    last_seq: int = 0
+    last_control: int = 0
+    is_paused: bool = False
+
+
+class HubStore:
+    def __init__(self, url: str, *, pool_size: int) -> None:
+        self._pool = StatementPool(url, pool_size)
+
+    def find_admission(self, token: str, source_type: str) -> Admission | None:
+        rows = self._pool.run(
+            "SELECT id AS token_id, community_id FROM browser_source_tokens"
+            f" WHERE token_hash = %s AND source_type = %s AND {WORKS}",
+            (hash_token(token), source_type),
+        )
+        return Admission(**rows[0]) if rows else None
+
+    def list_working_tokens(self, token_ids: Sequence[int]) -> set[int]:
+        """Those of the tokens that still work."""
+        rows = self._pool.run(
+            f"SELECT id FROM browser_source_tokens WHERE id = ANY(%s) AND {WORKS}", (list(token_ids),)
+        )
+        return {row["id"] for row in rows}
+
+    def save_last_seen(self, token_ids: Sequence[int]) -> None:
+        self._pool.run("UPDATE browser_source_tokens SET last_seen = now() WHERE id = ANY(%s)", (list(token_ids),))
+
+    def list_queues(self, sources: Iterable[Source]) -> dict[Source, QueueState]:
+        """How far each queue is, of those that have one."""
+        wanted = list(sources)
+        rows = self._pool.run(
+            "SELECT q.* FROM browser_source_queues q"
+            " JOIN unnest(%s::bigint[], %s::text[]) AS w (community_id, source_type)"
+            " USING (community_id, source_type)",
+            ([each.community_id for each in wanted], [each.source_type for each in wanted]),
+        )
+        return {
+            Source(row["community_id"], row["source_type"]): QueueState(
+                row["last_seq"], row["last_control"], row["is_paused"]
+            )
+            for row in rows
+        }
+
+    def find_theme(self, community_id: int) -> dict[str, str]:
+        rows = self._pool.run("SELECT variables FROM browser_source_themes WHERE community_id = %s", (community_id,))
+        return dict(rows[0]["variables"]) if rows else {}
+
+    def list_items(self, source: Source, *, after: int, until: int) -> list[Numbered]:
+        """The items between two numbers that still wait to be shown."""
+        return self._items(
+            source, "state = 'queued' AND seq > %(after)s AND seq <= %(until)s", after=after, until=until
+        )
+
+    def list_backlog(self, source: Source, *, after: int, until: int) -> list[Numbered]:
+        """What a page that has seen everything up to `after` is owed.
+
+        That is what nobody was shown, with what no page ever confirmed to have received; for a page that has seen
+        nothing also what stands until it is replaced.
+        """
+        return self._items(
+            source,
+            "seq <= %(until)s AND ((state = 'queued' AND (seq > %(after)s OR received_at IS NULL))"
+            " OR (%(after)s = 0 AND display_s = 0 AND state = 'shown' AND seq = (SELECT max(seq)"
+            " FROM browser_source_history WHERE community_id = %(community)s AND source_type = %(source)s"
+            " AND state <> 'queued')))",
+            after=after,
+            until=until,
+        )
+
+    def list_controls(self, source: Source, *, after: int, until: int) -> list[Numbered]:
+        rows = self._pool.run(
+            "SELECT number, action, seq, note FROM browser_source_controls WHERE community_id = %s AND source_type = %s"
+            " AND number > %s AND number <= %s ORDER BY number",
+            (source.community_id, source.source_type, after, until),
+        )
+        return [
+            Numbered(
+                row["number"],
+                control_frame(row["number"], row["action"], seq=row["seq"], note=row["note"]),
+                row["action"],
+            )
+            for row in rows
+        ]
+
+    def save_acks(self, acks: Mapping[tuple[Source, int], int]) -> None:
+        """Record how far items came; never back, and never for what was skipped or is over."""
+        rows = [
+            {"c": source.community_id, "t": source.source_type, "s": seq, "r": rank}
+            for (source, seq), rank in sorted(acks.items(), key=lambda each: (str(each[0][0]), each[0][1]))
+        ]
+        self._pool.run(
+            "UPDATE browser_source_history h SET received_at = coalesce(received_at, now()),"
+            " shown_at = CASE WHEN r >= 2 THEN coalesce(shown_at, now()) ELSE shown_at END,"
+            " done_at = CASE WHEN r = 3 THEN coalesce(done_at, now()) ELSE done_at END,"
+            " state = CASE WHEN state NOT IN ('queued', 'shown') OR r = 1 THEN state"
+            " WHEN r = 3 THEN 'done' ELSE 'shown' END"
+            " FROM jsonb_to_recordset(%s::jsonb) AS a (c bigint, t text, s bigint, r integer)"
+            " WHERE h.community_id = a.c AND h.source_type = a.t AND h.seq = a.s",
+            (json.dumps(rows),),
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _items(self, source: Source, which: str, **parameters: Any) -> list[Numbered]:
+        rows = self._pool.run(
+            "SELECT seq, item_id, content, display_s, is_test, extract(epoch FROM expires_at - now())::float AS left_s"
+            " FROM browser_source_history WHERE community_id = %(community)s AND source_type = %(source)s"
+            f" AND (expires_at > now() OR state = 'shown') AND ({which}) ORDER BY seq LIMIT {MAX_BACKLOG}",
+            {"community": source.community_id, "source": source.source_type, **parameters},
+        )
+        return [
+            Numbered(
+                row["seq"],
+                item_frame(
+                    row["seq"],
+                    row["item_id"],
+                    row["content"],
+                    display_s=row["display_s"],
+                    is_test=row["is_test"],
+                    expires_in_s=max(row["left_s"], 1.0),
+                ),
+            )
+            for row in rows
+        ]

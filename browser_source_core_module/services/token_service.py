@@ -1,0 +1,187 @@
+"""Overlay tokens: bearer secrets, one for each community and source. Found by hash, kept sealed, shown on request."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydal import DAL
+from waddlebot.aaa import AAALog
+from waddlebot.auth import Account
+from waddlebot.cache import Bus
+from waddlebot.database import Database, fetch, fetch_one
+from waddlebot.encryption import Keyring
+from waddlebot.errors import NotFound
+
+from .frames import SOURCE_TYPES, TOKENS
+
+WORKS = "is_active AND (expires_at IS NULL OR expires_at > now())"
+
+
+class UnknownToken(NotFound):
+    """There is no such overlay. Its URL may have been regenerated; ask for the new one."""
+
+    code = "unknown_token"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a token opens."""
+
+    token_id: int
+    community_id: int
+
+
+def hash_token(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def mask(token: str) -> str:
+    return f"{token[:4]}…"
+
+
+class TokenService:
+    def __init__(
+        self, database: Database, bus: Bus, keyring: Keyring, log: AAALog, *, base_url: str, token_length: int
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._keyring = keyring
+        self._log = log
+        self._base_url = base_url.rstrip("/")
+        self._token_length = token_length
+
+    def admit(self, token: str, source_type: str) -> Admission:
+        """What this token opens for this source. Raises: UnknownToken, whatever is wrong with it."""
+        rows = self._database.statement(
+            f"SELECT id AS token_id, community_id FROM browser_source_tokens"
+            f" WHERE token_hash = %s AND source_type = %s AND {WORKS}",
+            (hash_token(token), source_type),
+        )
+        if not rows:
+            raise UnknownToken()
+        return Admission(**rows[0])
+
+    def ensure(self, community_id: int, source_types: tuple[str, ...], *, by: str) -> dict[str, dict[str, Any]]:
+        """The tokens of a community, made where there are none, with their URLs."""
+        with self._database.transaction() as db:
+            made = [kind for kind in source_types if self._add(db, community_id, kind, by=by)]
+            found = self._current(db, community_id)
+        self._log.audit("overlay_tokens_shown", community=community_id, user=by, created=made)
+        return {row["source_type"]: self._shown(row) for row in found if row["source_type"] in source_types}
+
+    def list_for(self, community_id: int, *, reveal: bool, by: str) -> list[dict[str, Any]]:
+        """All working tokens, masked unless `reveal` asks for them, which is audited."""
+        with self._database.transaction() as db:
+            rows = fetch(
+                db,
+                "SELECT id, community_id, source_type, token, expires_at, created_by, last_seen, created_at"
+                f" FROM browser_source_tokens WHERE community_id = %s AND {WORKS} ORDER BY source_type, id",
+                (community_id,),
+            )
+        if reveal:
+            self._log.audit("overlay_tokens_shown", community=community_id, user=by)
+        return [self._listed(row, reveal=reveal) for row in rows]
+
+    def urls(self, community_id: int, *, by: str) -> dict[str, str]:
+        """The URL of each overlay that the community has."""
+        with self._database.transaction() as db:
+            found = self._current(db, community_id)
+        self._log.audit("overlay_tokens_shown", community=community_id, user=by)
+        return {row["source_type"]: self._shown(row)["url"] for row in found}
+
+    def regenerate(self, reference: str, caller: Account, *, grace_s: float) -> dict[str, Any]:
+        """Replace a token. The old one works for `grace_s` more, with 0 not at all. Raises: UnknownToken."""
+        with self._database.transaction() as db:
+            old = self._lock(db, reference, caller)
+            ended = self._end(db, old["id"], grace_s=grace_s)
+            self._add(db, old["community_id"], old["source_type"], by=caller.name)
+            new = next(
+                each for each in self._current(db, old["community_id"]) if each["source_type"] == old["source_type"]
+            )
+        self._changed("overlay_token_regenerated", old, caller, grace_s=grace_s)
+        return {
+            "token": {**self._shown(new), "source_type": new["source_type"]},
+            "previous": {"id": old["id"], "expires_at": ended},
+        }
+
+    def revoke(self, reference: str, caller: Account) -> dict[str, Any]:
+        """End a token at once. Raises: UnknownToken."""
+        with self._database.transaction() as db:
+            old = self._lock(db, reference, caller)
+            self._end(db, old["id"], grace_s=0)
+        self._changed("overlay_token_revoked", old, caller)
+        return {"id": old["id"], "source_type": old["source_type"]}
+
+    def _lock(self, db: DAL, reference: str, caller: Account) -> dict[str, Any]:
+        """A working token that the caller may change, by itself or by its id."""
+        is_id = reference.isascii() and reference.isdigit() and len(reference) < 19
+        row = fetch_one(
+            db,
+            f"SELECT id, community_id, source_type FROM browser_source_tokens"
+            f" WHERE {'id' if is_id else 'token_hash'} = %s AND {WORKS} FOR UPDATE",
+            (int(reference) if is_id else hash_token(reference),),
+        )
+        if row is None or caller.community_id not in (None, row["community_id"]):
+            raise UnknownToken("There is no such token, or it has ended.")
+        return row
+
+    def _add(self, db: DAL, community_id: int, source_type: str, *, by: str) -> bool:
+        token = secrets.token_urlsafe(self._token_length)
+        sealed = self._keyring.seal(token, purpose=_purpose(community_id, source_type))
+        row = fetch_one(
+            db,
+            "INSERT INTO browser_source_tokens (community_id, source_type, token_hash, token, created_by)"
+            " VALUES (%s, %s, %s, %s, %s)"
+            " ON CONFLICT (community_id, source_type) WHERE is_active AND expires_at IS NULL DO NOTHING RETURNING id",
+            (community_id, source_type, hash_token(token), sealed, by),
+        )
+        return row is not None
+
+    @staticmethod
+    def _end(db: DAL, token_id: int, *, grace_s: float) -> datetime | None:
+        row = fetch_one(
+            db,
+            "UPDATE browser_source_tokens SET expires_at = now() + %s, is_active = %s WHERE id = %s"
+            " RETURNING expires_at",
+            (timedelta(seconds=grace_s), grace_s > 0, token_id),
+        )
+        return row["expires_at"] if row else None
+
+    @staticmethod
+    def _current(db: DAL, community_id: int) -> list[dict[str, Any]]:
+        return fetch(
+            db,
+            "SELECT id, community_id, source_type, token FROM browser_source_tokens"
+            " WHERE community_id = %s AND is_active AND expires_at IS NULL",
+            (community_id,),
+        )
+
+    def _open(self, row: dict[str, Any]) -> str:
+        return self._keyring.open(row["token"], purpose=_purpose(row["community_id"], row["source_type"]))
+
+    def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        token = self._open(row)
+        return {"id": row["id"], "token": token, "url": f"{self._base_url}/browser/source/{token}/{row['source_type']}"}
+
+    def _listed(self, row: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
+        shown = self._shown(row)
+        if not reveal:
+            hidden = mask(shown["token"])
+            shown = {**shown, "token": hidden, "url": shown["url"].replace(shown["token"], hidden)}
+        return {**row, **shown}
+
+    def _changed(self, action: str, old: dict[str, Any], caller: Account, **more: Any) -> None:
+        """Tell the hubs, which close what the token no longer opens."""
+        self._bus.invalidate(TOKENS, old["id"])
+        self._log.audit(action, community=old["community_id"], user=caller.name, source=old["source_type"], **more)
+
+
+def _purpose(community_id: int, source_type: str) -> str:
+    return f"overlay:{community_id}:{source_type}"
+
+
+__all__ = ["SOURCE_TYPES", "Admission", "TokenService", "UnknownToken", "hash_token"]

@@ -1,0 +1,545 @@
+"""The hub: holds the overlays' sockets, and nothing that could not be lost.
+
+What is to be shown is in PostgreSQL; Redis says so at once, and the hub looks by itself every second, so that either
+may be away for a while. A page joins its room by saying what it has seen; from then on it gets every item in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import redis.asyncio
+import redis.exceptions
+from waddlebot.aaa import AAALog
+from waddlebot.cache import CHANNEL as INVALIDATIONS
+from waddlebot.database import DatabaseUnavailable
+from waddlebot.errors import ConfigError
+from waddlebot.ids import new_id
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+
+from .frames import ITEMS, PRESENCE, QUEUES, TOKENS, Source, as_text
+from .hub_store import ACK_RANKS, HubStore, QueueState
+from .token_service import Admission
+
+T = TypeVar("T")
+
+PATH = re.compile(r"/ws/([A-Za-z0-9_-]{16,128})/(ticker|media|general)")
+HEALTH = "/healthz"
+# A page that says nothing of what it has seen gets what comes from now on; until then it is waited for.
+HELLO_WITHIN_S = 1.0
+# A new overlay URL is tried again and again by whoever has it; a wrong one should not cost a query each time.
+ADMISSION_KEPT_S = 2.0
+MAX_FRAME_BYTES = 4096
+MAX_FRAMES_PER_S = 1500
+MAX_BAD_FRAMES = 20
+# What a page has not read by then; one that is so far behind does better to come back and ask for the rest.
+MAX_UNREAD_BYTES = 1024 * 1024
+PING_EVERY_S = 20.0
+SAVE_ACKS_EVERY_S = 0.1
+PRESENCE_EVERY_S = 1.0
+PRESENCE_KEPT_S = 5
+LAST_SEEN_EVERY_S = 15.0
+RECONNECT_S = 0.5
+FINISH_WITHIN_S = 4.0
+
+# Close codes. Sources: RFC 6455 §7.4.1, https://www.iana.org/assignments/websocket; from 4000 on they are ours.
+UNSUPPORTED, MISBEHAVED, RESTARTING, TRY_LATER, REVOKED = 1003, 1008, 1012, 1013, 4403
+
+
+class Page(ServerConnection):
+    """One page's socket."""
+
+    admission: Admission
+    source: Source
+    is_hidden = False
+    frames_this_second = 0
+    bad_frames = 0
+
+
+@dataclass(eq=False, slots=True)
+class Room:
+    """The pages of one overlay that this hub holds, and how far they are."""
+
+    source: Source
+    members: set[Page] = field(default_factory=set)
+    # Pages that have not said yet what they have seen, with what came meanwhile.
+    joining: dict[Page, list[str]] = field(default_factory=dict)
+    pages: set[Page] = field(default_factory=set)
+    sent_seq: int = 0
+    sent_control: int = 0
+    is_paused: bool = False
+    theme: dict[str, str] = field(default_factory=dict)
+    loaded: asyncio.Future[None] | None = None
+    is_looking: bool = False
+    look_again: bool = False
+
+    def deliver(self, frame: str) -> int:
+        """Send a frame to every page, to those that are joining later. Never waits for any of them."""
+        fan_out(self.members, frame)
+        for waiting in self.joining.values():
+            waiting.append(frame)
+        return len(self.members)
+
+
+def fan_out(pages: Iterable[Page], text: str) -> None:
+    """Send a text to many pages; what one of them does not read is the sweep's business.
+
+    The same as the library's `broadcast`, but the frame is made once and not for each page, which halves the time.
+    Sound as long as no page is ever sent a message in fragments.
+    """
+    frame = Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+    for page in pages:
+        if page.state is State.OPEN:
+            page.transport.write(frame)
+
+
+class Hub:
+    """One process's sockets. Any number of hubs serve the same overlays side by side."""
+
+    def __init__(
+        self,
+        store: HubStore,
+        bus: redis.asyncio.Redis,
+        log: AAALog,
+        *,
+        max_connections: int,
+        max_workers: int,
+        look_every_s: float,
+    ) -> None:
+        self.id = new_id()
+        self._store = store
+        self._bus = bus
+        self._log = log
+        self._max_connections = max_connections
+        self._threads = ThreadPoolExecutor(max_workers, "hub-db")
+        self._look_every_s = look_every_s
+        self._rooms: dict[Source, Room] = {}
+        self._admissions: dict[tuple[str, str], tuple[float, Admission | None]] = {}
+        self._by_token: Counter[int] = Counter()
+        self._held = 0
+        self._acks: dict[tuple[Source, int], int] = {}
+        self._saving = asyncio.Lock()
+        self._counts: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, host: str, port: int) -> None:
+        """Serve until SIGTERM, then tell every page to come back and record what they said."""
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        try:
+            server = await serve(
+                self._handle,
+                host,
+                port,
+                create_connection=Page,
+                process_request=self._admit,  # type: ignore[arg-type]
+                compression=None,  # It would cost three times the memory and processor time (docs/adr/0015).
+                max_size=MAX_FRAME_BYTES,
+                ping_interval=PING_EVERY_S,
+                ping_timeout=PING_EVERY_S,
+                close_timeout=2,
+                server_header=None,
+                logger=_silent_logger(),
+            )
+        except OSError as err:
+            raise ConfigError(f"The hub cannot listen on {host}:{port}: {err.strerror}.") from err
+        loops = [
+            asyncio.create_task(each)
+            for each in (
+                self._hear(),
+                self._repeat(self._look, self._look_every_s),
+                self._repeat(self._save_acks, SAVE_ACKS_EVERY_S),
+                self._repeat(self._tell_presence, PRESENCE_EVERY_S),
+                self._repeat(self._save_last_seen, LAST_SEEN_EVERY_S),
+            )
+        ]
+        self._log.system("hub_started", hub=self.id, port=port)
+        await stopping.wait()
+        server.close(code=RESTARTING, reason="restarting")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), FINISH_WITHIN_S)
+        for loop in loops:
+            loop.cancel()
+        with contextlib.suppress(DatabaseUnavailable):
+            await self._save_acks()
+        with contextlib.suppress(redis.exceptions.RedisError, OSError):
+            await self._bus.delete(PRESENCE + self.id)
+        self._store.close()
+
+    # A page comes and goes
+
+    async def _admit(self, page: Page, request: Request) -> Response | None:
+        """Let in who has a token for what they ask for. Everything else is refused before there is a socket."""
+        path = request.path.partition("?")[0]
+        if path == HEALTH:
+            return _answer(200, "OK", self._health())
+        asked = PATH.fullmatch(path)
+        if asked is None:
+            return _answer(404, "Not Found", {"success": False})
+        if self._held >= self._max_connections:
+            self._counts["full"] += 1
+            return _answer(503, "Service Unavailable", {"success": False}, retry_after="5")
+        try:
+            admission = await self._admission(asked[1], asked[2])
+        except DatabaseUnavailable:
+            return _answer(503, "Service Unavailable", {"success": False}, retry_after="1")
+        if admission is None:
+            self._counts["refused"] += 1
+            return _answer(403, "Forbidden", {"success": False})
+        page.admission, page.source = admission, Source(admission.community_id, asked[2])
+        return None
+
+    async def _admission(self, token: str, source_type: str) -> Admission | None:
+        now = time.monotonic()
+        until, admission = self._admissions.get((token, source_type), (0.0, None))
+        if until > now:
+            return admission
+        admission = await self._ask(self._store.find_admission, token, source_type)
+        if len(self._admissions) > 10_000:
+            self._admissions.clear()
+        self._admissions[token, source_type] = now + ADMISSION_KEPT_S, admission
+        return admission
+
+    async def _handle(self, page: Page) -> None:
+        room = self._rooms.setdefault(page.source, Room(page.source))
+        token_id = page.admission.token_id
+        self._held += 1
+        self._by_token[token_id] += 1
+        room.pages.add(page)
+        room.joining[page] = []
+        try:
+            await self._converse(room, page)
+        except ConnectionClosed:
+            pass
+        except DatabaseUnavailable:
+            await page.close(TRY_LATER, "the database is away")
+        finally:
+            self._held -= 1
+            self._by_token[token_id] -= 1
+            room.pages.discard(page)
+            room.members.discard(page)
+            room.joining.pop(page, None)
+            if not room.pages and self._rooms.get(room.source) is room:
+                del self._rooms[room.source]
+
+    async def _converse(self, room: Room, page: Page) -> None:
+        await self._load(room)
+        await page.send(self._hello(room, page))
+        silent = asyncio.get_running_loop().call_later(HELLO_WITHIN_S, self._join, room, page)
+        try:
+            async for message in page:
+                refusal = self._refusal(page, message)
+                if refusal:
+                    await page.close(*refusal)
+                    return
+                await self._hear_page(room, page, message)
+        finally:
+            silent.cancel()
+
+    async def _load(self, room: Room) -> None:
+        """Find out how far the queue is, once for all pages that come at the same time."""
+        if room.loaded is None:
+            room.loaded = asyncio.ensure_future(self._read_state(room))
+        try:
+            await asyncio.shield(room.loaded)
+        except DatabaseUnavailable:
+            room.loaded = None
+            raise
+
+    async def _read_state(self, room: Room) -> None:
+        queues = await self._ask(self._store.list_queues, [room.source])
+        room.theme = await self._ask(self._store.find_theme, room.source.community_id)
+        state = queues.get(room.source, QueueState())
+        room.sent_seq, room.sent_control, room.is_paused = state.last_seq, state.last_control, state.is_paused
+
+    def _hello(self, room: Room, page: Page) -> str:
+        return as_text(
+            {
+                "type": "hello",
+                "resume_from": room.sent_seq,
+                "control": room.sent_control,
+                "paused": room.is_paused,
+                "pages": self._by_token[page.admission.token_id],
+                "theme": room.theme,
+            }
+        )
+
+    # What a page says
+
+    def _refusal(self, page: Page, message: str | bytes) -> tuple[int, str] | None:
+        page.frames_this_second += 1
+        if isinstance(message, bytes):
+            return UNSUPPORTED, "text frames only"
+        if page.frames_this_second > MAX_FRAMES_PER_S or page.bad_frames > MAX_BAD_FRAMES:
+            self._counts["misbehaved"] += 1
+            return MISBEHAVED, "too much"
+        return None
+
+    async def _hear_page(self, room: Room, page: Page, message: str | bytes) -> None:
+        try:
+            said = json.loads(message)
+            kind = said["type"]
+            if kind == "hello":
+                await self._resume(room, page, _number(said.get("last_seq", 0)), said.get("control"))
+            elif kind == "ack":
+                self._note_ack(room, _number(said["seq"]), ACK_RANKS[said["state"]])
+            elif kind == "ping":
+                fan_out([page], as_text({"type": "pong", "pages": self._by_token[page.admission.token_id]}))
+            elif kind == "error":
+                self._log.error("overlay_page_failed", source=str(room.source), message=str(said.get("message"))[:300])
+            else:
+                raise ValueError("no such frame")
+            if kind in ("hello", "ping"):
+                page.is_hidden = said.get("hidden") is True
+        except (ValueError, KeyError, TypeError, RecursionError):
+            page.bad_frames += 1
+
+    def _note_ack(self, room: Room, seq: int, rank: int) -> None:
+        if 0 < seq <= room.sent_seq:
+            key = room.source, seq
+            self._acks[key] = max(rank, self._acks.get(key, 0))
+            self._counts["acks"] += 1
+
+    async def _resume(self, room: Room, page: Page, last_seq: int, last_control: object) -> None:
+        """Send a page what it has missed, then everything else as it comes.
+
+        While the database is asked, new frames gather for this page; what was sent to the room before that is in the
+        database's answer, because items are committed before they are told of.
+        """
+        room.members.discard(page)
+        room.joining.setdefault(page, [])
+        known_seq, known_control = room.sent_seq, room.sent_control
+        # What this hub was told of a moment ago must not be asked for again: it is on record that it was shown.
+        await self._save_acks()
+        backlog = await self._ask(self._store.list_backlog, room.source, after=last_seq, until=known_seq)
+        if isinstance(last_control, int) and last_control < known_control:
+            backlog += await self._ask(self._store.list_controls, room.source, after=last_control, until=known_control)
+        for each in backlog:
+            fan_out([page], each.frame)
+        self._counts["resumed"] += len(backlog)
+        self._join(room, page)
+
+    def _join(self, room: Room, page: Page) -> None:
+        """Make a page a member; what came while it was joining goes out first."""
+        waiting = room.joining.pop(page, None)
+        if waiting is None:
+            return
+        for frame in waiting:
+            fan_out([page], frame)
+        room.members.add(page)
+
+    # What there is to show
+
+    async def _hear(self) -> None:
+        """Pass on what Redis says, and after an interruption look for what it said meanwhile."""
+        while True:
+            try:
+                async with self._bus.pubsub(ignore_subscribe_messages=True) as subscription:
+                    await subscription.psubscribe(ITEMS + "*")
+                    await subscription.subscribe(INVALIDATIONS)
+                    await self._look()
+                    while True:
+                        message = await subscription.get_message(timeout=5.0)
+                        if message:
+                            self._told(message["channel"], message["data"])
+            except (redis.exceptions.RedisError, OSError, DatabaseUnavailable):
+                await asyncio.sleep(RECONNECT_S)
+
+    def _told(self, channel: str, message: str) -> None:
+        if channel == INVALIDATIONS:
+            name, key = json.loads(message)
+            if name == TOKENS:
+                self._admissions.clear()
+                self._start(self._close_revoked())
+            elif name == QUEUES and (room := self._rooms.get(Source.parse(key))):
+                self._start(self._catch_up(room))
+            return
+        room = self._rooms.get(Source.parse(channel.removeprefix(ITEMS)))
+        if room is None or room.loaded is None or not room.loaded.done():
+            return
+        number, _, frame = message.partition(" ")
+        if int(number) == room.sent_seq + 1:
+            room.sent_seq += 1
+            self._counts["sent"] += room.deliver(frame)
+        elif int(number) > room.sent_seq:
+            self._start(self._catch_up(room))
+
+    async def _catch_up(self, room: Room) -> None:
+        """Bring a room up to date from the database. One at a time; a call meanwhile makes it look again."""
+        if room.is_looking:
+            room.look_again = True
+            return
+        room.is_looking = True
+        try:
+            await self._load(room)
+            while True:
+                room.look_again = False
+                state = (await self._ask(self._store.list_queues, [room.source])).get(room.source, QueueState())
+                await self._send_new_items(room, state)
+                await self._send_new_controls(room, state)
+                if not room.look_again:
+                    return
+        except DatabaseUnavailable:
+            return  # It is looked for again in a second.
+        finally:
+            room.is_looking = False
+
+    async def _send_new_items(self, room: Room, state: QueueState) -> None:
+        if state.last_seq <= room.sent_seq:
+            return
+        items = await self._ask(self._store.list_items, room.source, after=room.sent_seq, until=state.last_seq)
+        for each in items:
+            if each.number > room.sent_seq:
+                room.sent_seq = each.number
+                self._counts["sent"] += room.deliver(each.frame)
+        room.sent_seq = max(room.sent_seq, state.last_seq)
+
+    async def _send_new_controls(self, room: Room, state: QueueState) -> None:
+        if state.last_control <= room.sent_control:
+            return
+        controls = await self._ask(
+            self._store.list_controls, room.source, after=room.sent_control, until=state.last_control
+        )
+        room.is_paused = state.is_paused
+        room.sent_control = state.last_control
+        for each in controls:
+            if each.action == "theme":
+                room.theme = await self._ask(self._store.find_theme, room.source.community_id)
+                room.deliver(as_text({**json.loads(each.frame), "variables": room.theme}))
+            else:
+                room.deliver(each.frame)
+
+    async def _look(self) -> None:
+        """Look for what nobody told of, for tokens that ended, and for pages that misbehave."""
+        self._shed()
+        if not self._rooms:
+            return
+        for source, state in (await self._ask(self._store.list_queues, list(self._rooms))).items():
+            room = self._rooms.get(source)
+            if room and (state.last_seq > room.sent_seq or state.last_control > room.sent_control):
+                self._start(self._catch_up(room))
+        await self._close_revoked()
+
+    def _shed(self) -> None:
+        """Drop pages that do not read, so that what they do not read does not pile up."""
+        for page in [page for room in self._rooms.values() for page in room.pages]:
+            page.frames_this_second = 0
+            if page.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+                self._counts["too_slow"] += 1
+                page.transport.abort()
+
+    async def _close_revoked(self) -> None:
+        held = [token_id for token_id, pages in self._by_token.items() if pages > 0]
+        if not held:
+            return
+        working = await self._ask(self._store.list_working_tokens, held)
+        for room in list(self._rooms.values()):
+            for page in list(room.pages):
+                if page.admission.token_id not in working:
+                    self._start(page.close(REVOKED, "this URL was replaced"))
+
+    # What becomes of it
+
+    async def _save_acks(self) -> None:
+        """Record what pages said until now. Raises: DatabaseUnavailable; what they said is kept then."""
+        async with self._saving:
+            if not self._acks:
+                return
+            acks, self._acks = self._acks, {}
+            try:
+                await self._ask(self._store.save_acks, acks)
+            except DatabaseUnavailable:
+                for key, rank in acks.items():
+                    self._acks[key] = max(rank, self._acks.get(key, 0))
+                raise
+
+    async def _save_last_seen(self) -> None:
+        held = [token_id for token_id, pages in self._by_token.items() if pages > 0]
+        self._by_token = +self._by_token
+        if held:
+            await self._ask(self._store.save_last_seen, held)
+
+    async def _tell_presence(self) -> None:
+        with contextlib.suppress(redis.exceptions.RedisError, OSError):
+            await self._bus.set(PRESENCE + self.id, as_text(self._presence()), ex=PRESENCE_KEPT_S)
+
+    def _presence(self) -> dict[str, Any]:
+        return {
+            **self._health(),
+            "sources": {
+                str(source): {"connections": len(room.pages), "hidden": sum(page.is_hidden for page in room.pages)}
+                for source, room in self._rooms.items()
+            },
+        }
+
+    def _health(self) -> dict[str, Any]:
+        return {
+            "success": True,
+            "hub": self.id,
+            "connections": self._held,
+            "max_connections": self._max_connections,
+            "overlays": len(self._rooms),
+            "counts": dict(self._counts),
+        }
+
+    # Small print
+
+    async def _ask(self, question: Callable[..., T], *arguments: Any, **named: Any) -> T:
+        """Ask the database in a thread. Raises: DatabaseUnavailable."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: question(*arguments, **named))
+
+    async def _repeat(self, step: Callable[[], Any], every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            with contextlib.suppress(DatabaseUnavailable):
+                await step()
+
+    def _start(self, work: Any) -> None:
+        """Run something beside; the loop alone would not keep it from being collected."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() and not isinstance(task.exception(), DatabaseUnavailable):
+            self._log.error("hub_task_failed", error=repr(task.exception()))
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("not a number")
+    return max(0, value)
+
+
+def _answer(status: int, reason: str, body: dict[str, Any], *, retry_after: str = "") -> Response:
+    text = as_text(body).encode()
+    headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(text)), "Connection": "close"})
+    if retry_after:
+        headers["Retry-After"] = retry_after
+    return Response(status, reason, headers, text)
+
+
+def _silent_logger() -> logging.Logger:
+    """The library writes a traceback for each page that goes away in the middle of something."""
+    logger = logging.getLogger("waddlebot.sockets")
+    logger.setLevel(logging.CRITICAL)
+    return logger

@@ -1,0 +1,110 @@
+// What every overlay is made of: its line, its player, its theme, and an eye on whether anybody can see it.
+
+import { Line } from "./line.js";
+import { Player } from "./player.js";
+
+const FRAME_VARIABLES = ["accent", "background", "text", "font", "radius", "general-x", "general-y"];
+
+/** Put a stage to work. */
+export function start(makeStage) {
+  const settings = JSON.parse(document.getElementById("settings").textContent);
+  applyTheme(settings.theme);
+  const page = document.documentElement.dataset;
+  let player;
+  const line = new Line(settings.socket, {
+    hello(frame) {
+      page.line = "open";
+      applyTheme(frame.theme);
+      page.paused = String(frame.paused);
+      player.setPaused(frame.paused);
+      tellPages(frame.pages);
+    },
+    item: (frame) => player.take(frame),
+    control(frame) {
+      if (frame.action === "theme") applyTheme(frame.variables);
+      else player.control(frame);
+      if (frame.action === "pause" || frame.action === "resume") page.paused = String(frame.action === "pause");
+    },
+    pages: tellPages,
+    away() {
+      page.line = "away";
+    },
+  });
+  player = new Player(makeStage(), line);
+  watchErrors(line);
+  watchVisibility((hidden) => {
+    page.hidden = String(hidden);
+    line.setHidden(hidden);
+    player.setHidden(hidden);
+  });
+  line.open();
+}
+
+function applyTheme(variables = {}) {
+  const style = document.documentElement.style;
+  for (const name of [...style]) {
+    if (name.startsWith("--") && !(name.slice(2) in variables)) style.removeProperty(name);
+  }
+  for (const [name, value] of Object.entries(variables)) style.setProperty(`--${name}`, value);
+}
+
+/** The variables that a framed document needs to look like the rest. */
+export function themeForFrame() {
+  const style = getComputedStyle(document.documentElement);
+  const variables = FRAME_VARIABLES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
+  return variables.filter(([, value]) => value).map(([name, value]) => `--${name}:${value}`).join(";");
+}
+
+/** Somebody who wonders why an alert is doubled finds the reason here; viewers should not see it. */
+function tellPages(pages) {
+  const page = document.documentElement.dataset;
+  if (pages > 1 && page.pages !== String(pages)) {
+    console.info(`WaddleBot: this overlay is open ${pages} times. Each of them shows everything.`);
+  }
+  page.pages = String(pages);
+}
+
+function watchErrors(line) {
+  addEventListener("error", (event) => line.report(event.message));
+  addEventListener("unhandledrejection", (event) => line.report(event.reason));
+}
+
+/** OBS tells of a source that is hidden, or in another scene, by the page's visibility, newer ones by an event too. */
+function watchVisibility(changed) {
+  let visibleInObs = true;
+  const look = () => changed(document.hidden || !visibleInObs);
+  addEventListener("obsSourceVisibleChanged", (event) => {
+    visibleInObs = event.detail.visible;
+    look();
+  });
+  document.addEventListener("visibilitychange", look);
+  look();
+}
+
+export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** Start the CSS animation that a class names, and wait for its end. Short items do without. */
+export async function transition(element, name, item) {
+  if (item.display_s > 0 && item.display_s < 1) return;
+  element.classList.add(name);
+  await Promise.allSettled(element.getAnimations({ subtree: true }).filter(isTransient).map((each) => each.finished));
+  element.classList.remove(name);
+}
+
+function isTransient(animation) {
+  return animation instanceof CSSAnimation && animation.effect.getTiming().iterations === 1;
+}
+
+export function markTest(element, item) {
+  element.classList.toggle("test", item.test);
+}
+
+/** Run a bar down over an item's time. */
+export function countDown(bar, item) {
+  bar.hidden = !(item.display_s >= 1);
+  for (const animation of bar.getAnimations()) animation.cancel();
+  if (!bar.hidden) {
+    const steps = calm() ? `steps(${Math.max(1, Math.round(item.display_s))})` : "linear";
+    bar.animate({ transform: ["scaleX(1)", "scaleX(0)"] }, { duration: item.display_s * 1000, easing: steps, fill: "forwards" });
+  }
+}
