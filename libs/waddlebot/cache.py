@@ -20,8 +20,8 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 CHANNEL = "waddlebot:invalidate"
-# After an invalidation the replica may lag; until this has passed, reloads read the primary.
-PRIMARY_AFTER_INVALIDATION_S = 5.0
+# What is committed without waiting for the disk is not counted as written for three times wal_writer_delay.
+ASYNCHRONOUS_COMMIT_S = 1.0
 RECONNECT_S = 1.0
 
 
@@ -45,11 +45,12 @@ def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
 
 
 class Cache(Generic[K, V]):
-    """A bounded TTL cache. Get one from a Bus."""
+    """A bounded TTL cache. Get one from a Bus. For `primary_for_s` after an invalidation reloads read the primary."""
 
-    def __init__(self, name: str, *, ttl_s: float, max_size: int) -> None:
+    def __init__(self, name: str, *, ttl_s: float, max_size: int, primary_for_s: float) -> None:
         self.name = name
         self._ttl_s = ttl_s
+        self._primary_for_s = primary_for_s
         self._max_size = max_size
         self._entries: dict[str, tuple[float, V]] = {}
         self._dropped_at: dict[str, float] = {}
@@ -72,7 +73,7 @@ class Cache(Generic[K, V]):
             return entry[1]
         self.misses += 1
         generation = self._generation
-        since = now - PRIMARY_AFTER_INVALIDATION_S
+        since = now - self._primary_for_s
         fresh = self._dropped_at.get(text, since) > since or self._dropped_at.get("*", since) > since
         value = load(fresh)
         with self._lock:
@@ -128,17 +129,19 @@ class Bus:
 
     An invalidation works in this process before the call returns, and in the others as soon as Redis delivers it.
     While Redis is away nothing can be told, so a lost subscription empties everything and TTLs do the rest.
+    `replica_max_lag_s` is how old a replica may be that values are loaded from.
     """
 
-    def __init__(self, client: redis.Redis, blocking_client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, blocking_client: redis.Redis, *, replica_max_lag_s: float = 5.0) -> None:
         self.client = client
+        self._primary_for_s = replica_max_lag_s + ASYNCHRONOUS_COMMIT_S
         self._blocking_client = blocking_client
         self._caches: dict[str, list[Cache[Hashable, object]]] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
     def cache(self, name: str, *, ttl_s: float, max_size: int = 10_000) -> Cache[K, V]:
-        made: Cache[K, V] = Cache(name, ttl_s=ttl_s, max_size=max_size)
+        made: Cache[K, V] = Cache(name, ttl_s=ttl_s, max_size=max_size, primary_for_s=self._primary_for_s)
         self._caches.setdefault(name, []).append(made)  # type: ignore[arg-type]
         return made
 
@@ -193,7 +196,8 @@ def shared_bus(settings: Settings) -> Bus:
     """The process's one Bus for this Redis, listening."""
     address = (settings.redis_host, settings.redis_port, settings.redis_db)
     if address not in _buses:
-        bus = Bus(open_redis(settings), open_redis(settings, blocking=True))
+        clients = open_redis(settings), open_redis(settings, blocking=True)
+        bus = Bus(*clients, replica_max_lag_s=settings.replica_max_lag_s)
         try:
             bus.client.ping()
         except redis.AuthenticationError as err:

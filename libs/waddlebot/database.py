@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
 import re
 import threading
@@ -15,9 +14,10 @@ import psycopg2.extensions
 from pydal import DAL
 from pydal.connection import ConnectionPool
 
-from .aaa import redact
+from .aaa import AAALog, redact
 from .errors import Busy, ConfigError
-from .settings import pydal_url
+from .replica import Replica, ReplicaConnection
+from .settings import Settings, pydal_url
 
 CONNECT_TIMEOUT_S = 5
 CONNECT_ATTEMPTS = 5
@@ -30,6 +30,9 @@ SESSION_OPTIONS = (
 # Lost connections, deadlocks, a full server, a lock that is held, a server that shuts down or a cancelled statement.
 # Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 TRY_AGAIN = ("08", "40", "53", "55", "57")
+
+# What psycopg2 raises for these, or when a connection breaks.
+BROKEN = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
 _open_units = threading.local()
 
@@ -87,7 +90,7 @@ class StatementPool:
     PyDAL's bookkeeping."""
 
     def __init__(self, url: str, pool_size: int) -> None:
-        self._url = re.sub(r"^postgres3:", "postgresql:", url)
+        self._url = _libpq_url(url)
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue(pool_size)
 
     def run(self, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
@@ -101,7 +104,7 @@ class StatementPool:
                     rows = sql.run_on(connection, cursor, parameters)
                 else:
                     rows = _fetch(cursor, sql, parameters)
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
+        except BROKEN as err:
             if connection is not None:
                 connection.close()
             raise unavailable(err) from err
@@ -139,18 +142,33 @@ class OpenTransaction(AssertionError):
 
 
 class Database:
-    """One process's connections: `primary` for writes, `replica` for lookups that may be a moment old."""
+    """One process's connections: `primary` for writes; for lookups, which may be a moment old, the replica, if there is
+    one that is well and at most `max_lag_s` behind."""
 
-    def __init__(self, primary_url: str, replica_url: str | None = None, *, pool_size: int = 8) -> None:
+    def __init__(
+        self,
+        primary_url: str,
+        replica_url: str | None = None,
+        *,
+        pool_size: int = 8,
+        max_lag_s: float = 5.0,
+        log: AAALog | None = None,
+    ) -> None:
         self.primary = _open(pydal_url(primary_url), pool_size=pool_size, read_only=False)
-        self.replica = _open(pydal_url(replica_url or primary_url), pool_size=pool_size, read_only=True)
+        # On the primary, too. A lookup exchanges its connection for one to the replica.
+        self._reader = _open(pydal_url(primary_url), pool_size=pool_size, read_only=True)
         self._statements = StatementPool(primary_url, pool_size)
+        self.replica: Replica | None = None
+        if replica_url and _libpq_url(replica_url) != _libpq_url(primary_url):
+            self.replica = Replica(
+                _libpq_url(replica_url), _libpq_url(primary_url), max_lag_s=max_lag_s, pool_size=pool_size, log=log
+            )
 
     def define(self, *definitions: Any) -> None:
         """Give both sides the same table definitions; nothing is created or altered."""
         for define_tables in definitions:
             define_tables(self.primary)
-            define_tables(self.replica)
+            define_tables(self._reader)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[DAL]:
@@ -167,8 +185,10 @@ class Database:
 
     @contextlib.contextmanager
     def lookup(self) -> Iterator[DAL]:
-        """Read-only statements on the replica, each its own snapshot."""
-        with self._noticing_loss(), unit_of_work(self.replica) as db:
+        """Read-only statements, each its own snapshot, on the replica or, when it fails or is not used, the primary."""
+        connection = self.replica.take() if self.replica else None
+        unit = _unit_on_replica(self._reader, connection) if connection else unit_of_work(self._reader)
+        with self._noticing_loss(), unit as db:
             yield db
 
     @contextlib.contextmanager
@@ -177,20 +197,33 @@ class Database:
         try:
             yield
         except DatabaseUnavailable:
-            self.close()
+            self._drop_idle()
             raise
 
     def close(self) -> None:
-        """Close the connections that nobody uses at the moment."""
+        """Close the connections that nobody uses at the moment, and leave the replica alone from now on."""
+        self._drop_idle()
+        if self.replica:
+            self.replica.close()
+
+    def _drop_idle(self) -> None:
         self._statements.close()
-        for db in (self.primary, self.replica):
+        for db in (self.primary, self._reader):
             _drop_pool(db)
 
 
-@functools.lru_cache
-def shared_database(primary_url: str, replica_url: str | None, pool_size: int) -> Database:
-    """The process's one Database for these URLs, however many modules ask."""
-    return Database(primary_url, replica_url, pool_size=pool_size)
+_databases: dict[tuple[str, str | None, int], Database] = {}
+
+
+def shared_database(settings: Settings, log: AAALog) -> Database:
+    """The process's one Database for these URLs, however many modules ask. What becomes of the replica is told to the
+    first one's log."""
+    which = settings.database_url, settings.read_replica_url, settings.database_pool_size
+    if which not in _databases:
+        url, replica_url, pool_size = which
+        max_lag_s = settings.replica_max_lag_s
+        _databases[which] = Database(url, replica_url, pool_size=pool_size, max_lag_s=max_lag_s, log=log)
+    return _databases[which]
 
 
 def _open(url: str, *, pool_size: int, read_only: bool) -> DAL:
@@ -233,21 +266,48 @@ def unit_of_work(db: DAL) -> Iterator[DAL]:
     Raises: DatabaseUnavailable when the server is away; OpenTransaction when this thread already has one open on
     this database, because the inner end would commit the outer work.
     """
+    action = "rollback"
+    with _only_unit(db):
+        try:
+            db.get_connection_from_pool_or_new()
+            yield db
+            db.commit()
+            action = ""
+        finally:
+            db.recycle_connection_in_pool_or_close(action)
+
+
+@contextlib.contextmanager
+def _unit_on_replica(db: DAL, connection: ReplicaConnection) -> Iterator[DAL]:
+    """Run statements of this thread on the replica, and from one that fails there on, on the primary."""
+    with _only_unit(db):
+        db._adapter.set_connection(connection)
+        try:
+            yield db
+        except BROKEN as err:
+            if connection.replica is not None:  # It was not a statement of `fetch`.
+                connection.replica.fail(connection, err)
+            raise
+        finally:
+            if connection.replica is None:
+                db.recycle_connection_in_pool_or_close("rollback")
+            else:
+                db._adapter.set_connection(None)
+                connection.replica.give_back(connection)
+
+
+@contextlib.contextmanager
+def _only_unit(db: DAL) -> Iterator[None]:
     units: set[int] = _open_units.__dict__.setdefault("units", set())
     if id(db) in units:
         raise OpenTransaction("a transaction is already open in this thread")
     units.add(id(db))
-    action = "rollback"
     try:
-        db.get_connection_from_pool_or_new()
-        yield db
-        db.commit()
-        action = ""
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as err:
+        yield
+    except BROKEN as err:
         raise unavailable(err) from err
     finally:
         units.discard(id(db))
-        db.recycle_connection_in_pool_or_close(action)
 
 
 def unavailable(err: psycopg2.Error) -> Exception:
@@ -266,7 +326,23 @@ def check_no_transaction() -> None:
 
 def fetch(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:
     """Run one statement and return its rows, each as a dict by column name."""
-    return _fetch(db._adapter.cursor, sql, parameters)
+    try:
+        return _fetch(db._adapter.cursor, sql, parameters)
+    except BROKEN as err:
+        if not _left_replica(db, err):
+            raise
+        return _fetch(db._adapter.cursor, sql, parameters)
+
+
+def _left_replica(db: DAL, err: psycopg2.Error) -> bool:
+    """Whether it was the replica that failed; this thread's lookup goes on with the primary then."""
+    connection = db._adapter.connection
+    if not isinstance(connection, ReplicaConnection) or connection.replica is None:
+        return False
+    connection.replica.fail(connection, err)
+    db._adapter.set_connection(None)
+    db.get_connection_from_pool_or_new()
+    return True
 
 
 def _fetch(cursor: Any, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
@@ -280,6 +356,10 @@ def _fetch(cursor: Any, sql: str, parameters: Mapping[str, Any] | Sequence[Any])
 def fetch_one(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> dict[str, Any] | None:
     rows = fetch(db, sql, parameters)
     return rows[0] if rows else None
+
+
+def _libpq_url(url: str) -> str:
+    return re.sub(r"^postgres[23]?:", "postgresql:", url)
 
 
 def _drop_pool(db: DAL) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import select
 import socket
 import threading
 import time
@@ -141,7 +142,10 @@ class HTTPClient:
             curl.setopt(pycurl.HEADERFUNCTION, lambda line: _keep_header(found, line))
         try:
             curl.perform()
-            return HTTPResponse(curl.getinfo(pycurl.RESPONSE_CODE), b"".join(received), found)
+            response = HTTPResponse(curl.getinfo(pycurl.RESPONSE_CODE), b"".join(received), found)
+            if _says_more(curl):
+                self._forget_connections()
+            return response
         except pycurl.error as err:
             code, text = err.args
             if denied:
@@ -163,6 +167,10 @@ class HTTPClient:
         else:
             curl.reset()  # Forgets the options, keeps the connections.
         return curl
+
+    def _forget_connections(self) -> None:
+        self._local.curl.close()
+        del self._local.curl
 
     def _prepare(
         self, curl: pycurl.Curl, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float
@@ -204,6 +212,16 @@ def _ipv4_within(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if any(ip in network for network in IPV4_AT_THE_END) and int(ip) > 1:
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour
+
+
+def _says_more(curl: pycurl.Curl) -> bool:
+    """Whether a server goes on after its response. libcurl would take that for the answer to the next request."""
+    descriptor = curl.getinfo(pycurl.ACTIVESOCKET)
+    if descriptor < 0:
+        return False
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _keep_header(found: dict[str, str], line: bytes) -> None:

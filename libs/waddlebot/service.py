@@ -48,7 +48,7 @@ class Service:
         self.started_at = time.time()
         self.log = AAALog(self.name, self.version)
         self.metrics = Metrics(self.manifest.name)
-        self.database = shared_database(settings.database_url, settings.read_replica_url, settings.database_pool_size)
+        self.database = shared_database(settings, self.log)
         if tables:
             self.database.define(tables)
         self.bus = shared_bus(settings)
@@ -64,6 +64,9 @@ class Service:
         self.loops = Loops(self.log)
         self.checks: dict[str, Callable[[], str]] = {"database": self._check_database, "redis": self._check_redis}
         self.essential = {"database"}
+        if self.database.replica:
+            self.check("replica", self.database.replica.check)
+            self.metrics.registry.register(self.database.replica.lookups)
         # What a module adds to its own health and metrics.
         self.more_health: Callable[[], dict[str, Any]] = dict
         self.more_metrics: Callable[[], dict[str, Any]] = dict

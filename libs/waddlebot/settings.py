@@ -74,6 +74,13 @@ class Settings(BaseSettings):
     read_replica_url: DatabaseURL | None = Field(
         None, alias="READ_REPLICA_URL", description="Streaming replica for lookups; the primary without one."
     )
+    replica_max_lag_s: float = Field(
+        5.0,
+        alias="REPLICA_MAX_LAG_S",
+        ge=1,
+        le=60,
+        description="Lookups read the primary while the replica may be older than this, s.",
+    )
     database_pool_size: int = Field(
         # Fewer than the busy threads would open and close a connection for each transaction beyond it.
         40,

@@ -72,7 +72,7 @@ earned AS (
 ), balances AS (
     INSERT INTO user_reputation AS b (community_id, user_id, current_score, total_events)
     SELECT community_id, user_id, sum(event_score), count(*) FROM earned GROUP BY 1, 2
-    -- In one order everywhere, so that two batches with the same people cannot wait for each other for ever.
+    -- In one order, too.
     ORDER BY 1, 2
     ON CONFLICT (community_id, user_id) DO UPDATE SET current_score = b.current_score + excluded.current_score,
         total_events = b.total_events + excluded.total_events, last_activity = now()
@@ -87,6 +87,8 @@ WITH fresh AS (
     SELECT platform, event_id, session_id, entity_id, community_id, user_id, message_type, event::json, verdict
     FROM jsonb_to_recordset(%(events)s::jsonb) AS e (platform text, event_id text, session_id uuid, entity_id text,
         community_id bigint, user_id bigint, message_type text, event text, verdict json)
+    -- In one order everywhere, so that two batches with the same events cannot wait for each other for ever.
+    ORDER BY platform, event_id
     ON CONFLICT (platform, event_id) DO NOTHING
     RETURNING session_id
 ), begun AS (
@@ -305,13 +307,16 @@ class Ledger:
         )
 
     def take_over(self) -> list[Orphan]:
-        """Take events that nobody has been at work on for a lease."""
+        """Take events that nobody has been at work on for a lease, of each person in each place the first."""
         with self._db.transaction() as db:
             taken = fetch(
                 db,
                 "UPDATE router_work SET holder = %s, lease_until = now() + %s, attempts = attempts + 1"
-                " WHERE session_id IN (SELECT session_id FROM router_work WHERE lease_until < now()"
-                " ORDER BY session_id LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING session_id::text, attempts",
+                " WHERE session_id IN (SELECT w.session_id FROM router_work w JOIN router_events e USING (session_id)"
+                "  WHERE lease_until < now() AND NOT EXISTS (SELECT 1 FROM router_work w2"
+                "   JOIN router_events e2 USING (session_id) WHERE w2.session_id < w.session_id"
+                "   AND (e2.entity_id, e2.user_id) = (e.entity_id, e.user_id))"
+                "  ORDER BY w.session_id LIMIT %s FOR UPDATE OF w SKIP LOCKED) RETURNING session_id::text, attempts",
                 (self._holder, self._lease, TAKE_OVER_BATCH),
             )
             if not taken:

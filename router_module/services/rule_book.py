@@ -109,7 +109,7 @@ class RuleBook:
     def _rules_of(self, community_id: int) -> RuleSet:
         self._current.get(community_id, lambda fresh: self._refresh(community_id, fresh))
         found = self._sets.get(community_id)
-        return self._load(community_id, False) if found is None else found
+        return self._load(community_id, True) if found is None else found
 
     def _refresh(self, community_id: int, fresh: bool) -> bool:
         if community_id in self._sets:

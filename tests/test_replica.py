@@ -1,0 +1,292 @@
+"""Lookups on a real streaming replica, and on the primary whenever the replica is away or behind."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import psycopg2
+import pytest
+from waddlebot.cache import Bus, open_redis
+from waddlebot.database import Database, DatabaseUnavailable, fetch, fetch_one
+from waddlebot.embedded import PostgresServer, free_port
+from waddlebot.errors import WaddleBotError
+from waddlebot.ids import new_id
+from waddlebot.replica import ReplicaNotUsed
+from waddlebot.settings import Settings
+from waddlebot.testing.fleet import FAST
+from waddlebot.testing.plugin import eventually
+from waddlebot.testing.streaming_replica import StreamingReplica
+
+MAX_LAG_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def primary(tmp_path_factory) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path_factory.mktemp("primary"), new_id(), FAST)
+    server.start()
+    with connected(server) as cursor:
+        cursor.execute("CREATE TABLE words (id int PRIMARY KEY, word text)")
+        cursor.execute("INSERT INTO words VALUES (1, 'first')")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def replica(primary, tmp_path_factory) -> Iterator[StreamingReplica]:
+    """The tests' one replica: what a test does to it, it undoes."""
+    server = StreamingReplica(tmp_path_factory.mktemp("replica"), primary.password, FAST, primary_port=primary.port)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(primary, replica) -> Iterator[Database]:
+    with opened(primary, replica.url) as made:
+        eventually(lambda: reads_replica(made))
+        yield made
+
+
+@contextlib.contextmanager
+def opened(primary: PostgresServer, replica_url: str) -> Iterator[Database]:
+    made = Database(primary.url, replica_url, max_lag_s=MAX_LAG_S)
+    yield made
+    made.close()
+
+
+@contextlib.contextmanager
+def connected(server: PostgresServer) -> Iterator[psycopg2.extensions.cursor]:
+    connection = psycopg2.connect(server.url)
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        yield cursor
+
+
+def reads_replica(database: Database) -> bool:
+    with database.lookup() as db:
+        row = fetch_one(db, "SELECT pg_is_in_recovery() AS is_replica")
+    assert row is not None
+    return bool(row["is_replica"])
+
+
+def word(database: Database) -> str:
+    with database.lookup() as db:
+        return fetch(db, "SELECT word FROM words WHERE id = 1")[0]["word"]
+
+
+def why_not_used(database: Database) -> str:
+    with pytest.raises(ReplicaNotUsed) as caught:
+        database.replica.check()
+    return caught.value.message
+
+
+def write(database: Database) -> str:
+    """Change the word on the primary and return it."""
+    made = new_id()
+    database.statement("UPDATE words SET word = %s WHERE id = 1", (made,))
+    return made
+
+
+def kill(server: PostgresServer) -> None:
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait()
+
+
+@contextlib.contextmanager
+def hanging(server: PostgresServer) -> Iterator[None]:
+    """Every process of the server stopped: connections stay open, and nothing answers."""
+    assert server.process is not None
+    root = psutil.Process(server.process.pid)
+    tree = [root, *root.children(recursive=True)]
+    for each in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def paused(server: StreamingReplica) -> Iterator[None]:
+    """A replica that takes what the primary sends and does not replay it."""
+    with connected(server) as cursor:
+        cursor.execute("SELECT pg_wal_replay_pause()")
+        yield
+        cursor.execute("SELECT pg_wal_replay_resume()")
+
+
+def test_lookups_read_the_replica_and_everything_else_the_primary(database):
+    with database.transaction() as db:
+        assert not fetch(db, "SELECT pg_is_in_recovery() AS is_replica")[0]["is_replica"]
+    assert database.statement("SELECT pg_is_in_recovery() AS is_replica") == [{"is_replica": False}]
+
+    written = write(database)
+
+    eventually(lambda: word(database) == written)
+    eventually(lambda: reads_replica(database))
+
+
+def test_a_lookup_on_the_replica_cannot_write(database):
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction), database.lookup() as db:
+        fetch(db, "UPDATE words SET word = 'x'")
+
+    eventually(lambda: reads_replica(database))
+
+
+def test_no_lookup_fails_when_the_replica_is_killed_and_it_is_used_again_when_it_is_back(database, replica):
+    with looking_up(database) as failures:
+        kill(replica)
+        eventually(lambda: not reads_replica(database))
+        written = write(database)
+        assert word(database) == written
+
+        replica.start()
+        eventually(lambda: reads_replica(database))
+        assert word(database) == written
+
+    assert failures == []
+
+
+@contextlib.contextmanager
+def looking_up(database: Database) -> Iterator[list[Exception]]:
+    """Four threads that look up all the time. Yields what came in their way."""
+    stopping = threading.Event()
+    failures: list[Exception] = []
+
+    def work() -> None:
+        while not stopping.is_set():
+            try:
+                word(database)
+            except (psycopg2.Error, WaddleBotError) as err:
+                failures.append(err)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield failures
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_replica_that_hangs_is_left_at_once(database, replica):
+    with hanging(replica):
+        assert not reads_replica(database)
+        assert "no answer" in why_not_used(database)
+        assert not reads_replica(database)
+
+    eventually(lambda: reads_replica(database))
+
+
+def test_a_replica_that_is_behind_is_not_read_until_it_has_caught_up(database, replica):
+    with paused(replica):
+        written = write(database)
+        eventually(lambda: not reads_replica(database))
+        assert word(database) == written
+
+    eventually(lambda: reads_replica(database))
+    assert word(database) == written
+
+
+def test_a_replica_whose_primary_is_away_is_read_no_longer_than_it_is_new(primary, database):
+    kill(primary)
+    try:
+        assert reads_replica(database)
+        eventually(lambda: is_unavailable(database))
+    finally:
+        primary.start()
+
+    eventually(lambda: not is_unavailable(database) and reads_replica(database))
+
+
+def is_unavailable(database: Database) -> bool:
+    try:
+        word(database)
+    except DatabaseUnavailable:
+        return True
+    return False
+
+
+def test_a_statement_that_takes_long_is_run_on_the_primary_alone(database):
+    with database.lookup() as db:
+        assert fetch(db, "SELECT pg_is_in_recovery() AS r, pg_sleep(0.7)::text AS s") == [{"r": False, "s": ""}]
+
+    eventually(lambda: reads_replica(database))
+
+
+def test_a_replica_that_was_promoted_is_none_any_more(primary, tmp_path):
+    once = StreamingReplica(tmp_path / "once", primary.password, FAST, primary_port=primary.port)
+    once.start()
+    try:
+        with opened(primary, once.url) as database, connected(once) as cursor:
+            eventually(lambda: reads_replica(database))
+            cursor.execute("SELECT pg_promote()")
+
+            eventually(lambda: not database.replica.is_used)
+            eventually(lambda: "a server of its own" in why_not_used(database))
+            written = write(database)
+            assert word(database) == written
+    finally:
+        once.stop()
+
+
+def test_without_its_replica_a_database_opens_and_takes_it_up_later(primary, replica):
+    replica.stop()
+    with opened(primary, replica.url) as database:
+        assert word(database)
+        assert not reads_replica(database)
+
+        replica.start()
+        eventually(lambda: reads_replica(database))
+
+
+def test_what_is_no_server_is_no_replica(primary):
+    url = primary.url.replace(f":{primary.port}/", f":{free_port()}/")
+    with opened(primary, url) as database:
+        assert word(database)
+        eventually(lambda: "does not answer" in why_not_used(database))
+
+
+def test_a_primary_given_as_its_own_replica_is_just_the_primary(primary):
+    with opened(primary, primary.url) as database:
+        assert database.replica is None
+        assert word(database)
+
+
+@pytest.fixture
+def bus(stack, monkeypatch) -> Bus:
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    return Bus(open_redis(settings), open_redis(settings, blocking=True), replica_max_lag_s=MAX_LAG_S)
+
+
+def test_after_an_invalidation_the_newest_value_is_read_however_far_behind_the_replica_is(database, replica, bus):
+    cache = bus.cache("words", ttl_s=0)  # So that every time is a reload.
+
+    def load(fresh: bool) -> str:
+        with database.transaction() if fresh else database.lookup() as db:
+            return fetch(db, "SELECT word FROM words WHERE id = 1")[0]["word"]
+
+    with paused(replica):
+        written = write(database)
+        bus.invalidate("words", "1")
+        # From the pause until long after the replica is known to be behind.
+        until = time.monotonic() + 3 * MAX_LAG_S
+
+        def still_reads_it() -> bool:
+            assert cache.get("1", load) == written
+            return time.monotonic() > until
+
+        eventually(still_reads_it)
