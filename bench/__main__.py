@@ -6,6 +6,7 @@ import sys
 EVERYTHING = (
     "startup",
     "command_roundtrip",
+    "two_routers",
     "hung_target",
     "string_rules",
     "rate_limits",

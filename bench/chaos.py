@@ -1,4 +1,4 @@
-"""kill -9 of one process of the fleet after another, under load: what was lost, doubled or left unknown.
+"""kill -9 of one process of the fleet after another, and of its replica, under load: what was lost, doubled, unknown.
 
 Clients behave as collectors do: an event that was not answered is handed over again, the same one, until it is.
 """
@@ -6,24 +6,33 @@ Clients behave as collectors do: an event that was not answered is handed over a
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
+import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg2
+from waddlebot.bootstrap import make_missing_keys
+from waddlebot.embedded import free_port
 from waddlebot.errors import UpstreamError
+from waddlebot.home import Home
 from waddlebot.http import HTTPClient
 from waddlebot.ids import new_id
+from waddlebot.manifest import all_manifests
+from waddlebot.testing.streaming_replica import StreamingReplica
 
 from bench.common import RunningFleet, event, fleet, table
 
 CLIENTS = 8
-SECONDS = 25
+SECONDS = 40
 KILL_EVERY_S = 2.0
 PATIENCE_S = 60.0
 
@@ -68,38 +77,68 @@ class Client(threading.Thread):
 
 
 def main() -> None:
-    with fleet("--per-module") as running:
-        url = running.environment["DATABASE_URL"]
+    with tempfile.TemporaryDirectory() as folder, fleet_with_replica(Path(folder)) as (running, replica):
         going = threading.Event()
         going.set()
         clients = [Client(running, going) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
-        killed = kill_one_after_another(running)
+        killed = kill_one_after_another(running, replica)
         going.clear()
         for client in clients:
             client.join()
         done = [name for client in clients for name in client.done]
         given_up = [name for client in clients for name in client.given_up]
-        items, said, unknown = count(url)
+        found = Found.of(running.environment["DATABASE_URL"])
     rows = [
         ("commands answered", len(done)),
-        ("lost", sum(items[name] == 0 or said[name] == 0 for name in done)),
-        ("doubled", sum(items[name] > 1 or said[name] > 1 for name in done + given_up)),
-        ("unknown", unknown),
         ("not answered within a minute", len(given_up)),
         ("slowest answer", f"{max(client.slowest_s for client in clients):.1f} s"),
         ("killed", ", ".join(f"{name} {n}" for name, n in sorted(killed.items()))),
     ]
     table(f"kill -9 every {KILL_EVERY_S:g} s for {SECONDS} s, {CLIENTS} clients", ("what", "count"), rows)
+    lost = sum(0 in found.counts(name) for name in done)
+    doubled = sum(max(found.counts(name)) > 1 for name in done + given_up)
+    print(f"  lost = {lost}, doubled = {doubled}, unknown = {found.unknown}")
 
 
-def kill_one_after_another(running: RunningFleet) -> Counter[str]:
+@contextlib.contextmanager
+def fleet_with_replica(folder: Path) -> Iterator[tuple[RunningFleet, StreamingReplica]]:
+    """A fleet that looks for its replica where there is none yet, and takes it up when there is."""
+    home = Home(folder / "home")
+    home.path.mkdir(mode=0o711)
+    made, _ = home.load_secrets()
+    make_missing_keys(made, all_manifests())
+    home.save_secrets(made)
+    folder.chmod(0o711)  # The database's user passes through.
+    replica = StreamingReplica(folder / "replica", made.database_password, port=free_port())
+    # What is known is reread all the time, so that the replica is asked all the time.
+    settings = {
+        "READ_REPLICA_URL": replica.url,
+        "ROUTER_COMMAND_CACHE_TTL": "0.2",
+        "ROUTER_ENTITY_CACHE_TTL": "0.2",
+    }
+    os.environ.update(settings)
+    try:
+        with fleet("--per-module", home=home.path) as running:
+            replica.primary_port = urlsplit(running.environment["DATABASE_URL"]).port or 0
+            replica.start()
+            yield running, replica
+    finally:
+        replica.stop()
+        for name in settings:
+            del os.environ[name]
+
+
+def kill_one_after_another(running: RunningFleet, replica: StreamingReplica) -> Counter[str]:
     killed: Counter[str] = Counter()
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         time.sleep(KILL_EVERY_S)
-        found = victims(running)
+        assert replica.process is not None
+        if replica.process.poll() is not None:
+            replica.start()
+        found = [*victims(running), ("replica", replica.process.pid)]
         random.shuffle(found)
         name, pid = min(found, key=lambda victim: killed[victim[0]])
         with contextlib.suppress(ProcessLookupError):
@@ -123,17 +162,33 @@ def victims(running: RunningFleet) -> list[tuple[str, int]]:
     return found
 
 
-def count(url: str) -> tuple[Counter[str], Counter[str], int]:
-    """How often each item exists, how often it was said that it was added, and how much is unknown."""
-    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT item_name FROM inventory_items")
-        items = Counter(row[0] for row in cursor.fetchall())
-        cursor.execute("SELECT event_id, response_data FROM outbox WHERE response_action = 'chat'")
-        said = Counter(event_id for event_id, data in cursor.fetchall() if "Added" in json.dumps(data))
-        cursor.execute("SELECT count(*) FROM command_executions WHERE status = 'unknown'")
-        row = cursor.fetchone()
-        assert row is not None
-        return items, said, row[0]
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the database has of each event, which is named as its item: all of it once."""
+
+    items: Counter[str]
+    outcomes: Counter[str]
+    said: Counter[str]
+    unknown: int
+
+    @classmethod
+    def of(cls, url: str) -> Found:
+        with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+
+            def names(sql: str) -> Counter[str]:
+                cursor.execute(sql)
+                return Counter(row[0] for row in cursor.fetchall())
+
+            ended = "SELECT event_id FROM router_events JOIN command_executions USING (session_id) WHERE status"
+            return cls(
+                names("SELECT item_name FROM inventory_items"),
+                names(f"{ended} <> 'pending'"),
+                names("SELECT event_id FROM outbox WHERE response_data->>'message' LIKE '%Added%'"),
+                names(f"{ended} = 'unknown'").total(),
+            )
+
+    def counts(self, name: str) -> tuple[int, int, int]:
+        return self.items[name], self.outcomes[name], self.said[name]
 
 
 if __name__ == "__main__":

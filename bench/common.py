@@ -41,8 +41,12 @@ def run_load(
     headers: dict[str, str],
     check: Callable[[dict], bool],
     process: psutil.Process,
+    per_s: float | None = None,
 ) -> Load:
-    """Send requests with so many in flight; every answer is checked. CPU is that of the process and its children."""
+    """Send requests with so many in flight; every answer is checked. CPU is that of the process and its children.
+
+    With `per_s` they are sent at that pace, and their times are counted from when each was due.
+    """
     numbers = itertools.count()
     times: list[float] = []
     failures: list[bytes] = []
@@ -51,19 +55,20 @@ def run_load(
         http = HTTPClient()
         while (number := next(numbers)) < requests:
             body = make_body(number)
-            started = time.perf_counter()
+            due = begun + number / per_s if per_s else time.perf_counter()
+            time.sleep(max(0.0, due - time.perf_counter()))
             response = http.request("POST", url, body=body, headers=headers)
-            times.append(time.perf_counter() - started)
+            times.append(time.perf_counter() - due)
             if response.status != 200 or not check(response.json()):
                 failures.append(response.body)
 
     threads = [threading.Thread(target=work) for _ in range(in_flight)]
-    cpu, started = cpu_seconds(process), time.perf_counter()
+    cpu, begun = cpu_seconds(process), time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    took = time.perf_counter() - started
+    took = time.perf_counter() - begun
     if failures:
         raise SystemExit(f"{len(failures)} of {requests} answers were wrong, such as {failures[0][:300]!r}")
     times.sort()
