@@ -5,6 +5,7 @@ Their times are taken while the target answers, while it hangs and its circuit i
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +32,7 @@ OTHERS_PER_S = 15
 FINE_S = 15
 OPEN_S = 20
 WINDOW_S = 2
+PEOPLE = 1000
 
 
 @dataclass(slots=True)
@@ -42,6 +45,7 @@ class Calls:
     per_s: float
     times: list[tuple[float, float]] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+    people: Iterator[int] = field(default_factory=itertools.count)
 
     def run(self, seconds: float) -> None:
         local = threading.local()
@@ -54,8 +58,8 @@ class Calls:
 
     def _ask(self, local: threading.local, due: float) -> None:
         http = local.__dict__.setdefault("http", HTTPClient())
-        # A person for each call, because one person's commands wait for each other.
-        body = event(self.text, new_id(), f"viewer{threading.get_ident()}")
+        # Many people: one person's commands wait for each other, and are limited to one a second.
+        body = event(self.text, new_id(), f"viewer{next(self.people) % PEOPLE}")
         response = http.request("POST", f"{self.running.url}/router/events", body=body, headers=self.headers)
         self.times.append((due, time.monotonic() - due))
         self.outcomes[outcome(response.status, response.json())] += 1
@@ -89,6 +93,13 @@ def register(running: RunningFleet, stub: ModuleStub) -> None:
         "POST", f"{running.url}/api/modules/register", body=json.dumps(body).encode(), headers=headers
     )
     assert answer.status == 200, answer.body
+    installed = HTTPClient().request(
+        "PUT",
+        f"{running.url}/router/communities/demo/modules/stub",
+        body=b'{"enabled": true}',
+        headers=running.headers(),
+    )
+    assert installed.status == 200, installed.body
 
 
 def print_windows(began: float, others: Calls, hung: Calls) -> None:
