@@ -89,9 +89,8 @@ class Catalogue:
         """
         found = [self._in_place_of(each, entity_id) for each in self.commands.by_name.get((prefix, name), ())]
         if found:
-            unique = list(dict.fromkeys(each.id for each in found))
-            by_id = {each.id: each for each in found}
-            switched_on = [by_id[id_] for id_ in unique if self.is_on(by_id[id_], entity_id)]
+            by_id = {each.id: each for each in found}  # One module may stand in for several.
+            switched_on = [each for each in by_id.values() if self.is_on(each, entity_id)]
             return switched_on or found[:1]
         alias = self._alias_at(prefix, name, entity_id)
         alias_command = self.commands.alias_command

@@ -257,9 +257,15 @@ class CommandProcessor:
             self._planner.limit([(work, child) for child in children])
             work.jobs += children
             speech = self._speech(work, job, children)
-            recorded = self._ledger_of(work).record(work, job, speech, children)
+            recorded = None
+            try:
+                recorded = self._ledger_of(work).record(work, job, speech, children)
+            finally:
+                if recorded is None:
+                    # These never were; whoever recorded the execution made its own.
+                    work.jobs = [each for each in work.jobs if each not in children]
+                    self._limits.refund(children)
             if recorded is None:
-                work.jobs = [each for each in work.jobs if each not in children]
                 return False
             work.responses += recorded
             work.queue(children)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydal import DAL
 from waddlebot.cache import Bus
-from waddlebot.chat import fold, parse_command
+from waddlebot.chat import fold, parse_command, shorten
 from waddlebot.database import Database, fetch, fetch_one
 from waddlebot.encryption import Keyring
 from waddlebot.errors import Conflict, Invalid, NotFound
@@ -23,7 +24,11 @@ from .webhook_client import check_webhook_url
 # A community's, and the fleet's own. Contracts §7.
 MAX_RULES = 2000
 MAX_SCANNED = 20_000
+PAGE = 1000
+# A regex may be slow without being refused; who asks gets what was found by then.
+MAX_DRY_RUN_S = 5.0
 MAX_EXAMPLES = 20
+MAX_EXAMPLE_CHARS = 500
 COLUMNS = (
     "string",
     "match_type",
@@ -151,32 +156,60 @@ class RuleService:
     def dry_run(
         self, community_id: int | None, values: Mapping[str, Any], entity_ids: Sequence[str], *, hours: float
     ) -> dict[str, Any]:
-        """What a rule would have hit in the newest messages that are still stored, at most MAX_SCANNED of them."""
+        """What a rule would have hit in the newest messages that are still stored: at most MAX_SCANNED of them, and as
+        many as MAX_DRY_RUN_S allows."""
         check_rule(values, self._guard)
         rule = StringRule(0, _pattern(values), values["action"], 0, frozenset(entity_ids))
         rules = RuleSet.compiled([rule])
-        with self._db.lookup() as db:
-            rows = fetch(
-                db,
-                "SELECT session_id::text, entity_id, event->>'message' AS message, event->'user'->>'name' AS user_name,"
-                " received_at FROM router_events WHERE message_type = 'chatMessage'"
-                " AND received_at > now() - %(hours)s * interval '1 hour'"
-                # Through the entities, which have an index.
-                " AND (%(community)s::bigint IS NULL OR entity_id IN ("
-                "  SELECT entity_id FROM entities WHERE community_id = %(community)s))"
-                " AND (%(entities)s::text[] = '{}' OR entity_id = ANY(%(entities)s))"
-                " ORDER BY session_id DESC LIMIT %(limit)s",
-                {"hours": hours, "community": community_id, "entities": list(entity_ids), "limit": MAX_SCANNED},
-            )
-        seen = [row for row in rows if row["message"] is not None and _is_seen_by(rule, row["message"])]
-        hit = [row for row in seen if rules.hits(row["message"], row["entity_id"])]
+        until = time.monotonic() + MAX_DRY_RUN_S
+        scanned, oldest = 0, None
+        hit: list[dict[str, Any]] = []
+        for row in self._stored_messages(community_id, entity_ids, hours=hours):
+            if time.monotonic() > until:
+                break
+            if not _is_seen_by(rule, row["message"]):
+                continue
+            scanned, oldest = scanned + 1, row["received_at"]
+            if rules.hits(row["message"], row["entity_id"]):
+                hit.append({**row, "message": shorten(row["message"], MAX_EXAMPLE_CHARS)})
         return {
             "success": True,
-            "scanned": len(seen),
+            "scanned": scanned,
             "matched": len(hit),
-            "oldest": rows[-1]["received_at"] if rows else None,
+            "oldest": oldest,
             "examples": hit[:MAX_EXAMPLES],
         }
+
+    def _stored_messages(
+        self, community_id: int | None, entity_ids: Sequence[str], *, hours: float
+    ) -> Iterator[dict[str, Any]]:
+        """What was said, newest first, MAX_SCANNED of them at most and never many in memory at once."""
+        before = None
+        for _ in range(MAX_SCANNED // PAGE):
+            with self._db.lookup() as db:
+                rows = fetch(
+                    db,
+                    "SELECT session_id::text, entity_id, event->>'message' AS message,"
+                    " event->'user'->>'name' AS user_name, received_at FROM router_events"
+                    " WHERE message_type = 'chatMessage' AND received_at > now() - %(hours)s * interval '1 hour'"
+                    " AND (%(before)s::uuid IS NULL OR session_id < %(before)s::uuid)"
+                    # Through the entities, which have an index.
+                    " AND (%(community)s::bigint IS NULL OR entity_id IN ("
+                    "  SELECT entity_id FROM entities WHERE community_id = %(community)s))"
+                    " AND (%(entities)s::text[] = '{}' OR entity_id = ANY(%(entities)s))"
+                    " ORDER BY session_id DESC LIMIT %(limit)s",
+                    {
+                        "hours": hours,
+                        "before": before,
+                        "community": community_id,
+                        "entities": list(entity_ids),
+                        "limit": PAGE,
+                    },
+                )
+            yield from (row for row in rows if row["message"] is not None)
+            if len(rows) < PAGE:
+                return
+            before = rows[-1]["session_id"]
 
     def webhook_secret(self, rule_id: int) -> str:
         """Raises: UnknownRule; CannotOpen."""

@@ -8,7 +8,7 @@ from threading import Lock
 
 from psycopg2.extras import execute_values
 from waddlebot.contracts import ExecutionStatus
-from waddlebot.database import Database
+from waddlebot.database import Database, DatabaseUnavailable
 
 from .work import Job, Work
 
@@ -34,10 +34,27 @@ class UsageService:
                     self._count_job(work, job)
 
     def save(self) -> None:
-        """Write down what was counted since the last time."""
+        """Write down what was counted since the last time; while the database is away it is kept for the next."""
         with self._lock:
-            hits, uses, requests, refused = self._hits, self._uses, self._requests, self._refused
+            counted = self._hits, self._uses, self._requests, self._refused
             self._hits, self._uses, self._requests, self._refused = Counter(), Counter(), Counter(), Counter()
+        try:
+            self._write(*counted)
+        except DatabaseUnavailable:
+            with self._lock:
+                for later, earlier in zip(
+                    (self._hits, self._uses, self._requests, self._refused), counted, strict=True
+                ):
+                    later.update(earlier)
+            raise
+
+    def _write(
+        self,
+        hits: Counter[int],
+        uses: Counter[tuple[int, str, str]],
+        requests: Counter[tuple[int, str, int]],
+        refused: Counter[tuple[int, str, int]],
+    ) -> None:
         if not (hits or uses or requests):
             return
         with self._db.transaction() as db:

@@ -199,6 +199,19 @@ def test_a_dry_run_shows_what_a_rule_would_have_hit(bot, fleet):
     assert bot.say("buy").answer["moderation"] is None
 
 
+def test_a_dry_run_goes_through_more_messages_than_it_has_in_hand_at_once(bot, fleet):
+    bot.say("buy first")
+    for n in range(23):
+        batch = [bot.event(f"hello {n} {m}", by=f"p{m}") for m in range(100)]
+        assert fleet.request("POST", "/router/events/batch", batch).status == 200
+    body = {"community_id": bot.slug, "string": "buy", "match_type": "word", "action": "warn"}
+
+    found = fleet.request("POST", "/router/string-rules/dry-run", body).json()
+
+    assert (found["scanned"], found["matched"]) == (2301, 1)
+    assert [each["message"] for each in found["examples"]] == ["buy first"]
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
