@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydal import DAL, Field
-from waddlebot.event_store import EventTable
+from waddlebot.event_store import EventTable, define_activities
 
 EVENTS = EventTable("twitch_events", channel="broadcaster_id", person="chatter_id")
 
@@ -30,3 +30,4 @@ def define_tables(db: DAL) -> None:
         Field("received_at", "datetime"),
         Field("processed_at", "datetime"),
     )
+    define_activities(db, EVENTS)

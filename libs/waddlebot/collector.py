@@ -8,26 +8,29 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
-import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field
 
-from .aaa import AAALog
-from .background import TargetPools
+from .auth import COLLECTORS_OR_ADMINS
+from .background import Kind, TargetPools
 from .bridge import shared_bridge
 from .cache import Bus, Cache
-from .clients import RouterClient
-from .contracts import Answer, Event
+from .claims import Claims, Told
+from .combine import Combiner
+from .contracts import MAX_BATCH, Strict
 from .database import Database, fetch_one
-from .errors import ConfigError, NotConfigured, UpstreamError, WaddleBotError
-from .event_store import LEASE, Delivery, EventStore, EventTable, Intake, Result, StoredEvent
-from .ids import new_traceparent
-from .metrics import Metrics
-from .outbox import Waiting
+from .errors import ConfigError, NotConfigured
+from .event_store import LEASE, Delivery, EventStore, EventTable, Intake
+from .forwarder import MAX_BATCHES, Forwarder, Translate
+from .liveness import LOOK_EVERY_S, SAVE_EVERY_S, Liveness, LivenessMetrics
+from .moderation import Act, say_or_act
+from .outbox import Outgoing
+from .pace import Pace, Pacer
+from .ratelimit import RateLimiter
 from .retention import EVERY_S, delete_old
 from .sender import OutboxListener, Send, Sender
 from .service import Service
@@ -38,146 +41,15 @@ from .web import Endpoint, endpoint
 SERVERS = "servers"
 SERVERS_TTL_S = 30.0
 POLL_S = 0.5
-MAX_BATCHES = 8
-# While a batch is under way the next one gathers this long, so that load makes batches larger instead of more.
-LINGER_S = 0.005
-FIRST_PAUSE_S = 0.25
-MAX_PAUSE_S = 5.0
-# What the router says about the events themselves; sending them again would not change it.
-CONTENT_REFUSED = frozenset({400, 413, 415, 422})
-# What it says about us or about itself: nothing is wrong with the events.
-ROUTER_AWAY = frozenset({None, 401, 403, 404, 405, 408, 429, 502, 503, 504})
+# Soon enough for a reply that had to wait for its turn.
+SENDER_POLL_S = 0.25
+# What a socket has brought and the database has not taken, before the oldest is given up: some 20 MB.
+MAX_KEPT = 20_000
 
 
-Translate = Callable[[StoredEvent], Event]
-
-
-class Forwarder:
-    """Hands stored events to the router in batches, and the replies that it answers to the sender.
-
-    Delays an event for as long as the router is away; what the router refuses is recorded and never in the way.
-    """
-
-    def __init__(
-        self,
-        store: EventStore,
-        db: Database,
-        *,
-        router: RouterClient,
-        sender: Sender,
-        translate: Translate,
-        pools: TargetPools,
-        log: AAALog,
-        metrics: Metrics,
-    ) -> None:
-        self._store = store
-        self._db = db
-        self._router = router
-        self._sender = sender
-        self._translate = translate
-        self._pools = pools
-        self._log = log
-        self._events = metrics.counter("forwarded", "Events, by how forwarding them ended.", ["state"])
-        self._lock = threading.Lock()
-        self._batch_ended = threading.Event()
-        self._under_way: set[int] = set()
-        self._batches = 0
-        self._failures = 0
-        self._paused_until = 0.0
-        self.wake = threading.Event()
-
-    def step(self) -> bool:
-        """Take one batch and send it on its way. True when there may be more."""
-        if self._batches:
-            self._batch_ended.wait(LINGER_S)
-            self._batch_ended.clear()
-        if self._batches >= MAX_BATCHES or time.monotonic() < self._paused_until:
-            return False
-        rows = self._store.claim()
-        if not rows:
-            return False
-        with self._lock:
-            self._batches += 1
-            self._under_way |= {row.id for row in rows}
-        self._pools.submit("router", self._forward, rows)
-        return True
-
-    def renew(self) -> None:
-        """Keep what is under way from being taken by others."""
-        with self._lock:
-            ids = list(self._under_way)
-        if ids:
-            self._store.renew(ids)
-
-    def _forward(self, rows: list[StoredEvent]) -> None:
-        try:
-            pairs, failed = self._translated(rows)
-            self._record(failed, [])
-            if pairs:
-                self._submit(pairs)
-        finally:
-            with self._lock:
-                self._batches -= 1
-                self._under_way -= {row.id for row in rows}
-            self._batch_ended.set()
-            self.wake.set()
-
-    def _translated(self, rows: list[StoredEvent]) -> tuple[list[tuple[int, Event]], list[Result]]:
-        pairs: list[tuple[int, Event]] = []
-        failed: list[Result] = []
-        for row in rows:
-            try:
-                event = self._translate(row)
-            except (WaddleBotError, ValidationError) as err:
-                # It passed at the intake, so this code no longer agrees with the code that stored it.
-                failed.append(Result(row.id, "failed", f"not translated: {err}"))
-                continue
-            pairs.append((row.id, event.model_copy(update={"traceparent": event.traceparent or new_traceparent()})))
-        return pairs, failed
-
-    def _submit(self, pairs: list[tuple[int, Event]]) -> None:
-        try:
-            answers = self._router.submit_batch([event for _, event in pairs])
-        except UpstreamError as err:
-            self._not_taken(pairs, err)
-            return
-        self._failures = 0
-        results: list[Result] = []
-        replies: list[Waiting] = []
-        for (id_, event), answer in zip(pairs, answers, strict=True):
-            results.append(_result(id_, answer))
-            replies += _replies(event, answer)
-        self._record(results, replies)
-
-    def _not_taken(self, pairs: list[tuple[int, Event]], err: UpstreamError) -> None:
-        status = err.details.get("status")
-        if status not in ROUTER_AWAY and len(pairs) > 1:
-            # One of them is more than the router can take: halves find it, and the others get through.
-            middle = len(pairs) // 2
-            self._submit(pairs[:middle])
-            self._submit(pairs[middle:])
-            return
-        ids = [id_ for id_, _ in pairs]
-        self._log.error("events_not_taken", events=len(ids), code=err.code, message=err.message)
-        if status in CONTENT_REFUSED:
-            self._record([Result(id_, "failed", err.message) for id_ in ids], [])
-            return
-        if status in ROUTER_AWAY:
-            self._paused_until = time.monotonic() + min(FIRST_PAUSE_S * 2 ** min(self._failures, 10), MAX_PAUSE_S)
-            self._failures += 1
-        self._events.labels("delayed").inc(len(ids))
-        self._store.release(ids, detail=err.message)
-
-    def _record(self, results: list[Result], replies: list[Waiting]) -> None:
-        if not results:
-            return
-        with self._db.transaction() as db:
-            self._store.finish(db, results)
-        self._sender.ask(replies)
-        for each in results:
-            self._events.labels(each.state).inc()
-            if each.state == "failed":
-                self._log.error("event_refused", row=each.id, detail=each.detail)
+class ChannelsQuery(Strict):
+    limit: int = Field(100, ge=1, le=1000)
+    offset: int = Field(0, ge=0)
 
 
 class ServedChannels:
@@ -188,70 +60,187 @@ class ServedChannels:
         self._platform = platform
         self._cache: Cache[str, bool] = bus.cache(SERVERS, ttl_s=SERVERS_TTL_S)
 
-    def serves(self, channel: str) -> bool:
-        return self._cache.get(channel, lambda fresh: self._load(channel, fresh))
+    def serves(self, channel: str, server_id: str = "") -> bool:
+        """Whether this channel is served, or the whole of its server."""
+        return self._cache.get(f"{server_id}:{channel}", lambda fresh: self._load(channel, server_id, fresh))
 
-    def _load(self, channel: str, fresh: bool) -> bool:
+    def _load(self, channel: str, server_id: str, fresh: bool) -> bool:
         with self._db.transaction() if fresh else self._db.lookup() as db:
             row = fetch_one(
                 db,
-                "SELECT 1 FROM servers WHERE platform = %s AND channel = %s AND is_active",
-                (self._platform, channel),
+                "SELECT 1 FROM servers WHERE platform = %s AND server_id = %s AND channel IN (%s, '') AND is_active",
+                (self._platform, server_id, channel),
             )
         return row is not None
 
 
 class Collector:
-    """One platform's collector. `app.py` makes it; the module's webhook or socket gives it deliveries."""
+    """One platform's collector. `app.py` makes it; the module's webhook or socket gives it deliveries.
 
-    def __init__(self, service: Service, table: EventTable, *, translate: Translate, send: Send) -> None:
-        platform = service.manifest.name
-        holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+    `send` says a reply and `act` carries out moderation, each once; without `act` the platform cannot moderate. `pace`
+    is how fast the bot may speak. `echo_in` says, where the platform lets the bot hear itself, at which entity of
+    `liveness` what was said in an entity comes back. `intake` is the kind of process that hears the platform.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        table: EventTable,
+        *,
+        translate: Translate,
+        send: Send,
+        act: Act | None = None,
+        pace: Pace | None = None,
+        echo_in: Callable[[str], str] | None = None,
+        intake: Kind = "service",
+    ) -> None:
+        self.platform = table.platform
+        self.holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._service = service
+        self._table = table
+        self._intake = intake
+        self._echo_in = echo_in
         db, log, metrics = service.database, service.log, service.metrics
-        self.served = ServedChannels(db, service.bus, platform)
+        self.served = ServedChannels(db, service.bus, self.platform)
+        self.liveness = Liveness(db, self.platform, log)
+        self.pacer = self._make_pacer(pace) if pace else None
         self._deliveries = metrics.counter("deliveries", "Deliveries, by what they were.", ["type", "outcome"])
-        self._store = EventStore(db, table, holder=holder)
+        self._store = EventStore(db, table, holder=self.holder)
+        self._combined = Combiner(self._store.store, max_batch=MAX_BATCH)
+        self._kept: deque[Delivery] = deque()
         self._wakeup = Wakeup(service.settings, table.name)
-        self._sender = Sender(db, shared_bridge(), send, platform=platform, holder=holder, log=log, metrics=metrics)
+        self._sender = Sender(
+            db,
+            shared_bridge(),
+            say_or_act(send, act),
+            pacer=self.pacer,
+            said=self._note_said,
+            platform=self.platform,
+            holder=self.holder,
+            log=log,
+            metrics=metrics,
+        )
         self._forwarder = Forwarder(
             self._store,
-            db,
             router=service.router,
             sender=self._sender,
             translate=translate,
             pools=TargetPools(log, workers_per_target=MAX_BATCHES),
+            moderates=act is not None,
             log=log,
             metrics=metrics,
         )
-        self._add_loops(service, OutboxListener(service.settings.database_url, platform, self._sender.look))
-        service.loops.add(
-            "delete-events", lambda: delete_old(db, table.name, "received_at"), every_s=EVERY_S, kind="worker"
-        )
+        self._add_loops()
         service.check("backlog", self._store.check)
+        service.check("channels", self.liveness.check)
+        metrics.registry.register(LivenessMetrics(self.liveness, metrics.module))
+        service.mount(self._make_channels_endpoint())
 
     def take(self, delivery: Delivery) -> Intake:
         """Keep a delivery for good, and have it forwarded unless it is to be ignored or was here before."""
-        outcome = self._store.store(delivery)
+        outcome = self._combined(delivery)
         if outcome == "stored":
             self._wakeup.ring()
         self.count(delivery.type, delivery.ignored or outcome)
         return outcome
 
+    def keep(self, delivery: Delivery) -> None:
+        """Take a delivery that nobody waits for, from an event loop: it is stored within moments, never blocking.
+
+        While the database is away it waits here. When there is no room left, the oldest is lost, counted and logged.
+        """
+        if len(self._kept) >= MAX_KEPT:
+            lost = self._kept.popleft()
+            self.count(lost.type, "lost")
+        self._kept.append(delivery)
+        self._forwarder.wake.set()
+
     def count(self, type_: str, outcome: str) -> None:
         self._deliveries.labels(type_, outcome).inc()
 
-    def _add_loops(self, service: Service, listener: OutboxListener) -> None:
-        forwarder, sender = self._forwarder, self._sender
+    def claim(
+        self,
+        *,
+        gained: Told,
+        lost: Told,
+        max_claims: int,
+        container_id: str | None = None,
+        shard_count: int | None = None,
+    ) -> Claims:
+        """Hold as many of the platform's channels, shards or teams as this container may (contracts §7)."""
+        claims = Claims(
+            self._service.router,
+            platform=self.platform,
+            container_id=container_id or self.holder,
+            max_claims=max_claims,
+            gained=gained,
+            lost=lost,
+            log=self._service.log,
+            shard_count=shard_count,
+        )
+        self._service.loops.add("claims", claims.step, every_s=claims.every_s, kind="worker", finish=claims.finish)
+        return claims
+
+    def _store_kept(self) -> bool:
+        """Store a batch of what was kept. Raises: DatabaseUnavailable, and then it is all still here."""
+        batch = [self._kept[at] for at in range(min(len(self._kept), MAX_BATCH))]
+        if not batch:
+            return False
+        outcomes = self._store.store(batch)
+        for delivery, outcome in zip(batch, outcomes, strict=True):
+            if self._kept and self._kept[0] is delivery:  # Unless it was pushed out meanwhile.
+                self._kept.popleft()
+            self.count(delivery.type, delivery.ignored or outcome)
+        return True
+
+    def _note_said(self, reply: Outgoing) -> None:
+        if self._echo_in is not None and reply.response_action == "chat":
+            self.liveness.said(self._echo_in(reply.entity_id))
+
+    def _make_pacer(self, pace: Pace) -> Pacer:
+        service = self._service
+        limiter = RateLimiter(service.bus.client, service.log, service.metrics, window_s=pace.per_s)
+        return Pacer(pace, limiter, platform=self.platform)
+
+    def _make_channels_endpoint(self) -> Callable[..., dict[str, Any]]:
+        @endpoint("GET", f"{self._service.manifest.prefix}/channels", caller=COLLECTORS_OR_ADMINS, query=ChannelsQuery)
+        def channels(query: ChannelsQuery) -> dict[str, Any]:
+            """List the channels with the age of their last sign of life, deaf ones first, and what was missed."""
+            rows = self.liveness.list_channels(limit=query.limit, offset=query.offset)
+            total = rows[0]["total"] if rows else 0
+            shown = [{name: value for name, value in row.items() if name != "total"} for row in rows]
+            page = {"total": total, "limit": query.limit, "offset": query.offset}
+            return {"success": True, "channels": shown, **page, "gaps": self.liveness.list_gaps()}
+
+        return channels
+
+    def _add_loops(self) -> None:
+        forwarder, sender, liveness, db = self._forwarder, self._sender, self.liveness, self._service.database
 
         def forward() -> bool:
             self._wakeup.listen(forwarder.wake)
-            return forwarder.step()
+            return self._store_kept() | forwarder.step()
 
-        loops = service.loops
-        loops.add("forwarder", forward, every_s=POLL_S, kind="worker", wake=forwarder.wake)
+        def clean() -> bool:
+            return delete_old(db, self._table.name, "received_at") | delete_old(
+                db, self._table.activities, "created_at"
+            )
+
+        def store_the_rest() -> None:
+            while self._store_kept():
+                pass
+
+        loops = self._service.loops
+        loops.add("forwarder", forward, every_s=POLL_S, kind="worker", wake=forwarder.wake, finish=store_the_rest)
         loops.add("forwarder-leases", forwarder.renew, every_s=LEASE.total_seconds() / 3, kind="worker")
-        loops.add("sender", sender.step, every_s=1.0, kind="worker", wake=sender.wake, finish=sender.finish)
+        loops.add("sender", sender.step, every_s=SENDER_POLL_S, kind="worker", wake=sender.wake, finish=sender.finish)
+        listener = OutboxListener(self._service.settings.database_url, self.platform, sender.look)
         loops.add("outbox-listener", listener.step, every_s=1.0, kind="worker", finish=listener.close)
+        loops.add("delete-events", clean, every_s=EVERY_S, kind="worker")
+        for kind in ("service", "worker"):
+            loops.add("liveness", liveness.save, every_s=SAVE_EVERY_S, kind=kind, finish=liveness.save)
+        loops.add("intake", liveness.open_intake, every_s=SAVE_EVERY_S, kind=self._intake)
+        loops.add("deafness", liveness.judge, every_s=LOOK_EVERY_S, kind="worker")
 
 
 def answer_not_configured(service: Service, *controllers: ModuleType) -> None:
@@ -285,19 +274,3 @@ def check_credentials(settings: Settings, platform: str, credentials: Mapping[st
     if platform in settings.require:
         raise ConfigError(f"WADDLEBOT_REQUIRE names {platform}; set {', '.join(missing)}.")
     return False
-
-
-def _replies(event: Event, answer: Answer) -> list[Waiting]:
-    """What the answer says in chat. Whether it is still to be sent is for the outbox to know."""
-    return [
-        Waiting(said.outbox_id, event.entity_id)
-        for said in answer.responses
-        if said.response_action == "chat" and said.outbox_id is not None
-    ]
-
-
-def _result(id_: int, answer: Answer) -> Result:
-    if answer.success:
-        return Result(id_, "forwarded", session_id=answer.session_id)
-    error = answer.error
-    return Result(id_, "failed", f"{error.code}: {error.message}" if error else "refused", answer.session_id)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from psycopg2 import sql
-from psycopg2.extras import Json
-from pydal import DAL
+from pydal import DAL, Field
 
 from .contracts import MAX_BATCH
-from .database import Database, fetch, fetch_one
+from .database import Database, Prepared, fetch, fetch_one
 from .errors import UpstreamError
+from .outbox import MODERATION_ORDINAL, USEFUL_FOR, Priority, Waiting
+from .web import to_json
 
 # A forwarder that has not renewed its hold for this long is taken for dead.
 LEASE = timedelta(seconds=6)
@@ -32,10 +33,28 @@ class EventTable:
     channel: str
     person: str
 
+    @property
+    def platform(self) -> str:
+        return self.name.removesuffix("_events")
+
+    @property
+    def activities(self) -> str:
+        return f"{self.platform}_activities"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A claim under which a socket is held. A later claim of the same entity has a higher epoch."""
+
+    entity_id: str
+    epoch: int
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a platform delivered. `ignored` says why it is kept but not forwarded."""
+    """What a platform delivered. `ignored` says why it is kept but not forwarded; `holding`, under which claim its
+    socket was held when it came.
+    """
 
     delivery_id: str
     event_id: str
@@ -45,6 +64,7 @@ class Delivery:
     data: dict[str, Any]
     occurred_at: datetime | None = None
     ignored: str = ""
+    holding: Holding | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +80,17 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """What the router wants done about an event: the platform's part of a moderation."""
+
+    id: int
+    event_id: str
+    entity_id: str
+    session_id: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """How forwarding an event ended."""
 
@@ -67,6 +98,56 @@ class Result:
     state: Literal["forwarded", "failed"]
     detail: str = ""
     session_id: str | None = None
+
+
+# One statement for a batch of deliveries; each may be from anywhere. Of two copies of one event the first counts.
+STORE = """
+INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at, state, detail,
+    processed_at)
+SELECT delivery_id, event_id, type, channel, person, data, occurred_at,
+    CASE why WHEN '' THEN 'pending' ELSE 'ignored' END, why, CASE WHEN why <> '' THEN now() END
+FROM (
+    SELECT d.*, CASE
+        WHEN d.why <> '' THEN d.why
+        WHEN held_entity IS NOT NULL AND NOT EXISTS (
+            SELECT 1 FROM coordination c WHERE c.entity_id = held_entity AND c.epoch = held_epoch
+                AND c.claimed_by IS NOT NULL) THEN 'no longer held here'
+        WHEN row_number() OVER (PARTITION BY d.event_id, d.why = '' ORDER BY ordinal) > 1 OR EXISTS (
+            SELECT 1 FROM {table} t WHERE t.event_id = d.event_id AND t.state <> 'ignored')
+            THEN 'another delivery brought it'
+        ELSE '' END AS decided
+    FROM ROWS FROM (jsonb_to_recordset(%(rows)s::jsonb) AS (delivery_id text, event_id text, type text, channel text,
+        person text, data jsonb, occurred_at timestamptz, why text, held_entity text, held_epoch bigint))
+        WITH ORDINALITY AS d (delivery_id, event_id, type, channel, person, data, occurred_at, why, held_entity,
+        held_epoch, ordinal)
+) AS delivery (delivery_id, event_id, type, channel, person, data, occurred_at, given, held_entity, held_epoch,
+    ordinal, why)
+ORDER BY ordinal
+ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id, state
+"""
+# How forwarding ended; what was earned, by the ledger; what is to be done, in the outbox.
+FINISH = """
+WITH done AS (
+    UPDATE {table} t SET state = r.state, detail = r.detail, session_id = r.session_id::uuid, lease_until = NULL,
+        processed_at = now()
+    FROM jsonb_to_recordset(%(results)s::jsonb) AS r (id bigint, state text, detail text, session_id text)
+    WHERE t.id = r.id AND t.state = 'forwarding' AND t.holder = %(holder)s::text
+    RETURNING t.id, t.event_id, t.session_id, t.{person} AS person
+), earned AS (
+    INSERT INTO {activities} (event_id, activity_type, platform_user_id, entity_id, amount, session_id)
+    SELECT d.event_id, e.event_name, d.person, e.entity_id, e.event_score, d.session_id
+    FROM done d JOIN reputation_events e ON e.source_id = d.session_id
+    ON CONFLICT (session_id) DO NOTHING
+)
+INSERT INTO outbox (platform, event_id, execution_id, ordinal, session_id, entity_id, community_id, module_name,
+    response_action, response_data, expires_at)
+SELECT '{platform}', o.event_id, NULL, {ordinal}, o.session_id, o.entity_id, e.community_id, 'router', 'moderate',
+    o.data, now() + %(useful_for)s::interval
+FROM jsonb_to_recordset(%(orders)s::jsonb) AS o (id bigint, event_id text, entity_id text, session_id uuid, data jsonb)
+    JOIN done d USING (id) JOIN entities e ON e.entity_id = o.entity_id
+ON CONFLICT (platform, event_id, execution_id, ordinal) DO NOTHING
+RETURNING id, entity_id
+"""
 
 
 class EventStore:
@@ -80,40 +161,38 @@ class EventStore:
             "channel": sql.Identifier(table.channel),
             "person": sql.Identifier(table.person),
         }
+        names = {"table": table.name, "channel": table.channel, "person": table.person}
+        self._store = Prepared(f"{table.name}_store", STORE.format(**names))
+        self._finish = Prepared(
+            f"{table.name}_finish",
+            FINISH.format(**names, platform=table.platform, activities=table.activities, ordinal=MODERATION_ORDINAL),
+        )
 
-    def store(self, delivery: Delivery) -> Intake:
-        """Keep a delivery. When this returns it is committed and the platform may be told.
+    def store(self, deliveries: Sequence[Delivery]) -> list[Intake]:
+        """Keep deliveries. When this returns they are committed and the platform may be told.
 
-        The same delivery again is `repeated`; the same event in another delivery is kept and `ignored`.
+        The same delivery again is `repeated`; the same event in another delivery is kept and `ignored`, and so is what
+        comes through a socket whose claim has passed to another container.
         """
-        with self._db.transaction() as db:
-            row = fetch_one(
-                db,
-                self._sql(
-                    "INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at,"
-                    " state, detail, processed_at)"
-                    " SELECT %(delivery_id)s, %(event_id)s, %(type)s, %(channel_id)s, %(person_id)s, %(data)s,"
-                    "  %(occurred_at)s, CASE WHEN why = '' THEN 'pending' ELSE 'ignored' END, why,"
-                    "  CASE WHEN why <> '' THEN now() END"
-                    " FROM (SELECT CASE WHEN %(ignored)s <> '' THEN %(ignored)s WHEN EXISTS ("
-                    "   SELECT 1 FROM {table} WHERE event_id = %(event_id)s AND state <> 'ignored')"
-                    "  THEN 'another delivery brought it' ELSE '' END AS why) AS decided"
-                    " ON CONFLICT (delivery_id) DO NOTHING RETURNING state"
-                ),
-                {
-                    "delivery_id": delivery.delivery_id,
-                    "event_id": delivery.event_id,
-                    "type": delivery.type,
-                    "channel_id": delivery.channel_id,
-                    "person_id": delivery.person_id,
-                    "data": Json(delivery.data),
-                    "occurred_at": delivery.occurred_at,
-                    "ignored": delivery.ignored,
-                },
-            )
-        if row is None:
-            return "repeated"
-        return "stored" if row["state"] == "pending" else "ignored"
+        rows = [
+            {
+                "delivery_id": each.delivery_id,
+                "event_id": each.event_id,
+                "type": each.type,
+                "channel": each.channel_id,
+                "person": each.person_id,
+                "data": each.data,
+                "occurred_at": each.occurred_at,
+                "why": each.ignored,
+                "held_entity": each.holding.entity_id if each.holding else None,
+                "held_epoch": each.holding.epoch if each.holding else None,
+            }
+            for each in deliveries
+        ]
+        stored = self._db.statement(self._store, {"rows": to_json(rows)})
+        states = {row["delivery_id"]: row["state"] for row in stored}
+        # The first of two copies in one batch is the one that was stored.
+        return [_intake(states.pop(each.delivery_id, None)) for each in deliveries]
 
     def claim(self, limit: int = MAX_BATCH) -> list[StoredEvent]:
         """Take the oldest events that may go out now, each person's in their order.
@@ -177,24 +256,20 @@ class EventStore:
                 },
             )
 
-    def finish(self, db: DAL, results: Sequence[Result]) -> None:
-        """Record how forwarding ended, for those events that are still with this process."""
-        fetch(
-            db,
-            self._sql(
-                "UPDATE {table} t SET state = r.state, detail = r.detail, session_id = r.session_id::uuid,"
-                " lease_until = NULL, processed_at = now() FROM unnest(%(ids)s::bigint[], %(states)s::text[],"
-                " %(details)s::text[], %(sessions)s::text[]) AS r (id, state, detail, session_id)"
-                " WHERE t.id = r.id AND t.state = 'forwarding' AND t.holder = %(holder)s"
-            ),
+    def finish(self, results: Sequence[Result], orders: Sequence[Order] = ()) -> list[Waiting]:
+        """Record how forwarding ended, for those events that are still with this process: what each of them earned, and
+        what is to be done about it. Returns what has been ordered now.
+        """
+        rows = self._db.statement(
+            self._finish,
             {
-                "ids": [each.id for each in results],
-                "states": [each.state for each in results],
-                "details": [each.detail[:500] for each in results],
-                "sessions": [each.session_id for each in results],
+                "results": to_json([{**asdict(each), "detail": each.detail[:500]} for each in results]),
+                "orders": to_json([asdict(each) for each in orders]),
                 "holder": self._holder,
+                "useful_for": USEFUL_FOR,
             },
         )
+        return [Waiting(row["id"], row["entity_id"], Priority.MODERATION) for row in rows]
 
     def check(self) -> str:
         """Say how many events wait. Raises: UpstreamError when the oldest has waited for long."""
@@ -215,3 +290,24 @@ class EventStore:
 
     def _sql(self, text: str) -> Any:
         return sql.SQL(text).format(**self._names)
+
+
+def define_activities(db: DAL, table: EventTable) -> None:
+    """PyDAL's view of what people did on a platform that earned points; the module's migration makes the table."""
+    db.define_table(
+        table.activities,
+        Field("event_id", "text"),
+        Field("activity_type", "text"),
+        Field("platform_user_id", "text"),
+        Field("entity_id", "text"),
+        Field("amount", "bigint"),
+        Field("context_sent", "boolean"),
+        Field("session_id", "text"),
+        Field("created_at", "datetime"),
+    )
+
+
+def _intake(state: str | None) -> Intake:
+    if state is None:
+        return "repeated"
+    return "stored" if state == "pending" else "ignored"

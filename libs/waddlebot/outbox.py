@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import IntEnum
 from typing import Any
 
 from pydal import DAL
@@ -25,6 +26,22 @@ USEFUL_FOR = timedelta(minutes=5)
 SEND_LEASE = timedelta(seconds=30)
 # Replies in an Answer are left to the collector that asked for this long before another may drain them.
 ASKER_FIRST = timedelta(seconds=3)
+# Nobody asked for what a rule says. Much later it would be about something that everybody has forgotten.
+CHATTER_USEFUL_FOR = timedelta(seconds=30)
+# Out of the way of an event's replies, which are counted from 0.
+MODERATION_ORDINAL = 1_000_000
+
+
+class Priority(IntEnum):
+    """Which of the things to say goes first, when not all of them may."""
+
+    MODERATION = 0
+    # To somebody who gave a command.
+    REPLY = 1
+    # To everybody, about a follow, a raid…
+    EVENT = 2
+    # What a rule makes the bot say.
+    CHATTER = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,7 @@ class Waiting:
 
     id: int
     entity_id: str
+    priority: Priority = Priority.REPLY
 
 
 def take(db: DAL, ids: Sequence[int], *, sender: str) -> list[Outgoing]:
@@ -63,11 +81,21 @@ def list_waiting(db: DAL, platform: str, *, except_ids: Sequence[int], limit: in
     """The oldest replies of a platform that wait for a sender, for one that takes them when it comes to them."""
     rows = fetch(
         db,
-        "SELECT id, entity_id FROM outbox WHERE platform = %s AND state = 'pending' AND response_action = 'chat'"
-        " AND available_at <= now() AND expires_at > now() AND id <> ALL(%s::bigint[]) ORDER BY id LIMIT %s",
-        (platform, list(except_ids), limit),
+        "SELECT o.id, o.entity_id, CASE WHEN response_action = 'moderate' THEN %(moderation)s"
+        "  WHEN o.execution_id IS NULL THEN %(chatter)s WHEN x.trigger_type = 'event' THEN %(event)s"
+        "  ELSE %(reply)s END AS priority"
+        " FROM outbox o LEFT JOIN command_executions x USING (execution_id)"
+        " WHERE o.platform = %(platform)s AND o.state = 'pending' AND response_action IN ('chat', 'moderate')"
+        " AND available_at <= now() AND expires_at > now() AND o.id <> ALL(%(known)s::bigint[])"
+        " ORDER BY o.id LIMIT %(limit)s",
+        {
+            "platform": platform,
+            "known": list(except_ids),
+            "limit": limit,
+            **{each.name.lower(): each.value for each in Priority},
+        },
     )
-    return [Waiting(**row) for row in rows]
+    return [Waiting(row["id"], row["entity_id"], Priority(row["priority"])) for row in rows]
 
 
 def finish(db: DAL, outbox_id: int, state: OutboxState, *, detail: str = "") -> None:
@@ -77,6 +105,17 @@ def finish(db: DAL, outbox_id: int, state: OutboxState, *, detail: str = "") -> 
         "UPDATE outbox SET state = %s, detail = %s, finished_at = now() WHERE id = %s AND state = 'sending'",
         (state.value, detail[:500], outbox_id),
     )
+
+
+def drop(db: DAL, ids: Sequence[int], *, detail: str) -> list[int]:
+    """Give up replies that nobody has taken. Returns those that were dropped by this."""
+    rows = fetch(
+        db,
+        "UPDATE outbox SET state = 'dropped', detail = %s, finished_at = now()"
+        " WHERE id = ANY(%s) AND state = 'pending' RETURNING id",
+        (detail, list(ids)),
+    )
+    return [row["id"] for row in rows]
 
 
 def put_back(db: DAL, outbox_id: int, *, after: timedelta) -> None:
@@ -98,7 +137,8 @@ def sweep(db: DAL) -> dict[str, int]:
         "UPDATE outbox SET finished_at = now(), state = CASE WHEN state = 'pending' THEN 'dropped' ELSE 'unknown' END,"
         " detail = CASE WHEN state = 'pending' THEN 'too old' ELSE 'its sender vanished' END"
         " WHERE id IN (SELECT id FROM outbox WHERE (state = 'pending' AND expires_at <= now())"
-        " OR (state = 'sending' AND lease_until <= now() AND (response_action = 'chat' OR expires_at <= now()))"
+        " OR (state = 'sending' AND lease_until <= now() AND (response_action IN ('chat', 'moderate')"
+        " OR expires_at <= now()))"
         " LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING state",
     )
     return {state: sum(row["state"] == state for row in rows) for state in {row["state"] for row in rows}}

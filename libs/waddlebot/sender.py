@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import heapq
 import logging
 import re
 import select
@@ -12,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,8 @@ from .bridge import Bridge
 from .contracts import OutboxState
 from .database import Database, DatabaseUnavailable
 from .metrics import Metrics
-from .outbox import OUTBOX_CHANNEL, Outgoing, Waiting
+from .outbox import CHATTER_USEFUL_FOR, OUTBOX_CHANNEL, Outgoing, Priority, Waiting
+from .pace import Pacer
 
 LOOK_EVERY_S = 1.0
 # Channels that one process speaks in at the same time, and replies that it has in mind; the outbox keeps the rest.
@@ -47,27 +49,55 @@ class Outcome:
 
 
 Send = Callable[[Outgoing], Coroutine[Any, Any, Outcome]]
+Said = Callable[[Outgoing], None]
+
+
+@dataclass(order=True, slots=True)
+class _Queued:
+    """A reply in its channel's queue: what matters most first, then what is oldest."""
+
+    priority: Priority
+    id: int
+    entity_id: str
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def waiting(self) -> Waiting:
+        return Waiting(self.id, self.entity_id, self.priority)
 
 
 class Sender:
     """Sends a platform's replies; those of one channel one after the other.
 
-    A reply is taken from the outbox only when its channel's turn has come, so that a crash leaves no more of them
-    `unknown` than were really on their way. `send` says what became of one; only PENDING is ever tried again.
+    A reply is taken from the outbox only when its channel's turn has come and the pace allows it, so that a crash
+    leaves no more of them `unknown` than were really on their way. `send` says what became of one; only PENDING is ever
+    tried again. `said` is told of each that was sent.
     """
 
     def __init__(
-        self, db: Database, bridge: Bridge, send: Send, *, platform: str, holder: str, log: AAALog, metrics: Metrics
+        self,
+        db: Database,
+        bridge: Bridge,
+        send: Send,
+        *,
+        pacer: Pacer | None,
+        said: Said,
+        platform: str,
+        holder: str,
+        log: AAALog,
+        metrics: Metrics,
     ) -> None:
         self._db = db
         self._bridge = bridge
         self._send = send
+        self._pacer = pacer
+        self._said = said
         self._platform = platform
         self._holder = holder
         self._log = log
-        self._replies = metrics.counter("replies", "Replies, by what became of them.", ["state"])
+        self._replies = metrics.counter("replies", "Replies, by what became of them and why.", ["state", "reason"])
         self._lock = threading.Lock()
-        self._queues: dict[str, deque[int]] = {}
+        self._queues: dict[str, list[_Queued]] = {}
         self._known: set[int] = set()
         self._busy: set[str] = set()
         self._ended: deque[tuple[Outgoing, Outcome]] = deque()
@@ -80,7 +110,8 @@ class Sender:
             for reply in replies:
                 if reply.id not in self._known and len(self._known) < MAX_QUEUED:
                     self._known.add(reply.id)
-                    self._queues.setdefault(reply.entity_id, deque()).append(reply.id)
+                    queued = _Queued(reply.priority, reply.id, reply.entity_id)
+                    heapq.heappush(self._queues.setdefault(reply.entity_id, []), queued)
         self.wake.set()
 
     def look(self) -> None:
@@ -92,9 +123,7 @@ class Sender:
         """Record what was sent and begin what comes next. True when there is more to do at once."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY_S
-            with self._db.transaction() as db:
-                waiting = outbox.list_waiting(db, self._platform, except_ids=list(self._known), limit=MAX_IN_FLIGHT)
-            self.ask(waiting)
+            self._look()
         ended = self._pop_ended()
         following = self._next()
         if not ended and not following:
@@ -103,15 +132,44 @@ class Sender:
         try:
             with self._db.transaction() as db:
                 self._record(db, ended)
-                taken = outbox.take(db, list(following.values()), sender=self._holder) if following else []
+                taken = outbox.take(db, [each.id for each in following], sender=self._holder) if following else []
         finally:
             if taken is None:
                 self._restore(ended, following)
         self._count(ended)
         self._begin(taken)
-        mine = {reply.entity_id for reply in taken}
-        self._release(set(following) - mine, [id_ for entity, id_ in following.items() if entity not in mine])
+        mine = {reply.id for reply in taken}
+        self._let_go([each for each in following if each.id not in mine])
         return len(taken) < len(following)
+
+    def _look(self) -> None:
+        """See what waits in the outbox, and give up what nobody would understand any more."""
+        stale = self._pop_stale()
+        with self._db.transaction() as db:
+            dropped = outbox.drop(db, [each.id for each in stale], detail="too much to say") if stale else []
+            waiting = outbox.list_waiting(db, self._platform, except_ids=list(self._known), limit=MAX_IN_FLIGHT)
+        if dropped:
+            self._replies.labels(OutboxState.DROPPED.value, "pace").inc(len(dropped))
+            self._log.system("chatter_dropped", result="FAILED", level=logging.WARNING, replies=len(dropped))
+        self.ask(waiting)
+
+    def _pop_stale(self) -> list[_Queued]:
+        until = time.monotonic() - CHATTER_USEFUL_FOR.total_seconds()
+        with self._lock:
+            stale = [
+                each
+                for queue in self._queues.values()
+                for each in queue
+                if each.priority is Priority.CHATTER and each.since <= until
+            ]
+            for each in stale:
+                self._queues[each.entity_id].remove(each)
+                self._known.discard(each.id)
+            for entity_id in {each.entity_id for each in stale}:
+                heapq.heapify(self._queues[entity_id])
+                if not self._queues[entity_id]:
+                    del self._queues[entity_id]
+        return stale
 
     def finish(self) -> None:
         """Before the process ends: wait for what is on its way and record it."""
@@ -124,19 +182,31 @@ class Sender:
             with self._db.transaction() as db:
                 self._record(db, ended)
 
-    def _next(self) -> dict[str, int]:
-        """The next reply of each channel that is not being spoken in, which is from now on."""
+    def _next(self) -> list[_Queued]:
+        """The next reply of each channel that is not being spoken in, which is from now on, as far as the pace goes."""
         with self._lock:
-            following: dict[str, int] = {}
-            for entity_id in list(self._queues):
-                if len(self._busy) >= MAX_IN_FLIGHT:
-                    break
-                if entity_id not in self._busy:
-                    following[entity_id] = self._queues[entity_id].popleft()
-                    self._busy.add(entity_id)
-                    if not self._queues[entity_id]:
-                        del self._queues[entity_id]
-            return following
+            heads = sorted(queue[0] for entity_id, queue in self._queues.items() if entity_id not in self._busy)
+            heads = heads[: max(0, MAX_IN_FLIGHT - len(self._busy))]
+        if not heads or self._pacer is None:
+            chosen = {each.id for each in heads}
+        else:
+            chosen = self._pacer.choose([each.waiting for each in heads])
+        following = [each for each in heads if each.id in chosen]
+        with self._lock:
+            for each in following:
+                self._busy.add(each.entity_id)
+                queue = self._queues[each.entity_id]
+                queue.remove(each)
+                heapq.heapify(queue)
+                if not queue:
+                    del self._queues[each.entity_id]
+        return following
+
+    def _let_go(self, replies: list[_Queued]) -> None:
+        """Somebody else had taken these."""
+        self._release({each.entity_id for each in replies}, [each.id for each in replies])
+        if replies and self._pacer is not None:
+            self._pacer.refund([each.waiting for each in replies])
 
     def _begin(self, replies: list[Outgoing]) -> None:
         for reply in replies:
@@ -167,13 +237,13 @@ class Sender:
             self._busy -= entities
             self._known.difference_update(ids)
 
-    def _restore(self, ended: list[tuple[Outgoing, Outcome]], following: dict[str, int]) -> None:
+    def _restore(self, ended: list[tuple[Outgoing, Outcome]], following: list[_Queued]) -> None:
         """The database did not take it: nothing of this step has happened."""
         self._ended.extendleft(reversed(ended))
         with self._lock:
-            for entity_id, id_ in following.items():
-                self._queues.setdefault(entity_id, deque()).appendleft(id_)
-            self._busy -= set(following)
+            for each in following:
+                heapq.heappush(self._queues.setdefault(each.entity_id, []), each)
+            self._busy -= {each.entity_id for each in following}
 
     @staticmethod
     def _record(db: DAL, ended: list[tuple[Outgoing, Outcome]]) -> None:
@@ -185,8 +255,12 @@ class Sender:
 
     def _count(self, ended: list[tuple[Outgoing, Outcome]]) -> None:
         for reply, outcome in ended:
-            self._replies.labels("put_back" if outcome.state is OutboxState.PENDING else outcome.state.value).inc()
-            if outcome.state is not OutboxState.SENT:
+            if outcome.state is OutboxState.SENT:
+                self._replies.labels(OutboxState.SENT.value, "").inc()
+                self._said(reply)
+            else:
+                state = "put_back" if outcome.state is OutboxState.PENDING else outcome.state.value
+                self._replies.labels(state, "platform").inc()
                 self._log.system(
                     "reply_not_sent",
                     result="FAILED",

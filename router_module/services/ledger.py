@@ -280,7 +280,8 @@ class Ledger:
             )
             said = fetch(
                 db,
-                "SELECT * FROM outbox WHERE platform = %s AND event_id = %s ORDER BY id",
+                "SELECT * FROM outbox WHERE platform = %s AND event_id = %s AND response_action <> 'moderate'"
+                " ORDER BY id",
                 (event.platform, event.event_id),
             )
         return Recorded(

@@ -144,11 +144,12 @@ def test_a_person_is_heard_in_order(channel, stub):
 def test_forwarders_at_once_never_reorder_a_person_nor_take_twice(fleet):
     with fleet.database.transaction() as db:
         fetch(db, "CREATE TABLE race_events (LIKE twitch_events INCLUDING ALL)")
+        fetch(db, "CREATE TABLE race_activities (LIKE twitch_activities INCLUDING ALL)")
     table = EventTable("race_events", channel="broadcaster_id", person="chatter_id")
     intake = EventStore(fleet.database, table, holder="intake")
     people = {n: f"person {n % 7}" for n in range(400)}
     for n, person in people.items():
-        assert intake.store(Delivery(f"d{n}", f"e{n}", "chat", "c", person, {"n": n})) == "stored"
+        assert intake.store([Delivery(f"d{n}", f"e{n}", "chat", "c", person, {"n": n})]) == ["stored"]
     seen: list[int] = []
     under_way: set[str] = set()
     lock = threading.Lock()
@@ -166,8 +167,7 @@ def test_forwarders_at_once_never_reorder_a_person_nor_take_twice(fleet):
             with lock:
                 under_way.difference_update(mine)
             if claimed:
-                with fleet.database.transaction() as db:
-                    store.finish(db, [Result(row.id, "forwarded") for row in claimed])
+                store.finish([Result(row.id, "forwarded") for row in claimed])
 
     with ThreadPoolExecutor(6) as forwarders:
         list(forwarders.map(forward, "abcdef"))

@@ -164,7 +164,7 @@ def test_an_unserved_channel_is_acknowledged_counted_and_not_forwarded(fleet, un
     assert _counted(fleet, "channel not served") == before + 1
     with fleet.database.transaction() as db:
         add_server(db, "twitch", unserved.id, community="late")
-    SERVICES[0].bus.invalidate("servers", unserved.id)
+    SERVICES[0].bus.invalidate("servers")
     assert unserved.say("!inventory list") == [204]
     eventually(lambda: unserved.heard)
     assert unserved.states == ["ignored", "forwarded"]
