@@ -8,9 +8,10 @@ ourselves where the platform lets the bot hear what it says.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily
@@ -33,8 +34,8 @@ SAVE = Prepared(
     "liveness_save",
     """
 INSERT INTO channel_liveness AS l (entity_id, platform, heard_at, said_at, silent_after)
-SELECT entity_id, %(platform)s::text, heard_at, said_at, silent_after
-FROM jsonb_to_recordset(%(signs)s::jsonb) AS s (entity_id text, heard_at timestamptz, said_at timestamptz,
+SELECT entity_id, %(platform)s::text, now() - heard_ago, now() - said_ago, silent_after
+FROM jsonb_to_recordset(%(signs)s::jsonb) AS s (entity_id text, heard_ago interval, said_ago interval,
     silent_after interval) ORDER BY entity_id
 ON CONFLICT (entity_id) DO UPDATE SET heard_at = greatest(l.heard_at, excluded.heard_at),
     -- The first of several that were not heard is what silence is counted from.
@@ -87,9 +88,20 @@ SELECT %(platform)s, open_at, now(), %(why)s FROM before WHERE open_at < now() -
 
 @dataclass(slots=True)
 class _Sign:
-    heard_at: datetime | None = None
-    said_at: datetime | None = None
+    """Times are this process's monotonic clock; only ages leave it, so that no two clocks need agree."""
+
+    heard_at: float | None = None
+    said_at: float | None = None
     silent_after: timedelta | None = None
+
+    def row(self, entity_id: str) -> dict[str, str | None]:
+        now = time.monotonic()
+        return {
+            "entity_id": entity_id,
+            "heard_ago": None if self.heard_at is None else f"{now - self.heard_at:.3f} seconds",
+            "said_ago": None if self.said_at is None else f"{now - self.said_at:.3f} seconds",
+            "silent_after": None if self.silent_after is None else f"{self.silent_after.total_seconds():.3f} seconds",
+        }
 
 
 class Liveness:
@@ -109,19 +121,19 @@ class Liveness:
     def heard(self, entity_id: str) -> None:
         """Anything at all came from there."""
         with self._lock:
-            self._signs.setdefault(entity_id, _Sign()).heard_at = datetime.now(UTC)
+            self._signs.setdefault(entity_id, _Sign()).heard_at = time.monotonic()
 
     def said(self, entity_id: str) -> None:
         """The bot spoke there, and will be let hear itself."""
         with self._lock:
             sign = self._signs.setdefault(entity_id, _Sign())
-            sign.said_at = sign.said_at or datetime.now(UTC)
+            sign.said_at = sign.said_at or time.monotonic()
 
     def expect(self, entity_id: str, *, silent_after: timedelta) -> None:
         """A source has promised signs of life; a longer silence than this is deafness. It begins as heard."""
         with self._lock:
             sign = self._signs.setdefault(entity_id, _Sign())
-            sign.heard_at, sign.silent_after = datetime.now(UTC), silent_after
+            sign.heard_at, sign.silent_after = time.monotonic(), silent_after
 
     def forget(self, entity_ids: Iterable[str]) -> None:
         """These are no longer listened to, here or anywhere."""
@@ -137,15 +149,7 @@ class Liveness:
             signs, self._signs = self._signs, {}
         if not signs:
             return
-        rows = [
-            {
-                "entity_id": entity_id,
-                "heard_at": sign.heard_at,
-                "said_at": sign.said_at,
-                "silent_after": sign.silent_after and f"{sign.silent_after.total_seconds()} seconds",
-            }
-            for entity_id, sign in signs.items()
-        ]
+        rows = [sign.row(entity_id) for entity_id, sign in signs.items()]
         try:
             self._db.statement(SAVE, {"platform": self._platform, "signs": to_json(rows)})
         except WaddleBotError:

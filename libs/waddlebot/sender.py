@@ -86,8 +86,10 @@ class Sender:
         holder: str,
         log: AAALog,
         metrics: Metrics,
+        chatter_useful_for: timedelta = CHATTER_USEFUL_FOR,
     ) -> None:
         self._db = db
+        self._chatter_useful_for = chatter_useful_for
         self._bridge = bridge
         self._send = send
         self._pacer = pacer
@@ -154,7 +156,7 @@ class Sender:
         self.ask(waiting)
 
     def _pop_stale(self) -> list[_Queued]:
-        until = time.monotonic() - CHATTER_USEFUL_FOR.total_seconds()
+        until = time.monotonic() - self._chatter_useful_for.total_seconds()
         with self._lock:
             stale = [
                 each
