@@ -76,8 +76,11 @@ class Up:
         return self
 
     def say(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
+        return self.cli("say", *options, text)
+
+    def cli(self, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*CLI, "say", "--home", str(self.home), *options, text],
+            [*CLI, command, "--home", str(self.home), *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -153,6 +156,19 @@ def test_say_exits_as_scripts_need(running, tmp_path):
     assert running.say("just chatting").returncode == 0
     assert running.say('!inventory delete "x"', "--level", "member").returncode == 1
     nobody = subprocess.run([*CLI, "say", "--home", str(tmp_path), "hi"], capture_output=True, text=True, check=False)
+    assert nobody.returncode == 2
+    assert "No fleet is running" in nobody.stderr
+
+
+def test_the_doctor_says_what_is_well_and_what_to_do(running, tmp_path):
+    seen = running.cli("doctor")
+    assert seen.returncode == 0, seen.stdout + seen.stderr
+    assert "✓ router: healthy" in seen.stdout
+    assert "– twitch: has no credentials" in seen.stdout
+    assert "twitch_module/README.md" in seen.stdout
+    findings = json.loads(running.cli("doctor", "--json").stdout)
+    assert {each["verdict"] for each in findings} == {"ok", "note"}
+    nobody = subprocess.run([*CLI, "doctor", "--home", str(tmp_path)], capture_output=True, text=True, check=False)
     assert nobody.returncode == 2
     assert "No fleet is running" in nobody.stderr
 

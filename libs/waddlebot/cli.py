@@ -118,6 +118,32 @@ def chat(home: Path, name: str, level: str, channel: str) -> None:
 
 @cli.command()
 @home_option
+@click.option("--json", "as_json", is_flag=True)
+def doctor(home: Path, as_json: bool) -> None:
+    """Check everything about the running fleet and say what to do about what is wrong.
+
+    Exits with 0, with 1 when something is wrong, and with 2 when no fleet runs.
+    """
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    with reporting():
+        findings = []
+        for each in examine(Home(home)):
+            findings.append(each)
+            if not as_json:
+                mark, colour = {"ok": ("✓", "green"), "note": ("–", "yellow"), "bad": ("✗", "red")}[each.verdict]
+                click.echo(f"{click.style(mark, fg=colour)} {each.what}: {each.detail}")
+                if each.advice:
+                    click.secho(f"    {each.advice}", dim=True)
+        if as_json:
+            click.echo(json.dumps([asdict(each) for each in findings], ensure_ascii=False))
+        sys.exit(1 if any(each.verdict == "bad" for each in findings) else 0)
+
+
+@cli.command()
+@home_option
 @click.option("--post", is_flag=True, help="Also apply what only works with the new code.")
 def migrate(home: Path, post: bool) -> None:
     """Bring the database's schema up to date. `up` does this by itself."""
