@@ -15,6 +15,7 @@ EVERYTHING = (
     "claims",
     "overlay_fanout",
     "chaos",
+    "twitch_chaos",
 )
 
 if __name__ == "__main__":

@@ -124,11 +124,11 @@ class RunningFleet:
         return {"X-API-Key": Home(self.home).console_key() or "", "Content-Type": "application/json"}
 
     def say(self, text: str) -> None:
-        subprocess.run(
-            [sys.executable, "-m", "waddlebot.cli", "say", "--home", str(self.home), text],
-            check=True,
-            capture_output=True,
-        )
+        self.cli("say", text)
+
+    def cli(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "waddlebot.cli", *arguments, "--home", str(self.home)]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 @contextlib.contextmanager

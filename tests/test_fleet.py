@@ -274,6 +274,20 @@ def test_processes_that_die_come_back(running):
     assert web() not in (0, before)
 
 
+def test_a_database_that_is_killed_while_it_starts_is_started_again(running):
+    def database(except_pid: int = 0) -> int:
+        found = [each for each in running.tree() if "bin/postgres" in " ".join(each.cmdline())]
+        return next((each.pid for each in found if each.pid != except_pid), 0)
+
+    first = database()
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: database(first))
+    os.kill(database(first), signal.SIGKILL)
+
+    assert "Blue Sword" in running.say("!inventory list").stdout
+    assert running.process.poll() is None
+
+
 def test_sigterm_leaves_no_process_and_a_second_start_finds_everything(tmp_path):
     home = tmp_path / "home"
     first = Up(home).wait_until_ready()

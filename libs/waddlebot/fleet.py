@@ -32,6 +32,7 @@ READY_TIMEOUT_S = 60.0
 POLL_S = 0.1
 # A process that keeps dying is started again after 0.2, 0.4, … at most 5 s.
 FIRST_RESTART_S = 0.2
+MAX_SERVER_STARTS = 5
 MAX_RESTART_S = 5.0
 STOP_TIMEOUT_S = 15.0
 BASE_PORT = 8000
@@ -285,7 +286,7 @@ class Fleet:
         for server in (self.postgres, self.valkey):
             if server is not None and server.process is not None and server.process.poll() is not None:
                 say(f"{type(server).__name__.removesuffix('Server')} ended, starting it again")
-                server.start()
+                self._start_again(server)
         for child in self.children:
             if child.process is None or child.process.poll() is None:
                 continue
@@ -297,6 +298,18 @@ class Fleet:
             elif now >= child.restart_at:
                 child.restart_at = 0
                 child.start()
+
+    def _start_again(self, server: PostgresServer | ValkeyServer) -> None:
+        """Whatever ended it may end it once more while it starts. Raises: ConfigError when that goes on."""
+        for failures in range(1, MAX_SERVER_STARTS + 1):
+            try:
+                server.start()
+                return
+            except ConfigError as err:
+                if failures == MAX_SERVER_STARTS:
+                    raise
+                say(f"{err.message}; trying again")
+                self.stopping.wait(FIRST_RESTART_S * 2**failures)
 
     def _take_down(self) -> None:
         for child in reversed(self.children):
