@@ -70,3 +70,14 @@ class Combiner(Generic[T, R]):
                 each.turn.set()
             if following:
                 following.turn.set()
+
+
+class FairCombiner(Combiner[T, R]):
+    """For work that may be tried again: when a batch fails each does its own alone, so that an item fails for no fault
+    of another's."""
+
+    def __call__(self, item: T) -> R:
+        try:
+            return super().__call__(item)
+        except Exception:  # noqa: BLE001 - whatever it was, it is raised again if it was this one's
+            return self._run([item])[0]

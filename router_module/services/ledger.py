@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-import psycopg2
 from pydantic_core import to_json
-from waddlebot.combine import Combiner
+from waddlebot.combine import FairCombiner
 from waddlebot.contracts import (
     OVERLAY_SOURCES,
     ErrorInfo,
@@ -21,7 +20,7 @@ from waddlebot.contracts import (
     Moderation,
     ResponseInfo,
 )
-from waddlebot.database import Database, DatabaseUnavailable, Prepared, fetch, fetch_one
+from waddlebot.database import Database, Prepared, fetch, fetch_one
 from waddlebot.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
 
 from .work import Job, Said, Work
@@ -196,12 +195,12 @@ class Ledger:
         self._holder = holder
         self._lease = timedelta(seconds=lease_s)
         # What single events need at the same moment goes into one statement and one commit.
-        self._opening = Combiner(_for_each(self._open))
-        self._recording = Combiner(_for_each(self._record))
+        self._open_with_others = FairCombiner(_for_each(self._open))
+        self._record_with_others = FairCombiner(_for_each(self._record))
 
     def open(self, works: Sequence[Work]) -> None:
         """Store events with the executions planned for them; mark those that were stored before as duplicates."""
-        stored = _together_or_alone(self._opening, self._open, works[0]) if len(works) == 1 else self._open(works)
+        stored = self._open_with_others(works[0]) if len(works) == 1 else self._open(works)
         for work in works:
             work.duplicate = work.session_id not in stored
             work.responses += _said_in(stored.get(work.session_id, {}), work.refusals)
@@ -251,7 +250,7 @@ class Ledger:
             list(_said_rows(work, said, job.execution_id)),
             work.session_id if work.unfinished == 0 else None,
         )
-        stored = _together_or_alone(self._recording, self._record, ending)
+        stored = self._record_with_others(ending)
         if job.execution_id in stored:
             return _said_in(stored[job.execution_id], said)
         found = self._db.statement(
@@ -414,16 +413,8 @@ class Rehearsal:
 
 
 def _for_each(run: Callable[[Sequence[T]], Stored]) -> Callable[[Sequence[T]], list[Stored]]:
-    """The same for a Combiner: everybody gets the whole and finds their own in it."""
+    """The same for a combiner: everybody gets the whole and finds their own in it."""
     return lambda items: [run(items)] * len(items)
-
-
-def _together_or_alone(together: Combiner[T, Stored], run: Callable[[Sequence[T]], Stored], item: T) -> Stored:
-    """Store something with what others store now; alone if that fails, because it may fail for one of the others."""
-    try:
-        return together(item)
-    except (psycopg2.Error, DatabaseUnavailable):
-        return run([item])
 
 
 def _stored(rows: Iterable[dict[str, Any]]) -> Stored:
