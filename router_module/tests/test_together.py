@@ -62,3 +62,19 @@ def test_a_result_that_cannot_be_stored_fails_alone(bot, fleet, stub):
     eventually(lambda: len(fleet.database.statement(said, (sessions,))) == AT_ONCE)
     assert {row["text"] for row in fleet.database.statement(said, (sessions,))} == {"fine"}
     assert bad.json()["executions"][0]["status"] == "pending"
+
+
+def test_an_event_that_waits_for_a_lock_holds_up_nobody_else(bot, fleet):
+    slow, *others = [bot.event("good evening", by=f"viewer{n}") for n in range(AT_ONCE)]
+    bot.submit({**slow, "event_id": f"{slow['event_id']}-before"})
+    score = (
+        "SELECT 1 FROM user_reputation WHERE user_id = (SELECT user_id FROM platform_identities WHERE {}) FOR UPDATE"
+    )
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        with fleet.database.transaction() as db:
+            db.executesql(score.format("platform = 'console' AND platform_user_id = 'viewer0'"))
+            waiting = threads.submit(bot.submit, slow)
+            eventually(lambda: fleet.database.statement(WAITS))
+            assert all(each.answer["success"] for each in threads.map(bot.submit, others))
+            assert not waiting.done()
+        assert waiting.result().answer["success"]
