@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from waddlebot.http import HTTPResponse
-from waddlebot.ids import new_id
+from waddlebot.ids import new_id, new_traceparent
 from waddlebot.testing.fleet import Bot, Fleet
 
 
@@ -177,6 +178,30 @@ def test_only_the_router_executes(fleet):
     for key in ("console", "inventory"):
         assert fleet.request("POST", "/inventory/execute", {}, key=key).status == 403
     assert fleet.request("POST", "/inventory/execute", {}, key="router").status == 422
+
+
+def test_a_repeated_question_is_answered_as_it_was_the_first_time(bot, fleet, key):
+    words, place = ["status", "Lamp"], {"server_id": bot.slug, "channel_id": "general"}
+    call = {
+        "session_id": new_id(),
+        "execution_id": new_id(),
+        "community": {"id": bot.community_id, "name": bot.slug},
+        "entity": {"entity_id": f"console:{bot.slug}:general", "platform": "console", **place},
+        "user": {"id": 1, "platform_user_id": "alice", "name": "alice", "display_name": "Alice", "level": "member"},
+        "trigger": {"type": "command", "command": "inventory", "prefix": "!", "args": words, "raw": "!inventory …"},
+        "deadline": datetime.now(UTC).isoformat(),
+        "timeout_ms": 30_000,
+        "traceparent": new_traceparent(),
+    }
+
+    first = fleet.request("POST", "/inventory/execute", call, key="router").json()
+    assert change(bot, key, "checkout", "Lamp", checked_out_to="bob").status == 200
+    again = fleet.request("POST", "/inventory/execute", call, key="router").json()
+    anew = fleet.request("POST", "/inventory/execute", {**call, "execution_id": new_id()}, key="router").json()
+
+    assert again == first
+    assert "available" in first["responses"][0]["response_data"]["message"]
+    assert "with bob" in anew["responses"][0]["response_data"]["message"]
 
 
 def test_another_communitys_key_reaches_nothing(bot, key, stranger):

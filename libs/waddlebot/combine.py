@@ -10,16 +10,21 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+# A statement that takes longer than this waits for something, or the machine has a lot to do.
+PATIENCE_S = 0.005
+
 
 class _Waiter(Generic[T, R]):
-    __slots__ = ("error", "is_done", "item", "result", "turn")
+    __slots__ = ("batch", "error", "is_done", "item", "result", "turn")
 
     def __init__(self, item: T) -> None:
         self.item = item
         self.result: R | None = None
         self.error: BaseException | None = None
         self.is_done = False
-        # Set when this one's item is done, or when it is its turn to do it and those behind it.
+        # What this one's thread is to do, its own item among it.
+        self.batch: list[_Waiter[T, R]] = []
+        # Set when this one's item is done, or when it is its turn to do a batch.
         self.turn = threading.Event()
 
 
@@ -27,33 +32,50 @@ class Combiner(Generic[T, R]):
     """Runs `run` for one batch at a time; who comes meanwhile is in the next one, so a lone caller never waits.
 
     `run` gets up to `max_batch` items in the order in which they came, in the thread of one of the callers, and returns
-    a result for each. What it raises is raised in all of them.
+    a result for each. What it raises is raised in all of them. With `patience_s` nobody waits longer than that for
+    somebody else's batch: then the next one runs beside it.
     """
 
-    def __init__(self, run: Callable[[Sequence[T]], Sequence[R]], *, max_batch: int = 100) -> None:
+    def __init__(
+        self, run: Callable[[Sequence[T]], Sequence[R]], *, max_batch: int = 100, patience_s: float | None = None
+    ) -> None:
         self._run = run
         self._max_batch = max_batch
+        self._patience_s = patience_s
         self._lock = threading.Lock()
         self._waiting: deque[_Waiter[T, R]] = deque()
-        self._is_busy = False
+        self._running = 0
 
     def __call__(self, item: T) -> R:
         mine: _Waiter[T, R] = _Waiter(item)
         with self._lock:
             self._waiting.append(mine)
-            leads, self._is_busy = not self._is_busy, True
-        if not leads:
-            mine.turn.wait()
-        if not mine.is_done:
-            self._lead()
+            if not self._running:
+                mine.batch = self._next_batch()
+        while not mine.is_done:
+            self._lead(self._wait(mine))
         if mine.error is not None:
             raise mine.error
         return mine.result  # type: ignore[return-value]
 
-    def _lead(self) -> None:
-        """Do the first batch, this thread's item at its head, and pass the lead on."""
-        with self._lock:
-            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+    def _wait(self, mine: _Waiter[T, R]) -> list[_Waiter[T, R]]:
+        """Wait until an item is done, or until it is its turn; returns the batch to do then."""
+        if not mine.batch and not mine.turn.wait(self._patience_s):
+            with self._lock:
+                if mine in self._waiting:
+                    return self._next_batch()
+            mine.turn.wait()
+        return mine.batch
+
+    def _next_batch(self) -> list[_Waiter[T, R]]:
+        """Those who wait, the first of them first. Call with the lock held."""
+        self._running += 1
+        return [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+
+    def _lead(self, batch: list[_Waiter[T, R]]) -> None:
+        """Do a batch, if there is one, and pass the lead on."""
+        if not batch:
+            return
         try:
             results = self._run([each.item for each in batch])
             for each, result in zip(batch, results, strict=True):
@@ -63,10 +85,25 @@ class Combiner(Generic[T, R]):
                 each.error = err
         finally:
             with self._lock:
-                following = self._waiting[0] if self._waiting else None
-                self._is_busy = following is not None
+                self._running -= 1
+                following = self._next_batch() if self._waiting else []
             for each in batch:
                 each.is_done = True
                 each.turn.set()
             if following:
-                following.turn.set()
+                following[0].batch = following
+                following[0].turn.set()
+
+
+class FairCombiner(Combiner[T, R]):
+    """For statements that may be run again: nobody fails, and nobody waits for long, for what is wrong with another's
+    item. When a batch fails each does its own alone."""
+
+    def __init__(self, run: Callable[[Sequence[T]], Sequence[R]], *, max_batch: int = 100) -> None:
+        super().__init__(run, max_batch=max_batch, patience_s=PATIENCE_S)
+
+    def __call__(self, item: T) -> R:
+        try:
+            return super().__call__(item)
+        except Exception:  # noqa: BLE001 - whatever it was, it is raised again if it was this one's
+            return self._run([item])[0]

@@ -184,6 +184,12 @@ class Database:
             return self._statements.run(sql, parameters)
 
     @contextlib.contextmanager
+    def reading(self) -> Iterator[DAL]:
+        """Read-only statements, each its own snapshot, on the primary: they see whatever is committed."""
+        with self._noticing_loss(), unit_of_work(self._reader) as db:
+            yield db
+
+    @contextlib.contextmanager
     def lookup(self) -> Iterator[DAL]:
         """Read-only statements, each its own snapshot, on the replica or, when it fails or is not used, the primary."""
         connection = self.replica.take() if self.replica else None

@@ -13,12 +13,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydal import DAL
 
 from .aaa import log_context
 from .auth import ROUTER_ONLY
 from .chat import closest, fold
+from .combine import FairCombiner
 from .contracts import (
     CommandSpec,
     Level,
@@ -28,7 +30,7 @@ from .contracts import (
     ModuleResponse,
     SubcommandSpec,
 )
-from .database import Prepared, fetch, fetch_one
+from .database import Prepared, fetch
 from .errors import ConfigError, UsageError, UserError
 from .service import Service
 from .web import endpoint
@@ -99,14 +101,22 @@ class InteractionModule:
         self.service = service
         self._specs: dict[str, CommandSpec] = {spec.command: spec for spec in service.manifest.commands}
         self._commands: dict[tuple[str, str | None], Handler] = {}
+        self._readers: set[tuple[str, str | None]] = set()
+        # Replies that come with no writes and at the same moment go into one statement and one commit.
+        self._keep_with_others: FairCombiner[Kept, bool] = FairCombiner(self._keep)
         self._calls = service.metrics.counter("calls", "Calls executed.", ["command", "result"])
 
-    def command(self, command: str, subcommand: str | None = None, *, run: Handler) -> None:
-        """Run `run(call, *words)` for a command. Words that do not fit its parameters are answered with the usage."""
+    def command(self, command: str, subcommand: str | None = None, *, run: Handler, only_reads: bool = False) -> None:
+        """Run `run(call, *words)` for a command. Words that do not fit its parameters are answered with the usage.
+
+        One that `only_reads` gets a database that takes no writes, and needs no transaction.
+        """
         spec = self._specs.get(command)
         if spec is None or (subcommand and subcommand not in {each.name for each in spec.subcommands}):
             raise ConfigError(f"{self.service.name}: manifest.toml does not list {command} {subcommand or ''}.")
         self._commands[command, subcommand] = run
+        if only_reads:
+            self._readers.add((command, subcommand))
 
     def serve(self) -> None:
         """Mount POST <prefix>/execute and register with the router."""
@@ -145,23 +155,43 @@ class InteractionModule:
         if payload.mode == "simulate":
             return self._rehearse(payload, started)
         try:
-            with self.service.database.transaction() as db:
-                call = Call(payload, db)
-                reply = self._reply(payload, _as_responses(self._dispatch(call)), None, started)
-                kept: Kept = reply, call.invalidations
-                if not _keep(db, kept):
-                    raise _Undone
+            kept = self._run(payload, started)
         except UserError as err:
             # Everything that the handler wrote is undone; that it refused is kept.
-            refusal = self._reply(payload, [say(err.message, reply=True)], err, started)
-            with self.service.database.transaction() as db:
-                kept = (refusal, []) if _keep(db, (refusal, [])) else self._kept_before(db, payload)
+            kept = self._reply(payload, [say(err.message, reply=True)], err, started), []
+            if not self._keep_with_others(kept):
+                kept = self._kept_before(payload)
         except _Undone:
-            with self.service.database.transaction() as db:
-                kept = self._kept_before(db, payload)
+            kept = self._kept_before(payload)
         for cache, key in kept[1]:
             self.service.bus.invalidate(cache, key)
         return kept[0]
+
+    def _run(self, payload: ModuleCall, started: float) -> Kept:
+        """Run a call and keep its reply. Raises: _Undone when it has one already."""
+        only_reads = self._only_reads(payload)
+        database = self.service.database
+        with database.reading() if only_reads else database.transaction() as db:
+            call = Call(payload, db)
+            kept = self._reply(payload, _as_responses(self._dispatch(call)), None, started), call.invalidations
+            if not only_reads and not KEEP.run(db, self._rows([kept])):
+                raise _Undone
+        if only_reads and not self._keep_with_others(kept):
+            raise _Undone
+        return kept
+
+    def _keep(self, batch: Sequence[Kept]) -> list[bool]:
+        """Store replies that no writes belong to. False for executions that have one."""
+        stored = {row["execution_id"] for row in self.service.database.statement(KEEP, self._rows(batch))}
+        return [reply.execution_id in stored for reply, _ in batch]
+
+    def _rows(self, batch: Sequence[Kept]) -> dict[str, Any]:
+        return {
+            "module": self.service.name,
+            "executions": [reply.execution_id for reply, _ in batch],
+            "replies": [reply.model_dump_json() for reply, _ in batch],
+            "invalidations": [json.dumps(invalidations) for _, invalidations in batch],
+        }
 
     def _rehearse(self, payload: ModuleCall, started: float) -> ModuleReply:
         """Run a call and undo it: the reply is real, the writes are gone."""
@@ -176,14 +206,12 @@ class InteractionModule:
         except _Undone:
             return replies[0]
 
-    def _kept_before(self, db: DAL, payload: ModuleCall) -> Kept:
+    def _kept_before(self, payload: ModuleCall) -> Kept:
         """The reply that this execution already has."""
-        row = fetch_one(
-            db,
+        (row,) = self.service.database.statement(
             "SELECT reply, invalidations FROM module_replies WHERE module_name = %s AND execution_id = %s",
             (self.service.name, payload.execution_id),
         )
-        assert row is not None, "a reply that was in the way is gone"
         return ModuleReply.model_validate(row["reply"]), [(cache, key) for cache, key in row["invalidations"]]
 
     def _reply(
@@ -210,6 +238,15 @@ class InteractionModule:
             error_message=refusal.message if refusal else None,
             responses=responses,
         )
+
+    def _only_reads(self, payload: ModuleCall) -> bool:
+        spec = self._specs.get(fold(payload.trigger.command))
+        if spec is None:
+            return False
+        if not spec.subcommands:
+            return (spec.command, None) in self._readers
+        subcommand = find_subcommand(spec, payload.trigger.args[0]) if payload.trigger.args else None
+        return subcommand is None or (spec.command, subcommand.name) in self._readers
 
     def _dispatch(self, call: Call) -> Said:
         trigger = call.payload.trigger
@@ -248,25 +285,21 @@ class _Undone(Exception):
     """Ends a transaction the way that undoes it: of a simulated call, or of one that had a reply already."""
 
 
-KEEP = Prepared(
-    "module_keep",
-    "INSERT INTO module_replies (module_name, execution_id, reply, invalidations)"
-    " VALUES (%(module)s, %(execution)s, %(reply)s, %(invalidations)s) ON CONFLICT DO NOTHING RETURNING id",
-)
 Kept = tuple[ModuleReply, list[tuple[str, str]]]
 
-
-def _keep(db: DAL, kept: Kept) -> bool:
-    """Store a reply with the writes that led to it. False when the execution has one: waits for a copy that runs now,
-    and a copy that ran before wins."""
-    reply, invalidations = kept
-    parameters = {
-        "reply": reply.model_dump_json(),
-        "invalidations": json.dumps(invalidations),
-        "module": reply.module_name,
-        "execution": reply.execution_id,
-    }
-    return bool(KEEP.run(db, parameters))
+# Waits for a copy of the execution that runs now; a copy that ran before wins.
+KEEP = Prepared(
+    "module_keep",
+    """
+INSERT INTO module_replies (module_name, execution_id, reply, invalidations)
+SELECT %(module)s::text, execution_id::uuid, reply::json, invalidations::jsonb
+FROM unnest(%(executions)s::text[], %(replies)s::text[], %(invalidations)s::text[])
+    AS r (execution_id, reply, invalidations)
+-- In one order everywhere, so that two batches with the same executions cannot wait for each other for ever.
+ORDER BY execution_id
+ON CONFLICT DO NOTHING RETURNING execution_id::text
+""",
+)
 
 
 def _fit(

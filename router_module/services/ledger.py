@@ -4,12 +4,13 @@ two leaves something that another router can finish and nothing that happens twi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import to_json
+from waddlebot.combine import FairCombiner
 from waddlebot.contracts import (
     OVERLAY_SOURCES,
     ErrorInfo,
@@ -24,11 +25,14 @@ from waddlebot.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
 
 from .work import Job, Said, Work
 
+T = TypeVar("T")
+
 TAKE_OVER_BATCH = 50
 OUTBOX_TIMES = {"asker_first": ASKER_FIRST, "useful_for": USEFUL_FOR, "channel": OUTBOX_CHANNEL}
 
 # Each of the three statements is a transaction by itself, which spares two round trips and most of the planning. They
-# end alike: for the sessions in `fresh`, add executions and replies, wake the collectors for replies that are late.
+# end alike: for what is in `fresh`, sessions or executions, add the executions and replies that it caused, and wake the
+# collectors for replies that are late.
 AND_ADD = """
 jobs AS (
     INSERT INTO command_executions (execution_id, parent_id, depth, session_id, platform, command_id, module_name,
@@ -38,11 +42,11 @@ jobs AS (
         j.trigger_type, j.entity_id, j.community_id, j.user_id, j.message_content, j.parameters, j.location_url,
         j.request_payload::json, j.decision, j.error_code, j.error_message, j.status,
         CASE WHEN j.status <> 'pending' THEN now() END
-    FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j (execution_id uuid, parent_id uuid, depth integer, session_id uuid,
+    FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j (cause uuid, execution_id uuid, parent_id uuid, depth integer,
         platform text, command_id bigint, module_name text, command text, trigger_type text, entity_id text,
         community_id bigint, user_id bigint, message_content text, parameters jsonb, location_url text,
         request_payload text, decision json, error_code text, error_message text, status text)
-        JOIN fresh USING (session_id)
+        JOIN fresh USING (cause)
     ON CONFLICT (execution_id) DO NOTHING
 ), said AS (
     INSERT INTO outbox (platform, event_id, execution_id, ordinal, session_id, entity_id, community_id, module_name,
@@ -50,13 +54,13 @@ jobs AS (
     SELECT s.platform, s.event_id, s.execution_id, s.ordinal, session_id, s.entity_id, s.community_id, s.module_name,
         s.response_action, s.response_data, s.reply_to,
         CASE WHEN s.is_late THEN now() ELSE now() + %(asker_first)s::interval END, now() + %(useful_for)s::interval
-    FROM jsonb_to_recordset(%(said)s::jsonb) AS s (platform text, event_id text, execution_id uuid, ordinal integer,
-        session_id uuid, entity_id text, community_id bigint, module_name text, response_action text,
-        response_data jsonb, reply_to text, is_late boolean) JOIN fresh USING (session_id)
+    FROM jsonb_to_recordset(%(said)s::jsonb) AS s (cause uuid, platform text, event_id text, execution_id uuid,
+        ordinal integer, entity_id text, community_id bigint, module_name text, response_action text,
+        response_data jsonb, reply_to text, is_late boolean) JOIN fresh USING (cause)
     ON CONFLICT (platform, event_id, execution_id, ordinal) DO NOTHING
-    RETURNING session_id, id, ordinal, platform, available_at
+    RETURNING session_id, id, execution_id, ordinal, platform, available_at
 )
-SELECT fresh.session_id::text, said.id, ordinal,
+SELECT cause::text, said.id, execution_id::text, ordinal,
     CASE WHEN available_at <= now() THEN pg_notify(%(channel)s::text, platform) END
 FROM fresh LEFT JOIN said USING (session_id)
 """
@@ -90,7 +94,7 @@ WITH fresh AS (
     -- In one order everywhere, so that two batches with the same events cannot wait for each other for ever.
     ORDER BY platform, event_id
     ON CONFLICT (platform, event_id) DO NOTHING
-    RETURNING session_id
+    RETURNING session_id, session_id AS cause
 ), begun AS (
     INSERT INTO router_work (session_id, holder, lease_until)
     SELECT session_id, %(holder)s::text, now() + %(lease)s::interval
@@ -103,7 +107,8 @@ PLAN = Prepared(
     "router_plan",
     """
 WITH fresh AS (
-    UPDATE router_events SET verdict = %(verdict)s::json WHERE session_id = %(session_id)s::uuid RETURNING session_id
+    UPDATE router_events SET verdict = %(verdict)s::json WHERE session_id = %(session_id)s::uuid
+    RETURNING session_id, session_id AS cause
 ), """
     + AND_EARN
     + AND_ADD,
@@ -112,28 +117,33 @@ RECORD = Prepared(
     "router_record",
     """
 WITH fresh AS (
-    UPDATE command_executions x SET status = %(status)s::text, error_code = %(error_code)s::text,
-        error_message = %(error_message)s::text, response_status = %(http_status)s::integer,
-        response_data = %(response_data)s::jsonb,
-        execution_time_ms = %(took_ms)s::float, retry_count = %(retries)s::integer, completed_at = now()
-    WHERE execution_id = %(execution_id)s::uuid AND (
-        status = 'pending'
+    UPDATE command_executions x SET status = r.status, error_code = r.error_code, error_message = r.error_message,
+        response_status = r.http_status, response_data = r.response_data, execution_time_ms = r.took_ms,
+        retry_count = r.retries, completed_at = now()
+    FROM jsonb_to_recordset(%(results)s::jsonb) AS r (execution_id uuid, status text, error_code text,
+        error_message text, http_status integer, response_data jsonb, took_ms float, retries integer, is_late boolean)
+    -- Twice, so that however the two are joined only these few rows are looked at.
+    WHERE x.execution_id = r.execution_id AND x.execution_id = ANY(%(executions)s::text[]::uuid[]) AND (
+        x.status = 'pending'
         -- A module may answer at once with nothing to say, and say it later: once.
-        OR (%(late)s::boolean AND status = 'success' AND x.response_data->>'digest' IS NULL AND NOT EXISTS (
-            SELECT 1 FROM module_responses r
-            WHERE r.execution_id = x.execution_id AND r.response_action IS NOT NULL)))
-    RETURNING session_id
+        OR (r.is_late AND x.status = 'success' AND x.response_data->>'digest' IS NULL AND (
+            SELECT count(*) FROM module_responses m
+            WHERE m.execution_id = x.execution_id AND m.response_action IS NOT NULL) = 0))
+    RETURNING x.session_id, x.execution_id AS cause
 ), answered AS (
     INSERT INTO module_responses (execution_id, module_name, success, response_action, response_data, media_type,
         media_url, ticker_text, ticker_duration, chat_message, error_message, processing_time_ms)
-    SELECT %(execution_id)s::uuid, r.* FROM fresh, jsonb_to_recordset(%(responses)s::jsonb) AS r (module_name text,
-        success boolean, response_action text, response_data jsonb, media_type text, media_url text, ticker_text text,
+    SELECT cause, module_name, success, response_action, response_data, media_type, media_url, ticker_text,
+        ticker_duration, chat_message, error_message, processing_time_ms
+    FROM jsonb_to_recordset(%(responses)s::jsonb) AS r (cause uuid, module_name text, success boolean,
+        response_action text, response_data jsonb, media_type text, media_url text, ticker_text text,
         ticker_duration float, chat_message text, error_message text, processing_time_ms float)
+        JOIN fresh USING (cause)
 ), closed AS (
-    DELETE FROM router_work w USING fresh
-    WHERE %(last)s::boolean AND w.session_id = fresh.session_id AND NOT EXISTS (
-        SELECT 1 FROM command_executions x WHERE x.session_id = w.session_id AND x.status = 'pending'
-            AND x.execution_id <> %(execution_id)s::uuid)
+    DELETE FROM router_work w WHERE w.session_id = ANY(%(done)s::text[]::uuid[])
+        AND w.session_id IN (SELECT session_id FROM fresh) AND (
+        SELECT count(*) FROM command_executions x WHERE x.session_id = w.session_id AND x.status = 'pending'
+            AND x.execution_id <> ALL(%(executions)s::text[]::uuid[])) = 0
 ), """
     + AND_ADD,
 )
@@ -161,6 +171,22 @@ class Orphan:
     unfinished: list[dict[str, Any]]
 
 
+# What a statement stored: by the session or execution that caused it, the numbers of its replies in the outbox.
+Stored = dict[str, dict[tuple[str | None, int], int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """What an execution leaves on record when it ends: rows, and its session if that is done with it."""
+
+    execution_id: str
+    result: dict[str, Any]
+    responses: list[dict[str, Any]]
+    jobs: list[dict[str, Any]]
+    said: list[dict[str, Any]]
+    done: str | None
+
+
 class Ledger:
     """The record in PostgreSQL. `holder` names this router process."""
 
@@ -168,9 +194,18 @@ class Ledger:
         self._db = db
         self._holder = holder
         self._lease = timedelta(seconds=lease_s)
+        # What single events need at the same moment goes into one statement and one commit.
+        self._open_with_others = FairCombiner(_for_each(self._open))
+        self._record_with_others = FairCombiner(_for_each(self._record))
 
     def open(self, works: Sequence[Work]) -> None:
         """Store events with the executions planned for them; mark those that were stored before as duplicates."""
+        stored = self._open_with_others(works[0]) if len(works) == 1 else self._open(works)
+        for work in works:
+            work.duplicate = work.session_id not in stored
+            work.responses += _said_in(stored.get(work.session_id, {}), work.refusals)
+
+    def _open(self, works: Sequence[Work]) -> Stored:
         rows = self._db.statement(
             OPEN,
             {
@@ -178,16 +213,13 @@ class Ledger:
                 "unfinished": [work.session_id for work in works if not work.is_finished],
                 "holder": self._holder,
                 "points": _as_json(_points_row(work) for work in works if work.points.score),
-                "jobs": _as_json(_job_row(work, job) for work in works for job in work.jobs),
-                "said": _as_json(_said_row(work, n, each) for work in works for n, each in enumerate(work.refusals)),
+                "jobs": _as_json(_job_row(work, job, work.session_id) for work in works for job in work.jobs),
+                "said": _as_json(row for work in works for row in _said_rows(work, work.refusals, work.session_id)),
                 "lease": self._lease,
                 **OUTBOX_TIMES,
             },
         )
-        ours = {row["session_id"] for row in rows}
-        for work in works:
-            work.duplicate = work.session_id not in ours
-            work.responses += _said_in(rows, work, work.refusals)
+        return _stored(rows)
 
     def plan(self, work: Work) -> None:
         """Add the executions of an event that was stored before they could be planned."""
@@ -197,12 +229,12 @@ class Ledger:
                 "session_id": work.session_id,
                 "verdict": json.dumps(work.verdict) if work.verdict else None,
                 "points": _as_json([_points_row(work)] if work.points.score else []),
-                "jobs": _as_json(_job_row(work, job) for job in work.jobs),
-                "said": _as_json(_said_row(work, n, each) for n, each in enumerate(work.refusals)),
+                "jobs": _as_json(_job_row(work, job, work.session_id) for job in work.jobs),
+                "said": _as_json(_said_rows(work, work.refusals, work.session_id)),
                 **OUTBOX_TIMES,
             },
         )
-        work.responses += _said_in(rows, work, work.refusals)
+        work.responses += _said_in(_stored(rows)[work.session_id], work.refusals)
         if work.is_finished:
             self.close(work.session_id)
 
@@ -210,35 +242,40 @@ class Ledger:
         """Store what came of an execution: its result, what it says, the commands that it runs next, and the end of
         the event if that was all. None when it is on record already, with the job brought up to date from there.
         """
-        assert job.result is not None
-        result = job.result
-        rows = self._db.statement(
-            RECORD,
-            {
-                "execution_id": job.execution_id,
-                "status": job.status.value,
-                "error_code": job.error.code if job.error else None,
-                "error_message": job.error.message if job.error else None,
-                "http_status": result.http_status,
-                "response_data": json.dumps({"module_ms": result.module_ms, "digest": result.digest}),
-                "took_ms": result.took_ms,
-                "retries": result.retries,
-                "late": result.digest is not None,
-                "responses": _as_json(_response_rows(job)),
-                "jobs": _as_json(_job_row(work, child) for child in children),
-                "said": _as_json(_said_row(work, n, each) for n, each in enumerate(said)),
-                "last": work.unfinished == 0,
-                **OUTBOX_TIMES,
-            },
+        ending = _Ending(
+            job.execution_id,
+            _result_row(job),
+            list(_response_rows(job)),
+            [_job_row(work, child, job.execution_id) for child in children],
+            list(_said_rows(work, said, job.execution_id)),
+            work.session_id if work.unfinished == 0 else None,
         )
-        if rows:
-            return _said_in(rows, work, said)
+        stored = self._record_with_others(ending)
+        if job.execution_id in stored:
+            return _said_in(stored[job.execution_id], said)
         found = self._db.statement(
             "SELECT status, error_code, error_message FROM command_executions WHERE execution_id = %s",
             (job.execution_id,),
         )
         job.status, job.error = ExecutionStatus(found[0]["status"]), _error(found[0])
         return None
+
+    def _record(self, endings: Sequence[_Ending]) -> Stored:
+        # In one order everywhere, so that two routers with the same executions cannot wait for each other for ever.
+        endings = sorted(endings, key=lambda ending: ending.execution_id)
+        rows = self._db.statement(
+            RECORD,
+            {
+                "executions": [ending.execution_id for ending in endings],
+                "results": _as_json(ending.result for ending in endings),
+                "responses": _as_json(row for ending in endings for row in ending.responses),
+                "jobs": _as_json(row for ending in endings for row in ending.jobs),
+                "said": _as_json(row for ending in endings for row in ending.said),
+                "done": [ending.done for ending in endings if ending.done],
+                **OUTBOX_TIMES,
+            },
+        )
+        return _stored(rows)
 
     def close(self, session_id: str) -> None:
         """End an event that has nothing left to do."""
@@ -376,6 +413,20 @@ class Rehearsal:
         pass
 
 
+def _for_each(run: Callable[[Sequence[T]], Stored]) -> Callable[[Sequence[T]], list[Stored]]:
+    """The same for a combiner: everybody gets the whole and finds their own in it."""
+    return lambda items: [run(items)] * len(items)
+
+
+def _stored(rows: Iterable[dict[str, Any]]) -> Stored:
+    stored: Stored = {}
+    for row in rows:
+        replies = stored.setdefault(row["cause"], {})
+        if row["id"] is not None:
+            replies[row["execution_id"], row["ordinal"]] = row["id"]
+    return stored
+
+
 def _event_row(work: Work) -> dict[str, Any]:
     event = work.event
     return {
@@ -414,13 +465,13 @@ def _unsent(said: Said, ordinal: int) -> ResponseInfo:
     )
 
 
-def _job_row(work: Work, job: Job) -> dict[str, Any]:
+def _job_row(work: Work, job: Job, cause: str) -> dict[str, Any]:
     place = work.place
     return {
+        "cause": cause,
         "execution_id": job.execution_id,
         "parent_id": job.parent_id,
         "depth": job.depth,
-        "session_id": work.session_id,
         "platform": place.platform,
         "command_id": job.command.id,
         "module_name": job.command.module_name,
@@ -441,6 +492,22 @@ def _job_row(work: Work, job: Job) -> dict[str, Any]:
     }
 
 
+def _result_row(job: Job) -> dict[str, Any]:
+    assert job.result is not None
+    result = job.result
+    return {
+        "execution_id": job.execution_id,
+        "status": job.status.value,
+        "error_code": job.error.code if job.error else None,
+        "error_message": job.error.message if job.error else None,
+        "http_status": result.http_status,
+        "response_data": {"module_ms": result.module_ms, "digest": result.digest},
+        "took_ms": result.took_ms,
+        "retries": result.retries,
+        "is_late": result.digest is not None,
+    }
+
+
 def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
     """The spec's module_responses: one row for each response, or one that says there was none."""
     assert job.result is not None
@@ -448,6 +515,7 @@ def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
     for action, data in responses or [(None, {})]:
         is_ticker = action == "ticker"
         yield {
+            "cause": job.execution_id,
             "module_name": job.command.module_name,
             "success": job.status is ExecutionStatus.SUCCESS,
             "response_action": action,
@@ -462,34 +530,34 @@ def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
         }
 
 
-def _said_row(work: Work, ordinal: int, said: Said) -> dict[str, Any]:
-    """A reply for the outbox. When the event was answered already, whichever collector is first says it."""
-    return {
-        "platform": work.place.platform,
-        "event_id": work.event.event_id,
-        "execution_id": said.execution_id,
-        "ordinal": ordinal,
-        "session_id": work.session_id,
-        "entity_id": work.place.entity_id,
-        "community_id": work.place.community_id,
-        "module_name": said.module_name,
-        "response_action": said.action,
-        "response_data": said.data,
-        "reply_to": work.event.event_id if said.data.get("reply") else "",
-        "is_late": work.answered,
-    }
+def _said_rows(work: Work, said: Sequence[Said], cause: str) -> Iterator[dict[str, Any]]:
+    """Replies for the outbox. When the event was answered already, whichever collector is first says them."""
+    for ordinal, each in enumerate(said):
+        yield {
+            "cause": cause,
+            "platform": work.place.platform,
+            "event_id": work.event.event_id,
+            "execution_id": each.execution_id,
+            "ordinal": ordinal,
+            "entity_id": work.place.entity_id,
+            "community_id": work.place.community_id,
+            "module_name": each.module_name,
+            "response_action": each.action,
+            "response_data": each.data,
+            "reply_to": work.event.event_id if each.data.get("reply") else "",
+            "is_late": work.answered,
+        }
 
 
 def _as_json(rows: Iterable[dict[str, Any]]) -> str:
     return to_json(list(rows)).decode()
 
 
-def _said_in(rows: list[dict[str, Any]], work: Work, said: Sequence[Said]) -> list[ResponseInfo]:
-    """The replies of one event that were stored just now, as its collector sees them."""
-    ids = {row["ordinal"]: row["id"] for row in rows if row["session_id"] == work.session_id and row["id"] is not None}
+def _said_in(ids: Mapping[tuple[str | None, int], int], said: Sequence[Said]) -> list[ResponseInfo]:
+    """The replies that were stored just now, as a collector sees them."""
     return [
         ResponseInfo(
-            outbox_id=ids[ordinal],
+            outbox_id=ids[each.execution_id, ordinal],
             execution_id=each.execution_id,
             ordinal=ordinal,
             module_name=each.module_name,
@@ -497,7 +565,7 @@ def _said_in(rows: list[dict[str, Any]], work: Work, said: Sequence[Said]) -> li
             response_data=summarise(each.action, each.data),
         )
         for ordinal, each in enumerate(said)
-        if ordinal in ids
+        if (each.execution_id, ordinal) in ids
     ]
 
 
