@@ -59,7 +59,7 @@ class Claims:
         self._lost = lost
         self._log = log
         self._alive_for_s = alive_for_s
-        self._shard_count = shard_count
+        self.shard_count = shard_count
         self._held: dict[str, ClaimedEntity] = {}
         self._lock = threading.Lock()
         self._populated_at: float | None = None
@@ -78,7 +78,7 @@ class Claims:
             # What somebody held here under this name before is claimed anew, with epochs of its own.
             self._release()
         if self._populated_at is None or time.monotonic() - self._populated_at >= POPULATE_EVERY_S:
-            self._router.coordinate("populate", PopulateRequest(platform=self._platform, shard_count=self._shard_count))
+            self._router.coordinate("populate", PopulateRequest(platform=self._platform, shard_count=self.shard_count))
             self._populated_at = time.monotonic()
         beat = ContainerHeartbeat(container_id=self._container, platform=self._platform, alive_for_s=self._alive_for_s)
         self._become(_entities(self._router.coordinate("heartbeat", beat)["entities"]))

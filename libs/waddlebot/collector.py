@@ -21,7 +21,7 @@ from .bridge import shared_bridge
 from .cache import Bus, Cache
 from .claims import Claims, Told
 from .combine import Combiner
-from .contracts import MAX_BATCH, Strict
+from .contracts import MAX_BATCH, Event, Strict
 from .database import Database, fetch_one
 from .errors import ConfigError, NotConfigured
 from .event_store import LEASE, Delivery, EventStore, EventTable, Intake
@@ -80,6 +80,7 @@ class Collector:
     `send` says a reply and `act` carries out moderation, each once; without `act` the platform cannot moderate. `pace`
     is how fast the bot may speak. `echo_in` says, where the platform lets the bot hear itself, at which entity of
     `liveness` what was said in an entity comes back. `intake` is the kind of process that hears the platform.
+    `unanswered` is told of what the router took and had nothing to say to.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Collector:
         pace: Pace | None = None,
         echo_in: Callable[[str], str] | None = None,
         intake: Kind = "service",
+        unanswered: Callable[[Event], None] | None = None,
     ) -> None:
         self.platform = table.platform
         self.holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -127,6 +129,7 @@ class Collector:
             translate=translate,
             pools=TargetPools(log, workers_per_target=MAX_BATCHES),
             moderates=act is not None,
+            unanswered=unanswered,
             log=log,
             metrics=metrics,
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2.sql import Composable
 from pydal import DAL
 from pydal.connection import ConnectionPool
 
@@ -93,7 +94,9 @@ class StatementPool:
         self._url = _libpq_url(url)
         self._idle: queue.LifoQueue[Connection] = queue.LifoQueue(pool_size)
 
-    def run(self, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
+    def run(
+        self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any]
+    ) -> list[dict[str, Any]]:
         """Raises: DatabaseUnavailable."""
         connection: Connection | None = None
         try:
@@ -177,7 +180,7 @@ class Database:
             yield db
 
     def statement(
-        self, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
+        self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
     ) -> list[dict[str, Any]]:
         """Run one statement on the primary that is a transaction of its own, and return its rows."""
         with self._noticing_loss():

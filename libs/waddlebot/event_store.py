@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from psycopg2 import sql
 from pydal import DAL, Field
+from pydantic_core import to_json as encode
 
 from .contracts import MAX_BATCH
 from .database import Database, Prepared, fetch, fetch_one
@@ -101,6 +102,7 @@ class Result:
 
 
 # One statement for a batch of deliveries; each may be from anywhere. Of two copies of one event the first counts.
+# With EXISTS for the LIMIT 1, a plan that was made while the table was new reads all of it, for each batch.
 STORE = """
 INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at, state, detail,
     processed_at)
@@ -112,8 +114,8 @@ FROM (
         WHEN held_entity IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM coordination c WHERE c.entity_id = held_entity AND c.epoch = held_epoch
                 AND c.claimed_by IS NOT NULL) THEN 'no longer held here'
-        WHEN row_number() OVER (PARTITION BY d.event_id, d.why = '' ORDER BY ordinal) > 1 OR EXISTS (
-            SELECT 1 FROM {table} t WHERE t.event_id = d.event_id AND t.state <> 'ignored')
+        WHEN row_number() OVER (PARTITION BY d.event_id, d.why = '' ORDER BY ordinal) > 1 OR (
+            SELECT true FROM {table} t WHERE t.event_id = d.event_id AND t.state <> 'ignored' LIMIT 1)
             THEN 'another delivery brought it'
         ELSE '' END AS decided
     FROM ROWS FROM (jsonb_to_recordset(%(rows)s::jsonb) AS (delivery_id text, event_id text, type text, channel text,
@@ -131,7 +133,8 @@ WITH done AS (
     UPDATE {table} t SET state = r.state, detail = r.detail, session_id = r.session_id::uuid, lease_until = NULL,
         processed_at = now()
     FROM jsonb_to_recordset(%(results)s::jsonb) AS r (id bigint, state text, detail text, session_id text)
-    WHERE t.id = r.id AND t.state = 'forwarding' AND t.holder = %(holder)s::text
+    -- Twice, so that a plan made while the table was new looks at these few rows only, too.
+    WHERE t.id = r.id AND t.id = ANY(%(ids)s::bigint[]) AND t.state = 'forwarding' AND t.holder = %(holder)s::text
     RETURNING t.id, t.event_id, t.session_id, t.{person} AS person
 ), earned AS (
     INSERT INTO {activities} (event_id, activity_type, platform_user_id, entity_id, amount, session_id)
@@ -189,7 +192,7 @@ class EventStore:
             }
             for each in deliveries
         ]
-        stored = self._db.statement(self._store, {"rows": to_json(rows)})
+        stored = self._db.statement(self._store, {"rows": encode(rows).decode()})
         states = {row["delivery_id"]: row["state"] for row in stored}
         # The first of two copies in one batch is the one that was stored.
         return [_intake(states.pop(each.delivery_id, None)) for each in deliveries]
@@ -227,12 +230,13 @@ class EventStore:
 
     def renew(self, ids: Sequence[int]) -> None:
         """Say that this process still has these events under way."""
+        # Rows that are just being finished are left alone: waiting for one while holding others is how deadlocks begin.
         with self._db.transaction() as db:
             fetch(
                 db,
                 self._sql(
-                    "UPDATE {table} SET lease_until = now() + %(lease)s"
-                    " WHERE id = ANY(%(ids)s) AND state = 'forwarding' AND holder = %(holder)s"
+                    "UPDATE {table} SET lease_until = now() + %(lease)s WHERE id IN (SELECT id FROM {table}"
+                    " WHERE id = ANY(%(ids)s) AND state = 'forwarding' AND holder = %(holder)s FOR UPDATE SKIP LOCKED)"
                 ),
                 {"ids": list(ids), "holder": self._holder, "lease": LEASE},
             )
@@ -264,6 +268,7 @@ class EventStore:
             self._finish,
             {
                 "results": to_json([{**asdict(each), "detail": each.detail[:500]} for each in results]),
+                "ids": [each.id for each in results],
                 "orders": to_json([asdict(each) for each in orders]),
                 "holder": self._holder,
                 "useful_for": USEFUL_FOR,

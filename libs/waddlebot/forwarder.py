@@ -49,6 +49,7 @@ class Forwarder:
         translate: Translate,
         pools: TargetPools,
         moderates: bool,
+        unanswered: Callable[[Event], None] | None = None,
         log: AAALog,
         metrics: Metrics,
     ) -> None:
@@ -58,6 +59,7 @@ class Forwarder:
         self._translate = translate
         self._pools = pools
         self._moderates = moderates
+        self._unanswered = unanswered
         self._log = log
         self._events = metrics.counter("forwarded", "Events, by how forwarding them ended.", ["state"])
         self._lock = threading.Lock()
@@ -132,6 +134,10 @@ class Forwarder:
             replies += _replies(event, answer)
             orders += _orders(id_, event, answer) if self._moderates else []
         self._record(results, replies, orders)
+        if self._unanswered is not None:
+            for (_, event), answer in zip(pairs, answers, strict=True):
+                if answer.success and not (answer.duplicate or answer.executions or answer.responses):
+                    self._unanswered(event)
 
     def _not_taken(self, pairs: list[tuple[int, Event]], err: UpstreamError) -> None:
         status = err.details.get("status")

@@ -54,6 +54,8 @@ class Outgoing:
     response_data: dict[str, Any]
     reply_to: str
     module_name: str
+    # What it is a reply to, also where it is not threaded to it.
+    event_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +187,7 @@ def _outgoing(rows: list[dict[str, Any]]) -> list[Outgoing]:
             response_data=row["response_data"],
             reply_to=row["reply_to"],
             module_name=row["module_name"],
+            event_id=row["event_id"],
         )
         for row in sorted(rows, key=lambda row: row["id"])
     ]
