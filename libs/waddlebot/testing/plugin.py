@@ -62,6 +62,18 @@ def twitch_simulator() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def slack_simulator() -> Iterator[Any]:
+    """A local Slack that the fleet's collector is pointed at; None in a checkout without simulators."""
+    yield from _simulator("slack", "SlackSimulator")
+
+
+@pytest.fixture(scope="session")
+def discord_simulator() -> Iterator[Any]:
+    """A local Discord that the fleet's collector is pointed at; None in a checkout without simulators."""
+    yield from _simulator("discord", "DiscordSimulator", hurried=True)
+
+
+@pytest.fixture(scope="session")
 def lambda_simulator() -> Iterator[Any]:
     """A local AWS Lambda that the fleet's router is pointed at; None in a checkout without simulators."""
     yield from _simulator("aws_lambda", "LambdaSimulator")
@@ -73,11 +85,11 @@ def openwhisk_simulator() -> Iterator[Any]:
     yield from _simulator("openwhisk", "OpenWhiskSimulator")
 
 
-def _simulator(module: str, name: str) -> Iterator[Any]:
+def _simulator(module: str, name: str, **options: Any) -> Iterator[Any]:
     if importlib.util.find_spec("simulators") is None:
         yield None
         return
-    with getattr(importlib.import_module(f"simulators.{module}"), name)() as simulator:
+    with getattr(importlib.import_module(f"simulators.{module}"), name)(**options) as simulator:
         yield simulator
 
 
@@ -86,14 +98,18 @@ def fleet(
     stack: Stack,
     module_stub_server: ModuleStub,
     twitch_simulator: Any,
+    slack_simulator: Any,
+    discord_simulator: Any,
     lambda_simulator: Any,
     openwhisk_simulator: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
     os.environ["EGRESS_ALLOW"] = module_stub_server.address
-    for simulator in (twitch_simulator, lambda_simulator, openwhisk_simulator):
+    for simulator in (twitch_simulator, discord_simulator, slack_simulator, lambda_simulator, openwhisk_simulator):
         os.environ.update(simulator.settings() if simulator else {})
+    # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
+    os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))
     eventually(lambda: all(_is_ready(loaded, service.manifest.prefix) for service in SERVICES))
     yield loaded

@@ -37,7 +37,7 @@ def module_process(manifest: Manifest, *, port: int, environment: Mapping[str, s
         "MODULE_URL": url,
         "WADDLEBOT_RUN_DIR": str(run_dir),
     }
-    return Child(manifest.name, "web", {**environment, **own}, [f"{url}{manifest.prefix}/ready"])
+    return Child(manifest.name, ["waddlebot.serve", "web"], {**environment, **own}, [f"{url}{manifest.prefix}/ready"])
 
 
 @dataclass(slots=True)
