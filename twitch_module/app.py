@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-from waddlebot.collector import Collector, answer_not_configured, check_credentials
+from waddlebot.collector import answer_not_configured, check_credentials
 from waddlebot.contracts import ModuleRegistration
 from waddlebot.service import Service
 
 from .config import TwitchSettings
-from .controllers import webhook
-from .models import EVENTS, define_tables
-from .services.bot_service import BotService
-from .services.translation import translate
-from .services.webhook_service import WebhookService
+from .controllers import api, auth, webhook
+from .models import define_tables
+from .wiring import build
 
 settings = TwitchSettings.load()
 service = Service(__file__, settings, tables=define_tables)
 service.configured = check_credentials(settings, "twitch", settings.credentials)
 
-if settings.app_id and settings.app_secret and settings.webhook_secret and settings.bot_user_id:
-    bot = BotService(
-        app_id=settings.app_id,
-        app_secret=settings.app_secret,
-        bot_user_id=settings.bot_user_id,
-        api_base_url=settings.api_base_url,
-        auth_base_url=settings.auth_base_url,
-        log=service.log,
-    )
-    receiver = WebhookService(
-        Collector(service, EVENTS, translate=translate, send=bot.send),
-        secret=settings.webhook_secret.get_secret_value().encode(),
-        bot_user_id=settings.bot_user_id,
-        log=service.log,
-    )
-    service.mount(webhook, using=[receiver])
+if service.configured:
+    build(service, settings)
 else:
-    answer_not_configured(service, webhook)
+    answer_not_configured(service, webhook, auth, api)
 
 service.register_with_router(
     ModuleRegistration(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 from waddlebot.settings import PLACEHOLDERS, Secret, Settings
 
+# The specification's number of claims, and the highest that coordination takes.
+CHANNELS_BY_SOCKET = 5
+ALL_CHANNELS = 100_000
 # The documentation's own example, which the general list of placeholders does not have.
 EXAMPLE_WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the very value that is refused
 
@@ -26,6 +29,12 @@ def _check_webhook_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _socket_url(url: str) -> str:
+    if not url.startswith(("ws://", "wss://")):
+        raise ValueError("must begin with ws:// or wss://")
+    return url
+
+
 def _with_slash(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
@@ -34,6 +43,7 @@ def _with_slash(url: str) -> str:
 
 Identifier = Annotated[str, AfterValidator(_no_placeholder)]
 BaseURL = Annotated[str, AfterValidator(_with_slash)]
+SocketURL = Annotated[str, AfterValidator(_socket_url)]
 WebhookSecret = Annotated[Secret, AfterValidator(_check_webhook_secret)]
 
 
@@ -50,11 +60,27 @@ class TwitchSettings(Settings):
     bot_user_id: Identifier | None = Field(
         None, alias="TWITCH_BOT_USER_ID", description="User ID of the account that the bot speaks as."
     )
+    eventsub_transport: Literal["webhook", "websocket"] = Field(
+        "webhook",
+        alias="TWITCH_EVENTSUB_TRANSPORT",
+        description="How Twitch tells what happens; websocket needs no public address.",
+    )
     webhook_callback_url: str | None = Field(
-        None, alias="TWITCH_WEBHOOK_CALLBACK_URL", description="Where Twitch reaches /twitch/webhook."
+        None,
+        alias="TWITCH_WEBHOOK_CALLBACK_URL",
+        description="Where Twitch reaches /twitch/webhook, over https; BASE_URL's if unset.",
     )
     redirect_uri: str | None = Field(
-        None, alias="TWITCH_REDIRECT_URI", description="Where Twitch sends streamers back after they consent."
+        None,
+        alias="TWITCH_REDIRECT_URI",
+        description="Where Twitch sends streamers back after they consent; BASE_URL's /twitch/auth/callback if unset.",
+    )
+    send_limit: int = Field(
+        20,
+        alias="TWITCH_SEND_LIMIT",
+        ge=1,
+        le=1_000_000,
+        description="Messages that the bot may say in 30 s; 100 apply by themselves where it moderates.",
     )
     api_base_url: BaseURL = Field(
         "https://api.twitch.tv/helix/", alias="TWITCH_API_BASE_URL", description="Where Helix is."
@@ -62,8 +88,17 @@ class TwitchSettings(Settings):
     auth_base_url: BaseURL = Field(
         "https://id.twitch.tv/oauth2/", alias="TWITCH_AUTH_BASE_URL", description="Where Twitch hands out tokens."
     )
+    websocket_url: SocketURL = Field(
+        "wss://eventsub.wss.twitch.tv/ws", alias="TWITCH_EVENTSUB_WEBSOCKET_URL", description="Where its sockets are."
+    )
 
-    max_claims: int = Field(5, alias="MAX_CLAIMS", ge=1, description="Channels that one container holds at most.")
+    max_claims: int | None = Field(
+        None,
+        alias="MAX_CLAIMS",
+        ge=1,
+        le=100_000,
+        description="Channels that one container looks after at most; unset 5 by websocket, by webhook all.",
+    )
     heartbeat_interval_s: float = Field(
         300, alias="HEARTBEAT_INTERVAL", gt=0, description="A container says that it is alive this often, s."
     )
@@ -81,9 +116,23 @@ class TwitchSettings(Settings):
     @property
     def credentials(self) -> dict[str, object]:
         """What has to be set, all of it, before there is a Twitch."""
+        secret = {"TWITCH_WEBHOOK_SECRET": self.webhook_secret} if self.eventsub_transport == "webhook" else {}
         return {
             "TWITCH_APP_ID": self.app_id,
             "TWITCH_APP_SECRET": self.app_secret,
-            "TWITCH_WEBHOOK_SECRET": self.webhook_secret,
+            **secret,
             "TWITCH_BOT_USER_ID": self.bot_user_id,
         }
+
+    @property
+    def callback_url(self) -> str:
+        return self.webhook_callback_url or f"{self.base_url.rstrip('/')}/twitch/webhook"
+
+    @property
+    def redirect_url(self) -> str:
+        return self.redirect_uri or f"{self.base_url.rstrip('/')}/twitch/auth/callback"
+
+    @property
+    def claims_at_most(self) -> int:
+        """A socket is a connection to keep open; looking after a webhook's subscriptions is a request now and then."""
+        return self.max_claims or (CHANNELS_BY_SOCKET if self.eventsub_transport == "websocket" else ALL_CHANNELS)

@@ -5,12 +5,10 @@ Source: https://dev.twitch.tv/docs/api/reference/#send-chat-message
 
 from __future__ import annotations
 
-import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
 from waddlebot.aaa import AAALog
 from waddlebot.chat import neutralise
 from waddlebot.contracts import OutboxState
@@ -18,42 +16,50 @@ from waddlebot.ids import parse_entity_id
 from waddlebot.outbox import Outgoing
 from waddlebot.sender import Outcome
 
-if TYPE_CHECKING:
-    from .helix import ChatClient, HelixRefusal
+from .refusals import HelixRefusal, NoAppToken, TwitchAway, TwitchUnclear
+from .twitch_api import TwitchAPI
 
 MAX_CHARS = 500
 # More of one reply than this would be a flood, and use up half of what an account may say in 30 s.
 MAX_PARTS = 10
 NEWLINE = " | "
+# Twitch drops what the same account said in the same channel within this time. What chat clients put at the end so
+# that it does not is seen by nobody.
+SAME_TEXT_FOR_S = 30.0
+INVISIBLE_TAIL = " \U000e0000"
+MAX_REMEMBERED = 10_000
 NO_TOKEN_PAUSE = timedelta(seconds=5)
 NOT_REACHED_PAUSE = timedelta(seconds=2)
 # Twitch did the work or it did not: these do not tell.
 UNCLEAR = frozenset({500, 502, 504})
+DUPLICATE = "msg_duplicate"
+# What can be done about it, for the reasons that Twitch gives only as a code and a sentence for the sender.
+HINTS = {
+    "msg_rejected": "AutoMod holds it back",
+    "msg_rejected_mandatory": "AutoMod blocks it in every channel",
+    DUPLICATE: "the same was said a moment ago",
+    "msg_ratelimit": "the bot speaks too fast; make it a moderator",
+    "msg_slowmode": "the channel is in slow mode; make the bot a moderator or VIP",
+    "msg_followersonly": "only followers may write; make the bot a moderator or VIP",
+    "msg_subsonly": "only subscribers may write; make the bot a moderator or VIP",
+    "msg_emoteonly": "only emotes may be written; make the bot a moderator",
+    "msg_banned": "the bot is banned there",
+    "msg_timedout": "the bot is timed out there",
+}
 
 
 class BotService:
-    """Sends replies with one app token, which it replaces when Twitch refuses it."""
+    """Sends replies as the app, so that they carry the badge of a bot."""
 
-    def __init__(
-        self,
-        *,
-        app_id: str,
-        app_secret: SecretStr,
-        bot_user_id: str,
-        api_base_url: str,
-        auth_base_url: str,
-        log: AAALog,
-    ) -> None:
-        self._app_id = app_id
-        self._app_secret = app_secret
+    def __init__(self, api: TwitchAPI, *, bot_user_id: str, log: AAALog) -> None:
+        self._api = api
         self._bot_user_id = bot_user_id
-        self._api_base_url = api_base_url
-        self._auth_base_url = auth_base_url
         self._log = log
-        # Both belong to the bridge's loop.
-        self._client: ChatClient | None = None
-        self._opening: asyncio.Lock | None = None
+        # Set by whoever makes the collector, which has to know how to send before it can say how fast.
+        self.wait_for_turn: Callable[[Outgoing], Awaitable[None]] | None = None
+        # Both of these belong to the bridge's loop.
         self._paused_until = 0.0
+        self._said: dict[str, tuple[str, float]] = {}
 
     async def send(self, reply: Outgoing) -> Outcome:
         """Say a reply in its channel, in as many parts as it needs, threaded from the first.
@@ -65,53 +71,65 @@ class BotService:
         if not parts:
             return Outcome(OutboxState.DROPPED, "nothing to say")
         for number, part in enumerate(parts):
+            if number and self.wait_for_turn:
+                await self.wait_for_turn(reply)
             outcome = await self._say(channel, part, reply_to=reply.reply_to if number == 0 else "")
             if outcome.state is not OutboxState.SENT:
                 return outcome if number == 0 else _broken_off(outcome, number, len(parts))
         return outcome
 
     async def _say(self, channel: str, text: str, *, reply_to: str) -> Outcome:
-        """Say one part, with a new token if Twitch refuses the one at hand."""
-        from . import helix
+        """Say one part, and once more a little different if Twitch has heard it from another replica just now."""
+        outcome = await self._try(channel, self._unlike_the_last(channel, text), reply_to=reply_to)
+        if outcome.state is OutboxState.DROPPED and outcome.detail.startswith(DUPLICATE):
+            outcome = await self._try(channel, self._unlike_the_last(channel, text), reply_to=reply_to)
+        return outcome
 
-        refused: ChatClient | None = None
-        while True:
-            wait_s = self._paused_until - time.monotonic()
-            if wait_s > 0:
-                return _not_left("Twitch asked for a pause", timedelta(seconds=wait_s))
-            try:
-                async with asyncio.timeout(helix.TOKEN_TIMEOUT_S):
-                    client = await self._client_other_than(refused)
-            except helix.NO_TOKEN as err:
-                # Its message may contain the secret.
-                return self._pause(f"no app token: {type(err).__name__}", NO_TOKEN_PAUSE)
-            try:
-                response = await client.say(channel, self._bot_user_id, text, reply_to=reply_to)
-                if response.is_sent:
-                    return Outcome(OutboxState.SENT, response.message_id)
-                reason = response.drop_reason
-                return Outcome(OutboxState.DROPPED, f"{reason.code}: {reason.message}" if reason else "not sent")
-            except helix.HelixRefusal as err:
-                if err.status == 401 and refused is None:
-                    refused = client
-                    continue
-                return self._refused(err)
-            except helix.NOT_CONNECTED:
-                return _not_left("Twitch is not reached")
-            except helix.BROKEN_OFF as err:
-                return Outcome(OutboxState.UNKNOWN, f"broken off: {type(err).__name__}")
-            except helix.NOT_UNDERSTOOD as err:
-                return Outcome(OutboxState.UNKNOWN, f"answer not understood: {type(err).__name__}")
+    async def _try(self, channel: str, text: str, *, reply_to: str) -> Outcome:
+        wait_s = self._paused_until - time.monotonic()
+        if wait_s > 0:
+            return _not_left("Twitch asked for a pause", timedelta(seconds=wait_s))
+        try:
+            response = await self._api.as_app(
+                lambda client: client.say(channel, self._bot_user_id, text, reply_to=reply_to)
+            )
+        except NoAppToken as err:
+            return self._pause(err.message, NO_TOKEN_PAUSE)
+        except HelixRefusal as err:
+            return self._refused(err)
+        except TwitchAway as err:
+            return _not_left(err.message)
+        except TwitchUnclear as err:
+            self._remember(channel, text)
+            return Outcome(OutboxState.UNKNOWN, err.message)
+        reason = response.drop_reason
+        if response.is_sent or (reason and reason.code == DUPLICATE):
+            self._remember(channel, text)
+        if response.is_sent:
+            return Outcome(OutboxState.SENT, response.message_id)
+        return Outcome(OutboxState.DROPPED, _in_words(reason.code, reason.message) if reason else "not sent")
+
+    def _unlike_the_last(self, channel: str, text: str) -> str:
+        """The text, with an invisible end if it is what was said there last, less than 30 s ago."""
+        last, at = self._said.get(channel, ("", 0.0))
+        if last != text or time.monotonic() - at > SAME_TEXT_FOR_S:
+            return text
+        return text[: MAX_CHARS - len(INVISIBLE_TAIL)] + INVISIBLE_TAIL
+
+    def _remember(self, channel: str, text: str) -> None:
+        self._said.pop(channel, None)
+        self._said[channel] = (text, time.monotonic())
+        if len(self._said) > MAX_REMEMBERED:
+            del self._said[next(iter(self._said))]  # Where nothing was said for the longest.
 
     def _refused(self, err: HelixRefusal) -> Outcome:
         if err.status == 401:
-            self._client = None
-            return self._pause(str(err), NO_TOKEN_PAUSE)
+            return self._pause(err.message, NO_TOKEN_PAUSE)
         if err.status == 429:
-            return self._pause(str(err), timedelta(seconds=err.retry_after_s))
+            return self._pause(err.message, timedelta(seconds=err.retry_after_s))
         if err.status == 503:
-            return _not_left(str(err), timedelta(seconds=err.retry_after_s))
-        return Outcome(OutboxState.UNKNOWN if err.status in UNCLEAR else OutboxState.DROPPED, str(err))
+            return _not_left(err.message, timedelta(seconds=err.retry_after_s))
+        return Outcome(OutboxState.UNKNOWN if err.status in UNCLEAR else OutboxState.DROPPED, err.message)
 
     def _pause(self, detail: str, pause: timedelta) -> Outcome:
         """Put back everything for a while: token and limit are the app's, so no other reply would fare better."""
@@ -119,21 +137,10 @@ class BotService:
         self._log.system("sending_paused", result="FAILED", detail=detail, pause_s=pause.total_seconds())
         return _not_left(detail, pause)
 
-    async def _client_other_than(self, refused: ChatClient | None) -> ChatClient:
-        """The client at hand, or a new one. Of many calls that were refused at once only the first asks for a token."""
-        from . import helix
 
-        self._opening = self._opening or asyncio.Lock()
-        async with self._opening:
-            if self._client is None or self._client is refused:
-                self._client = None
-                self._client = await helix.open_client(
-                    self._app_id,
-                    self._app_secret.get_secret_value(),
-                    api_base_url=self._api_base_url,
-                    auth_base_url=self._auth_base_url,
-                )
-            return self._client
+def _in_words(code: str, message: str) -> str:
+    hint = HINTS.get(code)
+    return f"{code}: {message}" + (f" ({hint})" if hint else "")
 
 
 def _not_left(detail: str, retry_after: timedelta = NOT_REACHED_PAUSE) -> Outcome:

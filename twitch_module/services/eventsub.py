@@ -5,7 +5,6 @@ Source: https://dev.twitch.tv/docs/eventsub/handling-webhook-events/
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ PREFIX = "twitch-eventsub-"
 NOTIFICATION = "notification"
 CHALLENGE = "webhook_callback_verification"
 REVOCATION = "revocation"
-CHAT_MESSAGE = "channel.chat.message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +26,12 @@ class Envelope:
 
     delivery_id: str
     kind: str
-    subscription_type: str
     sent_at: datetime
 
 
 def sign(secret: bytes, delivery_id: str, timestamp: str, body: bytes) -> str:
     signed = (delivery_id + timestamp).encode("utf-8", "replace") + body
-    return "sha256=" + hmac.new(secret, signed, hashlib.sha256).hexdigest()
+    return "sha256=" + hmac.digest(secret, signed, "sha256").hex()
 
 
 def open_envelope(secret: bytes, headers: Mapping[str, str], body: bytes, *, now: datetime) -> Envelope:
@@ -54,7 +51,7 @@ def open_envelope(secret: bytes, headers: Mapping[str, str], body: bytes, *, now
     sent_at = parse_timestamp(timestamp)
     if abs(now - sent_at) > FRESH_FOR:
         raise BadSignature("The delivery is too old, or a clock is wrong.")
-    return Envelope(delivery_id, kind, headers.get(PREFIX + "subscription-type", ""), sent_at)
+    return Envelope(delivery_id, kind, sent_at)
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from twitch_browser import Browser
 from waddlebot.database import fetch
 from waddlebot.directory import add_server
 from waddlebot.testing.fleet import Fleet
@@ -23,6 +24,15 @@ class Channel:
     twitch: TwitchSimulator
     fleet: Fleet
 
+    @property
+    def login(self) -> str:
+        return self.twitch.accounts.get(self.id).login
+
+    @property
+    def subscribed(self) -> set[str]:
+        """The types of the subscriptions that deliver this channel's events at Twitch."""
+        return {each.type for each in self.twitch.eventsub if self.id in each.condition.values() and each.is_enabled}
+
     def message(self, text: str, **options: Any) -> Delivery:
         options.setdefault("chatter", f"c{next(numbers)}")
         return self.twitch.chat_message(self.id, text, **options)
@@ -37,7 +47,7 @@ class Channel:
 
     @property
     def texts(self) -> list[str]:
-        return [each.message.lstrip("\u200b") for each in self.heard]
+        return [each.message.lstrip("\u200b").removesuffix(" \U000e0000") for each in self.heard]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -50,6 +60,12 @@ class Channel:
     @property
     def replies(self) -> list[dict[str, Any]]:
         return self._fetch("SELECT * FROM outbox WHERE entity_id = %s ORDER BY id", f"twitch::{self.id}")
+
+    @property
+    def activities(self) -> list[tuple[str, str, int]]:
+        """What was done here that earned points: what, by whom, how many."""
+        rows = self._fetch("SELECT * FROM twitch_activities WHERE entity_id = %s ORDER BY id", f"twitch::{self.id}")
+        return [(row["activity_type"], row["platform_user_id"], row["amount"]) for row in rows]
 
     def change_rows(self, assignments: str) -> None:
         self._fetch(f"UPDATE twitch_events SET {assignments} WHERE broadcaster_id = %s", self.id)
@@ -90,3 +106,23 @@ def stub(stub: ModuleStub, channel: Channel) -> ModuleStub:
     """The outside module, installed in the channel's community too."""
     channel.fleet.bot(f"twitch-{channel.id}").install("stub")
     return stub
+
+
+@pytest.fixture
+def streamer(twitch: TwitchSimulator, fleet: Fleet) -> Channel:
+    """Somebody with a channel who has consented to nothing yet."""
+    number = str(next(numbers))
+    twitch.user(f"streamer{number}", id=number)
+    return Channel(number, twitch, fleet)
+
+
+@pytest.fixture
+def browser(fleet: Fleet, twitch: TwitchSimulator) -> Browser:
+    return Browser(fleet, twitch)
+
+
+@pytest.fixture
+def joined(browser: Browser, streamer: Channel) -> Channel:
+    """A channel whose streamer has let the bot in, with everything that it asks for."""
+    assert browser.consent(streamer.login).status == 200
+    return streamer

@@ -59,7 +59,9 @@ def test_what_twitch_drops_is_dropped_with_its_reason(channel, stub):
     channel.twitch.fail_next("dropped")
     say(channel, stub, "rude words")
     eventually(lambda: states(channel) == ["dropped"])
-    assert channel.replies[0]["detail"] == "msg_rejected: Your message is being checked by mods."
+    assert (
+        channel.replies[0]["detail"] == "msg_rejected: Your message is being checked by mods. (AutoMod holds it back)"
+    )
 
 
 @pytest.mark.parametrize("status", [400, 403, 422])
@@ -68,6 +70,48 @@ def test_what_twitch_refuses_is_dropped_with_the_status(channel, stub, status):
     say(channel, stub, "hello")
     eventually(lambda: states(channel) == ["dropped"])
     assert channel.replies[0]["detail"] == f"HTTP {status}: simulated"
+
+
+TAIL = " \U000e0000"
+
+
+def test_the_same_again_within_30_s_differs_in_what_nobody_sees(channel, stub):
+    channel.twitch.drops_repeated = True
+    channel.twitch.user(f"strict{channel.id}", id=channel.id, moderators=[channel.twitch.bot_user_id])
+    channel.twitch.accounts.get(channel.id).moderators.clear()
+    channel.twitch.accounts.get(channel.id).consents.add("channel:bot")
+    try:
+        for _ in range(3):
+            say(channel, stub, "gg")
+        eventually(lambda: states(channel) == ["sent"] * 3)
+    finally:
+        channel.twitch.drops_repeated = False
+    assert [each.message for each in channel.heard] == ["gg", "gg" + TAIL, "gg"]
+
+
+def test_what_another_replica_has_just_said_is_said_a_little_differently(channel, stub):
+    twitch = channel.twitch
+    twitch.drops_repeated = True
+    twitch.user(f"strict{channel.id}", id=channel.id)
+    twitch.accounts.get(channel.id).consents.add("channel:bot")
+    # As if that replica had said it a moment ago.
+    assert not twitch.chat_limits.is_repeated(twitch.bot_user_id, channel.id, "gg")
+    try:
+        say(channel, stub, "gg")
+        eventually(lambda: states(channel) == ["sent"])
+    finally:
+        twitch.drops_repeated = False
+    assert [each.message for each in channel.heard] == ["gg" + TAIL]
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Ratelimit_Reset": "", "Ratelimit_Remaining": ""}, {"Ratelimit_Reset": "", "Retry_After": "1"}]
+)
+def test_a_429_that_says_nothing_of_a_reset_is_tried_again_soon(channel, stub, headers):
+    channel.twitch.fail_next(429, **headers)
+    say(channel, stub, "hello")
+    eventually(lambda: states(channel) == ["sent"])
+    assert channel.texts == ["hello"]
 
 
 @pytest.mark.parametrize("status", [429, 503])

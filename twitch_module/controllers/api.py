@@ -1,0 +1,242 @@
+"""What admins and Twitch's own collectors may ask and have done. No token is in any answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+from waddlebot.auth import Account, Caller
+from waddlebot.contracts import IdPart, OpaqueId, Strict
+from waddlebot.errors import Conflict, Invalid, NotFound
+from waddlebot.ids import EntityId, parse_entity_id
+from waddlebot.moderation import ModerationAction
+from waddlebot.web import endpoint
+
+from ..config import TwitchSettings
+from ..services.account_service import AccountService
+from ..services.activity_service import ActivityService
+from ..services.channel_service import ChannelService
+from ..services.moderation_service import ModerationService
+from ..services.refusals import HelixRefusal
+from ..services.subscription_kinds import BOT_SCOPES, KINDS
+from ..services.subscription_service import SubscriptionService
+from ..services.twitch_api import TwitchAPI
+
+
+def _may_ask(account: Account) -> bool:
+    return account.is_admin or ("collectors" in account.groups and account.serves("twitch"))
+
+
+TWITCH_OR_ADMINS = Caller("a key of admins or of Twitch's collectors", _may_ask)
+
+Channel = Annotated[IdPart, StringConstraints(min_length=1)]
+
+
+class Page(Strict):
+    limit: int = Field(100, ge=1, le=1000)
+    offset: int = Field(0, ge=0)
+
+
+class EventsQuery(Page):
+    channel_id: str | None = Field(None, max_length=255)
+    type: str | None = Field(None, max_length=255)
+
+
+class SubscriptionsQuery(Page):
+    status: str | None = Field(None, max_length=64)
+    type: str | None = Field(None, max_length=64)
+    broadcaster_id: str | None = Field(None, max_length=64)
+
+
+class Condition(Strict):
+    broadcaster_user_id: Channel
+
+
+class NewSubscription(Strict):
+    """One for a channel; its condition may be given as Twitch writes it instead."""
+
+    type: str = Field(max_length=64)
+    broadcaster_id: Channel | None = None
+    condition: Condition | None = None
+
+    @property
+    def channel_id(self) -> str:
+        if self.broadcaster_id is None and self.condition is None:
+            raise Invalid("broadcaster_id is missing.", field="broadcaster_id")
+        return self.broadcaster_id or (self.condition.broadcaster_user_id if self.condition else "")
+
+
+class ModerationRequest(Strict):
+    action: Literal["delete", "warn", "timeout", "ban", "unban"]
+    entity_id: str | None = Field(None, max_length=255)
+    channel_id: Channel | None = None
+    platform_user_id: OpaqueId | None = None
+    message_id: OpaqueId | None = None
+    duration_s: int | None = Field(None, ge=1, le=1_209_600)
+    reason: str = Field("", max_length=500)
+
+    def to_action(self) -> ModerationAction:
+        """Raises: Invalid when a channel, a person or a message is missing."""
+        if self.entity_id:
+            entity = parse_entity_id(self.entity_id)
+        elif self.channel_id:
+            entity = EntityId("twitch", "", self.channel_id)
+        else:
+            raise Invalid("entity_id is missing.", field="entity_id")
+        if entity.platform != "twitch":
+            raise Invalid(f"{entity} is not on Twitch.", field="entity_id")
+        needed = "message_id" if self.action == "delete" else "platform_user_id"
+        if not getattr(self, needed):
+            raise Invalid(f"{needed} is missing.", field=needed)
+        return ModerationAction(
+            str(entity),
+            self.action,
+            self.platform_user_id or "",
+            self.message_id or "",
+            self.duration_s,
+            self.reason,
+        )
+
+
+class NoWebhook(Conflict):
+    """Channels hold their subscriptions on sockets of their own here; see GET /twitch/api/channels."""
+
+    code = "no_webhook"
+
+
+class TwitchDesk:
+    """Has Twitch asked, and waits for what it says."""
+
+    def __init__(
+        self,
+        settings: TwitchSettings,
+        api: TwitchAPI,
+        subscriptions: SubscriptionService | None,
+        moderation: ModerationService,
+        accounts: AccountService,
+    ) -> None:
+        self._settings = settings
+        self._api = api
+        self._subscriptions = subscriptions
+        self._moderation = moderation
+        self._accounts = accounts
+
+    @property
+    def subscriptions(self) -> SubscriptionService:
+        """Raises: NoWebhook where channels are heard by sockets."""
+        if self._subscriptions is None:
+            raise NoWebhook()
+        return self._subscriptions
+
+    def list_subscriptions(self, *, limit: int, offset: int, **filters: str) -> tuple[list[dict[str, Any]], int]:
+        return self._api.run(self.subscriptions.list_existing(limit=limit, offset=offset, **filters))
+
+    def make(self, type_: str, channel_id: str) -> str:
+        """Raises: Conflict for one that there is; Invalid where Twitch will not have it."""
+        try:
+            return self._api.run(self.subscriptions.make(type_, channel_id))
+        except HelixRefusal as err:
+            if err.status == 409:
+                raise Conflict("That subscription is there already.") from err
+            if err.status in (400, 403):
+                raise Invalid(f"Twitch refuses it: {err.words}.", field="type") from err
+            raise
+
+    def remove(self, subscription_id: str) -> None:
+        try:
+            self._api.run(self.subscriptions.remove(subscription_id))
+        except HelixRefusal as err:
+            if err.status in (400, 404):
+                raise NotFound(f"Twitch has no subscription {subscription_id[:64]}.") from err
+            raise
+
+    def moderate(self, action: ModerationAction) -> dict[str, Any]:
+        outcome = self._api.run(self._moderation.act(action))
+        return {"state": outcome.state.value, "detail": outcome.detail}
+
+    def describe(self) -> dict[str, Any]:
+        settings, bot = self._settings, self._accounts.bot
+        states = self._api.tokens.states([settings.bot_user_id or ""])
+        granted = next((state for state in states.values() if not state.needs_reauth), None)
+        return {
+            "module": "twitch",
+            "transport": settings.eventsub_transport,
+            "callback_url": settings.callback_url if settings.eventsub_transport == "webhook" else None,
+            "redirect_url": settings.redirect_url,
+            "bot": {
+                "user_id": settings.bot_user_id,
+                "login": bot.login if bot else None,
+                "has_consented": granted is not None,
+                "missing_scopes": [each for each in BOT_SCOPES if granted is None or each not in granted.scopes],
+            },
+            "subscription_types": [{"type": each.type, "version": each.version} for each in KINDS],
+            "send_limit": settings.send_limit,
+            "tokens": self._api.tokens.check(),
+        }
+
+
+@endpoint("GET", "/twitch/info", caller=TWITCH_OR_ADMINS)
+def show_info(desk: TwitchDesk) -> dict[str, Any]:
+    """Say how this collector is set up, who the bot is, and what it still lacks."""
+    return {"success": True, **desk.describe()}
+
+
+@endpoint("GET", "/twitch/api/user/<user>", caller=TWITCH_OR_ADMINS)
+def show_user(user: str, accounts: AccountService) -> dict[str, Any]:
+    """Show somebody at Twitch, by id or login, and what their channel is about."""
+    return {"success": True, "user": accounts.describe(user)}
+
+
+@endpoint("GET", "/twitch/api/channels", caller=TWITCH_OR_ADMINS, query=Page)
+def list_channels(query: Page, channels: ChannelService) -> dict[str, Any]:
+    """List the channels that are served: consent, subscriptions, live status, and what is wrong."""
+    rows, total = channels.list_channels(limit=query.limit, offset=query.offset)
+    return {"success": True, "channels": rows, "total": total, "limit": query.limit, "offset": query.offset}
+
+
+@endpoint("GET", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, query=SubscriptionsQuery)
+def list_subscriptions(query: SubscriptionsQuery, desk: TwitchDesk) -> dict[str, Any]:
+    """List the application's subscriptions as Twitch has them; one filter at a time."""
+    filters = {"status": query.status, "sub_type": query.type, "user_id": query.broadcaster_id}
+    given = {name: value for name, value in filters.items() if value}
+    if len(given) > 1:
+        raise Invalid("Twitch takes one of status, type and broadcaster_id.", field="status")
+    rows, total = desk.list_subscriptions(limit=query.limit, offset=query.offset, **given)
+    return {"success": True, "subscriptions": rows, "total": total, "limit": query.limit, "offset": query.offset}
+
+
+@endpoint("POST", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, body=NewSubscription)
+def make_subscription(body: NewSubscription, desk: TwitchDesk) -> dict[str, Any]:
+    """Make one subscription now, without waiting for the loop that looks after them."""
+    return {"success": True, "id": desk.make(body.type, body.channel_id), "type": body.type}
+
+
+@endpoint("DELETE", "/twitch/api/subscriptions/<subscription_id>", caller=TWITCH_OR_ADMINS)
+def remove_subscription(subscription_id: str, desk: TwitchDesk) -> dict[str, Any]:
+    """Delete one subscription. Of a channel that is served it comes back with the next look."""
+    desk.remove(subscription_id)
+    return {"success": True}
+
+
+@endpoint("POST", "/twitch/api/moderation", caller=TWITCH_OR_ADMINS, body=ModerationRequest)
+def moderate(body: ModerationRequest, desk: TwitchDesk) -> dict[str, Any]:
+    """Delete a message, warn, time out, ban or unban, and say what became of it."""
+    return {"success": True, **desk.moderate(body.to_action())}
+
+
+@endpoint("GET", "/twitch/events", caller=TWITCH_OR_ADMINS, query=EventsQuery)
+def list_events(query: EventsQuery, activity: ActivityService) -> dict[str, Any]:
+    """List what Twitch has told, newest first, and what became of it."""
+    rows, total = activity.list_events(
+        channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
+    )
+    return {"success": True, "events": rows, "total": total, "limit": query.limit, "offset": query.offset}
+
+
+@endpoint("GET", "/twitch/activities", caller=TWITCH_OR_ADMINS, query=EventsQuery)
+def list_activities(query: EventsQuery, activity: ActivityService) -> dict[str, Any]:
+    """List what people did that earned points, newest first."""
+    rows, total = activity.list_activities(
+        channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
+    )
+    return {"success": True, "activities": rows, "total": total, "limit": query.limit, "offset": query.offset}

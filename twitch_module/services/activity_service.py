@@ -1,0 +1,50 @@
+"""What Twitch has told and what it earned, for people to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from waddlebot.database import Database
+
+EVENTS = """
+SELECT id, delivery_id, event_id, type, broadcaster_id AS channel_id, chatter_id AS platform_user_id, occurred_at,
+    received_at, processed_at, state, detail, attempts, session_id, event_data -> 'event' AS event
+FROM twitch_events WHERE broadcaster_id = coalesce(%(channel)s, broadcaster_id) AND type = coalesce(%(type)s, type)
+ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s
+"""
+ACTIVITIES = """
+SELECT id, event_id, activity_type, platform_user_id, entity_id, amount, context_sent, session_id, created_at
+FROM twitch_activities WHERE entity_id = coalesce('twitch::' || %(channel)s, entity_id)
+    AND activity_type = coalesce(%(type)s, activity_type)
+ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s
+"""
+# Counting millions of rows for a list would take longer than reading it.
+MAX_COUNTED = 10_000
+COUNT = """
+SELECT count(*) AS n FROM (SELECT 1 FROM {table} WHERE {channel} = coalesce(%(channel)s, {channel})
+    AND {type} = coalesce(%(type)s, {type}) LIMIT {at_most}) AS counted
+"""
+COUNT_EVENTS = COUNT.format(table="twitch_events", channel="broadcaster_id", type="type", at_most=MAX_COUNTED)
+COUNT_ACTIVITIES = COUNT.format(
+    table="twitch_activities", channel="substr(entity_id, 9)", type="activity_type", at_most=MAX_COUNTED
+)
+
+
+class ActivityService:
+    """Lists, newest first, each with how many there are, 10 000 at most."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def list_events(
+        self, *, channel_id: str | None, type_: str | None, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        return self._list(EVENTS, COUNT_EVENTS, channel=channel_id, type=type_, limit=limit, offset=offset)
+
+    def list_activities(
+        self, *, channel_id: str | None, type_: str | None, limit: int, offset: int
+    ) -> tuple[list[dict[str, Any]], int]:
+        return self._list(ACTIVITIES, COUNT_ACTIVITIES, channel=channel_id, type=type_, limit=limit, offset=offset)
+
+    def _list(self, rows: str, count: str, **asked: Any) -> tuple[list[dict[str, Any]], int]:
+        return self._db.statement(rows, asked), self._db.statement(count, asked)[0]["n"]

@@ -1,0 +1,58 @@
+"""Which channels are live and who watches, told to coordination, so that live ones go first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from waddlebot.claims import Claims
+
+from .channel_service import ChannelService, StreamNow
+from .twitch_api import TwitchAPI
+
+if TYPE_CHECKING:
+    from .helix import HelixClient
+
+ASK_EVERY_S = 60.0
+# Helix takes as many channels in one request.
+ASKED_AT_ONCE = 100
+
+
+class LiveService:
+    """Looks after the channels that this container has claimed."""
+
+    def __init__(self, api: TwitchAPI, channels: ChannelService) -> None:
+        self._api = api
+        self._channels = channels
+        self._reported: dict[tuple[str, int], tuple[bool, int]] = {}
+        self._ask_at = 0.0
+
+    def step(self, claims: Claims) -> None:
+        """Ask Helix now and then, and report at once what has changed. Raises: UpstreamError."""
+        held = list(claims.held.values())
+        if held and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + ASK_EVERY_S
+            ids = [each.channel_id for each in held]
+            live = self._api.run(self._live_among(ids))
+            self._channels.save_streams(ids, live)
+        known = self._channels.streams([each.channel_id for each in held])
+        reported: dict[tuple[str, int], tuple[bool, int]] = {}
+        for entity in held:
+            holding = entity.entity_id, entity.epoch
+            before = self._reported.get(holding, (entity.is_live, entity.viewer_count))
+            is_live, viewers = reported[holding] = known.get(entity.channel_id, before)
+            if (is_live, viewers) != before:
+                claims.report(entity.entity_id, is_live=is_live, viewer_count=viewers)
+        self._reported = reported
+
+    async def _live_among(self, ids: Sequence[str]) -> list[StreamNow]:
+        live: list[StreamNow] = []
+        for start in range(0, len(ids), ASKED_AT_ONCE):
+            live += await self._api.as_app(lambda client, at=start: _streams(client, ids[at : at + ASKED_AT_ONCE]))
+        return live
+
+
+async def _streams(client: HelixClient, ids: Sequence[str]) -> list[StreamNow]:
+    found = client.get_streams(user_id=list(ids), first=ASKED_AT_ONCE)
+    return [StreamNow(each.user_id, each.viewer_count, each.title, each.game_name) async for each in found]

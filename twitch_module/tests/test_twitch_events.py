@@ -1,0 +1,121 @@
+"""What happens on Twitch, as the fleet hears it: who did it, where, and what it earns."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from waddlebot.testing.plugin import eventually
+
+FOLLOWER, GIVER = "71001", "71002"
+
+
+def forwarded(channel):
+    return [row for row in channel.rows if row["state"] == "forwarded"]
+
+
+def test_a_follow_earns_its_follower_ten_points(channel):
+    channel.twitch.follow(channel.id, FOLLOWER)
+    eventually(lambda: channel.activities == [("follow", FOLLOWER, 10)])
+
+
+def test_a_subscription_is_fifty_and_a_renewal_is_thanked_for(channel):
+    channel.twitch.subscribe(channel.id, FOLLOWER)
+    channel.twitch.resub(channel.id, FOLLOWER, "a year!", months=12)
+    eventually(lambda: len(forwarded(channel)) == 2)
+    eventually(lambda: channel.activities == [("subscription", FOLLOWER, 50)])
+
+
+def test_ten_gifts_are_one_gift_to_the_giver_and_nothing_to_anybody_else(channel):
+    channel.twitch.gift(channel.id, GIVER, 10)
+    eventually(lambda: len(forwarded(channel)) == 11)
+    eventually(lambda: channel.activities == [("subgift", GIVER, 60)])
+
+
+def test_gifts_and_cheers_without_a_name_are_nobodys(channel):
+    channel.twitch.gift(channel.id, None, 2)
+    channel.twitch.cheer(channel.id, None, 100)
+    eventually(lambda: len(forwarded(channel)) == 4)
+    people = {row["chatter_id"] for row in forwarded(channel)}
+    assert {"274598607", "407665396"} <= people
+    assert "None" not in people
+
+
+def test_a_cheer_is_a_point_for_each_bit_and_its_message_is_chat(channel):
+    channel.twitch.cheer(channel.id, FOLLOWER, 250, "take this")
+    eventually(lambda: set(channel.activities) == {("cheer", FOLLOWER, 250), ("chatMessage", FOLLOWER, 5)})
+
+
+def test_a_raid_earns_who_raids_in_the_channel_that_is_raided(channel):
+    channel.twitch.raid(channel.id, GIVER, 42)
+    eventually(lambda: channel.activities == [("raid", GIVER, 30)])
+
+
+def test_a_ban_costs_ten_points_and_a_timeout_none(channel):
+    channel.twitch.ban(channel.id, FOLLOWER, reason="spam")
+    channel.twitch.ban(channel.id, GIVER, duration_s=600)
+    eventually(lambda: len(forwarded(channel)) == 2)
+    eventually(lambda: channel.activities == [("ban", FOLLOWER, -10)])
+
+
+def test_every_delivery_three_times_counts_once(channel):
+    twitch = channel.twitch
+    event = {
+        "broadcaster_user_id": channel.id,
+        "user_id": FOLLOWER,
+        "user_login": "f",
+        "user_name": "F",
+        "followed_at": "2026-11-22T10:00:00.123456789Z",
+    }
+    delivery = twitch.notification("channel.follow", event)
+    for _ in range(3):
+        assert twitch.deliver(delivery, pauses_s=[]) == [204]
+    eventually(lambda: channel.activities == [("follow", FOLLOWER, 10)])
+    assert len(channel.rows) == 1
+
+
+@pytest.mark.parametrize("version", ["2", "beta"])
+def test_another_version_of_a_known_type_is_acknowledged_and_counted(channel, fleet, version):
+    subscription = {"type": "channel.chat.message", "version": version}
+    body = json.dumps({"subscription": subscription, "event": {"broadcaster_user_id": channel.id}}).encode()
+    delivery = channel.twitch.sign(body, kind="notification", subscription_type="channel.chat.message")
+    assert channel.twitch.deliver(delivery, pauses_s=[]) == [204]
+    assert [(row["state"], row["detail"]) for row in channel.rows] == [("ignored", "version not handled")]
+
+
+@pytest.mark.parametrize(
+    ("type_", "event"),
+    [
+        ("channel.follow", {}),
+        ("channel.follow", {"user_id": ""}),
+        ("channel.cheer", {"user_id": "5", "bits": "many"}),
+        ("channel.raid", {"to_broadcaster_user_id": ""}),
+        ("channel.ban", {"user_id": "5", "ends_at": "soon"}),
+        ("stream.online", {"broadcaster_user_id": "a b"}),
+        ("user.authorization.revoke", {"client_id": "x"}),
+    ],
+)
+def test_a_known_type_that_is_not_as_documented_is_refused(channel, fleet, type_, event):
+    delivery = channel.twitch.notification(type_, {"broadcaster_user_id": channel.id, **event})
+    answer = fleet.request("POST", "/twitch/webhook", delivery.body, key=None, headers=delivery.headers)
+    assert answer.status == 422
+    assert channel.rows == []
+
+
+def test_a_stream_that_begins_is_known_to_coordination(channel, fleet):
+    def claimed():
+        status = fleet.request("GET", "/router/coordination/entities", query={"platform": "twitch", "limit": 1000})
+        found = [each for each in status.json()["entities"] if each["entity_id"] == f"twitch::{channel.id}"]
+        return found[0] if found else {}
+
+    fleet.request("POST", "/router/coordination/populate", {"platform": "twitch"}, key="twitch")
+    eventually(lambda: claimed().get("claimed_by"), within_s=30)
+    eventually(
+        lambda: fleet.database.statement("SELECT 1 FROM twitch_channels WHERE broadcaster_id = %s", (channel.id,)),
+        within_s=30,
+    )
+    eventually(lambda: {"stream.online", "stream.offline"} <= channel.subscribed, within_s=30)
+    channel.twitch.online(channel.id, viewers=321)
+    eventually(lambda: claimed()["is_live"], within_s=20)
+    channel.twitch.offline(channel.id)
+    eventually(lambda: not claimed()["is_live"], within_s=20)

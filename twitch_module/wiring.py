@@ -1,0 +1,257 @@
+"""How the parts of the Twitch collector go together, once there are credentials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import SecretStr
+from waddlebot.bridge import shared_bridge
+from waddlebot.cache import Cache
+from waddlebot.claims import Claims
+from waddlebot.collector import Collector
+from waddlebot.contracts import ClaimedEntity
+from waddlebot.encryption import Keyring
+from waddlebot.errors import UpstreamError
+from waddlebot.ids import parse_entity_id
+from waddlebot.liveness import Liveness
+from waddlebot.oauth import OAuthStates
+from waddlebot.pace import Pace
+from waddlebot.service import Service
+from waddlebot.tokens import Tokens
+
+from .config import TwitchSettings
+from .controllers import api as api_controller
+from .controllers import auth, webhook
+from .controllers.api import TwitchDesk
+from .controllers.auth import AuthDesk
+from .models import EVENTS
+from .services.account_service import AccountService
+from .services.activity_service import ActivityService
+from .services.bot_service import BotService
+from .services.channel_service import ChannelService, SubscriptionRow
+from .services.live_service import LiveService
+from .services.moderation_service import ModerationService
+from .services.notification_service import NotificationService
+from .services.oauth_service import OAuthService, Opener
+from .services.page_service import PageService
+from .services.subscription_service import SubscriptionService
+from .services.translation import translate
+from .services.twitch_api import TwitchAPI
+from .services.webhook_service import WebhookService
+from .services.websocket_service import WebSocketService
+
+# What Twitch lets an account say in 30 s where it moderates, and for how long that is believed.
+MODERATORS_LIMIT = 100
+MODERATES_TTL_S = 30.0
+SEND_WINDOW_S = 30.0
+LOOK_EVERY_S = 5.0
+SWEEP_EVERY_S = 3600.0
+PURGE_EVERY_S = 5.0
+SWEEP_KEY = "waddlebot:twitch:sweep"
+
+
+class WebhookOpener:
+    """Channels of webhooks have subscriptions of the application, made and deleted by whoever is asked."""
+
+    def __init__(self, api: TwitchAPI, subscriptions: SubscriptionService) -> None:
+        self._api = api
+        self._subscriptions = subscriptions
+
+    def open(self, broadcaster_id: str) -> dict[str, SubscriptionRow]:
+        return self._api.run(self._subscriptions.open(broadcaster_id))
+
+    def close(self, broadcaster_id: str) -> None:
+        self._api.run(self._subscriptions.close(broadcaster_id))
+
+
+class SocketOpener:
+    """Channels of sockets are opened by who claims them, and end with their socket."""
+
+    def open(self, _broadcaster_id: str) -> dict[str, SubscriptionRow]:
+        return {}
+
+    def close(self, _broadcaster_id: str) -> None:
+        pass
+
+
+def build(service: Service, settings: TwitchSettings) -> None:
+    """Serve Twitch. The settings have all credentials."""
+    assert settings.app_id
+    assert settings.app_secret
+    assert settings.bot_user_id
+    log, db, bot_user_id = service.log, service.database, settings.bot_user_id
+    keyring = Keyring(settings)
+    tokens = Tokens(db, "twitch_tokens", keyring, log=log)
+    twitch = TwitchAPI(
+        app_id=settings.app_id,
+        app_secret=settings.app_secret,
+        api_base_url=settings.api_base_url,
+        auth_base_url=settings.auth_base_url,
+        tokens=tokens,
+        bridge=shared_bridge(),
+    )
+    channels = ChannelService(db, tokens, log)
+    accounts = AccountService(twitch, channels, bot_user_id=bot_user_id, log=log)
+    moderation = ModerationService(twitch, bot_user_id=bot_user_id, bot_login=accounts.bot_login, log=log)
+    bot = BotService(twitch, bot_user_id=bot_user_id, log=log)
+    by_socket = settings.eventsub_transport == "websocket"
+    collector = Collector(
+        service,
+        EVENTS,
+        translate=translate,
+        send=bot.send,
+        act=moderation.act,
+        pace=_pace(service, settings, channels),
+        echo_in=lambda entity_id: entity_id,
+        intake="worker" if by_socket else "service",
+    )
+    assert collector.pacer is not None
+    bot.wait_for_turn = collector.pacer.more
+    collector.liveness.on_deaf = lambda entity_id: channels.recheck([parse_entity_id(entity_id).channel_id])
+    notifications = NotificationService(collector, channels, bot_user_id=bot_user_id)
+    subscriptions: SubscriptionService | None = None
+    opener: Opener = SocketOpener()
+    if by_socket:
+        claims = _hold_sockets(service, settings, twitch, channels, collector, notifications)
+    else:
+        assert settings.webhook_secret
+        subscriptions = _subscriptions(twitch, channels, settings, settings.webhook_secret, service)
+        opener = WebhookOpener(twitch, subscriptions)
+        claims = _keep_subscriptions(service, settings, collector, subscriptions, twitch)
+        secret = settings.webhook_secret.get_secret_value().encode()
+        service.mount(webhook, using=[WebhookService(collector, notifications, secret=secret)])
+    _look_after(service, claims, twitch, channels, accounts)
+    oauth = _oauth(service, settings, keyring, twitch, channels, accounts, opener, collector.liveness)
+    pages = PageService(Path(__file__).parent / "templates", auth_base_url=settings.auth_base_url)
+    service.mount(auth, using=[AuthDesk(oauth, pages, accounts)])
+    desk = TwitchDesk(settings, twitch, subscriptions, moderation, accounts)
+    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db)])
+
+
+def _pace(service: Service, settings: TwitchSettings, channels: ChannelService) -> Pace:
+    """What the account may say everywhere; in a channel where it moderates Twitch counts by itself, and more."""
+    moderated: Cache[str, bool] = service.bus.cache("twitch-moderates", ttl_s=MODERATES_TTL_S)
+
+    def moderates(entity_id: str) -> bool:
+        return moderated.get(entity_id, lambda _fresh: channels.bot_moderates(parse_entity_id(entity_id).channel_id))
+
+    return Pace(
+        key=lambda entity_id: entity_id if moderates(entity_id) else "account",
+        limit=lambda entity_id: max(settings.send_limit, MODERATORS_LIMIT if moderates(entity_id) else 0),
+        per_s=SEND_WINDOW_S,
+    )
+
+
+def _subscriptions(
+    twitch: TwitchAPI, channels: ChannelService, settings: TwitchSettings, secret: SecretStr, service: Service
+) -> SubscriptionService:
+    assert settings.bot_user_id
+    return SubscriptionService(
+        twitch,
+        channels,
+        callback=settings.callback_url,
+        secret=secret.get_secret_value(),
+        bot_user_id=settings.bot_user_id,
+        log=service.log,
+    )
+
+
+def _keep_subscriptions(
+    service: Service,
+    settings: TwitchSettings,
+    collector: Collector,
+    subscriptions: SubscriptionService,
+    twitch: TwitchAPI,
+) -> Claims:
+    claims = collector.claim(
+        gained=_nothing, lost=_nothing, max_claims=settings.claims_at_most, container_id=settings.container_id
+    )
+
+    def step() -> bool:
+        return subscriptions.step([each.channel_id for each in claims.held.values()])
+
+    def sweep() -> None:
+        # One replica does it for all; while Redis is away nobody does.
+        if service.bus.client.set(SWEEP_KEY, collector.holder, nx=True, ex=int(SWEEP_EVERY_S * 0.9)):
+            twitch.run(subscriptions.sweep())
+
+    def check_callback() -> str:
+        if settings.callback_url.startswith("https://"):
+            return settings.callback_url
+        raise UpstreamError(
+            f"Twitch delivers over https only, not to {settings.callback_url}. Set TWITCH_WEBHOOK_CALLBACK_URL,"
+            " or TWITCH_EVENTSUB_TRANSPORT=websocket, which needs no address."
+        )
+
+    service.check("callback", check_callback)
+    if settings.callback_url.startswith("https://"):
+        service.loops.add("subscriptions", step, every_s=LOOK_EVERY_S, kind="worker")
+        service.loops.add("sweep", sweep, every_s=SWEEP_EVERY_S, kind="worker")
+    return claims
+
+
+def _hold_sockets(
+    service: Service,
+    settings: TwitchSettings,
+    twitch: TwitchAPI,
+    channels: ChannelService,
+    collector: Collector,
+    notifications: NotificationService,
+) -> Claims:
+    sockets = WebSocketService(twitch, channels, collector, notifications, url=settings.websocket_url, log=service.log)
+    service.check("sockets", sockets.check)
+    service.loops.add("sockets", sockets.step, every_s=LOOK_EVERY_S, kind="worker")
+    return collector.claim(
+        gained=sockets.gained,
+        lost=sockets.lost,
+        max_claims=settings.claims_at_most,
+        container_id=settings.container_id,
+    )
+
+
+def _look_after(
+    service: Service, claims: Claims, twitch: TwitchAPI, channels: ChannelService, accounts: AccountService
+) -> None:
+    live = LiveService(twitch, channels)
+    loops = service.loops
+    loops.add("live", lambda: live.step(claims), every_s=LOOK_EVERY_S, kind="worker")
+    loops.add("validate", accounts.validate_some, every_s=60.0, kind="worker")
+    loops.add("purge", channels.purge, every_s=PURGE_EVERY_S, kind="worker")
+    for kind in ("service", "worker"):
+        loops.add("bot-profile", accounts.learn_bot, every_s=3600.0, kind=kind)
+    service.check("consent", twitch.tokens.check)
+    service.check("troubles", channels.check)
+
+
+def _oauth(
+    service: Service,
+    settings: TwitchSettings,
+    keyring: Keyring,
+    twitch: TwitchAPI,
+    channels: ChannelService,
+    accounts: AccountService,
+    opener: Opener,
+    liveness: Liveness,
+) -> OAuthService:
+    assert settings.bot_user_id
+    secure = settings.redirect_url.startswith("https://")
+    return OAuthService(
+        twitch,
+        service.database,
+        service.bus,
+        service.router,
+        keyring,
+        states=OAuthStates(service.database, "twitch", path="/twitch/auth", secure=secure),
+        channels=channels,
+        accounts=accounts,
+        opener=opener,
+        transport=settings.eventsub_transport,
+        redirect_url=settings.redirect_url,
+        bot_user_id=settings.bot_user_id,
+        liveness=liveness,
+        log=service.log,
+    )
+
+
+def _nothing(_: ClaimedEntity) -> None:
+    """A webhook has nothing to open or close; the loops look at what is held."""
