@@ -1,0 +1,56 @@
+"""The pages on which people add the bot to a server, and where Discord sends them back."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from waddlebot.auth import ANYBODY
+from waddlebot.contracts import Wire
+from waddlebot.errors import WaddleBotError
+from waddlebot.web import Raw, RawRequest, endpoint
+
+from ..services.oauth_service import OAuthService
+from ..services.page_service import PageService
+
+HTML = "text/html; charset=utf-8"
+
+
+class StartQuery(Wire):
+    community: str = Field("", max_length=64)
+
+
+class CallbackQuery(Wire):
+    state: str = Field("", max_length=256)
+    code: str = Field("", max_length=512)
+    error: str = Field("", max_length=512)
+
+
+@endpoint("GET", "/discord/auth", caller=ANYBODY, query=StartQuery)
+def show_start(query: StartQuery, oauth: OAuthService, pages: PageService) -> Raw:
+    """Show what the bot will do in a server, and the way to add it."""
+    return Raw(pages.start(community=query.community, is_possible=oauth.is_possible), HTML, headers=pages.headers)
+
+
+@endpoint("GET", "/discord/auth/login", caller=ANYBODY, query=StartQuery)
+def send_to_discord(query: StartQuery, oauth: OAuthService, pages: PageService) -> Raw:
+    """Send somebody to Discord to choose a server and consent."""
+    try:
+        url, started = oauth.begin(community=query.community)
+    except WaddleBotError as err:
+        return _refusal(pages, err)
+    return Raw("", HTML, 303, {**pages.headers, "Location": url, "Set-Cookie": started.set_cookie})
+
+
+@endpoint("GET", "/discord/auth/callback", caller=ANYBODY, query=CallbackQuery)
+def take_back(query: CallbackQuery, request: RawRequest, oauth: OAuthService, pages: PageService) -> Raw:
+    """Take back whoever has been to Discord, serve their server, and show what came of it."""
+    try:
+        added = oauth.finish(query.state, request.headers.get("cookie", ""), code=query.code, error=query.error)
+    except WaddleBotError as err:
+        return _refusal(pages, err)
+    return Raw(pages.added(added), HTML, headers=pages.headers)
+
+
+def _refusal(pages: PageService, err: WaddleBotError) -> Raw:
+    title = "That did not work" if err.http_status < 500 else "Not just now"
+    text = err.message if err.http_status < 502 else f"{err.message} Nothing was changed. Try again in a moment."
+    return Raw(pages.message(title, text), HTML, err.http_status, pages.headers)

@@ -1,0 +1,74 @@
+"""What other services have done to people on Discord: asked for, carried out, and answered in one request."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, Literal
+
+from waddlebot.aaa import AAALog
+from waddlebot.bridge import Bridge
+from waddlebot.contracts import OutboxState
+from waddlebot.errors import Busy, Conflict
+from waddlebot.ids import EntityId
+from waddlebot.moderation import ModerationAction
+from waddlebot.sender import Outcome
+
+from .bot_service import BotService
+
+ANSWER_WITHIN_S = 15.0
+Action = Literal["delete", "warn", "timeout", "kick", "ban", "unban"]
+
+
+class DiscordRefused(Conflict):
+    """Discord did not do that."""
+
+    code = "discord_refused"
+
+
+class DiscordBusy(Busy):
+    """Discord cannot be asked right now. Try again in a moment."""
+
+    code = "discord_busy"
+
+
+class ActionService:
+    def __init__(self, bot: BotService, bridge: Bridge, log: AAALog) -> None:
+        self._bot = bot
+        self._bridge = bridge
+        self._log = log
+
+    def change_role(self, guild_id: str, user_id: str, role_id: str, *, add: bool, by: str) -> None:
+        """Raises: DiscordRefused in words; DiscordBusy."""
+        self._do(self._bot.set_role(guild_id, user_id, role_id, add=add))
+        what = "role_added" if add else "role_removed"
+        self._log.audit(what, guild=guild_id, user=user_id, role=role_id, by=by)
+
+    def moderate(
+        self,
+        action: Action,
+        *,
+        guild_id: str,
+        user_id: str,
+        channel_id: str,
+        message_id: str,
+        duration_s: int | None,
+        reason: str,
+        by: str,
+    ) -> None:
+        """Raises: DiscordRefused in words; DiscordBusy."""
+        if action == "kick":
+            self._do(self._bot.kick(guild_id, user_id, reason=reason))
+        else:
+            entity_id = str(EntityId("discord", guild_id, channel_id))
+            self._do(self._bot.act(ModerationAction(entity_id, action, user_id, message_id, duration_s, reason)))
+        self._log.audit("moderated", what=action, guild=guild_id, user=user_id, message_id=message_id, by=by)
+
+    def _do(self, work: Coroutine[Any, Any, Outcome]) -> None:
+        try:
+            outcome = self._bridge.submit(work).result(ANSWER_WITHIN_S)
+        except TimeoutError as err:
+            raise DiscordBusy() from err
+        if outcome.state is OutboxState.PENDING:
+            raise DiscordBusy(f"{outcome.detail}. Try again in a moment.")
+        if outcome.state is not OutboxState.SENT:
+            raise DiscordRefused(f"Discord refused: {outcome.detail}.")

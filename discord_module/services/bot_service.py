@@ -1,0 +1,252 @@
+"""Says the bot's replies on Discord and carries out moderation. py-cord is loaded with the first of either.
+
+Sent with a nonce, a message that is sent again is the same message (enforce_nonce), so that an answer of Discord's that
+was lost makes neither a second reply nor a lost one.
+Source: https://discord.com/developers/docs/resources/message#create-message
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+from waddlebot.aaa import AAALog
+from waddlebot.contracts import OutboxState
+from waddlebot.errors import UpstreamError, WaddleBotError
+from waddlebot.ids import parse_entity_id
+from waddlebot.moderation import ModerationAction
+from waddlebot.outbox import Outgoing
+from waddlebot.sender import Outcome
+
+from .guild_service import GuildService
+from .interaction_service import InteractionService
+from .text import split_message
+
+if TYPE_CHECKING:
+    from .rest import RestClient
+
+# Discord remembers a nonce for "a few minutes"; after this nobody knows whether it still does.
+SURE_FOR_S = 90.0
+MAX_TRIED = 10_000
+DEFAULT_TIMEOUT_S = 600
+SENT = Outcome(OutboxState.SENT)
+
+
+class BotService:
+    """Sends with one client for all channels. A pause that Discord asks for holds for everything."""
+
+    def __init__(
+        self,
+        *,
+        token: SecretStr,
+        application_id: str,
+        api_base_url: str,
+        guilds: GuildService,
+        log: AAALog,
+    ) -> None:
+        self._token = token
+        self._guilds = guilds
+        self._application_id = application_id
+        self._api_base_url = api_base_url
+        self._log = log
+        self._client: RestClient | None = None
+        self._tried: dict[str, float] = {}
+        self._paused_until = 0.0
+        # Set by app.py: both need the other.
+        self.interactions: InteractionService | None = None
+        self.more: Callable[[Outgoing], Awaitable[None]] | None = None
+
+    @property
+    def client(self) -> RestClient:
+        """The client of the loop that this runs in; one loop uses it."""
+        if self._client is None:
+            from .pycord import point_at
+            from .rest import RestClient
+
+            point_at(self._api_base_url)
+            self._client = RestClient(self._token.get_secret_value())
+        return self._client
+
+    async def send(self, reply: Outgoing) -> Outcome:
+        """Say a reply, in as many parts as it takes."""
+        pause_s = self._paused_until - time.monotonic()
+        if pause_s > 0:
+            return Outcome(OutboxState.PENDING, "Discord asks to wait", timedelta(seconds=pause_s))
+        asked = await self._find_interaction(reply)
+        if asked is not None and asked["is_answerable"]:
+            outcome = await self._answer(reply, asked)
+        else:
+            # What happened without a message, and a command that Discord takes no answers to any more, has no thread.
+            is_message = asked is None and reply.reply_to.isdigit()
+            outcome = await self._post(reply, reply_to=reply.reply_to if is_message else "")
+        if outcome.state is OutboxState.PENDING:
+            return self._again(reply, outcome)
+        self._tried.pop(str(reply.id), None)
+        return outcome
+
+    async def act(self, action: ModerationAction) -> Outcome:
+        """Carry out moderation. All of it may be done twice without being more, except for a warning."""
+        from . import rest
+
+        place = parse_entity_id(action.entity_id)
+        try:
+            await self._act(action, guild=place.server_id, channel=place.channel_id)
+        except rest.failures() as err:
+            if rest.is_gone_already(err):
+                return Outcome(OutboxState.SENT, "there was nothing left to do")
+            return rest.outcome_of(err)
+        return SENT
+
+    async def set_role(self, guild_id: str, user_id: str, role_id: str, *, add: bool) -> Outcome:
+        """Give somebody a role of a server, or take it away."""
+        from . import rest
+
+        path = "/guilds/{guild_id}/members/{user_id}/roles/{role_id}"
+        where = {"guild_id": guild_id, "user_id": user_id, "role_id": role_id}
+        try:
+            await self.client.request("PUT" if add else "DELETE", path, reason="a label of WaddleBot's", **where)
+        except rest.failures() as err:
+            return rest.outcome_of(err)
+        return SENT
+
+    async def kick(self, guild_id: str, user_id: str, *, reason: str) -> Outcome:
+        """Take somebody out of a server; they may come back."""
+        from . import rest
+
+        path, where = "/guilds/{guild_id}/members/{user_id}", {"guild_id": guild_id, "user_id": user_id}
+        try:
+            await self.client.request("DELETE", path, reason=reason[:400], **where)
+        except rest.failures() as err:
+            if rest.is_gone_already(err):
+                return Outcome(OutboxState.SENT, "they are not there any more")
+            return rest.outcome_of(err)
+        return SENT
+
+    async def recommended_shards(self) -> int:
+        """How many shards Discord wants the bot to have. Raises: UpstreamError."""
+        from . import rest
+
+        try:
+            return int((await self.client.request("GET", "/gateway/bot"))["shards"])
+        except rest.failures() as err:
+            raise UpstreamError(f"Discord does not say how many shards it wants: {type(err).__name__}.") from err
+
+    async def finish_silent(self) -> int:
+        """Put words where a slash command would go on "thinking" for 15 minutes. Returns how many."""
+        from . import rest
+
+        assert self.interactions is not None
+        silent = await asyncio.to_thread(self.interactions.list_silent)
+        for row, words in silent:
+            id_ = row["interaction_id"]
+            if not await asyncio.to_thread(self.interactions.is_first, id_, 0):
+                continue
+            try:
+                token = self.interactions.open_token(row)
+                await self.client.answer(self._application_id, token, words, first=True, key=("silent", id_))
+            except (*rest.failures(), WaddleBotError) as err:
+                self._log.system("interaction_left_silent", result="FAILED", error=type(err).__name__)
+        return len(silent)
+
+    async def _find_interaction(self, reply: Outgoing) -> dict[str, Any] | None:
+        # Events without an id of Discord's own have names; nobody can have used those as a command.
+        if self.interactions is None or not reply.event_id.isdigit():
+            return None
+        return await asyncio.to_thread(self.interactions.find, reply.event_id)
+
+    async def _post(self, reply: Outgoing, *, reply_to: str) -> Outcome:
+        from . import rest
+
+        place = parse_entity_id(reply.entity_id)
+        channel = place.channel_id or await asyncio.to_thread(self._guilds.find_system_channel, place.server_id)
+        if not channel:
+            return Outcome(OutboxState.DROPPED, "the server has no system channel to say it in")
+        sent = ""
+        for number, part in enumerate(split_message(str(reply.response_data["message"]))):
+            if number and self.more is not None:
+                await self.more(reply)
+            try:
+                sent = await self.client.say(
+                    channel, part, nonce=f"{reply.id}.{number}", reply_to=reply_to if number == 0 else ""
+                )
+            except rest.failures() as err:
+                return rest.outcome_of(err)
+        return Outcome(OutboxState.SENT, sent)
+
+    async def _answer(self, reply: Outgoing, asked: dict[str, Any]) -> Outcome:
+        """Answer a slash command. Its first answer may be tried again; a later one, which has no nonce, may not."""
+        from . import rest
+
+        assert self.interactions is not None
+        try:
+            token = self.interactions.open_token(asked)
+        except WaddleBotError as err:
+            return Outcome(OutboxState.DROPPED, err.message)
+        takes_the_place = await asyncio.to_thread(self.interactions.is_first, asked["interaction_id"], reply.id)
+        parts = split_message(str(reply.response_data["message"]))
+        for number, part in enumerate(parts):
+            is_first = takes_the_place and number == 0
+            try:
+                key = ("answer", reply.id, number)
+                await self.client.answer(self._application_id, token, part, first=is_first, key=key)
+            except rest.failures() as err:
+                outcome = rest.outcome_of(err)
+                if not is_first and outcome.state is OutboxState.PENDING:
+                    return Outcome(OutboxState.UNKNOWN, f"after {number} of {len(parts)} parts: {outcome.detail}")
+                return outcome
+        return SENT
+
+    def _again(self, reply: Outgoing, outcome: Outcome) -> Outcome:
+        """Have it tried again for as long as Discord certainly knows that it is the same one."""
+        if len(self._tried) > MAX_TRIED:
+            self._tried.clear()
+        since = self._tried.setdefault(str(reply.id), time.monotonic())
+        if outcome.detail == "Discord asks to wait" or "TOKEN" in outcome.detail:
+            self._paused_until = time.monotonic() + outcome.retry_after.total_seconds()
+            self._log.system("sending_paused", result="FAILED", detail=outcome.detail)
+            return outcome
+        if time.monotonic() - since > SURE_FOR_S:
+            del self._tried[str(reply.id)]
+            return Outcome(OutboxState.UNKNOWN, outcome.detail)
+        return outcome
+
+    async def _act(self, action: ModerationAction, *, guild: str, channel: str) -> None:
+        from .rest import timed_out_until
+
+        member = {"guild_id": guild, "user_id": action.platform_user_id}
+        client, reason = self.client, action.reason[:400]
+        if action.action == "delete":
+            path = "/channels/{channel_id}/messages/{message_id}"
+            await client.request("DELETE", path, reason=reason, channel_id=channel, message_id=action.message_id)
+        elif action.action == "timeout":
+            until = timed_out_until(action.duration_s or DEFAULT_TIMEOUT_S)
+            body = {"communication_disabled_until": until}
+            await client.request("PATCH", "/guilds/{guild_id}/members/{user_id}", reason=reason, json=body, **member)
+        elif action.action == "ban":
+            path = "/guilds/{guild_id}/bans/{user_id}"
+            await client.request("PUT", path, reason=reason, json={"delete_message_seconds": 0}, **member)
+        elif action.action == "unban":
+            await client.request("DELETE", "/guilds/{guild_id}/bans/{user_id}", reason=reason, **member)
+        else:
+            await self._warn(action, channel)
+
+    async def _warn(self, action: ModerationAction, channel: str) -> None:
+        """A word to somebody alone, or, where they take none, below their message."""
+        from . import rest
+
+        nonce = f"w{action.message_id or action.platform_user_id}"[:25]
+        text = f"A warning: {action.reason or 'please mind the rules of this server.'}"
+        try:
+            opened = await self.client.request(
+                "POST", "/users/@me/channels", json={"recipient_id": action.platform_user_id}
+            )
+            await self.client.say(str(opened["id"]), text, nonce=nonce, reply_to="")
+        except rest.failures() as err:
+            if rest.outcome_of(err).state is not OutboxState.DROPPED or not channel:
+                raise
+            reply_to = action.message_id if action.message_id.isdigit() else ""
+            await self.client.say(channel, text, nonce=nonce, reply_to=reply_to)

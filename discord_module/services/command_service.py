@@ -1,0 +1,158 @@
+"""Keeps each server's slash commands the same as its community's commands. Discord is only told what has changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from waddlebot.aaa import AAALog
+from waddlebot.chat import shorten
+from waddlebot.clients import FleetClient
+from waddlebot.contracts import OutboxState
+from waddlebot.database import Database
+from waddlebot.errors import UpstreamRefused
+
+from .slash_commands import FleetCommand, SlashCommands, mirror
+
+if TYPE_CHECKING:
+    from .rest import RestClient
+
+LIST_TIMEOUT_S = 10.0
+TELL_TIMEOUT_S = 20.0
+MAX_COMMANDS = 1000
+AT_ONCE = 20
+# What Discord refuses today it most likely refuses in a minute too.
+REFUSED_FOR = timedelta(hours=1)
+FAILED_FOR = timedelta(seconds=30)
+# However often a community changes its aliases: Discord takes 200 new commands a day for a server.
+CHANGED_FOR = timedelta(seconds=15)
+
+# One container at a time tells a server: whoever moves its time on. A server that is served no longer has no commands.
+DUE = """
+SELECT g.guild_id, g.commands_hash, (
+    SELECT s.community_id FROM servers s WHERE s.platform = 'discord' AND s.server_id = g.guild_id AND s.is_active
+    ORDER BY s.channel LIMIT 1) AS community_id
+FROM discord_guilds g WHERE g.left_at IS NULL AND g.commands_retry_at <= now() ORDER BY g.guild_id
+"""
+TAKE = """
+UPDATE discord_guilds SET commands_retry_at = now() + %s
+WHERE guild_id = %s AND commands_retry_at <= now() AND commands_hash = %s RETURNING guild_id
+"""
+DONE = """
+UPDATE discord_guilds SET commands_hash = %s, commands = %s::jsonb, commands_refused = '',
+    commands_retry_at = now() + %s WHERE guild_id = %s
+"""
+FAILED = """
+UPDATE discord_guilds SET commands_refused = %s, commands_retry_at = now() + %s WHERE guild_id = %s
+"""
+# What a community has switched on or off, and its aliases, which are commands to whoever types them.
+SWITCHES = "SELECT module_name, enabled FROM module_switches WHERE community_id = %s AND entity_id IS NULL"
+OFF = (
+    "SELECT command FROM command_permissions WHERE community_id = %s AND entity_id IS NULL AND is_explicit"
+    " AND is_enabled = false"
+)
+ALIASES = (
+    "SELECT prefix || alias AS command, prefix, command AS stands_for FROM alias_commands"
+    " WHERE community_id = %s AND entity_id IS NULL AND is_active ORDER BY usage_count DESC, alias LIMIT 100"
+)
+
+Submit = Callable[[Coroutine[Any, Any, Any]], "Future[Any]"]
+
+
+class CommandService:
+    """Run `step` in a worker of whoever holds the first shard; a second one in a hurry changes nothing."""
+
+    def __init__(
+        self,
+        db: Database,
+        fleet: FleetClient,
+        *,
+        router_url: str,
+        application_id: str,
+        client: Callable[[], RestClient],
+        submit: Submit,
+        is_leader: Callable[[], bool],
+        log: AAALog,
+    ) -> None:
+        self._db = db
+        self._fleet = fleet
+        self._router_url = router_url
+        self._application_id = application_id
+        self._client = client
+        self._submit = submit
+        self._is_leader = is_leader
+        self._log = log
+
+    def step(self) -> bool:
+        """Tell the next servers that need it. True when there are more. Raises: UpstreamError."""
+        if not self._is_leader():
+            return False
+        due = self._db.statement(DUE)
+        if not due:
+            return False
+        listed = self._list_commands() if any(row["community_id"] for row in due) else []
+        wanted: dict[int | None, SlashCommands] = {None: mirror([])}
+        told = 0
+        for row in due:
+            community = row["community_id"]
+            if community not in wanted:
+                wanted[community] = mirror(self._of_community(community, listed))
+            if row["commands_hash"] == wanted[community].hash:
+                continue
+            if told == AT_ONCE:
+                return True
+            told += self._tell(row, wanted[community])
+        return False
+
+    def _list_commands(self) -> list[FleetCommand]:
+        response = self._fleet.get(f"{self._router_url}/commands?limit={MAX_COMMANDS}", timeout_s=LIST_TIMEOUT_S)
+        if response.status != 200:
+            raise UpstreamRefused(f"The router lists no commands: HTTP {response.status}.", status=response.status)
+        return [FleetCommand.model_validate(each) for each in response.json()["commands"]]
+
+    def _of_community(self, community_id: int, listed: Sequence[FleetCommand]) -> list[FleetCommand]:
+        """What somebody can call there: core modules unless they are switched off, others when they are on."""
+        switches = {row["module_name"]: row["enabled"] for row in self._db.statement(SWITCHES, (community_id,))}
+        off = {row["command"] for row in self._db.statement(OFF, (community_id,))}
+        commands = [
+            each
+            for each in listed
+            if switches.get(each.module_name, each.module_type == "core") and each.command not in off
+        ]
+        known = {each.command for each in commands}
+        aliases = [_alias(row) for row in self._db.statement(ALIASES, (community_id,)) if row["command"] not in known]
+        return commands + aliases
+
+    def _tell(self, row: Mapping[str, Any], wanted: SlashCommands) -> int:
+        from .rest import failures, outcome_of
+
+        guild_id = row["guild_id"]
+        if not self._db.statement(TAKE, (FAILED_FOR, guild_id, row["commands_hash"])):
+            return 0  # Somebody else is at it.
+        request = self._client().request(
+            "PUT",
+            "/applications/{application_id}/guilds/{guild_id}/commands",
+            json=wanted.payload,
+            application_id=self._application_id,
+            guild_id=guild_id,
+        )
+        try:
+            self._submit(request).result(TELL_TIMEOUT_S)
+        except failures() as err:
+            outcome = outcome_of(err)
+            is_final = outcome.state is OutboxState.DROPPED
+            pause = REFUSED_FOR if is_final else max(outcome.retry_after, FAILED_FOR)
+            self._db.statement(FAILED, (outcome.detail[:300], pause, guild_id))
+            self._log.system("commands_not_told", result="FAILED", guild=guild_id, detail=outcome.detail)
+            return 1
+        self._db.statement(DONE, (wanted.hash, json.dumps(wanted.names), CHANGED_FOR, guild_id))
+        self._log.system("commands_told", guild=guild_id, commands=len(wanted.payload))
+        return 1
+
+
+def _alias(row: Mapping[str, Any]) -> FleetCommand:
+    description = shorten(f"stands for {' '.join(row['stands_for'].split())}", 100)
+    return FleetCommand(command=row["command"], prefix=row["prefix"], description=description, module_name="alias")

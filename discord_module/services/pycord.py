@@ -1,0 +1,379 @@
+"""py-cord, made fit for a collector. Imported at first use only: it loads aiohttp and a hundred modules of its own.
+
+What its own ways do not suit (2.8): a dispatch that it cannot read ends the whole client, and `is_closed` may not say
+so; it waits 5 s to identify, not knowing of other containers; its default handler of interactions registers commands
+anew for each shard; and a request that is cancelled while it sleeps through a global rate limit blocks every later one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Protocol
+
+import aiohttp
+import discord
+from discord.http import Route
+from discord.state import AutoShardedConnectionState
+
+from ..dataclasses import GuildSeen, Person, Sighting, VoiceState
+
+# The gateway's session and sequence number of the dispatch at hand: tasks that it starts inherit it.
+DELIVERY: contextvars.ContextVar[str] = contextvars.ContextVar("delivery", default="")
+
+BADGES_BY_PERMISSION = {"administrator": 1 << 3, "manage_messages": 1 << 13}
+# A boost as the gateway tells it: Discord's own messages for a boost and for a level that it reached.
+BOOST_MESSAGES = range(8, 12)
+KICKED = 20
+# A member that changed may have boosted long ago.
+JUST_NOW = timedelta(minutes=10)
+# As many people as Discord tells about at once.
+MAX_ASKED_FOR = 100
+# Raised before anything could reach Discord, or when nobody can know whether it did.
+NOT_REACHED = (aiohttp.ClientError, OSError, TimeoutError)
+Refused = discord.HTTPException
+
+Before = Callable[[], Awaitable[None]]
+
+
+class Ears(Protocol):
+    """Who is told what a shard hears. All of it is called in the gateway's loop and returns at once."""
+
+    def saw(self, sighting: Sighting, delivery_id: str) -> None: ...
+    def saw_voice(self, state: VoiceState) -> None: ...
+    def saw_guild(self, guild: GuildSeen) -> None: ...
+    def lost_guild(self, guild_id: str, *, gone: bool) -> None: ...
+    def saw_own(self) -> None: ...
+    def connected(self, *, resumed: bool) -> None: ...
+    def saw_nonsense(self, event: str, error: Exception) -> None: ...
+    async def interacted(self, interaction: discord.Interaction, payload: dict[str, Any]) -> None: ...
+
+
+class TolerantState(AutoShardedConnectionState):  # type: ignore[misc]
+    """Reads dispatches; one that cannot be read is told and left out, and the connection goes on."""
+
+    def __init__(self, *args: Any, nonsense: Callable[[str, Exception], None], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parsers = {name: self._guarded(name, parse, nonsense) for name, parse in self.parsers.items()}
+
+    def _guarded(
+        self, name: str, parse: Callable[[Any], None], nonsense: Callable[[str, Exception], None]
+    ) -> Callable[[Any], None]:
+        def parse_or_tell(data: Any) -> None:
+            socket = self._get_websocket(shard_id=self.shard_ids[0])
+            DELIVERY.set(f"{socket.session_id}:{socket.sequence}")
+            try:
+                parse(data)
+            except Exception as err:
+                if name in ("READY", "RESUMED"):
+                    raise  # Nothing works after a session that did not begin.
+                nonsense(name, err)
+
+        return parse_or_tell
+
+    def parse_guild_create(self, data: dict[str, Any]) -> None:
+        guild = self._get_guild(int(data["id"]))
+        if guild is not None:
+            # py-cord would keep whoever was in voice before an outage beside those who are now (2.8).
+            guild._voice_states.clear()
+        super().parse_guild_create(data)
+
+    def parse_interaction_create(self, data: dict[str, Any]) -> None:
+        self.dispatch("interaction_payload", discord.Interaction(data=data, state=self), data)
+
+
+class ShardBot(discord.AutoShardedBot):  # type: ignore[misc]
+    """One shard's connection, which tells `ears` what it hears. Make it in the loop that it is to run in."""
+
+    def __init__(
+        self, shard_id: int, shard_count: int, *, ears: Ears, privileged: bool, before_identify: Before
+    ) -> None:
+        self._ears = ears
+        self._before_identify = before_identify
+        self.shard = shard_id
+        super().__init__(
+            loop=asyncio.get_running_loop(),
+            intents=make_intents(privileged=privileged),
+            shard_ids=[shard_id],
+            shard_count=shard_count,
+            auto_sync_commands=False,
+            cache_default_sounds=False,
+            chunk_guilds_at_startup=False,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            max_messages=None,
+            allowed_mentions=discord.AllowedMentions.none(),
+            guild_ready_timeout=0.5,
+        )
+
+    def _get_state(self, **options: Any) -> TolerantState:
+        return TolerantState(
+            dispatch=self.dispatch,
+            handlers=self._handlers,
+            hooks=self._hooks,
+            http=self.http,
+            loop=self.loop,
+            nonsense=self._ears.saw_nonsense,
+            **options,
+        )
+
+    async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:  # noqa: ARG002
+        await self._before_identify()
+
+    async def on_connect(self) -> None:
+        """Nothing: py-cord would register the application's commands here, once per shard."""
+
+    async def on_error(self, event_method: str, *_: Any, **__: Any) -> None:
+        """A handler of ours failed; py-cord would print it."""
+        err = sys.exc_info()[1]
+        if isinstance(err, Exception):
+            self._ears.saw_nonsense(event_method, err)
+
+    # Heartbeats
+
+    def heartbeat(self) -> tuple[float, float] | None:
+        """How often Discord wants a heartbeat and how long ago it acknowledged one, s; None between connections.
+
+        py-cord tells the latency only, which stays as it was when the acknowledgements end.
+        """
+        info = self.get_shard(self.shard)
+        keeper = info._parent.ws._keep_alive if info is not None else None
+        return (keeper.interval, time.perf_counter() - keeper._last_ack) if keeper is not None else None
+
+    async def break_connection(self) -> None:
+        """Close the socket as broken, so that py-cord connects anew and resumes."""
+        info = self.get_shard(self.shard)
+        if info is not None:
+            await info._parent.ws.socket.close(code=4000)
+
+    # What happens
+
+    async def on_message(self, message: discord.Message) -> None:
+        if message.author.id == self.user.id:
+            self._ears.saw_own()
+        if message.guild is None or message.webhook_id or message.author.bot:
+            return
+        if message.type.value in BOOST_MESSAGES:
+            self._tell(_boost_of(message))
+        elif message.type in (discord.MessageType.default, discord.MessageType.reply):
+            self._tell(_message(message))
+
+    async def on_raw_reaction_add(self, raw: discord.RawReactionActionEvent) -> None:
+        if raw.guild_id is not None and raw.member is not None and not raw.member.bot:
+            self._tell(_reaction(raw))
+
+    async def on_member_join(self, member: discord.Member) -> None:
+        if not member.bot:
+            joined = member.joined_at.isoformat() if member.joined_at else ""
+            event_id = f"join:{member.guild.id}:{member.id}:{joined}"
+            self._tell(_about(member, "member_join", "GUILD_MEMBER_ADD", event_id))
+
+    async def on_raw_member_remove(self, raw: discord.RawMemberRemoveEvent) -> None:
+        if not raw.user.bot and raw.user.id != self.user.id:
+            self._tell(_about(raw.user, "member_leave", "GUILD_MEMBER_REMOVE", guild_id=raw.guild_id))
+
+    async def on_member_ban(self, guild: discord.Guild, user: discord.User) -> None:
+        if not user.bot:
+            self._tell(_about(user, "ban", "GUILD_BAN_ADD", guild_id=guild.id))
+
+    async def on_raw_audit_log_entry(self, raw: discord.RawAuditLogEntryEvent) -> None:
+        if raw.action_type.value == KICKED and raw.target_id is not None:
+            person = Person(str(raw.target_id), "")
+            details = {"by": str(raw.user_id), "reason": raw.reason or ""}
+            guild_id, dispatch = str(raw.guild_id), "GUILD_AUDIT_LOG_ENTRY_CREATE"
+            self._tell(Sighting("kick", dispatch, guild_id, "", person, f"audit:{raw.id}", details=details))
+
+    async def on_raw_member_update(self, raw: discord.RawMemberUpdateEvent) -> None:
+        member = raw.member
+        if member.bot:
+            return
+        until = member.communication_disabled_until
+        if until is not None and until > discord.utils.utcnow():
+            event_id = f"timeout:{member.guild.id}:{member.id}:{until.isoformat()}"
+            self._tell(_about(member, "timeout", "GUILD_MEMBER_UPDATE", event_id, until=until.isoformat()))
+        if member.premium_since is not None and _boosts_are_silent(member.guild):
+            event_id = f"boost:{member.guild.id}:{member.id}:{member.premium_since.isoformat()}"
+            if discord.utils.utcnow() - member.premium_since < JUST_NOW:
+                self._tell(_about(member, "boost", "GUILD_MEMBER_UPDATE", event_id))
+
+    async def on_voice_state_update(
+        self,
+        member: discord.Member,
+        _before: discord.VoiceState,
+        after: discord.VoiceState,
+    ) -> None:
+        if not member.bot:
+            self._ears.saw_voice(_voice_state(member.guild, member, after))
+
+    async def on_guild_available(self, guild: discord.Guild) -> None:
+        self._ears.saw_guild(_guild_seen(guild, await self._people_in_voice(guild)))
+
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        await self.on_guild_available(guild)
+
+    async def on_guild_update(self, _before: discord.Guild, after: discord.Guild) -> None:
+        self._ears.saw_guild(_guild_seen(after, None))
+
+    async def on_guild_unavailable(self, guild: discord.Guild) -> None:
+        self._ears.lost_guild(str(guild.id), gone=False)
+
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        self._ears.lost_guild(str(guild.id), gone=True)
+
+    async def on_interaction_payload(self, interaction: discord.Interaction, payload: dict[str, Any]) -> None:
+        await self._ears.interacted(interaction, payload)
+
+    async def on_shard_connect(self, _shard_id: int) -> None:
+        self._ears.connected(resumed=False)
+
+    async def on_shard_resumed(self, _shard_id: int) -> None:
+        self._ears.connected(resumed=True)
+
+    async def _people_in_voice(self, guild: discord.Guild) -> tuple[VoiceState, ...] | None:
+        """Who is in voice when a server is first seen: it names ids only, and a bot must not earn points there.
+
+        None when Discord does not say who they are.
+        """
+        away = guild.afk_channel.id if guild.afk_channel is not None else None
+        channels = {
+            user_id: str(channel.id)
+            for channel in [*guild.voice_channels, *guild.stage_channels]
+            for user_id in channel.voice_states
+            if channel.id != away
+        }
+        if not channels:
+            return ()
+        try:
+            members = await guild.query_members(user_ids=list(channels)[:MAX_ASKED_FOR], cache=False)
+        except (TimeoutError, discord.DiscordException):
+            return None
+        where = str(guild.id)
+        return tuple(
+            VoiceState(where, _person(each), channels[each.id])
+            for each in members
+            if not each.bot and each.id in channels
+        )
+
+    def _tell(self, sighting: Sighting) -> None:
+        self._ears.saw(sighting, DELIVERY.get())
+
+
+def point_at(api_base_url: str) -> None:
+    """Where py-cord finds Discord. It is one place for the whole process."""
+    Route.API_BASE_URL = api_base_url + "/v{API_VERSION}"
+
+
+def make_intents(*, privileged: bool) -> discord.Intents:
+    """What a collector wants to hear. The privileged ones have to be switched on in the Developer Portal."""
+    return discord.Intents(
+        guilds=True,
+        guild_messages=True,
+        guild_reactions=True,
+        voice_states=True,
+        moderation=True,
+        members=privileged,
+        message_content=privileged,
+    )
+
+
+def badges_by(permissions: int, *, is_owner: bool, is_premium: bool) -> tuple[str, ...]:
+    """The badges that somebody's rights are worth (contracts §2)."""
+    named = [badge for badge, bit in BADGES_BY_PERMISSION.items() if permissions & bit]
+    return tuple((["owner"] if is_owner else []) + named + (["premium"] if is_premium else []))
+
+
+def _person(user: discord.User | discord.Member, badges: tuple[str, ...] = ()) -> Person:
+    return Person(str(user.id), user.name or "", user.display_name or "", badges)
+
+
+def _about(
+    user: discord.User | discord.Member,
+    message_type: str,
+    dispatch: str,
+    event_id: str = "",
+    *,
+    guild_id: int | None = None,
+    **details: Any,
+) -> Sighting:
+    """Something about somebody in a whole server."""
+    where = str(guild_id if guild_id is not None else user.guild.id)
+    return Sighting(message_type, dispatch, where, "", _person(user), event_id, details=details)
+
+
+def _message(message: discord.Message) -> Sighting:
+    details: dict[str, Any] = {"message_id": str(message.id)}
+    if message.mentions:
+        details["mentions"] = [{"id": str(user.id), "name": user.name} for user in message.mentions]
+    if message.reference is not None and message.reference.message_id:
+        details["reply_to"] = str(message.reference.message_id)
+    if message.attachments:
+        details["attachments"] = len(message.attachments)
+    return Sighting(
+        "chatMessage",
+        "MESSAGE_CREATE",
+        str(message.guild.id),
+        str(message.channel.id),
+        _person(message.author, _badges_in(message)),
+        str(message.id),
+        text=_with_names(message),
+        details=details,
+        occurred_at=message.created_at,
+    )
+
+
+def _boost_of(message: discord.Message) -> Sighting:
+    """Discord says in a channel that somebody boosted; it is the server that they did it for."""
+    person, details = _person(message.author), {"message_id": str(message.id)}
+    where = str(message.guild.id)
+    return Sighting(
+        "boost", "MESSAGE_CREATE", where, "", person, str(message.id), details=details, occurred_at=message.created_at
+    )
+
+
+def _reaction(raw: discord.RawReactionActionEvent) -> Sighting:
+    emoji = str(raw.emoji.id or raw.emoji.name)
+    # Taking a reaction away and giving it again is still one reaction.
+    event_id = f"reaction:{raw.message_id}:{raw.user_id}:{emoji}"
+    person, details = _person(raw.member), {"emoji": str(raw.emoji.name), "message_id": str(raw.message_id)}
+    where = str(raw.guild_id)
+    return Sighting("reaction", "MESSAGE_REACTION_ADD", where, str(raw.channel_id), person, event_id, details=details)
+
+
+def _badges_in(message: discord.Message) -> tuple[str, ...]:
+    author, guild = message.author, message.guild
+    if not isinstance(author, discord.Member):
+        return ()
+    try:
+        permissions = message.channel.permissions_for(author).value
+    except (AttributeError, discord.ClientException):  # A channel or a thread's parent that is not known here.
+        permissions = author.guild_permissions.value
+    is_owner = author.id == guild.owner_id
+    return badges_by(permissions, is_owner=is_owner, is_premium=author.premium_since is not None)
+
+
+def _with_names(message: discord.Message) -> str:
+    """The text with @name where Discord writes <@id>, as a person would read and type it."""
+    text: str = message.content
+    for user in message.mentions:
+        text = text.replace(f"<@{user.id}>", f"@{user.name}").replace(f"<@!{user.id}>", f"@{user.name}")
+    return text
+
+
+def _voice_state(guild: discord.Guild, member: discord.Member, state: discord.VoiceState) -> VoiceState:
+    """Whoever was sent to the AFK channel is nowhere."""
+    channel = state.channel
+    is_away = channel is None or (guild.afk_channel is not None and channel.id == guild.afk_channel.id)
+    return VoiceState(str(guild.id), _person(member), "" if is_away else str(channel.id))
+
+
+def _guild_seen(guild: discord.Guild, voices: tuple[VoiceState, ...] | None) -> GuildSeen:
+    system = str(guild.system_channel.id) if guild.system_channel is not None else ""
+    return GuildSeen(str(guild.id), guild.name, str(guild.owner_id or ""), guild.member_count, system, voices)
+
+
+def _boosts_are_silent(guild: discord.Guild) -> bool:
+    """Whether Discord says nothing in this server when somebody boosts it."""
+    return guild.system_channel is None or not guild.system_channel_flags.premium_subscriptions

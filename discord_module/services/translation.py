@@ -1,0 +1,43 @@
+"""From what was stored of Discord to the fleet's events."""
+
+from __future__ import annotations
+
+from waddlebot.chat import ZERO_WIDTH_SPACE
+from waddlebot.contracts import Event, EventUser, MessageType
+from waddlebot.event_store import StoredEvent
+
+FLEET_PREFIX = "!"
+
+
+def translate(stored: StoredEvent) -> Event:
+    """The fleet's event. Raises: pydantic.ValidationError; TooLarge."""
+    person = stored.data["person"]
+    return Event(
+        event_id=stored.event_id,
+        message_type=MessageType(stored.data["message_type"]),
+        platform="discord",
+        server_id=stored.data["guild_id"],
+        channel_id=stored.channel_id,
+        user=EventUser(
+            platform_user_id=person["id"],
+            name=person["name"],
+            display_name=person["display_name"],
+            badges=person["badges"],
+        ),
+        message=stored.data["text"],
+        data=stored.data["details"],
+        occurred_at=stored.occurred_at,
+    )
+
+
+def with_fleet_prefix(text: str, prefix: str) -> str:
+    """What somebody wrote, with the fleet's prefix in place of this fleet's on Discord.
+
+    Where that is another one, ! is left to the other bot that it was given up for.
+    """
+    if prefix == FLEET_PREFIX:
+        return text
+    body = text.lstrip()
+    if body.startswith(prefix):
+        return FLEET_PREFIX + body[len(prefix) :]
+    return ZERO_WIDTH_SPACE + text if body.startswith(FLEET_PREFIX) else text
