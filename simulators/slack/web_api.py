@@ -1,0 +1,334 @@
+"""Slack's Web API: POST or GET /api/<method>, 200 with `ok` whether it worked or not."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from .state import ROTATES_AFTER_S, Fault, Said, Team, Token
+
+if TYPE_CHECKING:
+    from .simulator import SlackSimulator
+
+MAX_TEXT_CHARS = 40_000
+Handler = Callable[[Token, Mapping[str, str]], dict[str, Any]]
+
+
+class SlackError(Exception):
+    """`ok: false`, with this word for why."""
+
+    def __init__(self, error: str, **more: Any) -> None:
+        super().__init__(error)
+        self.body = {"ok": False, "error": error, **more}
+
+
+class WebAPI:
+    def __init__(self, slack: SlackSimulator) -> None:
+        self._slack = slack
+        self._methods: dict[str, Handler] = {
+            "auth.test": self._auth_test,
+            "auth.revoke": self._auth_revoke,
+            "apps.uninstall": self._uninstall,
+            "chat.postMessage": self._post_message,
+            "chat.postEphemeral": self._post_ephemeral,
+            "chat.delete": self._delete,
+            "users.info": self._users_info,
+            "conversations.info": self._conversations_info,
+            "conversations.list": self._conversations_list,
+            "usergroups.list": self._groups_list,
+            "usergroups.users.list": self._group_users,
+            "usergroups.users.update": self._group_update,
+        }
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        method = request.match_info["method"]
+        state = self._slack.state
+        state.requests.append(method)
+        asked = await _arguments(request)
+        if self._slack.answer_delay_s:
+            await asyncio.sleep(self._slack.answer_delay_s)
+        fault = state.fault(method)
+        if fault and fault.kind == "hang":
+            await asyncio.sleep(60)
+        if fault and fault.kind != "cut":
+            return _broken(fault)
+        try:
+            body = await self._answer(request, method, asked)
+        except SlackError as err:
+            body = err.body
+        if body.get("error") == "ratelimited":
+            return web.json_response(body, status=429, headers={"Retry-After": str(body.pop("retry_after", 1))})
+        if fault and request.transport is not None:
+            request.transport.close()  # It is done, and whoever asked will never know.
+        return web.json_response(body)
+
+    async def _answer(self, request: web.Request, method: str, asked: Mapping[str, str]) -> dict[str, Any]:
+        if method == "oauth.v2.access":
+            return self._oauth_access(request, asked)
+        if method == "apps.connections.open":
+            return self._slack.sockets.open(_bearer(request, asked))
+        handler = self._methods.get(method)
+        if handler is None:
+            raise SlackError("unknown_method", req_method=method)
+        answer = handler(self._token(_bearer(request, asked)), asked)
+        later = answer.pop("_later", None)
+        if later:
+            self._slack.in_background(later)
+        return answer
+
+    def _token(self, text: str) -> Token:
+        if not text:
+            raise SlackError("not_authed")
+        token = self._slack.state.tokens.get(text)
+        if token is None:
+            raise SlackError("invalid_auth")
+        if token.ended:
+            raise SlackError(token.ended)
+        if token.expires_at is not None and token.expires_at <= time.time():
+            raise SlackError("token_expired")
+        return token
+
+    def _auth_test(self, token: Token, _: Mapping[str, str]) -> dict[str, Any]:
+        team = self._slack.state.team(token.team)
+        return {
+            "ok": True,
+            "url": f"https://{team.id.lower()}.slack.com/",
+            "team": team.name,
+            "user": "waddlebot",
+            "team_id": team.id,
+            "user_id": token.user,
+            "bot_id": team.bot_id,
+            "is_enterprise_install": False,
+        }
+
+    def _auth_revoke(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        if asked.get("test") not in ("1", "true"):
+            token.ended = "token_revoked"
+        return {"ok": True, "revoked": bool(token.ended)}
+
+    def _uninstall(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        if (asked.get("client_id"), asked.get("client_secret")) != (self._slack.client_id, self._slack.client_secret):
+            raise SlackError("invalid_client_id")
+        return {"ok": True, "_later": lambda: self._slack.uninstall(token.team)}
+
+    # Chat
+
+    def _post_message(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        team, channel = self._place(token, asked)
+        self._check_pace(team, channel)
+        said = self._say(token, team, channel, asked, via="chat.postMessage")
+        message = {"type": "message", "user": team.bot_user_id, "text": said.text, "ts": said.ts, "team": team.id}
+        later = (lambda: self._slack.echo(said)) if self._slack.echoes else None
+        return {"ok": True, "channel": channel, "ts": said.ts, "message": message, "_later": later}
+
+    def _post_ephemeral(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        team, channel = self._place(token, asked)
+        if not asked.get("user"):
+            raise SlackError("user_not_found")
+        self._check_pace(team, channel)
+        said = self._say(token, team, channel, asked, via="chat.postEphemeral", ephemeral_to=asked["user"])
+        return {"ok": True, "message_ts": said.ts}
+
+    def _delete(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        team, channel, ts = token.team, asked.get("channel", ""), asked.get("ts", "")
+        found = next((each for each in self._slack.state.said if (each.channel, each.ts) == (channel, ts)), None)
+        if found is None or found.team != team:
+            raise SlackError("message_not_found")
+        person = self._slack.state.team(team).user(token.user)
+        may_delete_others = token.kind == "user" and (person.is_admin or person.is_owner)
+        if found.user != token.user and not may_delete_others:
+            raise SlackError("cant_delete_message")
+        self._slack.state.deleted.append((channel, ts))
+        return {"ok": True, "channel": channel, "ts": ts}
+
+    def _place(self, token: Token, asked: Mapping[str, str]) -> tuple[Team, str]:
+        team, channel = self._slack.state.team(token.team), asked.get("channel", "")
+        if not channel:
+            raise SlackError("channel_not_found")
+        if channel in team.closed:
+            raise SlackError(team.closed[channel])
+        return team, channel
+
+    def _check_pace(self, team: Team, channel: str) -> None:
+        state, key = self._slack.state, (team.id, channel)
+        wait_s = state.spoke_at.get(key, 0.0) + self._slack.channel_pause_s - time.time()
+        if wait_s > 0:
+            raise SlackError("ratelimited", retry_after=max(1, round(wait_s)))
+        state.spoke_at[key] = time.time()
+
+    def _say(
+        self, token: Token, team: Team, channel: str, asked: Mapping[str, str], *, via: str, ephemeral_to: str = ""
+    ) -> Said:
+        text = asked.get("text", "")
+        if not text:
+            raise SlackError("no_text")
+        if len(text) > MAX_TEXT_CHARS:
+            raise SlackError("msg_too_long")
+        return self._slack.state.record(
+            ts=self._slack.state.make_ts(),
+            team=team.id,
+            channel=channel,
+            text=text,
+            user=token.user,
+            by_bot=True,
+            thread_ts=asked.get("thread_ts", ""),
+            ephemeral_to=ephemeral_to,
+            via=via,
+        )
+
+    # People and channels
+
+    def _users_info(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        id_ = asked.get("user", "")
+        if not id_ or id_.startswith("UGONE"):
+            raise SlackError("user_not_found")
+        return {"ok": True, "user": user_object(self._slack.state.team(token.team), id_)}
+
+    def _conversations_info(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        team, channel = self._place(token, asked)
+        return {"ok": True, "channel": _channel_object(team, channel)}
+
+    def _conversations_list(self, token: Token, _: Mapping[str, str]) -> dict[str, Any]:
+        team = self._slack.state.team(token.team)
+        channels = [_channel_object(team, each) for each in team.channel_names]
+        return {"ok": True, "channels": channels, "response_metadata": {"next_cursor": ""}}
+
+    def _groups_list(self, token: Token, _: Mapping[str, str]) -> dict[str, Any]:
+        groups = self._slack.state.team(token.team).groups
+        return {"ok": True, "usergroups": [{"id": id_, "handle": id_.lower(), "users": groups[id_]} for id_ in groups]}
+
+    def _group_users(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        groups = self._slack.state.team(token.team).groups
+        if asked.get("usergroup", "") not in groups:
+            raise SlackError("no_such_subteam")
+        return {"ok": True, "users": groups[asked["usergroup"]]}
+
+    def _group_update(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        groups = self._slack.state.team(token.team).groups
+        if asked.get("usergroup", "") not in groups:
+            raise SlackError("no_such_subteam")
+        groups[asked["usergroup"]] = [each for each in asked.get("users", "").split(",") if each]
+        return {"ok": True, "usergroup": {"id": asked["usergroup"], "users": groups[asked["usergroup"]]}}
+
+    # OAuth
+
+    def _oauth_access(self, request: web.Request, asked: Mapping[str, str]) -> dict[str, Any]:
+        client = _basic(request) or (asked.get("client_id", ""), asked.get("client_secret", ""))
+        if client[0] != self._slack.client_id:
+            raise SlackError("invalid_client_id")
+        if client[1] != self._slack.client_secret:
+            raise SlackError("bad_client_secret")
+        if asked.get("grant_type") == "refresh_token":
+            return self._refresh(asked.get("refresh_token", ""))
+        return self._exchange(asked.get("code", ""), asked.get("redirect_uri", ""))
+
+    def _exchange(self, code: str, redirect_uri: str) -> dict[str, Any]:
+        state = self._slack.state
+        if code in state.used_codes:
+            raise SlackError("code_already_used")
+        if code not in state.codes:
+            raise SlackError("invalid_code")
+        team_id, user, asked_for, user_scope = state.codes.pop(code)
+        state.used_codes.add(code)
+        if asked_for != redirect_uri:
+            raise SlackError("bad_redirect_uri")
+        team = state.team(team_id)
+        return {
+            "ok": True,
+            **self._granted(team_id),
+            "bot_user_id": team.bot_user_id,
+            "app_id": self._slack.app_id,
+            "team": {"id": team.id, "name": team.name},
+            "enterprise": None,
+            "is_enterprise_install": False,
+            "authed_user": {"id": user, **self._granted_by(team_id, user, user_scope)},
+        }
+
+    def _granted_by(self, team_id: str, user: str, scope: str) -> dict[str, Any]:
+        """A token of the person's own, if the app has asked for one."""
+        if not scope:
+            return {}
+        token = self._slack.state.make_token(team_id, kind="user", user=user, scope=scope)
+        return {"access_token": token, "token_type": "user", "scope": scope}
+
+    def _refresh(self, refresh_token: str) -> dict[str, Any]:
+        state = self._slack.state
+        team_id = state.refresh_tokens.pop(refresh_token, None)
+        if team_id is None:
+            raise SlackError("invalid_refresh_token")
+        return {"ok": True, **self._granted(team_id), "team": {"id": team_id}, "app_id": self._slack.app_id}
+
+    def _granted(self, team_id: str) -> dict[str, Any]:
+        state = self._slack.state
+        ttl_s = self._slack.token_ttl_s if self._slack.rotates else 0
+        token = state.make_token(team_id, ttl_s=ttl_s)
+        granted = {"access_token": token, "token_type": "bot", "scope": state.tokens[token].scope}
+        if not self._slack.rotates:
+            return granted
+        refresh = f"xoxe-1-{state.make_ts()}-{token[-12:]}"
+        state.refresh_tokens[refresh] = team_id
+        return {**granted, "refresh_token": refresh, "expires_in": round(ttl_s or ROTATES_AFTER_S)}
+
+
+def user_object(team: Team, id_: str) -> dict[str, Any]:
+    user = team.user(id_)
+    return {
+        "id": id_,
+        "team_id": team.id,
+        "name": user.name,
+        "deleted": False,
+        "real_name": user.display_name or user.name,
+        "profile": {"display_name": user.display_name, "real_name": user.display_name or user.name},
+        "is_admin": user.is_admin or user.is_owner,
+        "is_owner": user.is_owner,
+        "is_primary_owner": False,
+        "is_bot": user.is_bot,
+        "is_app_user": False,
+    }
+
+
+def _channel_object(team: Team, id_: str) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "name": team.channel_names.get(id_, id_.lower()),
+        "is_channel": not id_.startswith("D"),
+        "is_im": id_.startswith("D"),
+        "is_member": True,
+        "is_archived": False,
+        "context_team_id": team.id,
+    }
+
+
+async def _arguments(request: web.Request) -> dict[str, str]:
+    """Arguments as Slack takes them: in the query, as a form, or as JSON."""
+    if request.content_type == "application/json":
+        body = json.loads(await request.text() or "{}")
+        return {**request.query, **{name: str(value) for name, value in body.items() if value is not None}}
+    return {**request.query, **{name: str(value) for name, value in (await request.post()).items()}}
+
+
+def _bearer(request: web.Request, asked: Mapping[str, str]) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme == "Bearer" else asked.get("token", "")
+
+
+def _basic(request: web.Request) -> tuple[str, str] | None:
+    header = request.headers.get("Authorization", "")
+    if not header.startswith("Basic "):
+        return None
+    login, _, password = base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")
+    return login, password
+
+
+def _broken(fault: Fault) -> web.Response:
+    if not fault.kind.isdigit():
+        return web.json_response({"ok": False, "error": fault.kind})
+    headers = {"Retry-After": f"{fault.retry_after_s:g}"} if fault.kind == "429" else {}
+    error = "ratelimited" if fault.kind == "429" else "internal_error"
+    return web.json_response({"ok": False, "error": error}, status=int(fault.kind), headers=headers)

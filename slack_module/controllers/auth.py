@@ -1,0 +1,55 @@
+"""Letting the app into a workspace. For people, in a browser."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import StringConstraints
+from waddlebot.auth import ANYBODY
+from waddlebot.contracts import Wire
+from waddlebot.errors import UserError, WaddleBotError
+from waddlebot.web import Raw, RawRequest, endpoint
+
+from ..services import pages
+from ..services.oauth_service import OAuthService
+
+Short = Annotated[str, StringConstraints(max_length=2048)]
+
+
+class InstallQuery(Wire):
+    moderate: Annotated[str, StringConstraints(max_length=8)] = ""
+    community: Annotated[str, StringConstraints(max_length=255)] = ""
+
+
+class CallbackQuery(Wire):
+    code: Short = ""
+    state: Short = ""
+    error: Short = ""
+
+
+@endpoint("GET", "/slack/install", caller=ANYBODY, query=InstallQuery)
+def show_install_page(query: InstallQuery) -> Raw:
+    """Say what the bot asks for, with a button."""
+    return pages.page(pages.install(query.community))
+
+
+@endpoint("GET", "/slack/oauth/start", caller=ANYBODY, query=InstallQuery)
+def start_install(query: InstallQuery, oauth: OAuthService) -> Raw:
+    """Send the browser to Slack's consent page."""
+    url, started = oauth.start(moderate=bool(query.moderate), community=query.community or None)
+    return Raw("", "text/plain", status=302, headers={"Location": url, "Set-Cookie": started.set_cookie})
+
+
+@endpoint("GET", "/slack/oauth/callback", caller=ANYBODY, query=CallbackQuery)
+def finish_install(query: CallbackQuery, request: RawRequest, oauth: OAuthService) -> Raw:
+    """Take the browser back from Slack, and say what came of it."""
+    cookie = {"Set-Cookie": oauth.forget_cookie(query.state)} if query.state else {}
+    try:
+        installed = oauth.finish(
+            code=query.code, state=query.state, error=query.error, cookies=request.headers.get("cookie", "")
+        )
+    except WaddleBotError as err:
+        if err.http_status >= 500 and not (err.retryable or isinstance(err, UserError)):
+            raise
+        return pages.page(pages.refused(err.message), status=err.http_status, headers=cookie)
+    return pages.page(pages.installed(installed), headers=cookie)

@@ -1,0 +1,233 @@
+"""Says the bot's replies on Slack, and does what of moderation Slack lets a bot do.
+
+Source: https://docs.slack.dev/reference/methods/chat.postMessage
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from waddlebot.aaa import AAALog
+from waddlebot.contracts import OutboxState
+from waddlebot.errors import NotAllowed, NotFound, WaddleBotError
+from waddlebot.ids import EntityId, parse_entity_id
+from waddlebot.moderation import ModerationAction
+from waddlebot.outbox import Outgoing
+from waddlebot.pace import Pacer
+from waddlebot.sender import Outcome
+
+from .installations import Installations
+from .questions import Question, Questions
+from .slack_calls import SlackCalls
+from .text import write_help, write_parts, write_text
+
+NOT_REACHED_PAUSE = timedelta(seconds=2)
+NO_TOKEN_PAUSE = timedelta(seconds=5)
+COMMAND = "/waddlebot"
+# What Slack's words mean for whoever reads why a reply was dropped.
+WORDS = {
+    "not_in_channel": "the bot is not in that channel; somebody there has to /invite it",
+    "channel_not_found": "there is no such channel, or the bot was never let into it",
+    "is_archived": "that channel is archived",
+    "restricted_action": "the workspace lets only some people write in that channel",
+    "missing_scope": "the app lacks a scope; install it again at /slack/install",
+    "msg_too_long": "the text is too long for Slack",
+    "cant_delete_message": "Slack lets a bot delete only its own messages",
+    "message_not_found": "that message is already gone",
+    "user_not_in_channel": "that person is not in the channel",
+}
+MAY_NOT_DELETE = (
+    "Slack lets a bot delete only its own messages. An admin of the workspace can allow more: install the app again at"
+    " /slack/install with “delete messages”."
+)
+NOTHING_LIKE_IT = "Slack has nothing like a {action} that an app could do; an admin does it in Slack."
+
+
+class BotService:
+    """Sends with each workspace's own token. `pacer` and `said` are the collector's."""
+
+    def __init__(
+        self,
+        installations: Installations,
+        questions: Questions,
+        calls: SlackCalls,
+        *,
+        log: AAALog,
+    ) -> None:
+        self._installations = installations
+        self._questions = questions
+        self._calls = calls
+        self._log = log
+        self.pacer: Pacer | None = None
+        self.said: Callable[[str], None] = lambda _team: None
+
+    # Saying
+
+    async def send(self, reply: Outgoing) -> Outcome:
+        """Say a reply where it was asked for, in as many parts as it needs. PENDING only when no part can have left."""
+        place = parse_entity_id(reply.entity_id)
+        try:
+            question = await asyncio.to_thread(self._questions.of_reply, reply.id)
+        except WaddleBotError as err:
+            return _not_left(err.message)
+        text = str(reply.response_data.get("message", ""))
+        parts = write_parts(write_help(text, COMMAND) if question.command == "help" else text)
+        if not parts:
+            return Outcome(OutboxState.DROPPED, "nothing to say")
+        thread_ts = question.thread_ts or (question.ts if reply.reply_to else "")
+        for number, part in enumerate(parts):
+            if number and self.pacer is not None:
+                await self.pacer.more(reply)
+            outcome = await self._say(place, part, question, thread_ts)
+            while number and outcome.state is OutboxState.PENDING:
+                # The beginning is said, so the rest is not left for later; the sender's own time limit ends this.
+                await asyncio.sleep(outcome.retry_after.total_seconds())
+                outcome = await self._say(place, part, question, thread_ts)
+            if outcome.state is not OutboxState.SENT:
+                return outcome if number == 0 else _broken_off(outcome, number, len(parts))
+        return outcome
+
+    async def _say(self, place: EntityId, text: str, question: Question, thread_ts: str) -> Outcome:
+        if question.is_slash:
+            outcome = await self._answer(text, question)
+            if outcome is not None:
+                return outcome
+        if question.is_private:
+            said: dict[str, Any] = {"channel": place.channel_id, "user": question.user_id, "text": text}
+            return await self._with_token(place, lambda slack, token: slack.chat_postEphemeral(token=token, **said))
+        said = {"channel": place.channel_id, "text": text, **({"thread_ts": thread_ts} if thread_ts else {})}
+        outcome = await self._with_token(place, lambda slack, token: slack.chat_postMessage(token=token, **said))
+        if outcome.state is OutboxState.SENT:
+            self.said(place.server_id)
+        return outcome
+
+    async def _answer(self, text: str, question: Question) -> Outcome | None:
+        """Answer a slash command at its own address; None when that is used up, old or unknown."""
+        from .web_api import SlackLater, SlackRefused, SlackUnclear
+
+        try:
+            url = await asyncio.to_thread(self._questions.take_url, question.event_id)
+            if url is None:
+                return None
+            shown_to = "ephemeral" if question.is_private else "in_channel"
+            await self._calls.api.answer(url, text=text, response_type=shown_to, replace_original=False)
+        except (WaddleBotError, SlackRefused, SlackLater):
+            return None  # It was not said there, so it can be said in the channel.
+        except SlackUnclear as err:
+            return Outcome(OutboxState.UNKNOWN, str(err))
+        return Outcome(OutboxState.SENT, "response_url")
+
+    async def _with_token(self, place: EntityId, call: Callable[[Any, str], Any]) -> Outcome:
+        """Do something in a workspace, with a new token if Slack refuses the one at hand."""
+        from .web_api import SlackLater, SlackRefused, SlackUnclear
+
+        refused = error = ""
+        while True:
+            try:
+                token = await asyncio.to_thread(self._installations.token, place.server_id, refused=refused)
+            except (NotFound, NotAllowed) as err:
+                return await self._lost(place.server_id, error) if error else Outcome(OutboxState.DROPPED, err.message)
+            except WaddleBotError as err:
+                return _not_left(f"no token: {err.message}", NO_TOKEN_PAUSE)
+            try:
+                answer = await self._calls.api.ask(lambda slack, token=token: call(slack, token))  # type: ignore[misc]
+                return Outcome(OutboxState.SENT, str(answer.get("ts") or answer.get("message_ts") or ""))
+            except SlackLater as err:
+                return _not_left(str(err), timedelta(seconds=err.retry_after_s))
+            except SlackUnclear as err:
+                return Outcome(OutboxState.UNKNOWN, str(err))
+            except SlackRefused as err:
+                if not err.is_about_token:
+                    return Outcome(OutboxState.DROPPED, _in_words(err.error))
+                if refused:
+                    return await self._lost(place.server_id, err.error)
+                refused, error = token, err.error
+
+    async def _lost(self, team_id: str, error: str) -> Outcome:
+        reason = f"Slack refuses the app's token ({error})"
+        try:
+            await asyncio.to_thread(self._installations.revoke, team_id, reason)
+        except WaddleBotError as err:
+            self._log.error("revocation_not_noted", team=team_id, message=err.message)
+        return Outcome(OutboxState.DROPPED, f"{reason}; install it again at /slack/install")
+
+    def may_answer_at(self, url: str) -> bool:
+        return self._calls.api.is_slacks(url)
+
+    async def tell(self, url: str, text: str) -> None:
+        """Say something at a response_url that nobody has to repeat when it fails."""
+        from .web_api import SlackLater, SlackRefused, SlackUnclear
+
+        try:
+            await self._calls.api.answer(url, text=text, response_type="ephemeral", replace_original=False)
+        except (SlackRefused, SlackLater, SlackUnclear) as err:
+            self._log.system("slash_hint_not_sent", result="FAILED", detail=str(err))
+
+    # Moderating
+
+    async def act(self, action: ModerationAction) -> Outcome:
+        """Carry out what the router has decided. Its warnings are replies in chat, and Slack has none besides."""
+        if action.action == "warn":
+            return Outcome(OutboxState.SENT, "told by the reply in chat")
+        return await self.moderate(action)
+
+    async def moderate(self, action: ModerationAction) -> Outcome:
+        """Delete a message, or warn somebody in words that only they see."""
+        place = parse_entity_id(action.entity_id)
+        if action.action == "warn":
+            text = write_text(action.reason or "Please mind the rules of this channel.")
+            said = {"channel": place.channel_id, "user": action.platform_user_id, "text": text}
+            return await self._with_token(place, lambda slack, token: slack.chat_postEphemeral(token=token, **said))
+        if action.action == "delete":
+            return await self._delete(place, action.message_id)
+        return Outcome(OutboxState.DROPPED, NOTHING_LIKE_IT.format(action=action.action))
+
+    async def _delete(self, place: EntityId, message_id: str) -> Outcome:
+        from .web_api import SlackLater, SlackRefused, SlackUnclear
+
+        ts = message_ts(message_id)
+        if not ts:
+            return Outcome(OutboxState.DROPPED, "there is no message to delete")
+        try:
+            token = await asyncio.to_thread(self._installations.admin_token, place.server_id)
+        except WaddleBotError as err:
+            return _not_left(f"no token: {err.message}", NO_TOKEN_PAUSE)
+        if token is None:
+            return Outcome(OutboxState.DROPPED, MAY_NOT_DELETE)
+        try:
+            await self._calls.api.ask(lambda slack: slack.chat_delete(token=token, channel=place.channel_id, ts=ts))
+        except SlackLater as err:
+            return _not_left(str(err), timedelta(seconds=err.retry_after_s))
+        except SlackUnclear as err:
+            return Outcome(OutboxState.UNKNOWN, str(err))
+        except SlackRefused as err:
+            if err.is_about_token:
+                await asyncio.to_thread(self._installations.revoke_admin, place.server_id)
+                return Outcome(OutboxState.DROPPED, MAY_NOT_DELETE)
+            return Outcome(OutboxState.DROPPED, _in_words(err.error))
+        return Outcome(OutboxState.SENT, ts)
+
+
+def message_ts(event_id: str) -> str:
+    """The message that an event is about: `T1:C1:1700000000.000100`, and `…:files` of the same; else nothing."""
+    parts = event_id.split(":")
+    ts = parts[2] if len(parts) >= 3 else event_id
+    whole, _, fraction = ts.partition(".")
+    return ts if whole.isdigit() and fraction.isdigit() else ""
+
+
+def _in_words(error: str) -> str:
+    return f"{error}: {WORDS[error]}" if error in WORDS else f"Slack says {error}"
+
+
+def _not_left(detail: str, retry_after: timedelta = NOT_REACHED_PAUSE) -> Outcome:
+    return Outcome(OutboxState.PENDING, detail, retry_after)
+
+
+def _broken_off(outcome: Outcome, number: int, parts: int) -> Outcome:
+    """A reply of which some parts were said is never repeated, so it ends here."""
+    state = OutboxState.DROPPED if outcome.state is OutboxState.DROPPED else OutboxState.UNKNOWN
+    return Outcome(state, f"after {number} of {parts} parts: {outcome.detail}")
