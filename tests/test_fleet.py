@@ -36,7 +36,7 @@ def clean_environment() -> dict[str, str]:
         "EGRESS_ALLOW",
         "BROWSER_SOURCE_API_URL",
     )
-    groups = ("REDIS_", "LOG_", "TWITCH_", "WEBSOCKET_")
+    groups = ("REDIS_", "LOG_", "TWITCH_", "SLACK_", "WEBSOCKET_")
     return {
         name: value
         for name, value in os.environ.items()
@@ -70,8 +70,8 @@ class Up:
     def is_ready(self) -> bool:
         return any(line.startswith("WaddleBot is ready: http://127.0.0.1:") for line in self.output)
 
-    def wait_until_ready(self) -> Up:
-        eventually(lambda: self.is_ready or self.process.poll() is not None, within_s=40)
+    def wait_until_ready(self, *, within_s: float = 40) -> Up:
+        eventually(lambda: self.is_ready or self.process.poll() is not None, within_s=within_s)
         assert self.is_ready, "".join(self.output)
         return self
 

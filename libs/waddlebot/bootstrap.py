@@ -27,11 +27,11 @@ def make_missing_keys(made: Secrets, manifests: Sequence[Manifest]) -> None:
 
 def bootstrap(db: DAL, made: Secrets, manifests: Sequence[Manifest]) -> None:
     """Make the database agree with the secrets; run at every start, changes nothing the second time."""
-    _ensure_account(db, CONSOLE_ACCOUNT, ["collectors", "admins"], made, platforms=[CONSOLE])
-    _ensure_account(db, ADMIN_ACCOUNT, ["admins"], made)
+    ensure_account(db, CONSOLE_ACCOUNT, ["collectors", "admins"], made, platforms=[CONSOLE])
+    ensure_account(db, ADMIN_ACCOUNT, ["admins"], made)
     for manifest in manifests:
         is_collector = manifest.kind == "collector"
-        _ensure_account(
+        ensure_account(
             db,
             manifest.name,
             ["collectors" if is_collector else "services"],
@@ -52,7 +52,7 @@ def ensure_demo(db: DAL) -> None:
     )
 
 
-def _ensure_account(
+def ensure_account(
     db: DAL,
     name: str,
     groups: list[str],
@@ -61,6 +61,7 @@ def _ensure_account(
     module_name: str | None = None,
     platforms: Sequence[str] = (),
 ) -> None:
+    """Make an account, or make the one of that name go by the key that the secrets hold for it."""
     api_key = made.keys[name]
     fetch(
         db,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .errors import WaddleBotError
-from .home import Home, default_home
+from .home import Home, default_home, demo_home
 
 if TYPE_CHECKING:
     from .console import Console, Outcome
@@ -57,16 +57,18 @@ def cli() -> None:
 
 
 @cli.command()
-@home_option
+@click.option("--home", type=click.Path(path_type=Path), show_default="$WADDLEBOT_HOME", help="The fleet's folder.")
+@click.option("--demo", is_flag=True, help="Play Twitch, Discord and Slack too, with a page to see and try it all.")
 @click.option("--port", type=int, default=8000, show_default=True, help="Port of the fleet; modules follow from it.")
 @click.option("--ws-port", type=int, show_default="--port plus 28", help="Port of the overlays' sockets.")
 @click.option("--per-module", is_flag=True, help="Run each module in a process of its own, as its container does.")
 @click.option("--verbose", is_flag=True, help="Show the modules' log lines here too.")
-def up(home: Path, port: int, ws_port: int | None, per_module: bool, verbose: bool) -> None:
+def up(home: Path | None, demo: bool, port: int, ws_port: int | None, per_module: bool, verbose: bool) -> None:
     """Bring a whole fleet up and keep it up until Ctrl-C."""
     from .fleet import Fleet, Options
 
-    options = Options(home, port, ws_port, per_module, verbose)
+    home = home or (demo_home() if demo else default_home())
+    options = Options(home, port, ws_port, per_module, verbose, demo)
     sys.exit(Fleet(options, Home(home)).run())
 
 
@@ -114,6 +116,31 @@ def chat(home: Path, name: str, level: str, channel: str) -> None:
         from .terminal import Chat
 
         Chat(Home(home), _speaker(name, level, channel)).run()
+
+
+@cli.command()
+@home_option
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Keep the recording's pace, so many times.")
+@click.option("--fresh", is_flag=True, help="Give messages new ids: the fleet ignores those that it has seen.")
+@click.option("--url", help="The webhook, if it is not that of the home's fleet.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def replay(home: Path, speed: float | None, fresh: bool, url: str | None, file: Path) -> None:
+    """Feed recorded notifications of Twitch to the fleet's webhook, one JSON object on each line.
+
+    A line is {"type", "version", "event"} or a whole body of EventSub, with "at" and "id" if need be. Only channels
+    that the fleet serves are answered. Exits with 1 when a line was refused or not understood, and with 2 when no
+    fleet runs.
+    """
+    from .replay import open_replay
+
+    with reporting():
+        opened = open_replay(Home(home), url=url, speed=speed, fresh=fresh)
+        with file.open("rb") as lines:
+            for problem in opened.run(lines):
+                click.secho(f"{file}: {problem}", fg="red", err=True)
+        counts = opened.counts
+        click.echo(f"{counts.taken} taken, {counts.refused} refused, {counts.not_understood} not understood.")
+        sys.exit(0 if counts.ok else 1)
 
 
 @cli.command()

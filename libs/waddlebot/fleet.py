@@ -26,7 +26,7 @@ from typing import Any
 from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
 from .errors import ConfigError
 from .home import Home, Running, Secrets
-from .manifest import Manifest, all_manifests
+from .manifest import Manifest, all_manifests, modules_dir
 
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.1
@@ -36,6 +36,14 @@ MAX_SERVER_STARTS = 5
 MAX_RESTART_S = 5.0
 STOP_TIMEOUT_S = 15.0
 BASE_PORT = 8000
+# The demo's page is so many ports above the fleet's, its platforms on the ports after it.
+DEMO_OFFSET = 90
+DEMO_PORTS = 4
+# What would make a demo part of a fleet that is not one.
+OF_REAL_FLEETS = (
+    *("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_"),
+    *("TWITCH_", "DISCORD_", "SLACK_"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,7 @@ class Options:
     ws_port: int | None = None
     per_module: bool = False
     verbose: bool = False
+    demo: bool = False
 
 
 @dataclass(slots=True)
@@ -52,7 +61,7 @@ class Child:
     """One process of ours and how often it had to be started."""
 
     name: str
-    command: str
+    command: Sequence[str]
     environment: dict[str, str]
     ready_urls: list[str]
     process: subprocess.Popen[bytes] | None = None
@@ -63,7 +72,7 @@ class Child:
     def start(self) -> None:
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            dying_with_us(signal.SIGTERM, [sys.executable, "-m", "waddlebot.serve", self.command]),
+            dying_with_us(signal.SIGTERM, [sys.executable, "-m", *self.command]),
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -90,6 +99,14 @@ class Fleet:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.options.port}"
 
+    @property
+    def demo_port(self) -> int:
+        return self.options.port + DEMO_OFFSET
+
+    @property
+    def demo_url(self) -> str:
+        return f"http://127.0.0.1:{self.demo_port}"
+
     def _hub_port(self, manifest: Manifest) -> int:
         assert manifest.hub_port is not None
         return self.options.ws_port or self.options.port + manifest.hub_port - BASE_PORT
@@ -99,6 +116,8 @@ class Fleet:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: self.stopping.set())
         started = time.monotonic()
+        if self.options.demo:
+            forget_real_fleets()
         try:
             self._bring_up()
             if not self.stopping.is_set():
@@ -129,12 +148,17 @@ class Fleet:
         self.environment = environment
         with step("schema"):
             self._prepare_database(environment["DATABASE_URL"], manifests)
-        self.children = self._plan(manifests, environment, made)
+        if self.options.demo:
+            environment |= self._start_demo(manifests, environment)
+        modules = self._plan(manifests, environment, made)
+        self.children += modules
         with step("modules: " + ", ".join(manifest.name for manifest in manifests)):
-            for child in self.children:
+            for child in modules:
                 child.start()
             self._wait_until_ready()
-        self.home.announce(Running(os.getpid(), self.url, environment))
+        # Whoever replays what a platform once sent has to sign as it does.
+        signed_with = {name: os.environ[name] for name in ("TWITCH_WEBHOOK_SECRET",) if os.environ.get(name)}
+        self.home.announce(Running(os.getpid(), self.url, {**signed_with, **environment}))
 
     def _check_ports(self, manifests: Sequence[Manifest]) -> None:
         """Raises: ConfigError for the first port that somebody else listens on."""
@@ -142,6 +166,8 @@ class Fleet:
         if self.options.per_module:
             wanted |= {self._port_of(manifest): "--port" for manifest in manifests}
         wanted |= {self._hub_port(manifest): "--ws-port" for manifest in manifests if manifest.hub_port}
+        if self.options.demo:
+            wanted |= {self.demo_port + n: "--port" for n in range(DEMO_PORTS)}
         for port, option in wanted.items():
             if not 1 <= port <= 65535:
                 raise ConfigError(f"Port {port} is not a port; choose a lower {option}.")
@@ -179,7 +205,7 @@ class Fleet:
         module = next((each for each in manifests if each.hub_port), None)
         if module is None:
             return {}
-        base = f"http://127.0.0.1:{self._port_of(module)}" if self.options.per_module else self.url
+        base = self._base_url_of(module)
         sockets = f"ws://127.0.0.1:{self._hub_port(module)}"
         return {
             "BROWSER_SOURCE_API_URL": os.environ.get("BROWSER_SOURCE_API_URL") or f"{base}{module.prefix}/source",
@@ -205,6 +231,40 @@ class Fleet:
                 (lines[-1] if lines else "the database could not be prepared").removeprefix("waddlebot: ")
             )
 
+    def _start_demo(self, manifests: Sequence[Manifest], environment: dict[str, str]) -> dict[str, str]:
+        """Start the platforms of the demo. Returns what points the modules at them."""
+        if not (modules_dir() / "simulators" / "demo").is_dir():
+            raise ConfigError("There are no simulators here, which --demo needs; start it in a whole checkout.")
+        collectors = [
+            f"--{each.name}={self._base_url_of(each)}{each.prefix}" for each in manifests if each.kind == "collector"
+        ]
+        child = Child(
+            "demo",
+            [
+                "simulators.demo",
+                f"--home={self.home.path}",
+                f"--port={self.demo_port}",
+                f"--fleet={self.url}",
+                *collectors,
+            ],
+            {**environment, "PYTHONPATH": os.pathsep.join([str(modules_dir()), os.environ.get("PYTHONPATH", "")])},
+            [f"{self.demo_url}/healthz"],
+        )
+        self.children = [child]
+        with step("simulators: twitch, discord, slack"):
+            child.start()
+            self._wait_until_ready()
+        if self.stopping.is_set():
+            return {}
+        return {
+            **json.loads((self.home.path / "demo.json").read_text())["settings"],
+            "EGRESS_ALLOW": f"127.0.0.1:{self.demo_port}",
+            "OVERLAY_FRAME_ANCESTORS": f"{self.demo_url},http://localhost:{self.demo_port}",
+        }
+
+    def _base_url_of(self, manifest: Manifest) -> str:
+        return f"http://127.0.0.1:{self._port_of(manifest)}" if self.options.per_module else self.url
+
     def _plan(self, manifests: Sequence[Manifest], environment: dict[str, str], made: Secrets) -> list[Child]:
         common = {
             **environment,
@@ -222,7 +282,7 @@ class Fleet:
         one_process = {**common, "MODULE_URL": self.url}
         web = Child(
             "web",
-            "web",
+            ["waddlebot.serve", "web"],
             {
                 **one_process,
                 "WADDLEBOT_MODULES": packages,
@@ -236,7 +296,7 @@ class Fleet:
         collecting = [manifest.package for manifest in manifests if manifest.kind == "collector"]
         collectors = Child(
             "collectors",
-            "collectors",
+            ["waddlebot.serve", "collectors"],
             {
                 **one_process,
                 "WADDLEBOT_MODULES": ",".join(collecting),
@@ -250,7 +310,8 @@ class Fleet:
 
     def _hub_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
         environment = {**common, "WADDLEBOT_MODULES": manifest.package, "LOG_ROLE": "hub"}
-        return Child("hub", "hub", environment, [f"http://127.0.0.1:{self._hub_port(manifest)}/healthz"])
+        healthz = f"http://127.0.0.1:{self._hub_port(manifest)}/healthz"
+        return Child("hub", ["waddlebot.serve", "hub"], environment, [healthz])
 
     def _module_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
         port = self._port_of(manifest)
@@ -263,7 +324,7 @@ class Fleet:
             "MODULE_URL": url,
             "WADDLEBOT_RUN_DIR": self._run_dir(manifest.package),
         }
-        return Child(manifest.name, "web", environment, [f"{url}{manifest.prefix}/ready"])
+        return Child(manifest.name, ["waddlebot.serve", "web"], environment, [f"{url}{manifest.prefix}/ready"])
 
     def _run_dir(self, name: str) -> str:
         return str(self.home.path / "run" / name)
@@ -323,6 +384,8 @@ class Fleet:
     def _greet(self, took_s: float) -> None:
         command = how_to_call()
         at = "" if self.home.path == Home(default_home_of_this_user()).path else f" --home {self.options.home}"
+        if self.options.demo:
+            print(f"See it: {self.demo_url}")
         print(f"WaddleBot is ready: {self.url} (after {took_s:.1f} s, home {self.home.path})")
         for source_type, url in self._demo_overlays().items():
             print(f"  {source_type + ' overlay':<16}  {url}")
@@ -340,6 +403,12 @@ class Fleet:
         url = self.environment.get("BROWSER_SOURCE_API_URL")
         made = post(f"{url}/admin/tokens", {"community_id": "demo"}, self.home.console_key() or "") if url else {}
         return {source_type: each["url"] for source_type, each in made.get("tokens", {}).items()}
+
+
+def forget_real_fleets() -> None:
+    """Keep what this environment says of servers and platforms away from a demo and its children."""
+    for name in [name for name in os.environ if name.startswith(OF_REAL_FLEETS)]:
+        del os.environ[name]
 
 
 def default_home_of_this_user() -> Path:

@@ -24,6 +24,11 @@ def default_home() -> Path:
     return ROOT_HOME if os.geteuid() == 0 else Path.home() / ".local/share/waddlebot"
 
 
+def demo_home() -> Path:
+    """Where `up --demo` keeps its own, apart from the fleet that somebody may have: $WADDLEBOT_HOME if that is set."""
+    return default_home() if os.environ.get("WADDLEBOT_HOME") else default_home() / "demo"
+
+
 def make_encryption_key(key_id: str) -> str:
     """One entry for WADDLEBOT_ENCRYPTION_KEYS."""
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(32)).decode()}"
