@@ -10,6 +10,9 @@ help: ## Show what make can do
 up: $(VENV)/.fleet ## Install and start a whole fleet: make up ARGS="--home DIR --port 9000 --ws-port 9028"
 	@exec $(BIN)/waddlebot up $(ARGS)
 
+demo: $(VENV)/.fleet ## See it without any account: three chats and a stream on one page
+	@exec $(BIN)/waddlebot up --demo $(ARGS)
+
 say: $(VENV)/.fleet ## Say one line to the running fleet: make say TEXT='!help'
 	@$(BIN)/waddlebot say $(ARGS) '$(TEXT)'
 
@@ -60,4 +63,4 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(call install,requirements-dev.lock)
 	@touch $@ $(VENV)/.fleet
 
-.PHONY: help up say test check fmt bench lock
+.PHONY: help up demo say test check fmt bench lock

@@ -38,7 +38,9 @@ overlays = BrowserSourceService(
 tokens = TokenService(database, bus, keyring, log, base_url=settings.base_url, token_length=settings.token_length)
 themes = ThemeService(database)
 audience = AudienceService(database, bus)
-pages = PageService(Path(__file__).parent, media, sockets_url=settings.sockets_url)
+pages = PageService(
+    Path(__file__).parent, media, sockets_url=settings.sockets_url, frame_ancestors=settings.frame_ancestors
+)
 guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
 gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))
 form_service = FormService(

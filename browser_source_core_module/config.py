@@ -80,6 +80,11 @@ class BrowserSourceSettings(Settings):
         alias="MEDIA_HOSTS",
         description="Hosts that art, clips and videos may be loaded from; *.example takes subdomains.",
     )
+    frame_ancestors: CommaList = Field(
+        default_factory=list,
+        alias="OVERLAY_FRAME_ANCESTORS",
+        description="Origins whose pages may show an overlay in a frame, besides our own; OBS needs none.",
+    )
     form_expiry_s: float = Field(
         900, alias="FORM_EXPIRY", gt=0, description="A viewer can answer a form for this long, s."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -36,7 +37,9 @@ class StaticFile:
 class PageService:
     """Renders pages. All static files share one version in their path, so that no cache can mix two of them."""
 
-    def __init__(self, folder: Path, media: MediaPolicy, *, sockets_url: str) -> None:
+    def __init__(
+        self, folder: Path, media: MediaPolicy, *, sockets_url: str, frame_ancestors: Sequence[str] = ()
+    ) -> None:
         self._templates = {path.stem: Template(path.read_text("utf-8")) for path in folder.glob("templates/*.html")}
         self._files = {
             str(path.relative_to(folder / "static")): StaticFile(path.read_text("utf-8"), TYPES[path.suffix])
@@ -57,7 +60,7 @@ class PageService:
                 f"connect-src {sockets_url}",
                 "base-uri 'none'",
                 "form-action 'none'",
-                "frame-ancestors 'self'",
+                " ".join(("frame-ancestors 'self'", *frame_ancestors)),
                 f"report-uri {REPORT_PATH}",
             )
         )

@@ -1,0 +1,126 @@
+"""What the demo does in the fleet: its channels in the database, its module at the router, its overlays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from waddlebot.auth import make_key
+from waddlebot.bootstrap import DEMO, ensure_account
+from waddlebot.database import Database
+from waddlebot.directory import add_server
+from waddlebot.home import Home, Secrets, write_private
+
+from . import celebrations
+from .platforms import Platform, Served
+
+TRY_EVERY_S = 0.25
+STILL_THERE_EVERY_S = 60.0
+TIMEOUT = ClientTimeout(total=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What has to be the same when the demo is started again."""
+
+    twitch_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    client_secret: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    signing_secret: str = field(default_factory=lambda: secrets.token_hex(16))
+    discord_seed: str = field(default_factory=lambda: secrets.token_hex(32))
+    discord_token: str = field(default_factory=lambda: f"demo.{secrets.token_urlsafe(24)}")
+    slack_bot_token: str = field(default_factory=lambda: f"xoxb-{secrets.token_hex(16)}")
+    slack_app_token: str = field(default_factory=lambda: f"xapp-1-{secrets.token_hex(16)}")
+    module_key: str = field(default_factory=lambda: make_key()[1])
+
+    @classmethod
+    def load(cls, path: Path) -> Kept:
+        try:
+            return cls(**json.loads(path.read_text())["kept"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls()
+
+    def save(self, path: Path, settings: Mapping[str, str]) -> None:
+        """Keep it beside the settings that the supervisor reads."""
+        kept = {name: getattr(self, name) for name in self.__slots__}
+        write_private(path, json.dumps({"kept": kept, "settings": dict(settings)}))
+
+
+def prepare_database(url: str, kept: Kept, served: Iterable[Served]) -> None:
+    """Serve the channels in the community `demo`, and let the module in."""
+    database = Database(url, pool_size=1)
+    with database.transaction() as db:
+        for each in served:
+            add_server(db, each.platform, each.channel, server_id=each.server_id, name=each.name, community=DEMO)
+        accounts = Secrets(keys={celebrations.NAME: kept.module_key})
+        ensure_account(db, celebrations.NAME, ["services"], accounts, module_name=celebrations.NAME)
+    database.close()
+
+
+class FleetSide:
+    """The fleet, as the demo talks to it. `overlays` is empty until everything is in place."""
+
+    def __init__(
+        self,
+        home: Home,
+        url: str,
+        kept: Kept,
+        *,
+        own_url: str,
+        overlays_url: str,
+        platforms: Sequence[Platform],
+    ) -> None:
+        self._home = home
+        self._url = url
+        self.overlays_url = overlays_url
+        self._kept = kept
+        self._own_url = own_url
+        self._platforms = platforms
+        self.webhook_secret = ""
+        self.overlays: dict[str, str] = {}
+
+    async def run(self, session: ClientSession) -> None:
+        """Set the module up as soon as the fleet answers, and keep it known."""
+        while not await self._try(self._set_up(session)):
+            await asyncio.sleep(TRY_EVERY_S)
+        while True:
+            await asyncio.sleep(STILL_THERE_EVERY_S)
+            await self._try(self._stay_known(session))
+
+    async def _set_up(self, session: ClientSession) -> bool:
+        await self._register(session)
+        console = self._home.console_key() or ""
+        switch = f"/router/communities/{DEMO}/modules/{celebrations.NAME}"
+        await self._ask(session, "PUT", switch, {"enabled": True}, console)
+        made = await self._ask(session, "POST", f"{self.overlays_url}/admin/tokens", {"community_id": DEMO}, console)
+        for platform in self._platforms:
+            await platform.install()
+        self.overlays = {name: each["url"] for name, each in made["tokens"].items()}
+        return True
+
+    async def _register(self, session: ClientSession) -> None:
+        asked = celebrations.registration(f"{self._own_url}{celebrations.PATH}")
+        answer = await self._ask(session, "POST", "/api/modules/register", asked, self._kept.module_key)
+        self.webhook_secret = answer["webhook_secret"]
+
+    async def _stay_known(self, session: ClientSession) -> bool:
+        beat = {"module_name": celebrations.NAME}
+        await self._ask(session, "POST", "/api/modules/heartbeat", beat, self._kept.module_key)
+        return True
+
+    async def _ask(self, session: ClientSession, method: str, path: str, body: Any, key: str) -> Any:
+        url = path if path.startswith("http") else f"{self._url}{path}"
+        async with session.request(method, url, json=body, headers={"X-API-Key": key}, timeout=TIMEOUT) as answer:
+            answer.raise_for_status()
+            return await answer.json()
+
+    async def _try(self, work: Any) -> bool:
+        try:
+            return bool(await work)
+        except (ClientError, TimeoutError, OSError, ValueError, KeyError):
+            return False

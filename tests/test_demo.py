@@ -1,0 +1,310 @@
+"""`waddlebot up --demo` as a newcomer meets it: one fleet, and its page in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from test_fleet import Up
+from waddlebot.fleet import DEMO_OFFSET, DEMO_PORTS
+from waddlebot.home import demo_home
+from waddlebot.http import HTTPClient, HTTPResponse
+from waddlebot.testing.plugin import eventually
+
+from simulators.demo import celebrations
+from simulators.demo.platforms import read_slash
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go quickly.
+OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-features=IsolateSandboxedIframes"]
+pytestmark = pytest.mark.timeout(240)
+SOON_MS = 30_000
+READY_WITHIN_S = 120
+
+
+class Demo:
+    """A running demo and its page's address."""
+
+    def __init__(self, up: Up) -> None:
+        self.up = up
+        self.port = up.port + DEMO_OFFSET
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def request(self, method: str, path: str, body: Any = None, *, port: int = 0, **headers: str) -> HTTPResponse:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        content = None if body is None else json.dumps(body).encode()
+        url = f"http://127.0.0.1:{port or self.port}{path}"
+        return HTTPClient().request(
+            method, url, body=content, headers={"Content-Type": "application/json", **named}, timeout_s=10
+        )
+
+    def child(self) -> psutil.Process | None:
+        for each in psutil.Process(self.up.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if "simulators.demo" in each.cmdline():
+                    return each
+        return None
+
+
+def free_block() -> int:
+    """A port for a fleet whose demo's ports are free too: below those that outgoing connections get."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for offset in (0, 28, *range(DEMO_OFFSET, DEMO_OFFSET + DEMO_PORTS)):
+                probe = stack.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", port + offset))
+            return port
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Iterator[Demo]:
+    up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_block())
+    try:
+        yield Demo(up.wait_until_ready(within_s=READY_WITHIN_S))
+    finally:
+        up.stop()
+
+
+@pytest.fixture(scope="module")
+def page(demo) -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        opened = browser.new_page(viewport={"width": 1440, "height": 900})
+        opened.problems = []
+        opened.on("pageerror", lambda err: opened.problems.append(str(err)))
+        opened.set_default_timeout(SOON_MS)
+        opened.goto(demo.url)
+        opened.wait_for_selector(".status[data-status=ready]")
+        yield opened
+        browser.close()
+
+
+def say(page: Any, platform: str, level: str, text: str) -> None:
+    """Type a line as somebody at a level, and press Enter."""
+    chat = page.locator(f"#chat-{platform}")
+    chat.locator("select[name=level]").select_option(level)
+    chat.locator("input[name=text]").fill(text)
+    chat.locator("input[name=text]").press("Enter")
+
+
+def expect_bot(page: Any, platform: str, text: str) -> Any:
+    """The bot's line with this text, once it is there."""
+    line = page.locator(f"#chat-{platform} .bot", has_text=text).last
+    line.wait_for()
+    return line
+
+
+def expect_overlay(page: Any, name: str, text: str) -> None:
+    page.frame_locator(f"iframe.{name}").get_by_text(text).first.wait_for()
+
+
+def test_the_first_thing_said_is_where_to_look(demo):
+    shown = [line for line in demo.up.output if "http://" in line]
+    assert shown[0] == f"See it: {demo.url}\n"
+
+
+@pytest.mark.parametrize(("platform", "level"), [("twitch", "moderator"), ("discord", "moderator"), ("slack", "admin")])
+def test_each_chat_is_answered(page, platform, level):
+    say(page, platform, level, f"!inventory add {platform}-sword shiny")
+
+    expect_bot(page, platform, f"Added “{platform}-sword”.")
+
+
+def test_a_level_is_what_it_is_on_the_platform(page):
+    say(page, "twitch", "viewer", "!inventory add shield round")
+
+    expect_bot(page, "twitch", "moderator")
+
+
+def test_an_answer_in_a_thread_shows_what_it_answers(page):
+    say(page, "twitch", "viewer", "#roll 20")
+
+    line = expect_bot(page, "twitch", "of 20.")
+    assert line.locator(".quote").inner_text() == "Pip: #roll 20"
+
+
+def test_a_follow_is_an_alert_on_the_stream_and_a_welcome(page):
+    page.locator("#chat-twitch input[name=name]").fill("Skipper")
+    page.locator("#chat-twitch [data-event=follow]").click()
+
+    expect_overlay(page, "general", "Skipper waddles along")
+    expect_bot(page, "twitch", "Welcome to the huddle, Skipper!")
+
+
+def test_a_cheer_and_a_shout_run_along_the_ticker(page):
+    page.locator("#chat-twitch [data-event=cheer]").click()
+    expect_overlay(page, "ticker", "cheered 100 bits")
+
+    say(page, "discord", "moderator", "#shout Waddle on")
+    expect_overlay(page, "ticker", "Waddle on")
+
+
+def test_a_song_is_shown_as_media(page):
+    say(page, "slack", "member", "#song Ice, Ice")
+
+    expect_overlay(page, "media", "Ice, Ice")
+
+
+def test_a_boost_is_celebrated(page):
+    page.locator("#chat-discord [data-event=boost]").click()
+
+    expect_bot(page, "discord", "boosted the server. Thank you!")
+
+
+@pytest.mark.parametrize(("platform", "text"), [("discord", "/points"), ("slack", "/waddlebot points")])
+def test_slash_commands_are_answered(page, platform, text):
+    say(page, platform, "member", text)
+
+    line = expect_bot(page, platform, "point")
+    assert text in line.locator(".quote").inner_text()
+
+
+def test_a_suggestion_says_itself(page):
+    page.locator("#chat-twitch .chips button", has_text="!points").click()
+
+    expect_bot(page, "twitch", "point")
+
+
+def test_what_people_write_is_only_ever_text(page):
+    say(page, "discord", "member", '<img src=x onerror="document.title=1"> `**<b>x</b>**`')
+
+    page.locator("#chat-discord .person", has_text="<img src=x").wait_for()
+    assert page.locator(".log img, .log b").count() == 0
+    assert page.problems == []
+
+
+def test_the_page_can_be_used_by_keyboard(page):
+    page.locator("body").press("Escape")
+    page.keyboard.press("2")
+    assert page.evaluate("document.activeElement.closest('.chat').id") == "chat-discord"
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#chat-discord input[name=text]").input_value() != ""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (390, 844)])
+def test_nothing_is_cut_off_at_any_size(page, width, height):
+    page.set_viewport_size({"width": width, "height": height})
+    try:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")
+        shown = page.locator(".chat .send").filter(visible=True)
+        assert shown.count() == (1 if width < 500 else 3)
+        for n in range(shown.count()):
+            box = shown.nth(n).bounding_box()
+            assert box["x"] + box["width"] <= width
+            assert box["y"] + box["height"] <= height
+    finally:
+        page.set_viewport_size({"width": 1440, "height": 900})
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Origin": "http://evil.example"}, {"Origin": "null"}])
+def test_other_sites_are_kept_out(demo, headers):
+    asked = {"platform": "twitch", "name": "Eve", "level": "broadcaster", "text": "!help"}
+
+    assert demo.request("POST", "/say", asked, **headers).status == 403
+    assert demo.request("GET", "/state", **headers).status == 403
+    for platform_port in range(demo.port + 1, demo.port + 4):
+        assert demo.request("POST", "/_control/reset", {}, port=platform_port, **headers).status == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/say", {"platform": "irc", "name": "Pip", "level": "viewer", "text": "hi"}, 422),
+        ("/say", {"platform": "twitch", "name": "Pip", "level": "king", "text": "hi"}, 422),
+        ("/say", {"platform": "twitch", "name": "Pip", "level": ["viewer"], "text": "hi"}, 422),
+        ("/say", {"platform": "twitch", "name": "", "level": "viewer", "text": "hi"}, 422),
+        ("/say", {"platform": "twitch", "name": "Pip", "level": "viewer", "text": "x" * 2001}, 422),
+        ("/say", {"platform": "twitch", "name": "Pip", "level": "viewer", "text": 7}, 422),
+        ("/happen", {"platform": "slack", "name": "Pip", "level": "member", "event": "follow"}, 422),
+        ("/say", ["twitch"], 400),
+    ],
+)
+def test_what_makes_no_sense_is_refused(demo, path, body, status):
+    assert demo.request("POST", path, body).status == status
+
+
+def test_only_json_is_taken(demo):
+    assert demo.request("POST", "/say", {}, Content_Type="text/plain").status == 415
+
+
+def test_a_call_that_the_router_did_not_sign_is_refused(demo):
+    forged = {"X_WaddleBot_Timestamp": "1", "X_WaddleBot_Signature": "sha256=" + "0" * 64}
+
+    assert demo.request("POST", celebrations.PATH, {}).status == 401
+    assert demo.request("POST", celebrations.PATH, {}, **forged).status == 401
+
+
+def test_platforms_that_die_come_back_and_are_joined_again(demo, page):
+    before = demo.child()
+    assert before
+    before.send_signal(signal.SIGKILL)
+
+    eventually(lambda: (now := demo.child()) is not None and now.pid != before.pid, within_s=20)
+    page.wait_for_selector(".status[data-status=ready]")
+    for platform, level in (("twitch", "moderator"), ("slack", "admin"), ("discord", "moderator")):
+
+        def is_answered(platform: str = platform, level: str = level) -> bool:
+            say(page, platform, level, "#roll 7")
+            page.wait_for_timeout(1000)
+            return page.locator(f"#chat-{platform} .bot", has_text="of 7.").count() > 0
+
+        eventually(is_answered, within_s=60)
+
+
+def test_the_demo_has_a_home_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("WADDLEBOT_HOME", raising=False)
+    assert demo_home().name == "demo"
+
+    monkeypatch.setenv("WADDLEBOT_HOME", str(tmp_path))
+    assert demo_home() == tmp_path
+
+
+def test_the_module_answers_the_same_when_a_call_comes_twice():
+    call = {
+        "session_id": "s",
+        "execution_id": "e",
+        "user": {"display_name": "Pip"},
+        "trigger": {"type": "command", "command": "roll", "args": ["1000"], "message_type": "chatMessage", "data": {}},
+    }
+    assert celebrations.reply(call) == celebrations.reply(call)
+
+
+def test_slash_commands_are_read_by_what_the_bot_has_told_discord():
+    options = [{"name": "item_name", "type": 3}, {"name": "description", "type": 3}]
+    known = [{"name": "inventory", "options": [{"name": "add", "type": 1, "options": options}]}]
+
+    assert read_slash('/inventory add "big sword" very shiny', known) == (
+        "inventory",
+        ["add"],
+        {"item_name": "big sword", "description": "very shiny"},
+    )
+    assert read_slash("/points", known) == ("points", [], {})
+    assert read_slash('/inventory "', known)[0] == "inventory"
+
+
+def test_ctrl_c_ends_everything(tmp_path):
+    up = Up(tmp_path / "home", "--demo", port=free_block()).wait_until_ready()
+    tree = up.tree()
+    assert any("simulators.demo" in each.cmdline() for each in tree)
+
+    os.kill(up.process.pid, signal.SIGINT)
+
+    assert up.wait() == 0
+    assert not [each for each in tree if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert Path(tmp_path / "home/demo.json").stat().st_mode & 0o077 == 0
