@@ -13,9 +13,14 @@ EVERYTHING = (
     "plain_chat",
     "roles",
     "claims",
+    "discord_channels",
     "overlay_fanout",
     "chaos",
+    "twitch_intake",
+    "twitch_channels",
+    "twitchio",
     "twitch_chaos",
+    "slack_channels",
 )
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +132,9 @@ class RunningFleet:
 
 
 @contextlib.contextmanager
-def fleet(*options: str, home: Path | None = None) -> Iterator[RunningFleet]:
+def fleet(
+    *options: str, home: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[RunningFleet]:
     """A fleet of its own, in a home of its own unless one is given."""
     with contextlib.ExitStack() as stack:
         folder = home or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "home"
@@ -142,7 +144,7 @@ def fleet(*options: str, home: Path | None = None) -> Iterator[RunningFleet]:
             [sys.executable, "-m", "waddlebot.cli", "up", "--home", str(folder), "--port", str(port), *options],
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ,
+            env={**os.environ, **(environment or {})},
         )
         try:
             assert process.stdout is not None
@@ -173,7 +175,7 @@ def server(target: str, port: int, environment: dict[str, str]) -> Iterator[psut
         until = time.monotonic() + 20
         while True:
             with contextlib.suppress(Exception):
-                if http.request("POST", f"http://127.0.0.1:{port}/", body=b"{}", timeout_s=1).status == 200:
+                if http.request("POST", f"http://127.0.0.1:{port}/", body=b"{}", timeout_s=1).status < 500:
                     break
             if time.monotonic() > until:
                 raise SystemExit(f"{target} did not start")
