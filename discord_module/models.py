@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydal import DAL, Field
-from waddlebot.event_store import EventTable, define_activities
+from waddlebot.event_store import EventTable, define_events
 
 EVENTS = EventTable("discord_events", channel="channel_id", person="user_id")
 
@@ -11,26 +11,7 @@ EVENTS = EventTable("discord_events", channel="channel_id", person="user_id")
 def define_tables(db: DAL) -> None:
     if EVENTS.name in db.tables:
         return
-    db.define_table(
-        EVENTS.name,
-        Field("delivery_id", "text"),
-        Field("event_id", "text"),
-        Field("type", "text"),
-        Field("channel_id", "text"),
-        Field("user_id", "text"),
-        Field("event_data", "json"),
-        Field("occurred_at", "datetime"),
-        Field("state", "text"),
-        Field("detail", "text"),
-        Field("attempts", "integer"),
-        Field("available_at", "datetime"),
-        Field("holder", "text"),
-        Field("lease_until", "datetime"),
-        Field("session_id", "text"),
-        Field("received_at", "datetime"),
-        Field("processed_at", "datetime"),
-    )
-    define_activities(db, EVENTS)
+    define_events(db, EVENTS)
     db.define_table(
         "discord_guilds",
         Field("guild_id", "text"),

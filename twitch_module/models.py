@@ -1,9 +1,10 @@
-"""PyDAL's view of the collector's table; the migrations make it."""
+"""PyDAL's view of the collector's tables; the migrations make them."""
 
 from __future__ import annotations
 
 from pydal import DAL, Field
-from waddlebot.event_store import EventTable, define_activities
+from waddlebot.event_store import EventTable, define_events
+from waddlebot.tokens import define_tokens
 
 EVENTS = EventTable("twitch_events", channel="broadcaster_id", person="chatter_id")
 
@@ -11,43 +12,8 @@ EVENTS = EventTable("twitch_events", channel="broadcaster_id", person="chatter_i
 def define_tables(db: DAL) -> None:
     if EVENTS.name in db.tables:
         return
-    db.define_table(
-        EVENTS.name,
-        Field("delivery_id", "text"),
-        Field("event_id", "text"),
-        Field("type", "text"),
-        Field("broadcaster_id", "text"),
-        Field("chatter_id", "text"),
-        Field("event_data", "json"),
-        Field("occurred_at", "datetime"),
-        Field("state", "text"),
-        Field("detail", "text"),
-        Field("attempts", "integer"),
-        Field("available_at", "datetime"),
-        Field("holder", "text"),
-        Field("lease_until", "datetime"),
-        Field("session_id", "text"),
-        Field("received_at", "datetime"),
-        Field("processed_at", "datetime"),
-    )
-    define_activities(db, EVENTS)
-    db.define_table(
-        "twitch_tokens",
-        Field("owner_id", "text"),
-        Field("access_token", "text"),
-        Field("refresh_token", "text"),
-        Field("expires_at", "datetime"),
-        Field("scopes", "list:string"),
-        Field("state", "text"),
-        Field("reason", "text"),
-        Field("version", "bigint"),
-        Field("refresh_holder", "text"),
-        Field("refresh_until", "datetime"),
-        Field("checked_at", "datetime"),
-        Field("created_at", "datetime"),
-        Field("updated_at", "datetime"),
-        primarykey=["owner_id"],
-    )
+    define_events(db, EVENTS)
+    define_tokens(db, "twitch_tokens")
     db.define_table(
         "twitch_channels",
         Field("broadcaster_id", "text"),

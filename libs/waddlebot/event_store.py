@@ -297,8 +297,27 @@ class EventStore:
         return sql.SQL(text).format(**self._names)
 
 
-def define_activities(db: DAL, table: EventTable) -> None:
-    """PyDAL's view of what people did on a platform that earned points; the module's migration makes the table."""
+def define_events(db: DAL, table: EventTable) -> None:
+    """PyDAL's view of what a platform delivered, and of what people earned there; the module's migrations make both."""
+    db.define_table(
+        table.name,
+        Field("delivery_id", "text"),
+        Field("event_id", "text"),
+        Field("type", "text"),
+        Field(table.channel, "text"),
+        Field(table.person, "text"),
+        Field("event_data", "json"),
+        Field("occurred_at", "datetime"),
+        Field("state", "text"),
+        Field("detail", "text"),
+        Field("attempts", "integer"),
+        Field("available_at", "datetime"),
+        Field("holder", "text"),
+        Field("lease_until", "datetime"),
+        Field("session_id", "text"),
+        Field("received_at", "datetime"),
+        Field("processed_at", "datetime"),
+    )
     db.define_table(
         table.activities,
         Field("event_id", "text"),

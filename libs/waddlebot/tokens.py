@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg2 import sql
-from pydal import DAL
+from pydal import DAL, Field
 
 from .aaa import AAALog
 from .database import Database, check_no_transaction, fetch_one
@@ -330,3 +330,24 @@ class Tokens:
 
     def _sql(self, text: str) -> Any:
         return sql.SQL(text).format(table=sql.Identifier(self._table))
+
+
+def define_tokens(db: DAL, table: str) -> None:
+    """PyDAL's view of a platform's tokens; the module's migrations make the table."""
+    db.define_table(
+        table,
+        Field("owner_id", "text"),
+        Field("access_token", "text"),
+        Field("refresh_token", "text"),
+        Field("expires_at", "datetime"),
+        Field("scopes", "list:string"),
+        Field("state", "text"),
+        Field("reason", "text"),
+        Field("version", "bigint"),
+        Field("refresh_holder", "text"),
+        Field("refresh_until", "datetime"),
+        Field("checked_at", "datetime"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+        primarykey=["owner_id"],
+    )
