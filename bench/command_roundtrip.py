@@ -16,7 +16,7 @@ from waddlebot.ids import new_id, new_traceparent
 
 from bench.common import Load, RunningFleet, event, fleet, run_load, server, table
 
-BAR = 0.35
+BAR = 0.5
 # At half of what the fleet can do, of the floor's p99 at the same pace.
 P99_BAR = 4
 ROUNDS = 3
