@@ -36,7 +36,7 @@ def clean_environment() -> dict[str, str]:
         "EGRESS_ALLOW",
         "BROWSER_SOURCE_API_URL",
     )
-    groups = ("REDIS_", "LOG_", "TWITCH_", "SLACK_", "WEBSOCKET_")
+    groups = ("REDIS_", "LOG_", "TWITCH_", "DISCORD_", "SLACK_", "WEBSOCKET_")
     return {
         name: value
         for name, value in os.environ.items()

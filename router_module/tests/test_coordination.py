@@ -239,55 +239,6 @@ def test_a_removed_entity_that_comes_back_has_an_epoch_of_its_own(platform, chan
     assert platform.held("two")[channels[0]] > before
 
 
-@pytest.fixture
-def real(fleet):
-    """A platform that has rules of its own for what is claimed, empty."""
-
-    def make(name):
-        fleet.database.statement("DELETE FROM servers WHERE platform = %s", (name,))
-        return Platform(fleet, name, fleet.make_key(f"{name} {new_id()}", "collectors", platforms=[name]))
-
-    return make
-
-
-def test_on_slack_teams_are_claimed(real):
-    slack = real("slack")
-    slack.serve("C1", "C2", server_id="T1")
-    slack.serve("C9", server_id="T2")
-
-    assert slack.populate()["entities_added"] == 2
-    assert slack.claim("one", max_claims=9) == ["slack:T1:", "slack:T2:"]
-    slack.post("release", container_id="one")
-
-
-def test_on_discord_shards_are_claimed_as_many_as_the_request_says(real):
-    discord = real("discord")
-    discord.serve("C1", "C2", server_id="81384")
-
-    assert discord.populate(shard_count=2)["entities_added"] == 2
-    answer = discord.post("claim", platform="discord", container_id="one", max_claims=9)
-    found = [(each["entity_id"], each["config"]) for each in answer["claimed_entities"]]
-    assert found == [(f"discord:shard:{n}", {"shard_count": 2}) for n in range(2)]
-    assert discord.populate()["entities_added"] == 0
-    assert len(discord.held("one")) == 2
-
-
-def test_another_number_of_shards_ends_the_claims_of_the_old_ones(real):
-    discord = real("discord")
-    discord.populate(shard_count=3)
-    discord.claim("two", max_claims=9)
-    before = discord.held("two")
-
-    discord.populate(shard_count=4)
-
-    assert discord.held("two") == {}
-    discord.claim("two", max_claims=9)
-    after = discord.held("two")
-    assert len(after) == 4
-    assert min(after.values()) > max(before.values())
-    discord.post("release", container_id="two")
-
-
 def test_a_collector_claims_for_its_platforms_only(platform, channels, fleet):
     platform.claim("one")
     other = fleet.make_key(new_id(), "collectors", platforms=["elsewhere"])
