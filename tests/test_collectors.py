@@ -92,6 +92,12 @@ def test_copies_in_one_batch_are_one_event(store):
     assert [row.event_id for row in store.claim()] == ["e1"]
 
 
+def test_what_the_database_cannot_hold_is_replaced_and_keeps_nobody_waiting(store):
+    strange = Delivery("d1", "e1", "chat", "c", "p", {"text": "a\x00b\ud800c", "more": ["\x00", 1]})
+    assert store.store([delivery("d0", "e0"), strange, delivery("d2", "e2")]) == ["stored"] * 3
+    assert [row.data for row in store.claim()][1] == {"text": "a\ufffdb\ufffdc", "more": ["\ufffd", 1]}
+
+
 def test_a_former_holder_of_a_socket_feeds_nothing(store, fleet):
     entity = f"discord:shard:{new_id()}"
     insert = "INSERT INTO coordination (platform, entity_id, claimed_by, epoch) VALUES ('discord', %s, %s, %s)"

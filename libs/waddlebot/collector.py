@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
+import psycopg2
 from pydantic import Field
 
 from .auth import COLLECTORS_OR_ADMINS
@@ -20,7 +21,7 @@ from .background import Kind, TargetPools
 from .bridge import shared_bridge
 from .cache import Bus, Cache
 from .claims import Claims, Told
-from .combine import Combiner
+from .combine import FairCombiner
 from .contracts import MAX_BATCH, Event, Strict
 from .database import Database, fetch_one
 from .errors import ConfigError, NotConfigured
@@ -108,7 +109,8 @@ class Collector:
         self.pacer = self._make_pacer(pace) if pace else None
         self._deliveries = metrics.counter("deliveries", "Deliveries, by what they were.", ["type", "outcome"])
         self._store = EventStore(db, table, holder=self.holder)
-        self._combined = Combiner(self._store.store, max_batch=MAX_BATCH)
+        # Nothing that it stores waits for another's lock, so batches need not pass each other.
+        self._combined = FairCombiner(self._store.store, max_batch=MAX_BATCH, patience_s=None)
         self._kept: deque[Delivery] = deque()
         self._wakeup = Wakeup(service.settings, table.name)
         self._sender = Sender(
@@ -189,12 +191,25 @@ class Collector:
         batch = [self._kept[at] for at in range(min(len(self._kept), MAX_BATCH))]
         if not batch:
             return False
-        outcomes = self._store.store(batch)
-        for delivery, outcome in zip(batch, outcomes, strict=True):
+        for delivery, outcome in zip(batch, self._store_together_or_alone(batch), strict=True):
             if self._kept and self._kept[0] is delivery:  # Unless it was pushed out meanwhile.
                 self._kept.popleft()
             self.count(delivery.type, delivery.ignored or outcome)
         return True
+
+    def _store_together_or_alone(self, batch: list[Delivery]) -> Sequence[Intake | Literal["failed"]]:
+        """One that cannot be stored at all may not stay in front of the others for ever."""
+        try:
+            return self._store.store(batch)
+        except (psycopg2.Error, ValueError):
+            return [self._store_alone(each) for each in batch]
+
+    def _store_alone(self, delivery: Delivery) -> Intake | Literal["failed"]:
+        try:
+            return self._store.store([delivery])[0]
+        except (psycopg2.Error, ValueError) as err:
+            self._service.log.error("delivery_not_stored", type=delivery.type, error=type(err).__name__)
+            return "failed"
 
     def _note_said(self, reply: Outgoing) -> None:
         if self._echo_in is not None and reply.response_action == "chat":

@@ -99,8 +99,10 @@ class FairCombiner(Combiner[T, R]):
     """For statements that may be run again: nobody fails, and nobody waits for long, for what is wrong with another's
     item. When a batch fails each does its own alone."""
 
-    def __init__(self, run: Callable[[Sequence[T]], Sequence[R]], *, max_batch: int = 100) -> None:
-        super().__init__(run, max_batch=max_batch, patience_s=PATIENCE_S)
+    def __init__(
+        self, run: Callable[[Sequence[T]], Sequence[R]], *, max_batch: int = 100, patience_s: float | None = PATIENCE_S
+    ) -> None:
+        super().__init__(run, max_batch=max_batch, patience_s=patience_s)
 
     def __call__(self, item: T) -> R:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from .contracts import MAX_BATCH
 from .database import Database, Prepared, fetch, fetch_one
 from .errors import UpstreamError
 from .outbox import MODERATION_ORDINAL, USEFUL_FOR, Priority, Waiting
-from .web import to_json
+from .web import clean, to_json
 
 # A forwarder that has not renewed its hold for this long is taken for dead.
 LEASE = timedelta(seconds=6)
@@ -192,7 +193,7 @@ class EventStore:
             }
             for each in deliveries
         ]
-        stored = self._db.statement(self._store, {"rows": encode(rows).decode()})
+        stored = self._db.statement(self._store, {"rows": _as_json(rows)})
         states = {row["delivery_id"]: row["state"] for row in stored}
         # The first of two copies in one batch is the one that was stored.
         return [_intake(states.pop(each.delivery_id, None)) for each in deliveries]
@@ -329,6 +330,15 @@ def define_events(db: DAL, table: EventTable) -> None:
         Field("session_id", "text"),
         Field("created_at", "datetime"),
     )
+
+
+def _as_json(rows: list[dict[str, Any]]) -> str:
+    """What PostgreSQL or UTF-8 cannot hold, and a socket's own parser let through, becomes U+FFFD."""
+    with contextlib.suppress(ValueError):  # A lone surrogate.
+        encoded = encode(rows)
+        if b"\\u0000" not in encoded:
+            return encoded.decode()
+    return encode(clean(rows)).decode()
 
 
 def _intake(state: str | None) -> Intake:
