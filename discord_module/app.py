@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from waddlebot.bridge import shared_bridge
 from waddlebot.collector import Collector, answer_not_configured, check_credentials
 from waddlebot.contracts import ModuleRegistration
@@ -15,6 +13,7 @@ from waddlebot.service import Service
 
 from .config import DiscordSettings
 from .controllers import api, auth, interactions
+from .controllers.pages import ConsentPages
 from .models import EVENTS, define_tables
 from .services.action_service import ActionService
 from .services.bot_service import BotService
@@ -25,7 +24,6 @@ from .services.inbox import Inbox
 from .services.info_service import InfoService
 from .services.interaction_service import InteractionService
 from .services.oauth_service import OAuthService
-from .services.page_service import PageService
 from .services.shards import REPORT_EVERY_S, Gateway, ShardReports, Shards
 from .services.translation import translate
 from .services.voice_service import VoiceService
@@ -124,7 +122,7 @@ if settings.bot_token and settings.application_id and settings.public_key:
         using=[
             receiver,
             oauth,
-            PageService(Path(__file__).parent / "templates", reports),
+            ConsentPages(reports),
             InfoService(db, guilds, reports),
             ActionService(bot, shared_bridge(), log),
         ],

@@ -16,6 +16,7 @@ from waddlebot.tokens import Tokens
 
 from .config import SlackSettings
 from .controllers import api, auth, events, slash
+from .controllers.pages import ConsentPages
 from .models import EVENTS, define_tables
 from .services.bot_service import BotService
 from .services.installations import Installations, team_entity
@@ -124,7 +125,7 @@ if service.configured:
             authorize_url=settings.authorize_url,
             log=log,
         )
-        service.mount(auth, using=[oauth])
+        service.mount(auth, using=[oauth, ConsentPages(authorize_url=settings.authorize_url)])
     else:
         answer_not_configured(service, auth)
 else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import SecretStr
 from waddlebot.bridge import shared_bridge
 from waddlebot.cache import Cache
@@ -24,6 +22,7 @@ from .controllers import api as api_controller
 from .controllers import auth, webhook
 from .controllers.api import TwitchDesk
 from .controllers.auth import AuthDesk
+from .controllers.pages import ConsentPages
 from .models import EVENTS
 from .services.account_service import AccountService
 from .services.activity_service import ActivityService
@@ -33,7 +32,6 @@ from .services.live_service import LiveService
 from .services.moderation_service import ModerationService
 from .services.notification_service import NotificationService
 from .services.oauth_service import OAuthService, Opener
-from .services.page_service import PageService
 from .services.subscription_service import SubscriptionService
 from .services.translation import translate
 from .services.twitch_api import TwitchAPI
@@ -122,7 +120,7 @@ def build(service: Service, settings: TwitchSettings) -> None:
         service.mount(webhook, using=[WebhookService(collector, notifications, secret=secret)])
     _look_after(service, claims, twitch, channels, accounts)
     oauth = _oauth(service, settings, keyring, twitch, channels, accounts, opener, collector.liveness)
-    pages = PageService(Path(__file__).parent / "templates", auth_base_url=settings.auth_base_url)
+    pages = ConsentPages(auth_base_url=settings.auth_base_url)
     service.mount(auth, using=[AuthDesk(oauth, pages, accounts)])
     desk = TwitchDesk(settings, twitch, subscriptions, moderation, accounts)
     service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db)])

@@ -9,9 +9,9 @@ from waddlebot.errors import WaddleBotError
 from waddlebot.web import Raw, RawRequest, endpoint
 
 from ..services.oauth_service import OAuthService
-from ..services.page_service import PageService
+from .pages import ConsentPages
 
-HTML = "text/html; charset=utf-8"
+START = "/discord/auth"
 
 
 class StartQuery(Wire):
@@ -25,32 +25,26 @@ class CallbackQuery(Wire):
 
 
 @endpoint("GET", "/discord/auth", caller=ANYBODY, query=StartQuery)
-def show_start(query: StartQuery, oauth: OAuthService, pages: PageService) -> Raw:
+def show_start(query: StartQuery, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Show what the bot will do in a server, and the way to add it."""
-    return Raw(pages.start(community=query.community, is_possible=oauth.is_possible), HTML, headers=pages.headers)
+    return pages.start(community=query.community, is_possible=oauth.is_possible)
 
 
 @endpoint("GET", "/discord/auth/login", caller=ANYBODY, query=StartQuery)
-def send_to_discord(query: StartQuery, oauth: OAuthService, pages: PageService) -> Raw:
+def send_to_discord(query: StartQuery, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Send somebody to Discord to choose a server and consent."""
     try:
         url, started = oauth.begin(community=query.community)
     except WaddleBotError as err:
-        return _refusal(pages, err)
-    return Raw("", HTML, 303, {**pages.headers, "Location": url, "Set-Cookie": started.set_cookie})
+        return pages.refusal(err, again=START)
+    return pages.redirect(url, set_cookie=started.set_cookie)
 
 
 @endpoint("GET", "/discord/auth/callback", caller=ANYBODY, query=CallbackQuery)
-def take_back(query: CallbackQuery, request: RawRequest, oauth: OAuthService, pages: PageService) -> Raw:
+def take_back(query: CallbackQuery, request: RawRequest, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Take back whoever has been to Discord, serve their server, and show what came of it."""
     try:
         added = oauth.finish(query.state, request.headers.get("cookie", ""), code=query.code, error=query.error)
     except WaddleBotError as err:
-        return _refusal(pages, err)
-    return Raw(pages.added(added), HTML, headers=pages.headers)
-
-
-def _refusal(pages: PageService, err: WaddleBotError) -> Raw:
-    title = "That did not work" if err.http_status < 500 else "Not just now"
-    text = err.message if err.http_status < 502 else f"{err.message} Nothing was changed. Try again in a moment."
-    return Raw(pages.message(title, text), HTML, err.http_status, pages.headers)
+        return pages.refusal(err, again=START)
+    return pages.added(added)

@@ -156,6 +156,14 @@ def test_who_is_in_voice_when_the_server_comes_back_goes_on_earning(server):
     eventually_paid(lambda: server.points_of("626") == 8 + 1)
 
 
+def test_characters_that_no_database_holds_keep_nobody_waiting(server):
+    server.say("a\x00b\ud800c", user="628")
+    server.say("hello", user="628")
+
+    texts = [row["event_data"]["text"] for row in told(server, "chatMessage", 2)]
+    assert texts == ["a\ufffdb\ufffdc", "hello"]
+
+
 def stay(server, user, *, minutes):
     """Let somebody have been in voice for so long."""
     server.fetch(

@@ -10,8 +10,8 @@ from waddlebot.contracts import Wire
 from waddlebot.errors import UserError, WaddleBotError
 from waddlebot.web import Raw, RawRequest, endpoint
 
-from ..services import pages
 from ..services.oauth_service import OAuthService
+from .pages import ConsentPages
 
 Short = Annotated[str, StringConstraints(max_length=2048)]
 
@@ -28,20 +28,20 @@ class CallbackQuery(Wire):
 
 
 @endpoint("GET", "/slack/install", caller=ANYBODY, query=InstallQuery)
-def show_install_page(query: InstallQuery) -> Raw:
+def show_install_page(query: InstallQuery, pages: ConsentPages) -> Raw:
     """Say what the bot asks for, with a button."""
-    return pages.page(pages.install(query.community))
+    return pages.install(community=query.community)
 
 
 @endpoint("GET", "/slack/oauth/start", caller=ANYBODY, query=InstallQuery)
-def start_install(query: InstallQuery, oauth: OAuthService) -> Raw:
+def start_install(query: InstallQuery, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Send the browser to Slack's consent page."""
     url, started = oauth.start(moderate=bool(query.moderate), community=query.community or None)
-    return Raw("", "text/plain", status=302, headers={"Location": url, "Set-Cookie": started.set_cookie})
+    return pages.redirect(url, set_cookie=started.set_cookie)
 
 
 @endpoint("GET", "/slack/oauth/callback", caller=ANYBODY, query=CallbackQuery)
-def finish_install(query: CallbackQuery, request: RawRequest, oauth: OAuthService) -> Raw:
+def finish_install(query: CallbackQuery, request: RawRequest, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Take the browser back from Slack, and say what came of it."""
     cookie = {"Set-Cookie": oauth.forget_cookie(query.state)} if query.state else {}
     try:
@@ -51,5 +51,5 @@ def finish_install(query: CallbackQuery, request: RawRequest, oauth: OAuthServic
     except WaddleBotError as err:
         if err.http_status >= 500 and not (err.retryable or isinstance(err, UserError)):
             raise
-        return pages.page(pages.refused(err.message), status=err.http_status, headers=cookie)
-    return pages.page(pages.installed(installed), headers=cookie)
+        return pages.refusal(err, again="/slack/install", headers=cookie)
+    return pages.installed(installed, headers=cookie)

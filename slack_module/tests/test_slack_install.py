@@ -30,7 +30,7 @@ class Browser:
     def start(self, **query):
         """To Slack's page; returns what it was asked with."""
         answer = self.get("/slack/oauth/start", **query)
-        assert answer.status == 302, answer.body
+        assert answer.status == 303, answer.body
         return {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["location"]).query).items()}
 
     def install(self, *, user="UINSTALLER", **query):

@@ -13,9 +13,9 @@ from waddlebot.web import Raw, RawRequest, endpoint
 
 from ..services.account_service import AccountService
 from ..services.oauth_service import BotGranted, Joined, OAuthService, Purpose
-from ..services.page_service import PageService
+from .pages import ConsentPages
 
-HTML = "text/html; charset=utf-8"
+START = "/twitch/auth"
 MAX_FORM_BYTES = 4096
 
 
@@ -33,7 +33,7 @@ class CallbackQuery(Wire):
 class AuthDesk:
     """Answers with pages, refusals too."""
 
-    def __init__(self, oauth: OAuthService, pages: PageService, accounts: AccountService) -> None:
+    def __init__(self, oauth: OAuthService, pages: ConsentPages, accounts: AccountService) -> None:
         self.oauth = oauth
         self.pages = pages
         self._accounts = accounts
@@ -42,28 +42,18 @@ class AuthDesk:
     def bot(self) -> str:
         return self._accounts.bot_login()
 
-    def page(self, text: str, *, status: int = 200, set_cookie: str = "") -> Raw:
-        cookie = {"Set-Cookie": set_cookie} if set_cookie else {}
-        return Raw(text, HTML, status, {**self.pages.headers, **cookie})
-
     def send_to_twitch(self, purpose: Purpose, **options: Any) -> Raw:
         try:
             url, started = self.oauth.begin(purpose, **options)
         except WaddleBotError as err:
-            return self.refusal(err)
-        headers = {**self.pages.headers, "Location": url, "Set-Cookie": started.set_cookie}
-        return Raw("", HTML, 303, headers)
-
-    def refusal(self, err: WaddleBotError, *, again: str = "/twitch/auth") -> Raw:
-        title = "That did not work" if err.http_status < 500 else "Not just now"
-        text = err.message if err.http_status < 502 else f"{err.message} Nothing was changed. Try again in a moment."
-        return self.page(self.pages.message(title, text, action=("Begin again", again)), status=err.http_status)
+            return self.pages.refusal(err, again=START)
+        return self.pages.redirect(url, set_cookie=started.set_cookie)
 
 
 @endpoint("GET", "/twitch/auth", caller=ANYBODY, query=StartQuery)
 def show_start(query: StartQuery, desk: AuthDesk) -> Raw:
     """Show what the bot will do in a channel and why it asks for what it asks for."""
-    return desk.page(desk.pages.start(desk.oauth.features, bot=desk.bot, community=query.community))
+    return desk.pages.start(desk.oauth.features, bot=desk.bot, community=query.community)
 
 
 @endpoint("GET", "/twitch/auth/login", caller=ANYBODY, query=StartQuery)
@@ -75,7 +65,7 @@ def send_streamer(query: StartQuery, desk: AuthDesk) -> Raw:
 @endpoint("GET", "/twitch/auth/bot", caller=ANYBODY)
 def show_bot(desk: AuthDesk) -> Raw:
     """Show what the bot's own account has to grant."""
-    return desk.page(desk.pages.bot())
+    return desk.pages.bot()
 
 
 @endpoint("GET", "/twitch/auth/bot/login", caller=ANYBODY)
@@ -87,7 +77,7 @@ def send_bot(desk: AuthDesk) -> Raw:
 @endpoint("GET", "/twitch/auth/leave", caller=ANYBODY)
 def show_leave(desk: AuthDesk) -> Raw:
     """Show what becomes of a channel that the bot leaves."""
-    return desk.page(desk.pages.leave())
+    return desk.pages.leave()
 
 
 @endpoint("GET", "/twitch/auth/leave/login", caller=ANYBODY)
@@ -104,8 +94,8 @@ def leave_channel(request: RawRequest, desk: AuthDesk) -> Raw:
     try:
         done = desk.oauth.leave(state, request.headers.get("cookie", ""))
     except WaddleBotError as err:
-        return desk.refusal(err, again="/twitch/auth/leave")
-    return desk.page(desk.pages.left(done))
+        return desk.pages.refusal(err, again="/twitch/auth/leave")
+    return desk.pages.left(done)
 
 
 @endpoint("GET", "/twitch/auth/callback", caller=ANYBODY, query=CallbackQuery)
@@ -115,9 +105,9 @@ def take_back(query: CallbackQuery, request: RawRequest, desk: AuthDesk) -> Raw:
     try:
         done = desk.oauth.finish(query.state, cookies, code=query.code, error=query.error)
     except WaddleBotError as err:
-        return desk.refusal(err)
+        return desk.pages.refusal(err, again=START)
     if isinstance(done, Joined):
-        return desk.page(desk.pages.joined(done, bot=desk.bot))
+        return desk.pages.joined(done, bot=desk.bot)
     if isinstance(done, BotGranted):
-        return desk.page(desk.pages.bot_granted(done))
-    return desk.page(desk.pages.confirm(done), set_cookie=done.started.set_cookie)
+        return desk.pages.bot_granted(done)
+    return desk.pages.confirm(done)

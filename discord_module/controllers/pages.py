@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import re
-from pathlib import Path
-from string import Template
+from urllib.parse import quote
 
-from .oauth_service import Added
-from .shards import NO_INTENTS, ShardReports
+from waddlebot.pages import Pages, escape
+from waddlebot.web import Raw
 
-STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+from ..services.oauth_service import Added
+from ..services.shards import NO_INTENTS, ShardReports
+
+BLURPLE = ("#4752c4", "#8b95ff")
 FEATURES = (
     ("It answers commands", "as messages and as slash commands, in every channel that it can see"),
     ("It counts what people do", "messages, reactions, joining, time in voice and boosts earn points"),
@@ -21,28 +19,17 @@ FEATURES = (
 )
 
 
-class PageService:
-    """Renders pages from the folder templates/. Values are escaped here, once."""
+class ConsentPages(Pages):
+    """What is said on each page. Values are escaped here, once."""
 
-    def __init__(self, folder: Path, shards: ShardReports) -> None:
-        self._templates = {path.stem: Template(path.read_text("utf-8")) for path in folder.glob("*.html")}
+    def __init__(self, shards: ShardReports) -> None:
+        super().__init__(accent=BLURPLE)
         self._shards = shards
-        style = STYLE.search(self._templates["page"].template)
-        assert style is not None
-        digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
-        self.headers = {
-            "Cache-Control": "no-store",
-            "Referrer-Policy": "no-referrer",
-            "X-Content-Type-Options": "nosniff",
-            "X-Frame-Options": "DENY",
-            "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none';"
-            " frame-ancestors 'none'",
-        }
 
-    def start(self, *, community: str, is_possible: bool) -> str:
+    def start(self, *, community: str, is_possible: bool) -> Raw:
         """What the bot will do in a server, and the button that adds it; or who has to do what first."""
         items = "".join(_item("", title, text) for title, text in FEATURES)
-        query = f"?community={html.escape(community, quote=True)}" if community else ""
+        query = f"?community={quote(community)}" if community else ""
         action = (
             f'<p><a class="button" href="/discord/auth/login{query}">Add WaddleBot to a server</a></p>'
             "<p><small>Discord asks which server. You need the right “Manage Server” there.</small></p>"
@@ -51,11 +38,11 @@ class PageService:
             " <code>DISCORD_CLIENT_SECRET</code>. Until then they can serve one with <code>waddlebot servers add"
             " --platform discord --server ID</code>.</p>"
         )
-        return self._page("Add WaddleBot to your Discord server", f"<ul>{items}</ul>{action}")
+        return self.page("Add WaddleBot to your Discord server", f"<ul>{items}</ul>{action}")
 
-    def added(self, added: Added) -> str:
+    def added(self, added: Added) -> Raw:
         """What works now, and what is missing for the rest."""
-        name, community = html.escape(added.guild_name or added.guild_id), html.escape(added.settled.community_name)
+        name, community = escape(added.guild_name or added.guild_id), escape(added.settled.community_name)
         owner = "which is new and yours" if added.settled.is_new else "which it belongs to"
         body = (
             f"<p>It serves every channel of <b>{name}</b> that it can see, for the community <b>{community}</b>,"
@@ -63,11 +50,7 @@ class PageService:
             f"<ul>{self._state()}</ul>"
             "<p><small>To take it out again, remove WaddleBot from your server in Discord.</small></p>"
         )
-        return self._page(f"WaddleBot is in {added.guild_name or 'your server'}", body)
-
-    def message(self, title: str, text: str) -> str:
-        again = '<p><a class="button" href="/discord/auth">Begin again</a></p>'
-        return self._page(title, f"<p>{html.escape(text)}</p>{again}")
+        return self.page(f"WaddleBot is in {added.guild_name or 'your server'}", body)
 
     def _state(self) -> str:
         """The connection as it is, in a line or two."""
@@ -82,10 +65,7 @@ class PageService:
             return works + _item(hears, "Messages are not heard yet", detail)
         return works + _item(hears, "The connection to Discord is being made", detail or "this takes a moment")
 
-    def _page(self, title: str, body: str) -> str:
-        return self._templates["page"].substitute(title=html.escape(title), body=body)
-
 
 def _item(kind: str, title: str, text: str) -> str:
     mark = f' class="{kind}"' if kind else ""
-    return f"<li{mark}><b>{html.escape(title)}</b><span>{html.escape(text)}</span></li>"
+    return f"<li{mark}><b>{escape(title)}</b><span>{escape(text)}</span></li>"
