@@ -95,7 +95,7 @@ def process_of(running: RunningFleet, *words: str, **environment: str) -> psutil
 def measure_load(running: RunningFleet, discord: DiscordSimulator, *, seconds: float) -> None:
     process = collectors_of(running)
     used = process.cpu_times()
-    report = discord.run_long(discord.load(rate=RATE, seconds=seconds, command="!echo {id}"), seconds + 90)
+    report = discord.run(discord.load(rate=RATE, seconds=seconds, command="!echo {id}"), within_s=seconds + 90)
     now = process.cpu_times()
     cpu = (now.user + now.system - used.user - used.system) / report["messages"] * 1000
     table(
@@ -124,7 +124,7 @@ def measure_memory(running: RunningFleet, discord: DiscordSimulator, *, events: 
         rows.append([f"{events // steps * step:,}", f"{pss_mb(process):.1f}", process.num_threads()])
         if step < steps:
             seconds = events / steps / RATE
-            discord.run_long(discord.load(rate=RATE, seconds=seconds, commands=0), seconds + 90)
+            discord.run(discord.load(rate=RATE, seconds=seconds, commands=0), within_s=seconds + 90)
     growth = float(rows[-1][1]) / float(rows[1][1])
     table(f"Memory of the collectors over {events:,} events", ["events", "MB", "threads"], rows)
     print(f"  last / after the first fifth: {growth:.3f}")

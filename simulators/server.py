@@ -1,15 +1,21 @@
-"""What the simulators of plain request and answer share: an HTTP server on loopback, a thread for each connection."""
+"""What the simulators share: HTTP servers on loopback, for plain request and answer and for everything else."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from aiohttp import web
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class Reply:
 
 
 class LoopbackServer:
-    """Serves from when it is made until `stop`. Header names are lower case in a Request."""
+    """A thread for each connection, from when it is made until `stop`. Header names are lower case in a Request."""
 
     def __init__(self, answer: Callable[[Request], Reply], *, port: int = 0) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -98,3 +104,72 @@ class LoopbackServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+class AsyncLoopbackServer:
+    """Serves an application in an event loop of its own, in a thread, from `start` to `stop`. `port` is 0 until then
+    unless it was given; `middlewares` are for who keeps other sites out."""
+
+    def __init__(self, *, port: int) -> None:
+        self.port = port
+        self.middlewares: list[Any] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def make_app(self) -> web.Application:
+        """The application to serve, made in the loop."""
+        raise NotImplementedError
+
+    async def closing(self) -> None:
+        """Let go of what would keep connections open."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        started: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self._thread.start()
+        started.result(10)
+        return self
+
+    def stop(self) -> None:
+        if self._thread is not None and self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+            self._thread = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self, work: Coroutine[Any, Any, T], *, within_s: float = 60) -> T:
+        """Do something in the server's loop, from any other thread."""
+        assert self._loop is not None, "start the simulator first"
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(within_s)
+
+    def _run(self, started: Future[None]) -> None:
+        try:
+            asyncio.run(self._serve(started))
+        except BaseException as err:
+            if started.done():
+                raise
+            started.set_exception(err)
+
+    async def _serve(self, started: Future[None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        runner = web.AppRunner(self.make_app(), access_log=None, shutdown_timeout=0.2)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", self.port).start()
+            self.port = runner.addresses[0][1]
+            started.set_result(None)
+            await self._stop.wait()
+            await self.closing()
+        finally:
+            await runner.cleanup()

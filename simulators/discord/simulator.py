@@ -13,11 +13,9 @@ import asyncio
 import contextlib
 import json
 import secrets
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self, TypeVar
 
@@ -25,6 +23,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ..server import AsyncLoopbackServer
 from .gateway import PRIVILEGED, Gateway
 from .rest import Fault, Interaction, Rest
 from .world import BOOST, VOICE, Channel, Guild, Said, User, World, iso, snowflake
@@ -55,7 +54,7 @@ class Posted:
     took_s: float
 
 
-class DiscordSimulator:
+class DiscordSimulator(AsyncLoopbackServer):
     """Everything is recorded in `messages`, `rest` and `gateway`; `fail_next` and the switches break things."""
 
     def __init__(
@@ -69,9 +68,7 @@ class DiscordSimulator:
         interactions_url: str | None = None,
         hurried: bool = False,
     ) -> None:
-        self.port = port
-        # Of the server, for who keeps other sites out.
-        self.middlewares: list[Any] = []
+        super().__init__(port=port)
         self.token = token
         self.client_secret = client_secret
         self.interactions_url = interactions_url
@@ -86,9 +83,6 @@ class DiscordSimulator:
         self.post: Callable[[Post], Posted] | None = None
         self.load_report: dict[str, Any] = {}
         self._listeners: set[asyncio.Queue[Said]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
         self._session: ClientSession | None = None
 
     @property
@@ -109,56 +103,21 @@ class DiscordSimulator:
 
     # Running
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
     def start(self) -> Self:
-        started: Future[None] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        started.result(10)
+        super().start()
+        self.gateway.url = f"ws://127.0.0.1:{self.port}/gateway"
         return self
 
-    def stop(self) -> None:
-        if self._thread is not None and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    async def _serve(self, started: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    def make_app(self) -> web.Application:
         self._session = ClientSession(timeout=ClientTimeout(total=10))
         app = web.Application(client_max_size=4 * 1024 * 1024, middlewares=self.middlewares)
         app.add_routes([web.get("/gateway", self.gateway.serve), web.get("/gateway/", self.gateway.serve)])
         app.add_routes([*_control_routes(self), *self.rest.routes()])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        self.gateway.url = f"ws://127.0.0.1:{self.port}/gateway"
-        started.set_result(None)
-        await self._stop.wait()
+        return app
+
+    async def closing(self) -> None:
+        assert self._session is not None
         await self._session.close()
-        await runner.cleanup()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do something in the simulator's loop, from any other thread."""
-        assert self._loop is not None, "start the simulator first"
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    def run_long(self, work: Coroutine[Any, Any, T], within_s: float) -> T:
-        """The same for what takes its time."""
-        assert self._loop is not None, "start the simulator first"
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(within_s)
 
     def _note(self, said: Said) -> None:
         self.messages.append(said)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import hmac
 import http.client
 import json
 import secrets
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import web
 
+from ..server import AsyncLoopbackServer
 from . import state as known
 from .control import Control
 from .pages import Pages
@@ -35,7 +34,7 @@ RETRY_PAUSES_S = (0.05, 0.2, 0.5)
 Post = Callable[[Delivery], Answered]
 
 
-class SlackSimulator:
+class SlackSimulator(AsyncLoopbackServer):
     """Everything is recorded in `said`, `acks` and `state`; `fail_next` breaks what comes.
 
     `echoes` sends the bot's own messages back as events, as Slack does. `channel_pause_s` is 1 on the real Slack, which
@@ -57,11 +56,9 @@ class SlackSimulator:
         app_token: str = "",
         transport: str = "http",
     ) -> None:
+        super().__init__(port=port)
         self.urls: dict[str, str] = {}
         self.point_at(events_url or "", slash_url)
-        self.port = port
-        # Of the server, for who keeps other sites out.
-        self.middlewares: list[Any] = []
         self.post = post or self._post_over_http
         self.signing_secret = signing_secret.encode()
         self.client_id = client_id
@@ -84,9 +81,6 @@ class SlackSimulator:
         self._api = WebAPI(self)
         self._control = Control(self)
         self._background = ThreadPoolExecutor(8, "slack-background")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -125,34 +119,15 @@ class SlackSimulator:
 
     # Running
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
     def start(self) -> Self:
         self._background = ThreadPoolExecutor(8, "slack-background")
-        started: Future[None] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        started.result(10)
-        return self
+        return super().start()
 
     def stop(self) -> None:
-        if self._thread is not None and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
-            self._thread = None
+        super().stop()
         self._background.shutdown(wait=False, cancel_futures=True)
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    async def _serve(self, started: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
+    def make_app(self) -> web.Application:
         app = web.Application(middlewares=self.middlewares)
         app.add_routes(
             [
@@ -163,21 +138,11 @@ class SlackSimulator:
                 *self._control.routes(),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        started.set_result(None)
-        await self._stop.wait()
+        return app
+
+    async def closing(self) -> None:
         for connection in list(self.sockets.connections):
             await connection.socket.close()
-        await runner.cleanup()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run something on the server's loop and wait for it."""
-        assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
     def in_background(self, work: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # The simulator is being stopped.

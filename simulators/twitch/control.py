@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -91,12 +92,13 @@ class Control:
         answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
         answer.headers["Access-Control-Allow-Origin"] = "*"
         await answer.prepare(request)
-        while not feed.is_closed:
-            for each in feed.since(since):
-                since = each["number"]
-                await answer.write(f"id: {since}\ndata: {json.dumps(each, ensure_ascii=False)}\n\n".encode())
-            await feed.wait(15)
-            await answer.write(b": alive\n\n")
+        with contextlib.suppress(ConnectionError):
+            while not feed.is_closed:
+                for each in feed.since(since):
+                    since = each["number"]
+                    await answer.write(f"id: {since}\ndata: {json.dumps(each, ensure_ascii=False)}\n\n".encode())
+                await feed.wait(15)
+                await answer.write(b": alive\n\n")
         return answer
 
     async def _state(self, _: web.Request) -> web.StreamResponse:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import http.client
 import secrets
-import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from aiohttp import web
 
+from ..server import AsyncLoopbackServer
 from . import events
 from .accounts import Account, Accounts, Ban, Stream
 from .control import Control
@@ -60,7 +59,7 @@ class Answered:
     body: bytes = b""
 
 
-class TwitchSimulator:
+class TwitchSimulator(AsyncLoopbackServer):
     """Everything is recorded in `messages`, `actions`, `tokens` and `requests`; `fail_next` breaks what comes.
 
     What happens goes to whoever has subscribed to it. A channel of which nothing was ever subscribed is posted to
@@ -80,13 +79,11 @@ class TwitchSimulator:
         bot_user_id: str = BOT_USER_ID,
         strict: bool = False,
     ) -> None:
+        super().__init__(port=port)
         self.callback = callback
         # Where addresses that begin so really are: {"https://bot.example/": "http://127.0.0.1:8000/"}.
         self.callbacks: dict[str, str] = {}
         self.secret = secret.encode()
-        self.port = port
-        # Of the server, for who keeps other sites out.
-        self.middlewares: list[Any] = []
         self.client_id = client_id
         self.client_secret = client_secret
         self.bot_user_id = bot_user_id
@@ -112,9 +109,6 @@ class TwitchSimulator:
         self.sockets = Sockets(self.eventsub)
         self.helix = Helix(self)
         self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread: threading.Thread | None = None
 
     def settings(self) -> dict[str, str]:
         """The environment that points a Twitch collector here."""
@@ -131,52 +125,25 @@ class TwitchSimulator:
     # Running
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
     def websocket_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/ws"
 
-    def start(self) -> Self:
-        started: Future[None] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(started)), daemon=True)
-        self._thread.start()
-        started.result(10)
-        return self
+    def make_app(self) -> web.Application:
+        loop = asyncio.get_running_loop()
+        self.sockets.run_on(loop)
+        self.feed.run_on(loop)
+        app = web.Application(middlewares=self.middlewares)
+        for part in (self.oauth, self.helix, self.sockets, Control(self)):
+            app.add_routes(part.routes())
+        return app
 
-    def stop(self) -> None:
-        if self._thread is not None and self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(10)
-            self._thread = None
-
-    def __enter__(self) -> Self:
-        return self.start()
+    async def closing(self) -> None:
+        self.feed.close()
+        self.sockets.close(code=4000)
 
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.eventsub.close()
-
-    async def _serve(self, started: Future[None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self.sockets.run_on(self._loop)
-        self.feed.run_on(self._loop)
-        control = Control(self)
-        app = web.Application(middlewares=self.middlewares)
-        for part in (self.oauth, self.helix, self.sockets, control):
-            app.add_routes(part.routes())
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self.port)
-        await site.start()
-        self.port = runner.addresses[0][1]
-        started.set_result(None)
-        await self._stop.wait()
-        self.feed.close()
-        self.sockets.close(code=4000)
-        await runner.cleanup()
 
     # Breaking things
 
