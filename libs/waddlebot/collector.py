@@ -110,7 +110,7 @@ class Collector:
         self._deliveries = metrics.counter("deliveries", "Deliveries, by what they were.", ["type", "outcome"])
         self._store = EventStore(db, table, holder=self.holder)
         # Nothing that it stores waits for another's lock, so batches need not pass each other.
-        self._combined = FairCombiner(self._store.store, max_batch=MAX_BATCH, patience_s=None)
+        self._combined = FairCombiner(self._store_and_ring, max_batch=MAX_BATCH, patience_s=None)
         self._kept: deque[Delivery] = deque()
         self._wakeup = Wakeup(service.settings, table.name)
         self._sender = Sender(
@@ -144,8 +144,6 @@ class Collector:
     def take(self, delivery: Delivery) -> Intake:
         """Keep a delivery for good, and have it forwarded unless it is to be ignored or was here before."""
         outcome = self._combined(delivery)
-        if outcome == "stored":
-            self._wakeup.ring()
         self.count(delivery.type, delivery.ignored or outcome)
         return outcome
 
@@ -185,6 +183,12 @@ class Collector:
         )
         self._service.loops.add("claims", claims.step, every_s=claims.every_s, kind="worker", finish=claims.finish)
         return claims
+
+    def _store_and_ring(self, batch: Sequence[Delivery]) -> list[Intake]:
+        outcomes = self._store.store(batch)
+        if "stored" in outcomes:
+            self._wakeup.ring()
+        return outcomes
 
     def _store_kept(self) -> bool:
         """Store a batch of what was kept. Raises: DatabaseUnavailable, and then it is all still here."""

@@ -136,6 +136,7 @@ def _check_metadata(data: dict[str, Any]) -> dict[str, Any]:
 PlatformName = Annotated[str, StringConstraints(pattern=f"^{PLATFORM.pattern}$")]
 IdPart = Annotated[str, AfterValidator(_check_id)]
 OpaqueId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_check_opaque)]
+MessageText = Annotated[str, AfterValidator(_check_message)]
 UserId = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 Name = Annotated[str, StringConstraints(max_length=255)]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -175,7 +176,7 @@ class Event(Wire):
     server_id: IdPart = ""
     channel_id: IdPart = ""
     user: EventUser
-    message: Annotated[str, AfterValidator(_check_message)] = ""
+    message: MessageText = ""
     data: dict[str, Any] = Field(default_factory=dict)
     occurred_at: datetime | None = None
     mode: Literal["live", "simulate"] = "live"

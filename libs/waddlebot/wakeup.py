@@ -6,6 +6,7 @@ Only ever a hint: the loop looks by itself from time to time, so a lost or late 
 from __future__ import annotations
 
 import threading
+import time
 
 import redis
 
@@ -14,6 +15,8 @@ from .settings import Settings
 
 CHANNEL = "waddlebot:wake:"
 RETRY_S = 1.0
+# Rings come closer together than this become one: each costs both sides more than most work that it announces.
+PAUSE_S = 0.005
 
 
 class Wakeup:
@@ -29,7 +32,8 @@ class Wakeup:
 
     def ring(self) -> None:
         """Wake whoever listens, soon. Rings that come while one is being told become one."""
-        self._rung.set()
+        if not self._rung.is_set():
+            self._rung.set()
         self._ensure("ring", self._tell)
 
     def listen(self, event: threading.Event) -> None:
@@ -56,6 +60,7 @@ class Wakeup:
             self._rung.clear()
             try:
                 client.publish(self._channel, "")
+                time.sleep(PAUSE_S)
             except redis.RedisError:
                 self._stopping.wait(RETRY_S)
 

@@ -221,7 +221,7 @@ class _Bound:
         if "raw" in self.asks:
             arguments[self.asks["raw"]] = RawRequest(
                 _read_body(self.endpoint.max_body_bytes),
-                {name.lower(): value for name, value in request.headers.items()},
+                _read_headers(request.environ),
                 request.environ.get("REMOTE_ADDR") or "",
             )
         if "body" in self.asks and self.body is not None:
@@ -288,6 +288,13 @@ def parse_json(body: bytes) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
+    """All headers of a request, names in lower case."""
+    named = {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")}
+    named |= {name: environ[name] for name in ("CONTENT_TYPE", "CONTENT_LENGTH") if name in environ}
+    return {name.replace("_", "-").lower(): value for name, value in named.items()}
 
 
 def _read_body(max_bytes: int) -> bytes:

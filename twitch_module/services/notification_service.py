@@ -26,7 +26,6 @@ from .translation import (
     ChatMessage,
     Happening,
     StreamStatus,
-    to_event,
 )
 
 MAX_ID_CHARS = 255
@@ -85,17 +84,16 @@ class NotificationService:
         if kind is None:
             take(_kept(origin, subscription.type, payload, ignored=self._note(subscription, payload, origin)))
             return
+        # What cannot be translated is refused now, while Twitch still listens.
         happening: Happening = validate(kind.model_validate, payload.get("event"))
         channel, event_id = happening.broadcaster_user_id, happening.event_id or origin.delivery_id
-        # What cannot be translated is refused now, while Twitch still listens.
-        event = validate(lambda it: to_event(it, event_id=event_id, occurred_at=origin.sent_at), happening)
         ignored = self._why_ignored(happening)
         delivery = Delivery(
             delivery_id=origin.delivery_id,
             event_id=event_id,
             type=subscription.type,
             channel_id=channel,
-            person_id=event.user.platform_user_id,
+            person_id=happening.person_id,
             data=payload,
             occurred_at=origin.sent_at,
             ignored=ignored,

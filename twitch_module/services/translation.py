@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AliasChoices, Field, StringConstraints
-from waddlebot.contracts import Event, EventUser, IdPart, MessageType, Name, OpaqueId, Wire
+from waddlebot.contracts import Event, EventUser, IdPart, MessageText, MessageType, Name, OpaqueId, Wire
 from waddlebot.event_store import StoredEvent
 
 MAX_BADGES = 64
@@ -24,7 +24,8 @@ ChannelId = Annotated[IdPart, StringConstraints(min_length=1)]
 
 
 class Happening(Wire):
-    """What one notification tells. Its event_id is the delivery's where Twitch gives it none of its own."""
+    """What one notification tells, as an event takes it: what is read as one of these can be translated. Its event_id
+    is the delivery's where Twitch gives it none of its own."""
 
     message_type: ClassVar[MessageType]
 
@@ -37,6 +38,10 @@ class Happening(Wire):
     @property
     def user(self) -> EventUser:
         raise NotImplementedError
+
+    @property
+    def person_id(self) -> str:
+        return self.user.platform_user_id
 
     @property
     def kind(self) -> MessageType:
@@ -84,8 +89,8 @@ class Badge(Wire):
     set_id: Annotated[str, StringConstraints(max_length=64)]
 
 
-class MessageText(Wire):
-    text: str
+class Message(Wire):
+    text: MessageText
 
 
 class Cheermotes(Wire):
@@ -105,7 +110,7 @@ class ChatMessage(Happening):
     chatter_user_login: Name = ""
     chatter_user_name: Name = ""
     message_id: OpaqueId
-    message: MessageText
+    message: Message
     text_type: str = Field("text", validation_alias=AliasChoices("message_type", "text_type"))
     badges: list[Badge] = Field(default_factory=list)
     cheer: Cheermotes | None = None
@@ -117,6 +122,10 @@ class ChatMessage(Happening):
     @property
     def event_id(self) -> str:
         return self.message_id
+
+    @property
+    def person_id(self) -> str:
+        return self.chatter_user_id
 
     @property
     def is_by_bot(self) -> bool:
@@ -176,7 +185,7 @@ class Resub(Person):
     message_type = MessageType.RESUB
 
     tier: str = ""
-    message: MessageText | None = None
+    message: Message | None = None
     cumulative_months: int = 0
     streak_months: int | None = None
     duration_months: int = 0
@@ -219,7 +228,7 @@ class Cheer(Giver):
     message_type = MessageType.CHEER
     nobody = ANONYMOUS_CHEERER
 
-    message: str = ""
+    message: MessageText = ""
     bits: int
 
     @property
@@ -318,13 +327,8 @@ BY_TYPE = {type_: kind for (type_, _), kind in HAPPENINGS.items()}
 def translate(stored: StoredEvent) -> Event:
     """The fleet's event for a stored notification. Raises: pydantic.ValidationError; TooLarge."""
     happening = BY_TYPE[stored.type].model_validate(stored.data["event"])
-    return to_event(happening, event_id=stored.event_id, occurred_at=stored.occurred_at)
-
-
-def to_event(happening: Happening, *, event_id: str, occurred_at: datetime | None) -> Event:
-    """Raises: pydantic.ValidationError; TooLarge."""
     return Event(
-        event_id=event_id,
+        event_id=stored.event_id,
         message_type=happening.kind,
         platform="twitch",
         server_id="",
@@ -332,5 +336,5 @@ def to_event(happening: Happening, *, event_id: str, occurred_at: datetime | Non
         user=happening.user,
         message=happening.text,
         data=happening.details,
-        occurred_at=occurred_at,
+        occurred_at=stored.occurred_at,
     )
