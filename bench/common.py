@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 from waddlebot.embedded import free_port
+from waddlebot.fleet import FLEET_PORTS
 from waddlebot.home import Home
 from waddlebot.http import HTTPClient
 
@@ -138,7 +139,7 @@ def fleet(
     """A fleet of its own, in a home of its own unless one is given."""
     with contextlib.ExitStack() as stack:
         folder = home or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "home"
-        port = free_port()
+        port = free_port(FLEET_PORTS)
         started = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "waddlebot.cli", "up", "--home", str(folder), "--port", str(port), *options],

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 from test_fleet import Up
-from waddlebot.fleet import DEMO_OFFSET, DEMO_PORTS
+from waddlebot.embedded import free_port
+from waddlebot.fleet import DEMO_OFFSET, FLEET_PORTS
 from waddlebot.home import demo_home
 from waddlebot.http import HTTPClient, HTTPResponse
 from waddlebot.testing.plugin import eventually
@@ -56,20 +55,9 @@ class Demo:
         return None
 
 
-def free_block() -> int:
-    """A port for a fleet whose demo's ports are free too: below those that outgoing connections get."""
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
-            for offset in (0, 28, *range(DEMO_OFFSET, DEMO_OFFSET + DEMO_PORTS)):
-                probe = stack.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", port + offset))
-            return port
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Iterator[Demo]:
-    up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_block())
+    up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_port(FLEET_PORTS))
     try:
         yield Demo(up.wait_until_ready(within_s=READY_WITHIN_S))
     finally:
@@ -299,7 +287,7 @@ def test_slash_commands_are_read_by_what_the_bot_has_told_discord():
 
 
 def test_ctrl_c_ends_everything(tmp_path):
-    up = Up(tmp_path / "home", "--demo", port=free_block()).wait_until_ready()
+    up = Up(tmp_path / "home", "--demo", port=free_port(FLEET_PORTS)).wait_until_ready()
     tree = up.tree()
     assert any("simulators.demo" in each.cmdline() for each in tree)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from waddlebot.embedded import free_port
+from waddlebot.fleet import FLEET_PORTS
 from waddlebot.home import Home
 from waddlebot.http import HTTPClient
 from waddlebot.testing.plugin import eventually
@@ -49,7 +50,7 @@ class Up:
 
     def __init__(self, home: Path, *options: str, port: int | None = None) -> None:
         self.home = home
-        self.port = port or free_port()
+        self.port = port or free_port(FLEET_PORTS)
         self.output: list[str] = []
         self.process = subprocess.Popen(
             [*CLI, "up", "--home", str(home), "--port", str(self.port), *options],

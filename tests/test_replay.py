@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from waddlebot.embedded import free_port
 from waddlebot.errors import Invalid
+from waddlebot.fleet import FLEET_PORTS
 from waddlebot.manifest import CHECKOUT
 from waddlebot.replay import Pace, parse
 from waddlebot.testing.plugin import eventually
@@ -52,7 +53,7 @@ def real_fleet(tmp_path_factory) -> Iterator[RealFleet]:
     home = tmp_path_factory.mktemp("replay") / "home"
     with simulators.TwitchSimulator() as twitch:
         up = subprocess.Popen(
-            [*CLI, "up", "--home", str(home), "--port", str(free_port())],
+            [*CLI, "up", "--home", str(home), "--port", str(free_port(FLEET_PORTS))],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from overlay_doubles import Socket
 from waddlebot.embedded import free_port
+from waddlebot.fleet import FLEET_PORTS
 from waddlebot.testing.plugin import eventually
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
@@ -39,7 +40,7 @@ def clean_environment() -> dict[str, str]:
 
 class Up:
     def __init__(self, home: Path, *options: str) -> None:
-        self.home, self.port, self.output = home, free_port(), ""
+        self.home, self.port, self.output = home, free_port(FLEET_PORTS), ""
         self.process = subprocess.Popen(
             [*CLI, "up", "--home", str(home), "--port", str(self.port), *options],
             stdout=subprocess.PIPE,
@@ -152,7 +153,7 @@ def test_a_port_of_the_sockets_that_is_taken_is_named(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [*CLI, "up", "--home", str(tmp_path), "--port", str(free_port()), "--ws-port", str(port)]
+        command = [*CLI, "up", "--home", str(tmp_path), "--port", str(free_port(FLEET_PORTS)), "--ws-port", str(port)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
 
     assert done.returncode == 1

@@ -7,6 +7,7 @@ import ctypes
 import importlib.util
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import socket
@@ -29,6 +30,8 @@ ROOT_RUNTIME = Path("/var/lib/waddlebot/runtime")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 PR_SET_PDEATHSIG = 1
+# Below those that the kernel gives to whoever connects.
+PORTS = range(10_000, 32_000)
 
 
 def postgres_binaries() -> Path:
@@ -46,11 +49,16 @@ def valkey_binary() -> Path:
     return Path(get_binary_path())
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(count: int = 1) -> int:
+    """The first of so many ports in a row that nobody uses, out of reach of those that a connection is given."""
+    while True:
+        first = PORTS.start + secrets.randbelow(len(PORTS) - count)
+        with contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
+            return first
 
 
 def die_with_parent(signal_number: int) -> None:

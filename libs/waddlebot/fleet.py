@@ -39,6 +39,8 @@ BASE_PORT = 8000
 # The demo's page is so many ports above the fleet's, its platforms on the ports after it.
 DEMO_OFFSET = 90
 DEMO_PORTS = 4
+# Every port that a fleet may use is fewer than so many above its own.
+FLEET_PORTS = DEMO_OFFSET + DEMO_PORTS
 # What would make a demo part of a fleet that is not one.
 OF_REAL_FLEETS = (
     *("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_"),
