@@ -24,5 +24,7 @@ EVERYTHING = (
 )
 
 if __name__ == "__main__":
+    if unknown := [name for name in sys.argv[1:] if name not in EVERYTHING]:
+        sys.exit(f"There is no benchmark {', '.join(unknown)}; there are {', '.join(EVERYTHING)}.")
     for name in sys.argv[1:] or EVERYTHING:
         importlib.import_module(f"bench.{name}").main()

@@ -2,7 +2,7 @@
 whether memory grows; and how soon slash commands are acknowledged while the router hangs.
 
 Bars: 200 messages a second for five minutes with 5 % commands, nothing lost or doubled, p99 of an answer ≤ 500 ms,
-memory flat over 200 000 events; acknowledgements p99 ≤ 500 ms. `python -m bench.discord_channels --long` takes those
+memory flat over 200 000 events; acknowledgements p99 ≤ 500 ms. `python -m bench.discord_channels full` takes those
 five minutes and then the rest of the 200 000 events; without it, it is as hard and shorter.
 """
 
@@ -23,23 +23,22 @@ from simulators.discord import Channel, DiscordSimulator
 
 GUILDS, CHANNELS_EACH, SHARDS = 20, 50, 2
 RATE = 200
-SECONDS, LONG_SECONDS = 30, 300
-MEMORY_EVENTS, LONG_MEMORY_EVENTS = 20_000, 200_000
+SECONDS, FULL_SECONDS = 30, 300
+MEMORY_EVENTS, FULL_MEMORY_EVENTS = 20_000, 200_000
 HANG_S = 10
 SLASHES_PER_S = 20
 BAR_MS = 500
 
 
-def main() -> None:
-    is_long = "--long" in sys.argv
+def main(*, full: bool = False) -> None:
     with DiscordSimulator() as discord:
         discord.gateway.identify_spacing_s = 0.5
         channels = make_channels(discord)
         os.environ.update(discord.settings(), DISCORD_SHARD_COUNT=str(SHARDS))
         with fleet() as running:
             serve(running, discord)
-            measure_load(running, discord, seconds=LONG_SECONDS if is_long else SECONDS)
-            measure_memory(running, discord, events=LONG_MEMORY_EVENTS if is_long else MEMORY_EVENTS)
+            measure_load(running, discord, seconds=FULL_SECONDS if full else SECONDS)
+            measure_memory(running, discord, events=FULL_MEMORY_EVENTS if full else MEMORY_EVENTS)
         discord.reset()
         with fleet("--per-module") as running:
             serve(running, discord)
@@ -174,4 +173,4 @@ def use_commands(discord: DiscordSimulator, channels: list[Channel], *, over_htt
 
 
 if __name__ == "__main__":
-    main()
+    main(full=sys.argv[1:] == ["full"])

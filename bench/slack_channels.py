@@ -22,8 +22,8 @@ from bench.common import ROOT, RunningFleet, cpu_seconds, fleet, pss_mb, server,
 PER_S = 200
 CHANNELS = 1000
 PEOPLE = 5000
-SECONDS = 60
-MEMORY_EVENTS = 40_000
+SECONDS, FULL_SECONDS = 60, 300
+MEMORY_EVENTS, FULL_MEMORY_EVENTS = 40_000, 200_000
 MEMORY_PER_S = 400
 REPLY_BAR_MS = 500
 ACK_BAR_MS = 500
@@ -110,7 +110,8 @@ def met(is_met: bool) -> str:
     return "met" if is_met else "MISSED"
 
 
-def main(seconds: int = SECONDS, memory_events: int = MEMORY_EVENTS) -> None:
+def main(*, full: bool = False) -> None:
+    seconds, memory_events = (FULL_SECONDS, FULL_MEMORY_EVENTS) if full else (SECONDS, MEMORY_EVENTS)
     with slack() as simulator:
         os.environ.update(simulator.settings)
         with fleet("--per-module") as running:
@@ -168,4 +169,4 @@ def report(floor: dict[str, Any], load: dict[str, Any], cpu: float) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(each) for each in sys.argv[1:]))
+    main(full=sys.argv[1:] == ["full"])
