@@ -67,6 +67,17 @@ def test_what_fails_fails_for_its_own_batch_only():
     assert combined("good") == "good"
 
 
+def test_nobody_is_forgotten_when_patience_ends_in_a_crowd():
+    def echo(items):
+        assert len(items) <= 5
+        time.sleep(0.002)
+        return items
+
+    combined = Combiner(echo, max_batch=5, patience_s=0.001)
+    with ThreadPoolExecutor(40) as callers:
+        assert list(callers.map(combined, range(400), timeout=30)) == list(range(400))
+
+
 # Intake
 
 

@@ -796,6 +796,18 @@ def test_other_processes_fire_events_and_wait_for_answers(twitch, receiver, alic
     assert {each["login"] for each in ask("GET", f"{control}/state")[1]["users"]} >= {"alice", "waddlebot"}
 
 
+def test_who_stops_watching_the_feed_is_no_error(twitch, alice, caplog):
+    with urllib.request.urlopen(f"{twitch.url}/_control/stream?since=0", timeout=5):
+        eventually(lambda: twitch.feed._waiting)
+
+    def is_gone():
+        say(twitch, alice, "anybody there?")
+        return not twitch.feed._waiting
+
+    eventually(is_gone)
+    assert not [each for each in caplog.records if each.name == "aiohttp.server"]
+
+
 @pytest.mark.parametrize("pace", [{"per_s": 400}, {"per_s": None, "window": 4}], ids=["paced", "fast"])
 def test_traffic_counts_what_is_lost_and_doubled(pace):
     server = pytest.importorskip("simulators.server")
