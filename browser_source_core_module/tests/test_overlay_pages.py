@@ -28,6 +28,8 @@ const look = () => {
 addEventListener('DOMContentLoaded', () => requestAnimationFrame(look));
 """
 
+STATE = "[{...document.documentElement.dataset}, window.lines.map((each) => each.readyState)]"
+
 
 @dataclass
 class Screen:
@@ -38,6 +40,7 @@ class Screen:
     source_type: str
     problems: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
 
     def wait(self, check: str, *, within_s: float = 10) -> None:
         """Wait until an expression holds in the page. Playwright's own wait needs eval, which the policy bars."""
@@ -50,7 +53,10 @@ class Screen:
         """Wait for something outside of the page while the page goes on."""
         until = time.monotonic() + within_s
         while not check():
-            assert time.monotonic() < until, f"not within {within_s} s; the page shows {self.text!r}"
+            assert time.monotonic() < until, (
+                f"not within {within_s} s; the page shows {self.text!r}, is {self.page.evaluate(STATE)}"
+                f" and heard {self.problems + self.heard}"
+            )
             self.page.wait_for_timeout(20)
 
     @property
@@ -89,8 +95,10 @@ def show(browser: Any, live: Overlay, site: str) -> Iterator[Callable[..., Scree
         page.on("pageerror", lambda error: screen.problems.append(str(error)))
         page.on("request", lambda request: screen.requests.append(request.url))
         token = live.tokens()[source_type]["token"]
+        page.on("console", lambda message: screen.heard.append(message.text))
+        page.on("requestfailed", lambda request: screen.heard.append(f"{request.url}: {request.failure}"))
         page.goto(f"{site}/browser/source/{token}/{source_type}")
-        page.wait_for_selector("html[data-line=open]", state="attached")
+        screen.until(lambda: page.evaluate("document.documentElement.dataset.line") == "open", within_s=30)
         return screen
 
     yield open_screen
