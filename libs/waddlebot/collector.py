@@ -241,6 +241,7 @@ class Collector:
 
         def forward() -> bool:
             self._wakeup.listen(forwarder.wake)
+            forwarder.gather()
             return self._store_kept() | forwarder.step()
 
         def clean() -> bool:

@@ -28,6 +28,10 @@ SESSION_OPTIONS = (
     " -c plan_cache_mode=force_generic_plan"
 )
 
+# What is planned while a table is new and used for months must be right for a table of any size. Scanning all of it is
+# not, and neither is a bitmap of a queue's index: only plain index scans notice which entries are dead, and skip them.
+BY_INDEX = " -c enable_seqscan=off -c enable_bitmapscan=off"
+
 # Lost connections, deadlocks, a full server, a lock that is held, a server that shuts down or a cancelled statement.
 # Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 TRY_AGAIN = ("08", "40", "53", "55", "57")
@@ -128,7 +132,7 @@ class StatementPool:
                 application_name="waddlebot",
                 connect_timeout=CONNECT_TIMEOUT_S,
                 connection_factory=Connection,
-                options=SESSION_OPTIONS,
+                options=SESSION_OPTIONS + BY_INDEX,
             )
             connection.autocommit = True
             return connection

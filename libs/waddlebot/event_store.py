@@ -103,7 +103,7 @@ class Result:
 
 
 # One statement for a batch of deliveries; each may be from anywhere. Of two copies of one event the first counts.
-# With EXISTS for the LIMIT 1, a plan that was made while the table was new reads all of it, for each batch.
+# With EXISTS for a LIMIT 1, here and below, a plan that was made while the table was new reads all of it for each batch.
 STORE = """
 INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at, state, detail,
     processed_at)
@@ -112,9 +112,9 @@ SELECT delivery_id, event_id, type, channel, person, data, occurred_at,
 FROM (
     SELECT d.*, CASE
         WHEN d.why <> '' THEN d.why
-        WHEN held_entity IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM coordination c WHERE c.entity_id = held_entity AND c.epoch = held_epoch
-                AND c.claimed_by IS NOT NULL) THEN 'no longer held here'
+        WHEN held_entity IS NOT NULL AND (
+            SELECT true FROM coordination c WHERE c.entity_id = held_entity AND c.epoch = held_epoch
+                AND c.claimed_by IS NOT NULL LIMIT 1) IS NULL THEN 'no longer held here'
         WHEN row_number() OVER (PARTITION BY d.event_id, d.why = '' ORDER BY ordinal) > 1 OR (
             SELECT true FROM {table} t WHERE t.event_id = d.event_id AND t.state <> 'ignored' LIMIT 1)
             THEN 'another delivery brought it'
@@ -127,6 +127,28 @@ FROM (
     ordinal, why)
 ORDER BY ordinal
 ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id, state
+"""
+# `free` can miss a row that another forwarder is just taking, and then `first` leaves the later ones of that person
+# alone as well.
+CLAIM = """
+WITH free AS (
+    SELECT id, {channel} AS channel_id, {person} AS person_id FROM {table} e
+    WHERE state IN ('pending', 'forwarding')
+        AND CASE state WHEN 'pending' THEN available_at ELSE lease_until END <= now()
+        AND (
+            SELECT true FROM {table} b WHERE b.{channel} = e.{channel} AND b.{person} = e.{person} AND b.id < e.id
+                AND b.state IN ('pending', 'forwarding')
+                AND CASE b.state WHEN 'pending' THEN b.available_at ELSE b.lease_until END > now() LIMIT 1) IS NULL
+    ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), first AS (
+    SELECT id FROM free f WHERE (
+        SELECT true FROM {table} b WHERE b.{channel} = f.channel_id AND b.{person} = f.person_id AND b.id < f.id
+            AND b.state IN ('pending', 'forwarding') AND b.id NOT IN (SELECT id FROM free) LIMIT 1) IS NULL
+)
+UPDATE {table} t SET state = 'forwarding', holder = %(holder)s::text, attempts = attempts + 1,
+    lease_until = now() + %(lease)s::interval
+FROM first WHERE t.id = first.id
+RETURNING t.id, event_id, type, {channel} AS channel_id, event_data AS data, occurred_at
 """
 # How forwarding ended; what was earned, by the ledger; what is to be done, in the outbox.
 FINISH = """
@@ -167,6 +189,7 @@ class EventStore:
         }
         names = {"table": table.name, "channel": table.channel, "person": table.person}
         self._store = Prepared(f"{table.name}_store", STORE.format(**names))
+        self._claim = Prepared(f"{table.name}_claim", CLAIM.format(**names))
         self._finish = Prepared(
             f"{table.name}_finish",
             FINISH.format(**names, platform=table.platform, activities=table.activities, ordinal=MODERATION_ORDINAL),
@@ -202,31 +225,9 @@ class EventStore:
         """Take the oldest events that may go out now, each person's in their order.
 
         An event waits while an earlier one of the same person in the same channel is with another batch or is to be
-        tried again later. `free` can miss a row that another forwarder is just taking, and then `first` leaves the
-        later ones of that person alone as well.
+        tried again later.
         """
-        with self._db.transaction() as db:
-            rows = fetch(
-                db,
-                self._sql(
-                    "WITH free AS ("
-                    " SELECT id, {channel} AS channel_id, {person} AS person_id FROM {table} e"
-                    " WHERE state IN ('pending', 'forwarding')"
-                    "  AND CASE state WHEN 'pending' THEN available_at ELSE lease_until END <= now()"
-                    "  AND NOT EXISTS (SELECT 1 FROM {table} b WHERE b.{channel} = e.{channel}"
-                    "   AND b.{person} = e.{person} AND b.id < e.id AND b.state IN ('pending', 'forwarding')"
-                    "   AND CASE b.state WHEN 'pending' THEN b.available_at ELSE b.lease_until END > now())"
-                    " ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
-                    "), first AS ("
-                    " SELECT id FROM free f WHERE NOT EXISTS (SELECT 1 FROM {table} b"
-                    "  WHERE b.{channel} = f.channel_id AND b.{person} = f.person_id AND b.id < f.id"
-                    "  AND b.state IN ('pending', 'forwarding') AND b.id NOT IN (SELECT id FROM free))"
-                    ") UPDATE {table} t SET state = 'forwarding', holder = %(holder)s, attempts = attempts + 1,"
-                    " lease_until = now() + %(lease)s FROM first WHERE t.id = first.id"
-                    " RETURNING t.id, event_id, type, {channel} AS channel_id, event_data AS data, occurred_at"
-                ),
-                {"limit": limit, "holder": self._holder, "lease": LEASE},
-            )
+        rows = self._db.statement(self._claim, {"limit": limit, "holder": self._holder, "lease": LEASE})
         return [StoredEvent(**row) for row in sorted(rows, key=lambda row: int(row["id"]))]
 
     def renew(self, ids: Sequence[int]) -> None:

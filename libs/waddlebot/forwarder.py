@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from .aaa import AAALog
 from .background import TargetPools
 from .clients import RouterClient
-from .contracts import Answer, Event, MessageType
+from .contracts import MAX_BATCH, Answer, Event, MessageType
 from .errors import UpstreamError, WaddleBotError
 from .event_store import EventStore, Order, Result, StoredEvent
 from .ids import new_traceparent
@@ -22,8 +22,9 @@ from .outbox import Priority, Waiting
 from .sender import Sender
 
 MAX_BATCHES = 8
-# While a batch is under way the next one gathers this long, so that load makes batches larger instead of more.
-LINGER_S = 0.005
+# Batches that are not full follow each other at least this far apart, so that load makes them larger instead of more:
+# each costs the router and the database as much as several events do. What comes alone goes at once.
+GATHER_S = 0.02
 FIRST_PAUSE_S = 0.25
 MAX_PAUSE_S = 5.0
 # What the router says about the events themselves; sending them again would not change it.
@@ -63,28 +64,32 @@ class Forwarder:
         self._log = log
         self._events = metrics.counter("forwarded", "Events, by how forwarding them ended.", ["state"])
         self._lock = threading.Lock()
-        self._batch_ended = threading.Event()
         self._under_way: set[int] = set()
         self._batches = 0
         self._failures = 0
         self._paused_until = 0.0
+        self._gather_until = 0.0
         self.wake = threading.Event()
+
+    def gather(self) -> None:
+        """Wait for more to come, if the last batch went only just now."""
+        time.sleep(max(0.0, self._gather_until - time.monotonic()))
 
     def step(self) -> bool:
         """Take one batch and send it on its way. True when there may be more."""
-        if self._batches:
-            self._batch_ended.wait(LINGER_S)
-            self._batch_ended.clear()
         if self._batches >= MAX_BATCHES or time.monotonic() < self._paused_until:
             return False
         rows = self._store.claim()
         if not rows:
             return False
+        is_full = len(rows) == MAX_BATCH
+        if not is_full:
+            self._gather_until = time.monotonic() + GATHER_S
         with self._lock:
             self._batches += 1
             self._under_way |= {row.id for row in rows}
         self._pools.submit("router", self._forward, rows)
-        return True
+        return is_full
 
     def renew(self) -> None:
         """Keep what is under way from being taken by others."""
@@ -103,7 +108,6 @@ class Forwarder:
             with self._lock:
                 self._batches -= 1
                 self._under_way -= {row.id for row in rows}
-            self._batch_ended.set()
             self.wake.set()
 
     def _translated(self, rows: list[StoredEvent]) -> tuple[list[tuple[int, Event]], list[Result]]:
