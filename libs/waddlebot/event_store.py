@@ -103,7 +103,7 @@ class Result:
 
 
 # One statement for a batch of deliveries; each may be from anywhere. Of two copies of one event the first counts.
-# With EXISTS for a LIMIT 1, here and below, a plan that was made while the table was new reads all of it for each batch.
+# With EXISTS for a LIMIT 1, here and below, a plan made while the table was new reads all of it for each batch.
 STORE = """
 INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at, state, detail,
     processed_at)

@@ -67,6 +67,8 @@ class Helix:
         async def handle(request: web.Request) -> web.StreamResponse:
             is_chat = path == "chat/messages"
             twitch.requests.append("chat" if is_chat else f"{request.method} {path}")
+            if request.transport is not None:
+                twitch.connections.add(request.transport)
             if is_chat and twitch.send_delay_s:
                 await asyncio.sleep(twitch.send_delay_s)
             fault = twitch.faults.next(path)

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 from aiohttp import web
 
@@ -90,6 +91,8 @@ class TwitchSimulator(AsyncLoopbackServer):
         self.messages: list[Said] = []
         self.actions: list[Action] = []
         self.requests: list[str] = []
+        # Those that requests to Helix have come by and that are open.
+        self.connections: WeakSet[asyncio.Transport] = WeakSet()
         self.clips: dict[str, list[dict[str, Any]]] = {}
         self.on_said: Callable[[Said], None] | None = None
         self.send_delay_s = 0.0
@@ -167,6 +170,15 @@ class TwitchSimulator(AsyncLoopbackServer):
     def revoke_tokens(self, user: str | Account | None = None) -> None:
         """Make every token worthless, as a new client secret does, or one person's, as a new password does."""
         self.oauth.revoke(self.accounts.get(user) if user else None)
+
+    def hang_up(self) -> None:
+        """Close the connections that nothing is being asked by, as Twitch may at any time."""
+
+        async def close() -> None:
+            for each in self.connections:
+                each.close()
+
+        self.run(close())
 
     def reset(self, *, everything: bool = False) -> None:
         """Forget what was said, done and planned; with `everything` also people, consents, tokens, subscriptions."""

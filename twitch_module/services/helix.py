@@ -3,8 +3,9 @@
 What the library does with an answer that is not a success does not suit a fleet (twitchAPI 4.5): it sleeps through a
 429 and then fails on the missing `data`, sleeps after a success that used up the limit, repeats a request after a 503,
 takes a 403 for an empty list, one failed token refresh makes every later call of the object hang, an object with an app
-and a user token renews the wrong one, and an app token that arrives after its headers is lost, because it is read when
-its session is closed. So a client here has one token, never renews it, and raises whatever is no success.
+and a user token renews the wrong one, an app token that arrives after its headers is lost, because it is read when its
+session is closed, and each request makes a connection of its own. So a client here has one token, never renews it,
+raises whatever is no success, and uses connections that stay open.
 
 The texts of aiohttp's exceptions may hold a URL with the app's secret in its query: only their names are ever told.
 """
@@ -65,6 +66,13 @@ class HelixClient(Twitch):  # type: ignore[misc]
 
     # How many requests this token has left in its bucket, as of the latest answer.
     room: int | None = None
+    connections: aiohttp.ClientSession
+
+    async def _api_request(
+        self, method: str, _session: aiohttp.ClientSession, *arguments: Any, **options: Any
+    ) -> aiohttp.ClientResponse:
+        response: aiohttp.ClientResponse = await super()._api_request(method, self.connections, *arguments, **options)
+        return response
 
     async def _check_request_return(
         self, _session: aiohttp.ClientSession, response: aiohttp.ClientResponse, *_: Any, **__: Any
@@ -77,10 +85,12 @@ class HelixClient(Twitch):  # type: ignore[misc]
         with contextlib.suppress(KeyError, ValueError):
             self.room = int(response.headers["Ratelimit-Remaining"])
         if response.status < 400:
+            await response.read()  # Not everybody does, and until then nobody else has the connection.
             return
         message = ""
         with contextlib.suppress(*NOT_UNDERSTOOD, aiohttp.ClientError):
             message = str((await response.json(content_type=None)).get("message", ""))[:200]
+        response.release()
         raise HelixRefusal(response.status, message, _retry_after_s(response))
 
     async def _generate_app_token(self) -> None:
@@ -123,9 +133,9 @@ class FleetEventSub(EventSubWebhook):  # type: ignore[misc]
         return {"Client-ID": self._twitch.app_id, "Authorization": f"Bearer {self._twitch.get_used_token()}"}
 
     async def _api_post_request(
-        self, session: aiohttp.ClientSession, url: str, data: dict[str, Any] | None = None
+        self, _session: aiohttp.ClientSession, url: str, data: dict[str, Any] | None = None
     ) -> aiohttp.ClientResponse:
-        response: aiohttp.ClientResponse = await super()._api_post_request(session, url, data)
+        response: aiohttp.ClientResponse = await super()._api_post_request(self._twitch.connections, url, data)
         await self._twitch.check(response)
         return response
 
@@ -163,16 +173,18 @@ class Application:
     api_base_url: str
     auth_base_url: str
 
-    async def open_client(self) -> HelixClient:
+    async def open_client(self, connections: aiohttp.ClientSession) -> HelixClient:
         """A client with a fresh app token."""
         client = self._client()
+        client.connections = connections
         # The library compares with this list and does not ask Twitch; the app's real rights come from who consented.
         await client.authenticate_app([AuthScope.USER_WRITE_CHAT])
         return client
 
-    async def open_user_client(self, token: Token) -> HelixClient:
+    async def open_user_client(self, token: Token, connections: aiohttp.ClientSession) -> HelixClient:
         """A client with somebody's token. Nothing is asked of Twitch."""
         client = self._client()
+        client.connections = connections
         client.auto_refresh_auth = False
         await client.set_user_authentication(token.access, _known(token.scopes), validate=False)
         return client
@@ -246,6 +258,11 @@ class Application:
             auth_base_url=self.auth_base_url,
             session_timeout=_timeout(),
         )
+
+
+def open_connections() -> aiohttp.ClientSession:
+    """For all requests to Helix of one loop, whoever they are made as."""
+    return aiohttp.ClientSession(timeout=_timeout(), cookie_jar=aiohttp.DummyCookieJar())
 
 
 def _grant(access: str, refresh: str, about: dict[str, Any]) -> Grant:

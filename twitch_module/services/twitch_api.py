@@ -14,6 +14,8 @@ from waddlebot.tokens import Grant, Token, Tokens
 from .refusals import HelixRefusal, NoAppToken
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
     from .helix import Application, Consent, HelixClient
 
 T = TypeVar("T")
@@ -43,7 +45,8 @@ class TwitchAPI:
         self._app_secret = app_secret
         self._api_base_url = api_base_url
         self._auth_base_url = auth_base_url
-        # Both belong to the bridge's loop.
+        # All three belong to the bridge's loop.
+        self._open_connections: ClientSession | None = None
         self._client: HelixClient | None = None
         self._opening: asyncio.Lock | None = None
 
@@ -91,13 +94,13 @@ class TwitchAPI:
         token = await self.user_token(user_id)
         try:
             with in_our_words():
-                return await call(await self._application.open_user_client(token))
+                return await call(await self._application.open_user_client(token, self._connections))
         except HelixRefusal as err:
             if err.status != 401 or "scope" in err.words:
                 raise
         token = await self.user_token(user_id, refused=token)
         with in_our_words():
-            return await call(await self._application.open_user_client(token))
+            return await call(await self._application.open_user_client(token, self._connections))
 
     async def user_token(self, user_id: str, *, refused: Token | None = None) -> Token:
         """Raises: NoToken; NeedsReauth; TwitchAway; TwitchUnclear; RefreshPending."""
@@ -129,6 +132,14 @@ class TwitchAPI:
 
         return Application(self.app_id, self._app_secret.get_secret_value(), self._api_base_url, self._auth_base_url)
 
+    @property
+    def _connections(self) -> ClientSession:
+        from .helix import open_connections
+
+        if self._open_connections is None:
+            self._open_connections = open_connections()
+        return self._open_connections
+
     async def _client_other_than(self, refused: HelixClient | None) -> HelixClient:
         """The app's client at hand, or a new one. Of many that are refused at once only the first asks for a token.
 
@@ -142,7 +153,7 @@ class TwitchAPI:
                 self._client = None
                 try:
                     async with asyncio.timeout(helix.TOKEN_TIMEOUT_S):
-                        self._client = await self._application.open_client()
+                        self._client = await self._application.open_client(self._connections)
                 except (*helix.NOT_UNDERSTOOD, *helix.BROKEN_OFF) as err:
                     # Its message may contain the secret.
                     raise NoAppToken(f"no app token: {type(err).__name__}") from err

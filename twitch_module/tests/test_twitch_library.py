@@ -84,6 +84,26 @@ def test_a_missing_scope_is_no_reason_to_renew(fleet, browser, streamer, twitch)
     assert version_of(fleet, streamer.id) == 1
 
 
+def test_requests_share_connections_and_survive_their_end(fleet, twitch):
+    twitch.hang_up()
+    twitch.requests.clear()
+    for _ in range(20):
+        assert fleet.request("GET", "/twitch/api/user/7").status == 200
+    assert len(twitch.requests) >= 20
+    assert 1 <= len([each for each in twitch.connections if not each.is_closing()]) <= 3
+    for _ in range(5):
+        twitch.hang_up()
+        time.sleep(0.05)
+        assert fleet.request("GET", "/twitch/api/user/7").status == 200
+
+
+def test_a_connection_is_free_again_after_a_refusal(fleet, joined, twitch):
+    for _ in range(120):  # More than may be open at once.
+        twitch.fail_next(400, at="moderation/bans")
+        assert moderate(joined, "ban")["state"] == "dropped"
+    assert moderate(joined, "ban")["state"] == "sent"
+
+
 class Redirector(BaseHTTPRequestHandler):
     def do_POST(self):
         self.send_response(307)
