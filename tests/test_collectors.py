@@ -131,6 +131,7 @@ class Mouth:
     def __init__(self, database: Database, client, *, limit: int, platform: str = "", **options) -> None:
         self.platform = platform or f"mouth{next(numbers)}"
         self.said: list[str] = []
+        self.outcomes: list[Outcome] = []
         self._db = database
         log, metrics = AAALog(self.platform, "1"), Metrics(f"{self.platform}_{next(numbers)}")
         self.metrics = metrics
@@ -182,7 +183,7 @@ class Mouth:
 
     async def _send(self, reply: Outgoing) -> Outcome:
         self.said.append(reply.response_data["message"])
-        return Outcome(OutboxState.SENT)
+        return self.outcomes.pop(0) if self.outcomes else Outcome(OutboxState.SENT)
 
 
 @pytest.fixture
@@ -218,6 +219,28 @@ def test_chatter_that_had_no_room_in_time_is_dropped_and_counted(fleet, redis_cl
     assert mouth.states().count("dropped") >= 2
     counted = mouth.metrics.as_json()[f"waddlebot_{mouth.metrics.module}_replies_total"]
     assert {each["value"] for each in counted if each["reason"] == "pace"} == {float(mouth.states().count("dropped"))}
+
+
+def test_each_of_many_replies_ends_by_itself(fleet, redis_client):
+    mouth = Mouth(fleet.database, redis_client, limit=100)
+    mouth.outcomes = [
+        Outcome(OutboxState.DROPPED, "their words: \x00 \ud800"),
+        Outcome(OutboxState.PENDING, "later", timedelta(minutes=1)),
+        Outcome(OutboxState.UNKNOWN, "x" * 2000),
+    ]
+    mouth.sender.ask(mouth.wants(Priority.REPLY, 4))
+    mouth.run_until(lambda: len(mouth.said) == 4 and "sending" not in mouth.states())
+    assert sorted(mouth.states()) == ["dropped", "pending", "sent", "unknown"]
+    rows = fleet.database.statement(
+        "SELECT state, detail, finished_at IS NOT NULL AS ended, available_at > now() + interval '50 seconds' AS later"
+        " FROM outbox WHERE platform = %s AND state <> 'sent' ORDER BY state",
+        (mouth.platform,),
+    )
+    assert [tuple(row.values()) for row in rows] == [
+        ("dropped", "their words: \ufffd \ufffd", True, True),
+        ("pending", "later", False, True),
+        ("unknown", "x" * 500, True, True),
+    ]
 
 
 def test_moderation_waits_for_no_pace(fleet, redis_client):

@@ -14,8 +14,9 @@ from typing import Any
 from pydal import DAL
 
 from .contracts import OutboxState
-from .database import fetch, fetch_one
+from .database import Database, Prepared, fetch, fetch_one
 from .errors import Conflict, NotFound
+from .web import clean
 
 # Collectors listen here for late replies; the payload is the platform, or this where an overlay shows the reply.
 OUTBOX_CHANNEL = "waddlebot_outbox"
@@ -67,16 +68,50 @@ class Waiting:
     priority: Priority = Priority.REPLY
 
 
-def take(db: DAL, ids: Sequence[int], *, sender: str) -> list[Outgoing]:
-    """Take those of the named replies that nobody took yet."""
-    return _outgoing(
-        fetch(
-            db,
-            "UPDATE outbox SET state = 'sending', sender = %(sender)s, lease_until = now() + %(lease)s"
-            " WHERE id = ANY(%(ids)s) AND state = 'pending' AND expires_at > now() RETURNING *",
-            {"ids": list(ids), "sender": sender, "lease": SEND_LEASE},
-        )
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a reply that was being sent. PENDING: it goes back, and is not taken again before `after`."""
+
+    id: int
+    state: OutboxState
+    detail: str
+    after: timedelta
+
+
+# For each reply twice, so one statement for as many as there are.
+STEP = Prepared(
+    "outbox_step",
+    """
+WITH ended AS (
+    UPDATE outbox o SET state = e.state, detail = e.detail,
+        available_at = CASE e.state WHEN 'pending' THEN now() + e.after ELSE available_at END,
+        finished_at = CASE e.state WHEN 'pending' THEN NULL ELSE now() END
+    FROM unnest(%(ended)s::bigint[], %(states)s::text[], %(details)s::text[], %(after)s::interval[])
+        AS e (id, state, detail, after)
+    WHERE o.id = e.id AND o.id = ANY(%(ended)s::bigint[]) AND o.state = 'sending'
+)
+UPDATE outbox SET state = 'sending', sender = %(sender)s::text, lease_until = now() + %(lease)s::interval
+WHERE id = ANY(%(ids)s::bigint[]) AND state = 'pending' AND expires_at > now()
+RETURNING id, entity_id, response_action, response_data, reply_to, module_name, event_id
+""",
+)
+
+
+def step(db: Database, *, take: Sequence[int], ended: Sequence[Ended], sender: str) -> list[Outgoing]:
+    """Record what became of replies, and take those of the named ones that nobody took yet."""
+    rows = db.statement(
+        STEP,
+        {
+            "ids": list(take),
+            "ended": [each.id for each in ended],
+            "states": [each.state.value for each in ended],
+            "details": [clean(each.detail[:500]) for each in ended],
+            "after": [each.after for each in ended],
+            "sender": sender,
+            "lease": SEND_LEASE,
+        },
     )
+    return [Outgoing(**row) for row in sorted(rows, key=lambda row: int(row["id"]))]
 
 
 def list_waiting(db: DAL, platform: str, *, except_ids: Sequence[int], limit: int) -> list[Waiting]:
@@ -100,15 +135,6 @@ def list_waiting(db: DAL, platform: str, *, except_ids: Sequence[int], limit: in
     return [Waiting(row["id"], row["entity_id"], Priority(row["priority"])) for row in rows]
 
 
-def finish(db: DAL, outbox_id: int, state: OutboxState, *, detail: str = "") -> None:
-    """Record what became of a reply that is being sent."""
-    fetch(
-        db,
-        "UPDATE outbox SET state = %s, detail = %s, finished_at = now() WHERE id = %s AND state = 'sending'",
-        (state.value, detail[:500], outbox_id),
-    )
-
-
 def drop(db: DAL, ids: Sequence[int], *, detail: str) -> list[int]:
     """Give up replies that nobody has taken. Returns those that were dropped by this."""
     rows = fetch(
@@ -118,15 +144,6 @@ def drop(db: DAL, ids: Sequence[int], *, detail: str) -> list[int]:
         (detail, list(ids)),
     )
     return [row["id"] for row in rows]
-
-
-def put_back(db: DAL, outbox_id: int, *, after: timedelta) -> None:
-    """Let a reply be tried again: only for one that certainly did not leave."""
-    fetch(
-        db,
-        "UPDATE outbox SET state = 'pending', available_at = now() + %s WHERE id = %s AND state = 'sending'",
-        (after, outbox_id),
-    )
 
 
 def sweep(db: DAL) -> dict[str, int]:
@@ -176,18 +193,3 @@ def get(db: DAL, outbox_id: int) -> dict[str, Any]:
     if row is None:
         raise NotFound(f"There is no reply {outbox_id}.")
     return row
-
-
-def _outgoing(rows: list[dict[str, Any]]) -> list[Outgoing]:
-    return [
-        Outgoing(
-            id=row["id"],
-            entity_id=row["entity_id"],
-            response_action=row["response_action"],
-            response_data=row["response_data"],
-            reply_to=row["reply_to"],
-            module_name=row["module_name"],
-            event_id=row["event_id"],
-        )
-        for row in sorted(rows, key=lambda row: row["id"])
-    ]

@@ -18,7 +18,6 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg2
-from pydal import DAL
 
 from . import outbox
 from .aaa import AAALog
@@ -26,7 +25,7 @@ from .bridge import Bridge
 from .contracts import OutboxState
 from .database import Database, DatabaseUnavailable
 from .metrics import Metrics
-from .outbox import CHATTER_USEFUL_FOR, OUTBOX_CHANNEL, Outgoing, Priority, Waiting
+from .outbox import CHATTER_USEFUL_FOR, OUTBOX_CHANNEL, Ended, Outgoing, Priority, Waiting
 from .pace import Pacer
 
 LOOK_EVERY_S = 1.0
@@ -132,9 +131,7 @@ class Sender:
             return False
         taken: list[Outgoing] | None = None
         try:
-            with self._db.transaction() as db:
-                self._record(db, ended)
-                taken = outbox.take(db, [each.id for each in following], sender=self._holder) if following else []
+            taken = self._record(ended, take=[each.id for each in following])
         finally:
             if taken is None:
                 self._restore(ended, following)
@@ -181,8 +178,7 @@ class Sender:
             self.wake.clear()
         ended = self._pop_ended()
         if ended:
-            with self._db.transaction() as db:
-                self._record(db, ended)
+            self._record(ended, take=[])
 
     def _next(self) -> list[_Queued]:
         """The next reply of each channel that is not being spoken in, which is from now on, as far as the pace goes."""
@@ -247,13 +243,9 @@ class Sender:
                 heapq.heappush(self._queues.setdefault(each.entity_id, []), each)
             self._busy -= {each.entity_id for each in following}
 
-    @staticmethod
-    def _record(db: DAL, ended: list[tuple[Outgoing, Outcome]]) -> None:
-        for reply, outcome in ended:
-            if outcome.state is OutboxState.PENDING:
-                outbox.put_back(db, reply.id, after=outcome.retry_after)
-            else:
-                outbox.finish(db, reply.id, outcome.state, detail=outcome.detail)
+    def _record(self, ended: list[tuple[Outgoing, Outcome]], *, take: list[int]) -> list[Outgoing]:
+        results = [Ended(reply.id, outcome.state, outcome.detail, outcome.retry_after) for reply, outcome in ended]
+        return outbox.step(self._db, take=take, ended=results, sender=self._holder)
 
     def _count(self, ended: list[tuple[Outgoing, Outcome]]) -> None:
         for reply, outcome in ended:
