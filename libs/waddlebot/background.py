@@ -81,21 +81,9 @@ class Loops:
             try:
                 again = bool(loop.step())
                 failures = 0
-            except WaddleBotError as err:
+            except Exception as err:  # noqa: BLE001 - a loop outlives any bug in one of its steps
                 failures += 1
-                level = logging.WARNING if err.retryable else logging.ERROR
-                self._log.system(
-                    "loop_failed",
-                    result="FAILED",
-                    level=level,
-                    loop=loop.name,
-                    code=err.code,
-                    message=err.message,
-                    failures=failures,
-                )
-            except Exception:  # noqa: BLE001 - a loop outlives any bug in one of its steps, which is logged
-                failures += 1
-                self._log.error("loop_failed", exc_info=True, loop=loop.name, failures=failures)
+                self._note_failure(loop, err, failures)
             if not again:
                 wait_s = min(FIRST_BACKOFF_S * 2 ** min(failures, 10), MAX_BACKOFF_S) if failures else loop.every_s
                 if loop.wake:
@@ -106,8 +94,22 @@ class Loops:
         if loop.finish:
             try:
                 loop.finish()
-            except Exception:  # noqa: BLE001 - the process is ending; the log is all that is left to tell
-                self._log.error("loop_failed", exc_info=True, loop=loop.name)
+            except Exception as err:  # noqa: BLE001 - the process is ending; the log is all that is left to tell
+                self._note_failure(loop, err, failures + 1)
+
+    def _note_failure(self, loop: _Loop, err: Exception, failures: int) -> None:
+        if not isinstance(err, WaddleBotError):
+            self._log.error("loop_failed", exc_info=True, loop=loop.name, failures=failures)
+            return
+        self._log.system(
+            "loop_failed",
+            result="FAILED",
+            level=logging.WARNING if err.retryable else logging.ERROR,
+            loop=loop.name,
+            code=err.code,
+            message=err.message,
+            failures=failures,
+        )
 
 
 @dataclass(slots=True)

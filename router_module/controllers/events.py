@@ -49,15 +49,15 @@ def submit_batch(batch: Any, caller: Account, processor: CommandProcessor) -> li
         raise BatchSize()
     checked = [_check(entry) for entry in entries]
     answers = iter(processor.process([each for each in checked if isinstance(each, Event)], caller))
-    return [_as_answer(next(answers) if isinstance(each, Event) else each) for each in checked]
+    return [_as_answer(next(answers)) if isinstance(each, Event) else each for each in checked]
 
 
-def _check(entry: Any) -> Event | WaddleBotError:
+def _check(entry: Any) -> Event | Answer:
     try:
         event: Event = validate(EVENT.validate_python, entry)
         return event
     except WaddleBotError as err:
-        return err
+        return _as_answer(err)
 
 
 def _as_answer(answer: Answer | WaddleBotError) -> Answer:

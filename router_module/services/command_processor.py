@@ -124,7 +124,7 @@ class CommandProcessor:
             caller.check_community(place.community_id)
             return place
         except (NotAllowed, NotFound) as err:
-            return err
+            return err.with_traceback(None)  # Which would hold our callers' frames, and they hold this.
 
     def _plan_in_order(self, works: list[Work]) -> list[list[Work]]:
         """Plan what can be planned now, and say what runs after what.
