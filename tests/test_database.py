@@ -89,6 +89,15 @@ def test_a_prepared_statement_works_in_and_outside_a_transaction(database, scrat
     assert count(database, scratch) == 2
 
 
+def test_a_new_queue_is_read_by_its_index_in_order(database, scratch):
+    database.statement(f"ALTER TABLE {scratch} ADD COLUMN state text, ADD COLUMN person text")
+    database.statement(f"CREATE INDEX ON {scratch} (person, id) WHERE state = 'pending'")
+    database.statement(f"CREATE INDEX ON {scratch} (id) WHERE state = 'pending'")
+    explain = f"EXPLAIN SELECT id FROM {scratch} WHERE state = 'pending' ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED"
+    plan = " ".join(row["QUERY PLAN"] for row in database.statement(explain))
+    assert f"Index Scan using {scratch}_id_idx" in plan
+
+
 def test_statements_prepared_together_are_one_transaction_and_answer_with_the_last(database, scratch):
     both = Prepared(
         f"both_{scratch}",
