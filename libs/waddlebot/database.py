@@ -28,8 +28,8 @@ SESSION_OPTIONS = (
     " -c plan_cache_mode=force_generic_plan"
 )
 
-# What is planned while a table is new and used for months must be right for a table of any size. Scanning all of it is
-# not, and neither is a bitmap of a queue's index: only plain index scans notice which entries are dead, and skip them.
+# What is planned while a table is new and used for months must be right for a table of any size (docs/adr/0020).
+# Scanning all of it is not, nor a bitmap of a queue's index: only plain index scans skip what they have found dead.
 BY_INDEX = " -c enable_seqscan=off -c enable_bitmapscan=off"
 
 # Lost connections, deadlocks, a full server, a lock that is held, a server that shuts down or a cancelled statement.
