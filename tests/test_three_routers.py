@@ -6,6 +6,7 @@ import contextlib
 import random
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -392,6 +393,31 @@ def test_a_router_that_was_stopped_for_a_while_and_wakes_up_says_nothing_twice(r
     for event in events:
         assert outcome(bots[0], event).chat == "once"
     assert count_by_event(routers, "outbox", events) == {event["event_id"]: 1 for event in events}
+    eventually(lambda: nothing_is_left(routers))
+
+
+def test_a_router_that_slept_does_not_plan_what_another_has_planned_meanwhile(routers, bots, stub):
+    may_answer = threading.Event()
+    stub.behaviour = lambda call: may_answer.wait(30) and reply_to(call, chat("go"))
+    texts = ["!stub", '!inventory add "A" x', "!inventory list"]
+    batch = [bots[0].event(text, level="moderator") for text in texts]
+    routers[0].request("POST", "/router/events/batch", batch)
+
+    routers[0].signal(signal.SIGSTOP)
+    try:
+        eventually(lambda: len(stub.calls) == 2, within_s=20)
+        may_answer.set()
+        assert [done_outcome(bots[1], event) for event in batch] == ["go", "Added “A”.", "1 item: A"]
+    finally:
+        routers[0].signal(signal.SIGCONT)
+
+    # It goes on with what it had in mind, and is there for what comes next.
+    assert [bots[0].say("!inventory list").chat for _ in range(5)] == ["1 item: A"] * 5
+    time.sleep(1)
+    once = {event["event_id"]: 1 for event in batch}
+    assert count_by_event(routers, "command_executions", batch) == once
+    assert count_by_event(routers, "outbox", batch) == once
+    assert [done_outcome(bots[0], event) for event in batch] == ["go", "Added “A”.", "1 item: A"]
     eventually(lambda: nothing_is_left(routers))
 
 

@@ -201,7 +201,10 @@ class CommandProcessor:
         with self._abandoning(work):
             self._plan([work])
             work.deferred = False
-            self._ledger_of(work).plan(work)
+            is_ours = self._ledger_of(work).plan(work)
+        if not is_ours:
+            self._give_away(work)
+            return
         if not work.is_simulated:
             self._count([work])
         self._advance(work)
@@ -231,8 +234,19 @@ class CommandProcessor:
             done = True
         finally:
             if not done:
-                for each in (work, *work.following):
-                    self._active.pop(each.session_id, None)
+                self._leave(work)
+
+    def _leave(self, work: Work) -> None:
+        for each in (work, *work.following):
+            if self._active.get(each.session_id) is each:  # And not taken over by this very router.
+                self._active.pop(each.session_id, None)
+
+    def _give_away(self, work: Work) -> None:
+        """Forget an event that another router has taken over while this one slept, and what was planned for it."""
+        self._leave(work)
+        self._limits.refund(work.jobs)
+        with work.lock:
+            work.jobs, work.refusals = [], []
 
     def _run(self, work: Work, job: Job) -> None:
         work.enter_log_context()
@@ -419,6 +433,7 @@ class CommandProcessor:
 
     def _resume(self, orphan: Orphan) -> None:
         work = self._restore(orphan.event, orphan.session_id)
+        work.attempts = orphan.attempts
         self._active[work.session_id] = work
         if not orphan.planned:
             self._plan_and_start(work)

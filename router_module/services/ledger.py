@@ -106,8 +106,13 @@ WITH fresh AS (
 PLAN = Prepared(
     "router_plan",
     """
-WITH fresh AS (
-    UPDATE router_events SET verdict = %(verdict)s::json WHERE session_id = %(session_id)s::uuid
+WITH held AS (
+    -- Whoever has taken it over meanwhile plans it too, with other executions.
+    SELECT session_id FROM router_work
+    WHERE session_id = %(session_id)s::uuid AND holder = %(holder)s::text AND attempts = %(attempts)s::integer
+    FOR UPDATE
+), fresh AS (
+    UPDATE router_events SET verdict = %(verdict)s::json WHERE session_id = (SELECT session_id FROM held)
     RETURNING session_id, session_id AS cause
 ), """
     + AND_EARN
@@ -221,12 +226,15 @@ class Ledger:
         )
         return _stored(rows)
 
-    def plan(self, work: Work) -> None:
-        """Add the executions of an event that was stored before they could be planned."""
+    def plan(self, work: Work) -> bool:
+        """Add the executions of an event that was stored before they could be planned. False when it is no longer
+        ours, and then nothing is added."""
         rows = self._db.statement(
             PLAN,
             {
                 "session_id": work.session_id,
+                "holder": self._holder,
+                "attempts": work.attempts,
                 "verdict": json.dumps(work.verdict) if work.verdict else None,
                 "points": _as_json([_points_row(work)] if work.points.score else []),
                 "jobs": _as_json(_job_row(work, job, work.session_id) for job in work.jobs),
@@ -234,9 +242,13 @@ class Ledger:
                 **OUTBOX_TIMES,
             },
         )
-        work.responses += _said_in(_stored(rows)[work.session_id], work.refusals)
+        stored = _stored(rows)
+        if work.session_id not in stored:
+            return False
+        work.responses += _said_in(stored[work.session_id], work.refusals)
         if work.is_finished:
             self.close(work.session_id)
+        return True
 
     def record(self, work: Work, job: Job, said: Sequence[Said], children: Sequence[Job]) -> list[ResponseInfo] | None:
         """Store what came of an execution: its result, what it says, the commands that it runs next, and the end of
@@ -397,8 +409,9 @@ class Rehearsal:
         for work in works:
             work.responses += [_unsent(each, n) for n, each in enumerate(work.refusals)]
 
-    def plan(self, work: Work) -> None:
+    def plan(self, work: Work) -> bool:
         self.open([work])
+        return True
 
     def record(
         self,

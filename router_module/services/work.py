@@ -122,6 +122,8 @@ class Work:
     took_ms: dict[str, float] = field(default_factory=dict)
     refusals: list[Said] = field(default_factory=list)
     responses: list[ResponseInfo] = field(default_factory=list)
+    # How many routers have had it, this one included.
+    attempts: int = 1
     deferred: bool = False
     duplicate: bool = False
     answered: bool = False
