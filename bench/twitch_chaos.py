@@ -64,6 +64,7 @@ class Chatter(threading.Thread):
 def main() -> None:
     port = free_port()
     twitch = TwitchSimulator(callback=f"http://127.0.0.1:{port}/twitch/webhook")
+    twitch.points.per_min = 0  # No limit: everything is to have been said soon after the last message.
     with twitch, tempfile.TemporaryDirectory() as folder:
         os.environ.update({**twitch.settings(), "TWITCH_SEND_LIMIT": "7500"})
         with fleet(home=Path(folder) / "home") as running:
