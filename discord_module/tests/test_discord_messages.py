@@ -130,8 +130,10 @@ def test_the_same_message_twice_is_one(server):
     server.say("!help", user="606", message_id=message_id)
     server.say("after", user="606")
 
-    eventually(lambda: server.points_of("606") == 10)
+    eventually(lambda: [row["state"] for row in server.rows] == ["forwarded", "ignored", "forwarded"])
+    eventually(lambda: [reply["state"] for reply in server.replies] == ["sent"])
     assert len(server.texts) == 1
+    eventually(lambda: server.points_of("606") == 10)
 
 
 def test_a_broken_rule_has_the_message_deleted(server):
