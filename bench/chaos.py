@@ -20,14 +20,14 @@ from urllib.parse import urlsplit
 
 import psutil
 import psycopg2
-from waddlebot.bootstrap import make_missing_keys
-from waddlebot.embedded import free_port
-from waddlebot.errors import UpstreamError
-from waddlebot.home import Home
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id
-from waddlebot.manifest import all_manifests
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.ids import new_id
+from waddlebot.base.manifest import all_manifests
+from waddlebot.fleet.bootstrap import make_missing_keys
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.home import Home
 from waddlebot.testing.streaming_replica import StreamingReplica
+from waddlebot.web.http import HTTPClient
 
 from bench.common import RunningFleet, event, fleet, table
 
@@ -153,7 +153,7 @@ def victims(running: RunningFleet) -> list[tuple[str, int]]:
     for process in running.tree.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             command = " ".join(process.cmdline())
-            if "waddlebot.serve" in command:
+            if "waddlebot.fleet.serve" in command:
                 found.append((process.environ()["WADDLEBOT_MODULES"].split("_")[0], process.pid))
             elif "bin/postgres" in command:
                 found.append(("postgres", process.pid))

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import psutil
 import psycopg2
-from waddlebot.aaa import AAALog
-from waddlebot.claims import Claims
-from waddlebot.clients import FleetClient, FleetTransport, RouterClient
-from waddlebot.errors import UpstreamError
-from waddlebot.http import HTTPClient
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.claims import Claims
+from waddlebot.web.clients import FleetClient, FleetTransport, RouterClient
+from waddlebot.web.http import HTTPClient
 
 from bench.common import RunningFleet, fleet, table
 
@@ -205,7 +205,7 @@ def connect(running: RunningFleet) -> psycopg2.extensions.connection:
 def make_key(running: RunningFleet) -> str:
     made = subprocess.run(
         [
-            *(sys.executable, "-m", "waddlebot.cli", "keys", "create", "--home", str(running.home), "--json"),
+            *(sys.executable, "-m", "waddlebot.cli.cli", "keys", "create", "--home", str(running.home), "--json"),
             *("--name", "bench", "--group", "collectors", "--platform", PLATFORM),
         ],
         check=True,

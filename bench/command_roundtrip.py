@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import psutil
 import psycopg2
-from waddlebot.contracts import CallCommunity, CallEntity, CallUser, ModuleCall, ModuleReply, Trigger
-from waddlebot.embedded import free_port
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id, new_traceparent
+from waddlebot.base.contracts import CallCommunity, CallEntity, CallUser, ModuleCall, ModuleReply, Trigger
+from waddlebot.base.ids import new_id, new_traceparent
+from waddlebot.fleet.embedded import free_port
+from waddlebot.web.http import HTTPClient
 
 from bench.common import Load, RunningFleet, event, fleet, run_load, server, table
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from waddlebot.embedded import free_port
-from waddlebot.fleet import FLEET_PORTS
-from waddlebot.home import Home
-from waddlebot.http import HTTPClient
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.fleet import FLEET_PORTS
+from waddlebot.fleet.home import Home
+from waddlebot.web.http import HTTPClient
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -128,7 +128,7 @@ class RunningFleet:
         self.cli("say", text)
 
     def cli(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "waddlebot.cli", *arguments, "--home", str(self.home)]
+        command = [sys.executable, "-m", "waddlebot.cli.cli", *arguments, "--home", str(self.home)]
         subprocess.run(command, check=True, capture_output=True)
 
 
@@ -142,7 +142,7 @@ def fleet(
         port = free_port(FLEET_PORTS)
         started = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "-m", "waddlebot.cli", "up", "--home", str(folder), "--port", str(port), *options],
+            [sys.executable, "-m", "waddlebot.cli.cli", "up", "--home", str(folder), "--port", str(port), *options],
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, **(environment or {})},

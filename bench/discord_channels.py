@@ -61,7 +61,7 @@ def serve(running: RunningFleet, discord: DiscordSimulator) -> None:
         writer.writerow(["platform", "channel", "name", "server_id", "community"])
         writer.writerows(["discord", "", guild.name, guild.id, "demo"] for guild in discord.world.guilds.values())
     subprocess.run(
-        [sys.executable, "-m", "waddlebot.cli", "servers", "import", "--home", str(running.home), str(listed)],
+        [sys.executable, "-m", "waddlebot.cli.cli", "servers", "import", "--home", str(running.home), str(listed)],
         check=True,
         capture_output=True,
     )
@@ -79,7 +79,7 @@ def serve(running: RunningFleet, discord: DiscordSimulator) -> None:
 
 def collectors_of(running: RunningFleet) -> psutil.Process:
     """The process that runs the collectors' loops."""
-    return process_of(running, "waddlebot.serve", "collectors")
+    return process_of(running, "waddlebot.fleet.serve", "collectors")
 
 
 def process_of(running: RunningFleet, *words: str, **environment: str) -> psutil.Process:
@@ -131,7 +131,7 @@ def measure_memory(running: RunningFleet, discord: DiscordSimulator, *, events: 
 
 def measure_acknowledgements(running: RunningFleet, discord: DiscordSimulator, channels: list[Channel]) -> None:
     port = running.port + 3  # As 8003 is to 8000.
-    router = process_of(running, "waddlebot.serve", WADDLEBOT_MODULES="router_module")
+    router = process_of(running, "waddlebot.fleet.serve", WADDLEBOT_MODULES="router_module")
     stopped = [router, *router.children(recursive=True)]
     discord.interactions_url = f"http://127.0.0.1:{port}/discord/interactions"
     rows = []

@@ -10,7 +10,7 @@ import os
 import threading
 
 import psycopg2
-from waddlebot.http import HTTPClient
+from waddlebot.web.http import HTTPClient
 
 URL = os.environ["DATABASE_URL"].replace("postgres3:", "postgresql:")
 NEXT = os.environ.get("FLOOR_NEXT", "")

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
 from waddlebot.testing.module_stub import ModuleStub
+from waddlebot.web.http import HTTPClient
 
 from bench.common import RunningFleet, event, fleet, table
 
@@ -79,7 +79,7 @@ def outcome(status: int, answer: dict[str, Any]) -> str:
 def register(running: RunningFleet, stub: ModuleStub) -> None:
     made = subprocess.run(
         [
-            *(sys.executable, "-m", "waddlebot.cli", "keys", "create", "--home", str(running.home)),
+            *(sys.executable, "-m", "waddlebot.cli.cli", "keys", "create", "--home", str(running.home)),
             *("--name", "stub", "--group", "services", "--module", "stub", "--json"),
         ],
         check=True,

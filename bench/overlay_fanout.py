@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 import psutil
 import redis
-from waddlebot.embedded import free_port
-from waddlebot.home import Home
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.home import Home
+from waddlebot.web.http import HTTPClient
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from bench.common import RunningFleet, fleet, table

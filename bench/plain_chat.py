@@ -15,9 +15,9 @@ from collections.abc import Callable
 import psutil
 import psycopg2
 from psycopg2.extras import execute_values
-from waddlebot.embedded import free_port
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.fleet.embedded import free_port
+from waddlebot.web.http import HTTPClient
 
 from bench.common import ROOT, RunningFleet, cpu_seconds, fleet, pss_mb, server, table
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
-from waddlebot.aaa import AAALog
-from waddlebot.cache import open_redis
-from waddlebot.embedded import ValkeyServer
-from waddlebot.ids import new_id
-from waddlebot.metrics import Metrics
-from waddlebot.ratelimit import PREFIX, Limit, RateLimiter, Request
-from waddlebot.settings import Settings
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
+from waddlebot.base.settings import Settings
+from waddlebot.data.cache import open_redis
+from waddlebot.data.ratelimit import PREFIX, Limit, RateLimiter, Request
+from waddlebot.fleet.embedded import ValkeyServer
 
 from bench.common import table
 

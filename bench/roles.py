@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg2
-from waddlebot.http import HTTPClient
+from waddlebot.web.http import HTTPClient
 
 from bench.common import RunningFleet, fleet, table
 

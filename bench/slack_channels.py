@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import psycopg2
-from waddlebot.embedded import free_port
+from waddlebot.fleet.embedded import free_port
 
 from bench.common import ROOT, RunningFleet, cpu_seconds, fleet, pss_mb, server, table
 

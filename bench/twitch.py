@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
-from waddlebot.fleet import BASE_PORT
-from waddlebot.http import HTTPClient
-from waddlebot.manifest import all_manifests
+from waddlebot.base.manifest import all_manifests
+from waddlebot.fleet.fleet import BASE_PORT
+from waddlebot.web.http import HTTPClient
 
 from bench.common import ROOT, RunningFleet, fleet
 from simulators.twitch import Delivery
@@ -86,7 +86,16 @@ def serve(running: RunningFleet, channels: int) -> None:
         file.write("platform,channel,name,community\n")
         file.writelines(f"twitch,{n},channel{n},bench-{n}\n" for n in range(1, channels + 1))
         file.flush()
-        command = [sys.executable, "-m", "waddlebot.cli", "servers", "import", "--home", str(running.home), file.name]
+        command = [
+            sys.executable,
+            "-m",
+            "waddlebot.cli.cli",
+            "servers",
+            "import",
+            "--home",
+            str(running.home),
+            file.name,
+        ]
         subprocess.run(command, check=True, capture_output=True, env=os.environ)
 
 

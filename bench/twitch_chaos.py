@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 import psycopg2
-from waddlebot.embedded import free_port
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
 
 from bench.common import RunningFleet, fleet, table
@@ -127,7 +127,7 @@ def victims(running: RunningFleet) -> list[tuple[str, int]]:
     for process in running.tree.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             command = " ".join(process.cmdline())
-            if "waddlebot.serve" in command:
+            if "waddlebot.fleet.serve" in command:
                 found.append((command.split()[-1], process.pid))
             elif "bin/postgres" in command:
                 found.append(("postgres", process.pid))

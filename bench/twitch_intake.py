@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import psutil
 import psycopg2
-from waddlebot.embedded import free_port
+from waddlebot.fleet.embedded import free_port
 
 from bench.common import RunningFleet, cpu_seconds, server, table
 from bench.twitch import CHANNELS, Taken, deliver, fleet_on, lines_of_chat, process_of, twitch, webhook_of

@@ -16,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psutil
-from waddlebot.embedded import free_port
-from waddlebot.fleet import Child, answers_200
-from waddlebot.home import Home
-from waddlebot.ids import new_id
-from waddlebot.manifest import all_manifests
+from waddlebot.base.ids import new_id
+from waddlebot.base.manifest import all_manifests
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.fleet import Child, answers_200
+from waddlebot.fleet.home import Home
 from waddlebot.testing.routers import module_process
 
 from bench.common import RunningFleet, cpu_seconds, event, fleet, run_load, table
@@ -83,7 +83,7 @@ def first_router(running: RunningFleet) -> int:
     found = (
         child.pid
         for child in running.tree.children(recursive=True)
-        if "waddlebot.serve" in child.cmdline() and child.environ()["WADDLEBOT_MODULES"] == "router_module"
+        if "waddlebot.fleet.serve" in child.cmdline() and child.environ()["WADDLEBOT_MODULES"] == "router_module"
     )
     return os.getpgid(next(found))
 

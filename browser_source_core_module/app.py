@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from waddlebot.encryption import Keyring
-from waddlebot.http import EgressGuard, HTTPClient
-from waddlebot.interaction import InteractionModule
-from waddlebot.manifest import all_manifests
-from waddlebot.service import Service
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.manifest import all_manifests
+from waddlebot.module.interaction import InteractionModule
+from waddlebot.module.service import Service
+from waddlebot.web.http import EgressGuard, HTTPClient
 
 from .config import BrowserSourceSettings
 from .controllers import admin, display, forms

@@ -6,7 +6,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field
-from waddlebot.settings import CommaList, Settings
+from waddlebot.base.settings import CommaList, Settings
 
 # Where the art, clips and videos come from that our own modules show. Overlays load nothing else from outside.
 MEDIA_HOSTS = [

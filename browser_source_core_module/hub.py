@@ -1,5 +1,5 @@
 """The overlays' hub: a process of its own, because sockets beside py4web's threads wait for them too long
-(docs/adr/0015). Run by `python -m waddlebot.serve hub`."""
+(docs/adr/0015). Run by `python -m waddlebot.fleet.serve hub`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gc
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from waddlebot.aaa import AAALog
+from waddlebot.base.logs import AAALog
 
 from .config import BrowserSourceSettings
 from .services.hub_store import HubStore

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from waddlebot.bridge import shared_bridge
-from waddlebot.collector import Collector, answer_not_configured, check_credentials
-from waddlebot.contracts import ModuleRegistration
-from waddlebot.encryption import Keyring
-from waddlebot.ids import parse_entity_id
-from waddlebot.oauth import OAuthStates
-from waddlebot.pace import Pace
-from waddlebot.service import Service
+from waddlebot.base.bridge import shared_bridge
+from waddlebot.base.contracts import ModuleRegistration
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.collecting.collector import Collector, answer_not_configured, check_credentials
+from waddlebot.collecting.pace import Pace
+from waddlebot.community.oauth import OAuthStates
+from waddlebot.module.service import Service
 
 from .config import DiscordSettings
 from .controllers import api, auth, interactions

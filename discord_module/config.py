@@ -6,7 +6,7 @@ import re
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, StringConstraints
-from waddlebot.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
 
 PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydal import DAL, Field
-from waddlebot.event_store import EventTable, define_events
+from waddlebot.collecting.event_store import EventTable, define_events
 
 EVENTS = EventTable("discord_events", channel="channel_id", person="user_id")
 

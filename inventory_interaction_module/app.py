@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from waddlebot.interaction import InteractionModule
-from waddlebot.service import Service
+from waddlebot.module.interaction import InteractionModule
+from waddlebot.module.service import Service
 
 from .config import InventorySettings
 from .controllers import api

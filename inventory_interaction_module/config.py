@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from waddlebot.settings import Settings
+from waddlebot.base.settings import Settings
 
 
 class InventorySettings(Settings):

@@ -1,4 +1,4 @@
-"""What this module writes to the audit log; the log itself is waddlebot.aaa."""
+"""What this module writes to the audit log; the log itself is waddlebot.base.logs."""
 
 ITEM_ADDED = "item_added"
 ITEM_CHECKED_OUT = "item_checked_out"

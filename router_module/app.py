@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 
-from waddlebot.background import TargetPools
-from waddlebot.clients import ModuleClient
-from waddlebot.contracts import ModuleRegistration
-from waddlebot.encryption import Keyring
-from waddlebot.http import EgressGuard
-from waddlebot.outbox import TO_OVERLAYS
-from waddlebot.ratelimit import RateLimiter
-from waddlebot.retention import EVERY_S
-from waddlebot.sender import OutboxListener
-from waddlebot.service import Service
+from waddlebot.base.background import TargetPools
+from waddlebot.base.contracts import ModuleRegistration
+from waddlebot.base.encryption import Keyring
+from waddlebot.collecting.sender import OutboxListener
+from waddlebot.data.outbox import TO_OVERLAYS
+from waddlebot.data.ratelimit import RateLimiter
+from waddlebot.data.retention import EVERY_S
+from waddlebot.module.service import Service
+from waddlebot.web.clients import ModuleClient
+from waddlebot.web.http import EgressGuard
 
 from .config import RouterSettings
 from .controllers import (

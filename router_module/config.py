@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
-from waddlebot.contracts import PLATFORMS, MessageType
-from waddlebot.settings import Secret, Settings
+from waddlebot.base.contracts import PLATFORMS, MessageType
+from waddlebot.base.settings import Secret, Settings
 
 # The specification's values. What it leaves open earns nothing: who leaves, is warned or thrown out, renews or hosts.
 DEFAULT_POINTS: dict[str, float] = {

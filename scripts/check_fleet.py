@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from waddlebot.errors import ConfigError
-from waddlebot.manifest import Manifest, load_manifest
-from waddlebot.migrate import FOLDER as MIGRATIONS
+from waddlebot.base.errors import ConfigError
+from waddlebot.base.manifest import Manifest, load_manifest
+from waddlebot.data.migrate import FOLDER as MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("__init__.py", "app.py", "config.py", "models.py", "manifest.toml", "README.md")

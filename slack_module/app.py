@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from waddlebot.bridge import shared_bridge
-from waddlebot.collector import Collector, answer_not_configured, check_credentials
-from waddlebot.contracts import ModuleRegistration
-from waddlebot.encryption import Keyring
-from waddlebot.oauth import OAuthStates
-from waddlebot.pace import Pace
-from waddlebot.retention import EVERY_S, delete_old
-from waddlebot.service import Service
-from waddlebot.tokens import Tokens
+from waddlebot.base.bridge import shared_bridge
+from waddlebot.base.contracts import ModuleRegistration
+from waddlebot.base.encryption import Keyring
+from waddlebot.collecting.collector import Collector, answer_not_configured, check_credentials
+from waddlebot.collecting.pace import Pace
+from waddlebot.community.oauth import OAuthStates
+from waddlebot.community.tokens import Tokens
+from waddlebot.data.retention import EVERY_S, delete_old
+from waddlebot.module.service import Service
 
 from .config import SlackSettings
 from .controllers import api, auth, events, slash

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
-from waddlebot.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
 
 EXAMPLE_HOST = "domain.com"
 ONE_OF = "SLACK_BOT_TOKEN, or SLACK_CLIENT_ID and SLACK_CLIENT_SECRET,"

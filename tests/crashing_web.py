@@ -21,14 +21,14 @@ import psycopg2
 import psycopg2.extensions
 
 # What takes time to load is loaded once, before the forks; it opens no connection.
-import waddlebot.database
-import waddlebot.interaction
-import waddlebot.web
-from waddlebot.aaa import configure_logging
-from waddlebot.clients import set_own_app
-from waddlebot.manifest import all_manifests
-from waddlebot.service import SERVICES
-from waddlebot.settings import Settings
+import waddlebot.data.database
+import waddlebot.module.interaction
+import waddlebot.web.endpoint
+from waddlebot.base.logs import configure_logging
+from waddlebot.base.manifest import all_manifests
+from waddlebot.base.settings import Settings
+from waddlebot.module.service import SERVICES
+from waddlebot.web.clients import set_own_app
 
 LOOPS = {"housekeeping", "registration", "forget-replies", "renew-leases", "take-over", "outbox-sweep", "cache-bus"}
 
@@ -52,7 +52,7 @@ class Cursor(psycopg2.extensions.cursor):
         return super().execute(*arguments)
 
 
-class Connection(waddlebot.database.Connection):
+class Connection(waddlebot.data.database.Connection):
     def cursor(self, *arguments: Any, **options: Any) -> Any:
         return super().cursor(*arguments, cursor_factory=Cursor, **options)
 
@@ -79,7 +79,7 @@ def serve(folder: Path, port: int, step: int) -> None:
     psycopg2.connect = lambda *a, **k: connect(*a, **{**k, "connection_factory": Connection})
     configure_logging(Settings.load())
     packages = [manifest.package for manifest in all_manifests() if manifest.kind != "collector"]
-    app = waddlebot.web.create_app(*packages, apps_folder=folder)
+    app = waddlebot.web.endpoint.create_app(*packages, apps_folder=folder)
     set_own_app(app, url)
     for service in SERVICES:
         service.loops.start("service")

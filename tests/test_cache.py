@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from waddlebot.cache import Bus, Cache, open_redis
-from waddlebot.settings import Settings
+from waddlebot.base.settings import Settings
+from waddlebot.data.cache import Bus, Cache, open_redis
 from waddlebot.testing.plugin import eventually
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from waddlebot.chat import (
+from waddlebot.base.chat import (
     COMMAND_STARTS,
     CommandLine,
     UnbalancedQuotes,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.claims import Claims
-from waddlebot.clients import FleetClient, FleetTransport, RouterClient
-from waddlebot.errors import UpstreamRefused
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id
+from waddlebot.base.errors import UpstreamRefused
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.claims import Claims
 from waddlebot.testing.fleet import URL
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.clients import FleetClient, FleetTransport, RouterClient
+from waddlebot.web.http import HTTPClient
 
 
 @dataclass

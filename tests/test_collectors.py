@@ -10,21 +10,21 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.bridge import shared_bridge
-from waddlebot.combine import Combiner
-from waddlebot.contracts import OutboxState
-from waddlebot.database import Database, fetch
-from waddlebot.errors import UpstreamError
-from waddlebot.event_store import Delivery, EventStore, EventTable, Holding
-from waddlebot.ids import new_id
-from waddlebot.liveness import Liveness
-from waddlebot.metrics import Metrics
-from waddlebot.outbox import Outgoing, Priority, Waiting
-from waddlebot.pace import Pace, Pacer
-from waddlebot.ratelimit import RateLimiter
-from waddlebot.sender import Outcome, Sender
-from waddlebot.service import SERVICES
+from waddlebot.base.bridge import shared_bridge
+from waddlebot.base.combine import Combiner
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
+from waddlebot.collecting.event_store import Delivery, EventStore, EventTable, Holding
+from waddlebot.collecting.liveness import Liveness
+from waddlebot.collecting.pace import Pace, Pacer
+from waddlebot.collecting.sender import Outcome, Sender
+from waddlebot.data.database import Database, fetch
+from waddlebot.data.outbox import Outgoing, Priority, Waiting
+from waddlebot.data.ratelimit import RateLimiter
+from waddlebot.module.service import SERVICES
 from waddlebot.testing.plugin import eventually
 
 numbers = count(1)

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from waddlebot.auth import create_account
-from waddlebot.bootstrap import ensure_demo
-from waddlebot.database import Database, fetch
-from waddlebot.embedded import free_port
-from waddlebot.errors import UpstreamError
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id
-from waddlebot.manifest import all_manifests
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.ids import new_id
+from waddlebot.base.manifest import all_manifests
+from waddlebot.data.database import Database, fetch
+from waddlebot.fleet.bootstrap import ensure_demo
+from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.auth import create_account
+from waddlebot.web.http import HTTPClient
 
 SCRIPT = Path(__file__).with_name("crashing_web.py")
 MAX_STEPS = 80

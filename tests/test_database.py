@@ -6,15 +6,15 @@ import threading
 
 import psycopg2
 import pytest
-from waddlebot.clients import FleetTransport
-from waddlebot.database import Database, DatabaseUnavailable, OpenTransaction, Prepared, fetch
-from waddlebot.embedded import PostgresServer
-from waddlebot.errors import ConfigError
-from waddlebot.http import HTTPClient
-from waddlebot.ids import new_id
-from waddlebot.migrate import list_migrations, migrate
+from waddlebot.base.errors import ConfigError
+from waddlebot.base.ids import new_id
+from waddlebot.data.database import Database, DatabaseUnavailable, OpenTransaction, Prepared, fetch
+from waddlebot.data.migrate import list_migrations, migrate
+from waddlebot.fleet.embedded import PostgresServer
 from waddlebot.testing.fleet import FAST
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.clients import FleetTransport
+from waddlebot.web.http import HTTPClient
 
 
 @pytest.fixture

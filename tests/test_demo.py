@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import pytest
 from test_fleet import Up
-from waddlebot.embedded import free_port
-from waddlebot.fleet import DEMO_OFFSET, FLEET_PORTS
-from waddlebot.home import demo_home
-from waddlebot.http import HTTPClient, HTTPResponse
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.fleet import DEMO_OFFSET, FLEET_PORTS
+from waddlebot.fleet.home import demo_home
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.http import HTTPClient, HTTPResponse
 
 from simulators.demo import celebrations
 from simulators.demo.platforms import read_slash

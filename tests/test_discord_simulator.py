@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from waddlebot.http import HTTPClient
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.http import HTTPClient
 
 from simulators.discord import DiscordSimulator
 

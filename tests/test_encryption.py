@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from waddlebot.encryption import CannotOpen, Keyring
-from waddlebot.errors import ConfigError, NotConfigured
-from waddlebot.home import make_encryption_key
-from waddlebot.settings import Settings
+from waddlebot.base.encryption import CannotOpen, Keyring
+from waddlebot.base.errors import ConfigError, NotConfigured
+from waddlebot.base.settings import Settings
+from waddlebot.fleet.home import make_encryption_key
 
 
 def keyring(keys: str | None) -> Keyring:

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from waddlebot.embedded import free_port
-from waddlebot.fleet import FLEET_PORTS
-from waddlebot.home import Home
-from waddlebot.http import HTTPClient
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.fleet import FLEET_PORTS
+from waddlebot.fleet.home import Home
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.http import HTTPClient
 
 pytestmark = pytest.mark.timeout(180)
-CLI = [sys.executable, "-m", "waddlebot.cli"]
+CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
 
 
 def clean_environment() -> dict[str, str]:
@@ -187,7 +187,7 @@ def test_what_was_said_is_recorded_as_sent(running):
     key = Home(running.home).console_key()
     assert key
 
-    from waddlebot.http import HTTPClient
+    from waddlebot.web.http import HTTPClient
 
     url = f"http://127.0.0.1:{running.port}/router/explain/{session}"
     found = HTTPClient().request("GET", url, headers={"X-API-Key": key}).json()

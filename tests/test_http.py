@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from waddlebot.errors import (
+from waddlebot.base.errors import (
     ConfigError,
     EgressDenied,
     UpstreamError,
@@ -16,7 +16,7 @@ from waddlebot.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from waddlebot.http import EgressGuard, HTTPClient, with_retries
+from waddlebot.web.http import EgressGuard, HTTPClient, with_retries
 
 
 class Target(BaseHTTPRequestHandler):

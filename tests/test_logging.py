@@ -7,10 +7,10 @@ import re
 import time
 
 import pytest
-from waddlebot import aaa
-from waddlebot.aaa import AAALog, configure_logging, new_log_context, redact, stop_logging
-from waddlebot.errors import NotFound
-from waddlebot.settings import Settings
+from waddlebot.base import logs as aaa
+from waddlebot.base.errors import NotFound
+from waddlebot.base.logs import AAALog, configure_logging, new_log_context, redact, stop_logging
+from waddlebot.base.settings import Settings
 
 LINE = re.compile(
     r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] (DEBUG|INFO|WARNING|ERROR) \w+:\S+ (AUTH|AUTHZ|AUDIT|ERROR|SYSTEM)"

@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from waddlebot.service import SERVICES
+from waddlebot.module.service import SERVICES
 
 BODIES = [
     b"",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from waddlebot.communities import ensure_community
-from waddlebot.consent import Consenter, NotYourCommunity, ensure_user, leave, list_owned, settle
-from waddlebot.database import fetch, fetch_one
-from waddlebot.directory import add_server
-from waddlebot.oauth import BadState, OAuthStates, OtherBrowser, StateExpired, StateUsed
+from waddlebot.community.communities import ensure_community
+from waddlebot.community.consent import Consenter, NotYourCommunity, ensure_user, leave, list_owned, settle
+from waddlebot.community.directory import add_server
+from waddlebot.community.oauth import BadState, OAuthStates, OtherBrowser, StateExpired, StateUsed
+from waddlebot.data.database import fetch, fetch_one
 
 
 @pytest.fixture

@@ -16,13 +16,13 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from waddlebot.aaa import AAALog
-from waddlebot.cache import open_redis
-from waddlebot.embedded import ValkeyServer, free_port
-from waddlebot.ids import new_id
-from waddlebot.metrics import Metrics
-from waddlebot.ratelimit import MAX_REMEMBERED, PREFIX, RETRY_S, Decision, Limit, RateLimiter, Request
-from waddlebot.settings import Settings
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
+from waddlebot.base.settings import Settings
+from waddlebot.data.cache import open_redis
+from waddlebot.data.ratelimit import MAX_REMEMBERED, PREFIX, RETRY_S, Decision, Limit, RateLimiter, Request
+from waddlebot.fleet.embedded import ValkeyServer, free_port
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
 

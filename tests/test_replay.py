@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waddlebot.embedded import free_port
-from waddlebot.errors import Invalid
-from waddlebot.fleet import FLEET_PORTS
-from waddlebot.manifest import CHECKOUT
-from waddlebot.replay import Pace, parse
+from waddlebot.base.errors import Invalid
+from waddlebot.base.manifest import CHECKOUT
+from waddlebot.cli.replay import Pace, parse
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.fleet import FLEET_PORTS
 from waddlebot.testing.plugin import eventually
 
 pytestmark = pytest.mark.timeout(180)
-CLI = [sys.executable, "-m", "waddlebot.cli"]
+CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
 EVENING = CHECKOUT / "examples" / "twitch_evening.jsonl"
 # Every other is the test fleet's own.
 KEPT = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")

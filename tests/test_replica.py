@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import psutil
 import psycopg2
 import pytest
-from waddlebot.cache import Bus, open_redis
-from waddlebot.database import Database, DatabaseUnavailable, fetch, fetch_one
-from waddlebot.embedded import PostgresServer, free_port
-from waddlebot.errors import WaddleBotError
-from waddlebot.ids import new_id
-from waddlebot.replica import ReplicaNotUsed
-from waddlebot.settings import Settings
+from waddlebot.base.errors import WaddleBotError
+from waddlebot.base.ids import new_id
+from waddlebot.base.settings import Settings
+from waddlebot.data.cache import Bus, open_redis
+from waddlebot.data.database import Database, DatabaseUnavailable, fetch, fetch_one
+from waddlebot.data.replica import ReplicaNotUsed
+from waddlebot.fleet.embedded import PostgresServer, free_port
 from waddlebot.testing.fleet import FAST
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.streaming_replica import StreamingReplica

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from pydantic_settings import BaseSettings
-from waddlebot.errors import ConfigError
-from waddlebot.settings import Settings
+from waddlebot.base.errors import ConfigError
+from waddlebot.base.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC_NAMES = {

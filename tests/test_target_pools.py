@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.background import TargetPools
+from waddlebot.base.background import TargetPools
+from waddlebot.base.logs import AAALog
 from waddlebot.testing.plugin import eventually
 
 

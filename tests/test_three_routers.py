@@ -15,14 +15,14 @@ from typing import Any
 
 import psycopg2
 import pytest
-from waddlebot.auth import create_account
-from waddlebot.embedded import free_port
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.fleet import FAST, Bot, Heard, Stack
 from waddlebot.testing.module_stub import ModuleStub, chat, reply_to
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.routers import Routers
 from waddlebot.testing.streaming_replica import StreamingReplica
+from waddlebot.web.auth import create_account
 
 pytestmark = pytest.mark.timeout(180)
 PEOPLE = 12

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.database import fetch
-from waddlebot.encryption import CannotOpen, Keyring
-from waddlebot.errors import NotConfigured, UpstreamTimeout
-from waddlebot.home import make_encryption_key
-from waddlebot.settings import Settings
+from waddlebot.base.encryption import CannotOpen, Keyring
+from waddlebot.base.errors import NotConfigured, UpstreamTimeout
+from waddlebot.base.logs import AAALog
+from waddlebot.base.settings import Settings
+from waddlebot.community.tokens import Grant, NeedsReauth, NoToken, RefreshRefused, Token, Tokens
+from waddlebot.data.database import fetch
+from waddlebot.fleet.home import make_encryption_key
 from waddlebot.testing.plugin import eventually
-from waddlebot.tokens import Grant, NeedsReauth, NoToken, RefreshRefused, Token, Tokens
 
 OLD, NEW = make_encryption_key("old"), make_encryption_key("new")
 TABLE = "twitch_tokens"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from waddlebot.collector import answer_not_configured, check_credentials
-from waddlebot.contracts import ModuleRegistration
-from waddlebot.service import Service
+from waddlebot.base.contracts import ModuleRegistration
+from waddlebot.collecting.collector import answer_not_configured, check_credentials
+from waddlebot.module.service import Service
 
 from .config import TwitchSettings
 from .controllers import api, auth, webhook

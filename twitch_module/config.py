@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
-from waddlebot.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
 
 # The specification's number of claims, and the highest that coordination takes.
 CHANNELS_BY_SOCKET = 5

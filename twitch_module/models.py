@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pydal import DAL, Field
-from waddlebot.event_store import EventTable, define_events
-from waddlebot.tokens import define_tokens
+from waddlebot.collecting.event_store import EventTable, define_events
+from waddlebot.community.tokens import define_tokens
 
 EVENTS = EventTable("twitch_events", channel="broadcaster_id", person="chatter_id")
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pydantic import SecretStr
-from waddlebot.bridge import shared_bridge
-from waddlebot.cache import Cache
-from waddlebot.claims import Claims
-from waddlebot.collector import Collector
-from waddlebot.contracts import ClaimedEntity
-from waddlebot.encryption import Keyring
-from waddlebot.errors import UpstreamError
-from waddlebot.ids import parse_entity_id
-from waddlebot.liveness import Liveness
-from waddlebot.oauth import OAuthStates
-from waddlebot.pace import Pace
-from waddlebot.service import Service
-from waddlebot.tokens import Tokens
+from waddlebot.base.bridge import shared_bridge
+from waddlebot.base.contracts import ClaimedEntity
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.collecting.claims import Claims
+from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.liveness import Liveness
+from waddlebot.collecting.pace import Pace
+from waddlebot.community.oauth import OAuthStates
+from waddlebot.community.tokens import Tokens
+from waddlebot.data.cache import Cache
+from waddlebot.module.service import Service
 
 from .config import TwitchSettings
 from .controllers import api as api_controller

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.auth import ADMINS_OR_API_USERS, Account
-from waddlebot.cache import Bus
-from waddlebot.chat import is_prefixed, join_words
-from waddlebot.communities import community_of
-from waddlebot.contracts import Strict
-from waddlebot.database import Database
-from waddlebot.errors import Invalid, UnsupportedMediaType
-from waddlebot.ids import parse_entity_id
-from waddlebot.web import RawRequest, endpoint, parse_json, validate
+from waddlebot.base.chat import is_prefixed, join_words
+from waddlebot.base.contracts import Strict
+from waddlebot.base.errors import Invalid, UnsupportedMediaType
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.community.communities import community_of
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.endpoint import RawRequest, endpoint, parse_json, validate
 
 from ..services.alias_service import CACHE, Alias, AliasService, NoSuchAlias
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from waddlebot.chat import UnbalancedQuotes, fold, is_prefixed, join_words, parse_command, rest_after, shorten
-from waddlebot.contracts import ModuleResponse
-from waddlebot.errors import UsageError
-from waddlebot.interaction import Call, run_command, say
+from waddlebot.base.chat import UnbalancedQuotes, fold, is_prefixed, join_words, parse_command, rest_after, shorten
+from waddlebot.base.contracts import ModuleResponse
+from waddlebot.base.errors import UsageError
+from waddlebot.module.interaction import Call, run_command, say
 
 from ..services.alias_service import CACHE, Alias, AliasName, AliasService, find_name
 

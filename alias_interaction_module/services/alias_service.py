@@ -15,11 +15,11 @@ from datetime import datetime
 from typing import Any
 
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.chat import closest, fold, parse_command, shorten
-from waddlebot.contracts import COMMAND_PREFIXES
-from waddlebot.database import fetch, fetch_one
-from waddlebot.errors import Conflict, NotFound, UserError
+from waddlebot.base.chat import closest, fold, parse_command, shorten
+from waddlebot.base.contracts import COMMAND_PREFIXES
+from waddlebot.base.errors import Conflict, NotFound, UserError
+from waddlebot.base.logs import AAALog
+from waddlebot.data.database import fetch, fetch_one
 
 from .template import PLACEHOLDERS, Expanded, Template, parse_template
 

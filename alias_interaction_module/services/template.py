@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from waddlebot.chat import CommandLine, is_prefixed, parse_command, shorten, split_words
-from waddlebot.contracts import MAX_MESSAGE_CHARS
-from waddlebot.errors import UsageError, UserError
+from waddlebot.base.chat import CommandLine, is_prefixed, parse_command, shorten, split_words
+from waddlebot.base.contracts import MAX_MESSAGE_CHARS
+from waddlebot.base.errors import UsageError, UserError
 
 PLACEHOLDER = re.compile(r"\{(user|args|all_args|arg[1-9])\}")
 PLACEHOLDERS = "{user} {args} {arg1} … {arg9} {all_args}"

@@ -6,9 +6,9 @@ import threading
 from typing import Any
 
 import pytest
-from waddlebot.http import HTTPResponse
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
 from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.web.http import HTTPResponse
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from waddlebot.chat import join_words, parse_command, quote_word
-from waddlebot.errors import UserError
+from waddlebot.base.chat import join_words, parse_command, quote_word
+from waddlebot.base.errors import UserError
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("fleet", deadline=None, database=None)

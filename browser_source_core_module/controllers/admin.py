@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydal import DAL
 from pydantic import Field
-from waddlebot.auth import ADMINS_OR_API_USERS, ANYBODY, Account
-from waddlebot.communities import community_of
-from waddlebot.contracts import Strict
-from waddlebot.database import Database
-from waddlebot.ids import new_id
-from waddlebot.service import Service
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Strict
+from waddlebot.base.ids import new_id
+from waddlebot.community.communities import community_of
+from waddlebot.data.database import Database
+from waddlebot.module.service import Service
+from waddlebot.web.auth import ADMINS_OR_API_USERS, ANYBODY, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.audience_service import AudienceService
 from ..services.browser_source_service import BrowserSourceService

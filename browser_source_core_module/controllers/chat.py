@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from waddlebot.chat import fold
-from waddlebot.errors import UsageError
-from waddlebot.interaction import Call
+from waddlebot.base.chat import fold
+from waddlebot.base.errors import UsageError
+from waddlebot.module.interaction import Call
 
 from ..services.audience_service import AudienceService
 from ..services.browser_source_service import BrowserSourceService, Control, NothingToReplay

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.auth import ANYBODY, ROUTER_ONLY
-from waddlebot.communities import find_community
-from waddlebot.contracts import FormData
-from waddlebot.database import Database, DatabaseUnavailable
-from waddlebot.errors import Invalid
-from waddlebot.metrics import Metrics
-from waddlebot.web import Raw, RawRequest, endpoint
+from waddlebot.base.contracts import FormData
+from waddlebot.base.errors import Invalid
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
+from waddlebot.community.communities import find_community
+from waddlebot.data.database import Database, DatabaseUnavailable
+from waddlebot.web.auth import ANYBODY, ROUTER_ONLY
+from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.browser_source_service import BrowserSourceService, Shown, UnknownCommunity
 from ..services.form_service import FormService

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
-from waddlebot.auth import ANYBODY
-from waddlebot.errors import Invalid, UpstreamError, UserError
-from waddlebot.web import Raw, RawRequest, clean, endpoint
+from waddlebot.base.errors import Invalid, UpstreamError, UserError
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.endpoint import Raw, RawRequest, clean, endpoint
 
 from ..services.form_fields import draw, read_answers
 from ..services.form_service import FormService, OpenForm

@@ -7,8 +7,8 @@ from collections import Counter
 from typing import Any
 
 import redis
-from waddlebot.cache import Bus
-from waddlebot.database import Database
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database
 
 from .frames import PRESENCE, Source
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import redis
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.cache import Bus
-from waddlebot.database import Database, Prepared, fetch, fetch_one
-from waddlebot.errors import NotFound
-from waddlebot.ids import new_id
+from waddlebot.base.errors import NotFound
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 
 from .frames import ITEMS, QUEUES, Source, item_frame
 from .router_service import Content

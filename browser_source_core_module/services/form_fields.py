@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, time
 from urllib.parse import urlsplit
 
-from waddlebot.contracts import FormField
-from waddlebot.errors import UserError
+from waddlebot.base.contracts import FormField
+from waddlebot.base.errors import UserError
 
 from .page_service import escape
 from .safe_content import plain

@@ -16,14 +16,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.clients import FleetClient
-from waddlebot.contracts import FormData
-from waddlebot.database import Database, fetch
-from waddlebot.encryption import CannotOpen, Keyring
-from waddlebot.errors import Conflict, NotFound, UpstreamError
-from waddlebot.http import HTTPClient, HTTPResponse
-from waddlebot.manifest import Manifest
+from waddlebot.base.contracts import FormData
+from waddlebot.base.encryption import CannotOpen, Keyring
+from waddlebot.base.errors import Conflict, NotFound, UpstreamError
+from waddlebot.base.logs import AAALog
+from waddlebot.base.manifest import Manifest
+from waddlebot.data.database import Database, fetch
+from waddlebot.web.clients import FleetClient
+from waddlebot.web.http import HTTPClient, HTTPResponse
 
 from .browser_source_service import BrowserSourceService
 from .form_fields import Answer

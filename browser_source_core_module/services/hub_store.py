@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from waddlebot.database import StatementPool
+from waddlebot.data.database import StatementPool
 
 from .admission import FIND, WORKS, Admission, hash_token
 from .frames import Source, control_frame, item_frame

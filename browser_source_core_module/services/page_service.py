@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from waddlebot.errors import NotFound
+from waddlebot.base.errors import NotFound
 
 from .frames import SOURCE_TYPES
 from .safe_content import MediaPolicy

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from waddlebot.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, Wire
-from waddlebot.errors import Invalid
-from waddlebot.web import invalid
+from waddlebot.base.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, Wire
+from waddlebot.base.errors import Invalid
+from waddlebot.web.endpoint import invalid
 
 from .safe_content import MediaPolicy, one_line, plain, shorten
 

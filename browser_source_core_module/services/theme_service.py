@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 
 from pydal import DAL
-from waddlebot.database import Database, fetch
-from waddlebot.errors import Invalid
+from waddlebot.base.errors import Invalid
+from waddlebot.data.database import Database, fetch
 
 COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}|[a-zA-Z]{3,24}|(rgb|hsl)a?\([0-9.,%/ deg]{3,40}\)")
 FONT = re.compile(r"[\w \-,'\"]{1,200}")

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.auth import Account
-from waddlebot.cache import Bus
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.encryption import Keyring
-from waddlebot.errors import NotFound
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.errors import NotFound
+from waddlebot.base.logs import AAALog
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.auth import Account
 
 from .admission import FIND, WORKS, Admission, hash_token
 from .frames import TOKENS

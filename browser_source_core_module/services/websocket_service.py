@@ -21,11 +21,11 @@ from typing import Any, TypeVar
 
 import redis.asyncio
 import redis.exceptions
-from waddlebot.aaa import AAALog
-from waddlebot.cache import CHANNEL as INVALIDATIONS
-from waddlebot.database import DatabaseUnavailable
-from waddlebot.errors import ConfigError
-from waddlebot.ids import new_id
+from waddlebot.base.errors import ConfigError
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.data.cache import CHANNEL as INVALIDATIONS
+from waddlebot.data.database import DatabaseUnavailable
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed

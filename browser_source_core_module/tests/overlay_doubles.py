@@ -14,9 +14,9 @@ from typing import Any
 from urllib.request import urlopen
 
 import psycopg2
-from waddlebot.database import fetch
-from waddlebot.embedded import DATABASE
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.data.database import fetch
+from waddlebot.fleet.embedded import DATABASE
 from waddlebot.testing.fleet import Bot, Fleet, Stack
 from waddlebot.testing.plugin import eventually
 from websockets.sync.client import ClientConnection, connect
@@ -35,7 +35,7 @@ class HubProcess:
         return f"ws://127.0.0.1:{self.environment['WEBSOCKET_PORT']}"
 
     def start(self) -> HubProcess:
-        self.process = subprocess.Popen([sys.executable, "-m", "waddlebot.serve", "hub"], env=self.environment)
+        self.process = subprocess.Popen([sys.executable, "-m", "waddlebot.fleet.serve", "hub"], env=self.environment)
         eventually(lambda: self.answers() or self.process.poll() is not None, within_s=20)
         assert self.process.poll() is None, "the hub does not start"
         return self

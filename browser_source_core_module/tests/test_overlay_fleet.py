@@ -17,14 +17,14 @@ from urllib.request import urlopen
 import psutil
 import pytest
 from overlay_doubles import Socket
-from waddlebot.embedded import free_port
-from waddlebot.fleet import FLEET_PORTS
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.fleet import FLEET_PORTS
 from waddlebot.testing.plugin import eventually
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.timeout(180)
-CLI = [sys.executable, "-m", "waddlebot.cli"]
+CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
 OURS = ("DATABASE_URL", "CORE_API_URL", "MODULE_URL", "BASE_URL", "EGRESS_ALLOW", "BROWSER_SOURCE_API_URL")
 GROUPS = ("REDIS_", "LOG_", "TWITCH_", "WEBSOCKET_")
 
@@ -74,7 +74,7 @@ class Up:
 
     def child(self, name: str) -> psutil.Process:
         tree = psutil.Process(self.process.pid).children()
-        return next(each for each in tree if each.cmdline()[-2:] == ["waddlebot.serve", name])
+        return next(each for each in tree if each.cmdline()[-2:] == ["waddlebot.fleet.serve", name])
 
     def stop(self) -> None:
         self.process.terminate()
@@ -132,7 +132,7 @@ def test_pages_stay_while_the_http_side_is_started_again(up):
         page = Socket(connection).hello()
         page.receive_until_pong()
         for child in psutil.Process(up.process.pid).children():
-            if child.cmdline()[-2:] == ["waddlebot.serve", "web"]:
+            if child.cmdline()[-2:] == ["waddlebot.fleet.serve", "web"]:
                 child.kill()
 
         eventually(lambda: up.run("simulate", "media", "after").returncode == 0, within_s=60)

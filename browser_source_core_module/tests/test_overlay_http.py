@@ -277,7 +277,7 @@ def test_the_access_log_and_old_items_are_deleted_in_time(overlay, fleet):
             " AND community_id = %s",
             mine,
         )
-    from waddlebot.service import SERVICES
+    from waddlebot.module.service import SERVICES
 
     service = next(each for each in SERVICES if each.name == "browser_source_core")
     next(loop for loop in service.loops._loops if loop.name == "clean-up").step()

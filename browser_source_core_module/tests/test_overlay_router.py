@@ -7,7 +7,7 @@ import time
 
 import pytest
 from overlay_doubles import Overlay
-from waddlebot.database import fetch
+from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 from overlay_doubles import HubProcess, Overlay, database_away, redis_away
-from waddlebot.embedded import free_port
+from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect

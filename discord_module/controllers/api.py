@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from waddlebot.auth import COLLECTORS_OR_ADMINS, Account, in_groups
-from waddlebot.contracts import Strict
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Strict
+from waddlebot.web.auth import COLLECTORS_OR_ADMINS, Account, in_groups
+from waddlebot.web.endpoint import endpoint
 
 from ..services.action_service import ActionService
 from ..services.info_service import InfoService

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from waddlebot.auth import ANYBODY
-from waddlebot.web import RawRequest, endpoint
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.endpoint import RawRequest, endpoint
 
 from ..services.interaction_service import InteractionService
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from waddlebot.pages import Pages, escape
-from waddlebot.web import Raw
+from waddlebot.web.endpoint import Raw
+from waddlebot.web.pages import Pages, escape
 
 from ..services.oauth_service import Added
 from ..services.shards import NO_INTENTS, ShardReports

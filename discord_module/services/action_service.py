@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Literal
 
-from waddlebot.aaa import AAALog
-from waddlebot.bridge import Bridge
-from waddlebot.contracts import OutboxState
-from waddlebot.errors import Busy, Conflict
-from waddlebot.ids import EntityId
-from waddlebot.moderation import ModerationAction
-from waddlebot.sender import Outcome
+from waddlebot.base.bridge import Bridge
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import Busy, Conflict
+from waddlebot.base.ids import EntityId
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.collecting.sender import Outcome
 
 from .bot_service import BotService
 

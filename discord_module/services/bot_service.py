@@ -14,13 +14,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
-from waddlebot.aaa import AAALog
-from waddlebot.contracts import OutboxState
-from waddlebot.errors import UpstreamError, WaddleBotError
-from waddlebot.ids import parse_entity_id
-from waddlebot.moderation import ModerationAction
-from waddlebot.outbox import Outgoing
-from waddlebot.sender import Outcome
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import UpstreamError, WaddleBotError
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.collecting.sender import Outcome
+from waddlebot.data.outbox import Outgoing
 
 from .guild_service import GuildService
 from .interaction_service import InteractionService

@@ -8,12 +8,12 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.chat import shorten
-from waddlebot.clients import FleetClient
-from waddlebot.contracts import OutboxState
-from waddlebot.database import Database
-from waddlebot.errors import UpstreamRefused
+from waddlebot.base.chat import shorten
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import UpstreamRefused
+from waddlebot.base.logs import AAALog
+from waddlebot.data.database import Database
+from waddlebot.web.clients import FleetClient
 
 from .slash_commands import FleetCommand, SlashCommands, mirror
 

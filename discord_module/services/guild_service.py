@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from waddlebot.database import Database
+from waddlebot.data.database import Database
 
 from ..dataclasses import GuildSeen
 

@@ -9,7 +9,7 @@ import asyncio
 import time
 
 import redis
-from waddlebot.aaa import AAALog
+from waddlebot.base.logs import AAALog
 
 KEY = "waddlebot:discord:identify:{}"
 # What the way to Discord may take longer for the second of two than for the first.

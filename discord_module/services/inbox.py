@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from waddlebot.aaa import AAALog
-from waddlebot.collector import Collector
-from waddlebot.database import DatabaseUnavailable
-from waddlebot.event_store import Delivery, Holding
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.event_store import Delivery, Holding
+from waddlebot.data.database import DatabaseUnavailable
 
 from ..dataclasses import GuildSeen, Sighting, VoiceState
 from .guild_service import GuildService

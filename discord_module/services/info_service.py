@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waddlebot.database import Database
+from waddlebot.data.database import Database
 
 from .guild_service import GuildService
 from .shards import ShardReports

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from waddlebot.aaa import AAALog
-from waddlebot.collector import Collector
-from waddlebot.database import Database
-from waddlebot.encryption import Keyring
-from waddlebot.event_store import Delivery, Holding
-from waddlebot.web import parse_json, validate
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.event_store import Delivery, Holding
+from waddlebot.data.database import Database
+from waddlebot.web.endpoint import parse_json, validate
 
 from ..dataclasses import CommandUsed, Person, Sighting
 from . import interactions

@@ -12,8 +12,8 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
-from waddlebot.contracts import IdPart, OpaqueId, Wire
-from waddlebot.errors import BadSignature
+from waddlebot.base.contracts import IdPart, OpaqueId, Wire
+from waddlebot.base.errors import BadSignature
 
 from ..dataclasses import CommandUsed, Person
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from pydantic import SecretStr, ValidationError
-from waddlebot import consent
-from waddlebot.aaa import AAALog
-from waddlebot.cache import Bus
-from waddlebot.consent import Consenter, Settled
-from waddlebot.contracts import IdPart, Name, OpaqueId, Wire
-from waddlebot.database import Database
-from waddlebot.errors import NotAllowed, NotConfigured, UpstreamError, UpstreamRefused
-from waddlebot.http import HTTPClient
-from waddlebot.oauth import OAuthStates, Started
+from waddlebot.base.contracts import IdPart, Name, OpaqueId, Wire
+from waddlebot.base.errors import NotAllowed, NotConfigured, UpstreamError, UpstreamRefused
+from waddlebot.base.logs import AAALog
+from waddlebot.community import consent
+from waddlebot.community.consent import Consenter, Settled
+from waddlebot.community.oauth import OAuthStates, Started
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database
+from waddlebot.web.http import HTTPClient
 
 from .guild_service import GuildService
 

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import aiohttp
 import discord
 from discord.http import Route
-from waddlebot.contracts import OutboxState
-from waddlebot.sender import Outcome
+from waddlebot.base.contracts import OutboxState
+from waddlebot.collecting.sender import Outcome
 
 T = TypeVar("T")
 

@@ -19,13 +19,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
-from waddlebot.aaa import AAALog
-from waddlebot.bridge import Bridge
-from waddlebot.collector import Collector
-from waddlebot.contracts import ClaimedEntity
-from waddlebot.database import Database
-from waddlebot.errors import Busy, UpstreamError
-from waddlebot.event_store import Holding
+from waddlebot.base.bridge import Bridge
+from waddlebot.base.contracts import ClaimedEntity
+from waddlebot.base.errors import Busy, UpstreamError
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.event_store import Holding
+from waddlebot.data.database import Database
 
 from ..dataclasses import GuildSeen, Sighting, VoiceState
 from .identify import IdentifyPace

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
-from waddlebot.chat import join_words, shorten
-from waddlebot.contracts import SubcommandSpec, Wire
+from waddlebot.base.chat import join_words, shorten
+from waddlebot.base.contracts import SubcommandSpec, Wire
 
 from ..dataclasses import CommandUsed
 

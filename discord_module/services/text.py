@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from waddlebot.chat import neutralise
+from waddlebot.base.chat import neutralise
 
 MAX_CHARS = 2000
 # More of one reply than this would be a flood.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from waddlebot.chat import ZERO_WIDTH_SPACE
-from waddlebot.contracts import Event, EventUser, MessageType
-from waddlebot.event_store import StoredEvent
+from waddlebot.base.chat import ZERO_WIDTH_SPACE
+from waddlebot.base.contracts import Event, EventUser, MessageType
+from waddlebot.collecting.event_store import StoredEvent
 
 FLEET_PREFIX = "!"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from waddlebot.database import Database
+from waddlebot.data.database import Database
 
 from ..dataclasses import Person, Sighting, VoiceState
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from waddlebot.database import fetch
-from waddlebot.directory import add_server
-from waddlebot.service import SERVICES, Service
+from waddlebot.community.directory import add_server
+from waddlebot.data.database import fetch
+from waddlebot.module.service import SERVICES, Service
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.module_stub import ModuleStub
 from waddlebot.testing.plugin import eventually

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from waddlebot.directory import add_server
+from waddlebot.community.directory import add_server
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 

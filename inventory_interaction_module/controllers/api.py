@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.auth import ADMINS_OR_API_USERS, Account
-from waddlebot.cache import Bus
-from waddlebot.communities import community_of
-from waddlebot.contracts import Strict
-from waddlebot.database import Database
-from waddlebot.errors import Invalid
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Strict
+from waddlebot.base.errors import Invalid
+from waddlebot.community.communities import community_of
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.inventory_service import CACHE, Filter, InventoryService, Item
 

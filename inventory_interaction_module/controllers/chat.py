@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from waddlebot.chat import fold, shorten
-from waddlebot.errors import UsageError
-from waddlebot.interaction import Call
+from waddlebot.base.chat import fold, shorten
+from waddlebot.base.errors import UsageError
+from waddlebot.module.interaction import Call
 
 from ..services.inventory_service import CACHE, FILTERS, InventoryService, Item, Page
 

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 from psycopg2.extras import Json
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.cache import Bus, Cache
-from waddlebot.chat import closest
-from waddlebot.database import Database, Prepared, fetch, fetch_one
-from waddlebot.errors import Conflict, NotFound, UserError
+from waddlebot.base.chat import closest
+from waddlebot.base.errors import Conflict, NotFound, UserError
+from waddlebot.base.logs import AAALog
+from waddlebot.data.cache import Bus, Cache
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 
 from .. import logging_config as actions
 

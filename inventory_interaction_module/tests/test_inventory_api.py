@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from waddlebot.http import HTTPResponse
-from waddlebot.ids import new_id, new_traceparent
+from waddlebot.base.ids import new_id, new_traceparent
 from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.web.http import HTTPResponse
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from waddlebot.database import fetch
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Bot
 
 THREADS = 8

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field
-from waddlebot.auth import COLLECTORS, COLLECTORS_OR_ADMINS, Account
-from waddlebot.contracts import (
+from waddlebot.base.contracts import (
     ClaimRequest,
     ContainerHeartbeat,
     ContainerRequest,
@@ -18,7 +17,8 @@ from waddlebot.contracts import (
     StatusReport,
     Strict,
 )
-from waddlebot.web import endpoint
+from waddlebot.web.auth import COLLECTORS, COLLECTORS_OR_ADMINS, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.coordination_service import CoordinationService
 

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
-from waddlebot.auth import COLLECTORS_OR_SERVICES, Account
-from waddlebot.contracts import Answer, Event, MessageType, OpaqueId, PlatformName, Strict, Wire
-from waddlebot.errors import Invalid, NotAllowed
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Answer, Event, MessageType, OpaqueId, PlatformName, Strict, Wire
+from waddlebot.base.errors import Invalid, NotAllowed
+from waddlebot.web.auth import COLLECTORS_OR_SERVICES, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.command_processor import CommandProcessor
 from ..services.directory_service import DirectoryService

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field
-from waddlebot.auth import ANY_KEY, Account
-from waddlebot.contracts import ModuleName, PlatformName, Strict
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import ModuleName, PlatformName, Strict
+from waddlebot.web.auth import ANY_KEY, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.registry import Registry
 

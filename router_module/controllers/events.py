@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import TypeAdapter
-from waddlebot.auth import COLLECTORS, Account
-from waddlebot.contracts import MAX_BATCH, Answer, ErrorInfo, Event
-from waddlebot.errors import Invalid, WaddleBotError
-from waddlebot.web import endpoint, validate
+from waddlebot.base.contracts import MAX_BATCH, Answer, ErrorInfo, Event
+from waddlebot.base.errors import Invalid, WaddleBotError
+from waddlebot.web.auth import COLLECTORS, Account
+from waddlebot.web.endpoint import endpoint, validate
 
 from ..services.command_processor import CommandProcessor
 

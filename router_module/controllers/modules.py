@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from waddlebot.auth import COLLECTORS_OR_SERVICES, Account
-from waddlebot.contracts import Heartbeat, ModuleRegistration
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Heartbeat, ModuleRegistration
+from waddlebot.web.auth import COLLECTORS_OR_SERVICES, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.registry import Registry
 

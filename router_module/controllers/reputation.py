@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
-from waddlebot.auth import ANY_KEY, COLLECTORS_OR_SERVICES, Account
-from waddlebot.communities import get_community
-from waddlebot.contracts import Strict
-from waddlebot.database import Database
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Strict
+from waddlebot.community.communities import get_community
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ANY_KEY, COLLECTORS_OR_SERVICES, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.reputation_service import Activity, ReputationService, Standing
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from waddlebot.auth import ANY_KEY, COLLECTORS, SERVICES, Account
-from waddlebot.contracts import ModuleName, ModuleReply, Strict
-from waddlebot.web import endpoint, invalid
+from waddlebot.base.contracts import ModuleName, ModuleReply, Strict
+from waddlebot.web.auth import ANY_KEY, COLLECTORS, SERVICES, Account
+from waddlebot.web.endpoint import endpoint, invalid
 
 from ..services.explainer import Explainer
 from ..services.outbox_service import Confirmation, OutboxService

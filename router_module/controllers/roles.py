@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
-from waddlebot.auth import ADMINS_OR_API_USERS, Account
-from waddlebot.communities import Reference, get_community
-from waddlebot.contracts import Level, Strict, UserId, Wire
-from waddlebot.database import Database
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Level, Strict, UserId, Wire
+from waddlebot.community.communities import Reference, get_community
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.roles_service import MemberResult, PermissionResult, RoleResult, RolesService
 

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.aaa import AAALog
-from waddlebot.auth import ADMINS_OR_API_USERS, Account
-from waddlebot.communities import community_of
-from waddlebot.contracts import Strict
-from waddlebot.database import Database
-from waddlebot.ids import parse_entity_id
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import Strict
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.logs import AAALog
+from waddlebot.community.communities import community_of
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.rule_service import RuleService, UnknownRule
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, TypeAdapter
-from waddlebot.aaa import AAALog
-from waddlebot.auth import ADMINS_OR_API_USERS, Account
-from waddlebot.communities import community_of
-from waddlebot.contracts import ModuleName, Strict
-from waddlebot.database import Database
-from waddlebot.errors import NotFound
-from waddlebot.web import endpoint, validate
+from waddlebot.base.contracts import ModuleName, Strict
+from waddlebot.base.errors import NotFound
+from waddlebot.base.logs import AAALog
+from waddlebot.community.communities import community_of
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.endpoint import endpoint, validate
 
 from ..services.switch_service import MAX_SUBJECTS, Scope, SwitchService
 

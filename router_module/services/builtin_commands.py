@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from waddlebot.chat import closest, fold
-from waddlebot.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse
-from waddlebot.database import Database, fetch_one
-from waddlebot.errors import UserError
-from waddlebot.interaction import say
+from waddlebot.base.chat import closest, fold
+from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse
+from waddlebot.base.errors import UserError
+from waddlebot.data.database import Database, fetch_one
+from waddlebot.module.interaction import say
 
 from .cache_manager import CacheManager
 from .catalogue import Catalogue

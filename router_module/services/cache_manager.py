@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydal import DAL
-from waddlebot.cache import Bus, Cache
-from waddlebot.contracts import CONSOLE, Event, EventUser, Level
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import NotFound
+from waddlebot.base.contracts import CONSOLE, Event, EventUser, Level
+from waddlebot.base.errors import NotFound
+from waddlebot.data.cache import Bus, Cache
+from waddlebot.data.database import Database, fetch, fetch_one
 
 from ..config import RouterSettings
 from .catalogue import Catalogue, Command, Commands, find_command, load_catalogue, load_commands

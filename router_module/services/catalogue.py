@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydal import DAL
-from waddlebot.contracts import CommandSpec, MessageType
-from waddlebot.database import fetch, fetch_one
+from waddlebot.base.contracts import CommandSpec, MessageType
+from waddlebot.data.database import fetch, fetch_one
 
 ALIAS_MODULE = "alias"
 ALL_COMMANDS = "*"

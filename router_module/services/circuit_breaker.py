@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from waddlebot.aaa import AAALog
-from waddlebot.errors import UpstreamError, UpstreamRefused
-from waddlebot.metrics import Metrics
+from waddlebot.base.errors import UpstreamError, UpstreamRefused
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
 
 
 class CircuitOpen(UpstreamError):

@@ -14,11 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.auth import Account
-from waddlebot.background import TargetPools
-from waddlebot.chat import fold, neutralise, parse_command
-from waddlebot.contracts import (
+from waddlebot.base.background import TargetPools
+from waddlebot.base.chat import fold, neutralise, parse_command
+from waddlebot.base.contracts import (
     OVERLAY_SOURCES,
     Answer,
     CommandData,
@@ -27,9 +25,11 @@ from waddlebot.contracts import (
     MessageType,
     ModuleResponse,
 )
-from waddlebot.errors import NotAllowed, NotFound, WaddleBotError
-from waddlebot.ids import new_id
-from waddlebot.metrics import Metrics
+from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
+from waddlebot.web.auth import Account
 
 from ..config import RouterSettings
 from .cache_manager import CacheManager, Identity, Place

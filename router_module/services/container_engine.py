@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from waddlebot.clients import ModuleClient
-from waddlebot.http import HTTPResponse
+from waddlebot.web.clients import ModuleClient
+from waddlebot.web.http import HTTPResponse
 
 from .circuit_breaker import CircuitBreakers
 from .execution_engine import RemoteEngine, Task, Tries

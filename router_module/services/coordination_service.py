@@ -12,9 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg2.extras import Json
-from waddlebot.aaa import AAALog
-from waddlebot.auth import Account
-from waddlebot.contracts import (
+from waddlebot.base.contracts import (
     ClaimRequest,
     ContainerHeartbeat,
     ContainerRequest,
@@ -23,9 +21,11 @@ from waddlebot.contracts import (
     ReleaseRequest,
     StatusReport,
 )
-from waddlebot.database import Database, Prepared, fetch
-from waddlebot.errors import Conflict, NotAllowed, NotFound
-from waddlebot.ids import parse_entity_id
+from waddlebot.base.errors import Conflict, NotAllowed, NotFound
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.logs import AAALog
+from waddlebot.data.database import Database, Prepared, fetch
+from waddlebot.web.auth import Account
 
 from .registry import as_list
 

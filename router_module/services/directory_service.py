@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.auth import Account
-from waddlebot.cache import Bus
-from waddlebot.collector import SERVERS
-from waddlebot.communities import community_of
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.directory import activate_server
-from waddlebot.errors import Invalid, NotFound
-from waddlebot.ids import PLATFORM, parse_entity_id
+from waddlebot.base.errors import Invalid, NotFound
+from waddlebot.base.ids import PLATFORM, parse_entity_id
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.collector import SERVERS
+from waddlebot.community.communities import community_of
+from waddlebot.community.directory import activate_server
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.auth import Account
 
 from .cache_manager import ENTITIES, UnknownEntity
 from .registry import as_list

@@ -11,10 +11,18 @@ from typing import Any, Protocol
 
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
-from waddlebot.contracts import CommandSpec, ErrorInfo, ExecutionStatus, ModuleCall, ModuleReply, ModuleResponse, Wire
-from waddlebot.errors import BadRequest, Invalid, NotConfigured, UpstreamError, UpstreamRefused, UpstreamTimeout
-from waddlebot.http import TARGET_IS_DOWN, HTTPResponse, with_retries
-from waddlebot.web import parse_json
+from waddlebot.base.contracts import (
+    CommandSpec,
+    ErrorInfo,
+    ExecutionStatus,
+    ModuleCall,
+    ModuleReply,
+    ModuleResponse,
+    Wire,
+)
+from waddlebot.base.errors import BadRequest, Invalid, NotConfigured, UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.web.endpoint import parse_json
+from waddlebot.web.http import TARGET_IS_DOWN, HTTPResponse, with_retries
 
 from .catalogue import Command
 from .circuit_breaker import CircuitBreakers

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from waddlebot.auth import Account
-from waddlebot.chat import shorten
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import NotFound
-from waddlebot.ids import is_uuid
+from waddlebot.base.chat import shorten
+from waddlebot.base.errors import NotFound
+from waddlebot.base.ids import is_uuid
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.auth import Account
 
 from .session_manager import SessionManager
 

@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
-from waddlebot.combine import FairCombiner
-from waddlebot.contracts import (
+from waddlebot.base.combine import FairCombiner
+from waddlebot.base.contracts import (
     OVERLAY_SOURCES,
     ErrorInfo,
     Event,
@@ -20,8 +20,8 @@ from waddlebot.contracts import (
     Moderation,
     ResponseInfo,
 )
-from waddlebot.database import Database, Prepared, fetch, fetch_one
-from waddlebot.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
+from waddlebot.data.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
 
 from .work import Job, Said, Work
 

@@ -9,10 +9,17 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
-from waddlebot.contracts import CommandSpec, Wire
-from waddlebot.errors import BadRequest, Invalid, UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
-from waddlebot.http import TARGET_IS_DOWN, HTTPClient, HTTPResponse, with_retries
-from waddlebot.web import parse_json
+from waddlebot.base.contracts import CommandSpec, Wire
+from waddlebot.base.errors import (
+    BadRequest,
+    Invalid,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from waddlebot.web.endpoint import parse_json
+from waddlebot.web.http import TARGET_IS_DOWN, HTTPClient, HTTPResponse, with_retries
 
 from ..config import RouterSettings, missing
 from .circuit_breaker import CircuitBreakers

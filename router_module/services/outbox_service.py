@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from waddlebot import outbox
-from waddlebot.auth import Account
-from waddlebot.contracts import OutboxState, Strict
-from waddlebot.database import Database, fetch
-from waddlebot.errors import NotFound
+from waddlebot.base.contracts import OutboxState, Strict
+from waddlebot.base.errors import NotFound
+from waddlebot.data import outbox
+from waddlebot.data.database import Database, fetch
+from waddlebot.web.auth import Account
 
 
 class Confirmation(Strict):

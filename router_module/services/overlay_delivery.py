@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
-from waddlebot.aaa import AAALog
-from waddlebot.clients import FleetClient
-from waddlebot.contracts import OVERLAY_SOURCES, OutboxState
-from waddlebot.database import Database, fetch
-from waddlebot.errors import UpstreamError, UpstreamRefused
-from waddlebot.metrics import Metrics
-from waddlebot.outbox import OUTBOX_CHANNEL, USEFUL_FOR
+from waddlebot.base.contracts import OVERLAY_SOURCES, OutboxState
+from waddlebot.base.errors import UpstreamError, UpstreamRefused
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
+from waddlebot.data.database import Database, fetch
+from waddlebot.data.outbox import OUTBOX_CHANNEL, USEFUL_FOR
+from waddlebot.web.clients import FleetClient
 
 BATCH = 50
 TIMEOUT_S = 5.0

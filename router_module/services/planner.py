@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
-from waddlebot.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
+from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
+from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
+from waddlebot.base.logs import AAALog
 
 from ..config import RouterSettings
 from .cache_manager import CacheManager

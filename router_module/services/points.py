@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from waddlebot.contracts import MessageType
+from waddlebot.base.contracts import MessageType
 
 # Where the number is that some events are paid by, for each unit of it.
 AMOUNT_IN: dict[str, str] = {

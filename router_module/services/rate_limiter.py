@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from waddlebot.ratelimit import Decision, Limit, RateLimiter, Request
+from waddlebot.data.ratelimit import Decision, Limit, RateLimiter, Request
 
 from ..config import RouterSettings
 from .catalogue import ALL_COMMANDS, Catalogue

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waddlebot.contracts import Event, Level, SubcommandSpec, badge_level
-from waddlebot.interaction import find_subcommand
+from waddlebot.base.contracts import Event, Level, SubcommandSpec, badge_level
+from waddlebot.module.interaction import find_subcommand
 
 from .cache_manager import Person, Place
 from .catalogue import ALL_COMMANDS, Catalogue, Command

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from psycopg2.extras import execute_values
 from pydal import DAL
-from waddlebot.auth import Account
-from waddlebot.cache import Bus
-from waddlebot.chat import fold
-from waddlebot.contracts import CommandSpec, Heartbeat, ModuleRegistration
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import NotAllowed, NotFound
-from waddlebot.http import EgressGuard
-from waddlebot.manifest import Manifest, find_manifest
+from waddlebot.base.chat import fold
+from waddlebot.base.contracts import CommandSpec, Heartbeat, ModuleRegistration
+from waddlebot.base.errors import NotAllowed, NotFound
+from waddlebot.base.manifest import Manifest, find_manifest
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.auth import Account
+from waddlebot.web.http import EgressGuard
 
 from .cache_manager import COMMANDS
 from .execution_engine import RemoteEngine

@@ -13,14 +13,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
-from waddlebot.aaa import AAALog
-from waddlebot.auth import Account
-from waddlebot.chat import shorten
-from waddlebot.communities import Reference, get_community
-from waddlebot.contracts import EventUser, MessageType, ModuleCall, OpaqueId, PlatformName, UserId, Wire
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import Invalid, NotFound, UsageError
-from waddlebot.ids import new_id
+from waddlebot.base.chat import shorten
+from waddlebot.base.contracts import EventUser, MessageType, ModuleCall, OpaqueId, PlatformName, UserId, Wire
+from waddlebot.base.errors import Invalid, NotFound, UsageError
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.community.communities import Reference, get_community
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.auth import Account
 
 from .cache_manager import CacheManager
 from .points import AMOUNT_IN, points_for

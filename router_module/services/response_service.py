@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from waddlebot.auth import Account
-from waddlebot.contracts import ErrorInfo, ExecutionStatus, ModuleReply
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import Conflict, NotAllowed, NotFound
-from waddlebot.ids import is_uuid
+from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, ModuleReply
+from waddlebot.base.errors import Conflict, NotAllowed, NotFound
+from waddlebot.base.ids import is_uuid
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.auth import Account
 
 from .command_processor import CommandProcessor
 from .execution_engine import Result

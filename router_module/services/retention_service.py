@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from waddlebot.database import Database
-from waddlebot.retention import BATCH, delete_old
+from waddlebot.data.database import Database
+from waddlebot.data.retention import BATCH, delete_old
 
 CHAT_KEPT = timedelta(days=7)
 # Each with the column that says how old a row is, and its key.

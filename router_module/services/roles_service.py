@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pydantic import Field
-from waddlebot.aaa import AAALog
-from waddlebot.cache import Bus
-from waddlebot.contracts import ErrorInfo, Level, Wire
-from waddlebot.database import Database, DatabaseUnavailable
-from waddlebot.errors import WaddleBotError
+from waddlebot.base.contracts import ErrorInfo, Level, Wire
+from waddlebot.base.errors import WaddleBotError
+from waddlebot.base.logs import AAALog
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, DatabaseUnavailable
 
 from .cache_manager import PEOPLE
 

@@ -14,10 +14,10 @@ from threading import Lock
 from typing import Any, Literal
 
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.cache import Bus, Cache
-from waddlebot.database import Database, fetch
-from waddlebot.errors import WaddleBotError
+from waddlebot.base.errors import WaddleBotError
+from waddlebot.base.logs import AAALog
+from waddlebot.data.cache import Bus, Cache
+from waddlebot.data.database import Database, fetch
 
 from .cache_manager import Place
 from .string_matcher import Matcher, Pattern

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydal import DAL
-from waddlebot.cache import Bus
-from waddlebot.chat import fold, parse_command, shorten
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.encryption import Keyring
-from waddlebot.errors import Conflict, Invalid, NotFound
-from waddlebot.http import EgressGuard
+from waddlebot.base.chat import fold, parse_command, shorten
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.http import EgressGuard
 
 from .registry import as_list
 from .rule_book import FLEET, RULES, RuleBook, RuleSet, StringRule, list_active_rules

@@ -10,8 +10,8 @@ import json
 import time
 from datetime import UTC, datetime
 
-from waddlebot.contracts import CommandSpec, ErrorInfo, ExecutionStatus
-from waddlebot.errors import UpstreamError, UpstreamTimeout, WaddleBotError
+from waddlebot.base.contracts import CommandSpec, ErrorInfo, ExecutionStatus
+from waddlebot.base.errors import UpstreamError, UpstreamTimeout, WaddleBotError
 
 from .catalogue import Command
 from .execution_engine import Result, Task

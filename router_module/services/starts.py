@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from waddlebot.contracts import ModuleCall
-from waddlebot.database import Database
-from waddlebot.errors import UpstreamRefused
+from waddlebot.base.contracts import ModuleCall
+from waddlebot.base.errors import UpstreamRefused
+from waddlebot.data.database import Database
 
 
 class BegunBefore(UpstreamRefused):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from waddlebot.contracts import ExecutionStatus
-from waddlebot.database import Database, fetch_one
-from waddlebot.metrics import Metrics
+from waddlebot.base.contracts import ExecutionStatus
+from waddlebot.base.metrics import Metrics
+from waddlebot.data.database import Database, fetch_one
 
 from .cache_manager import CacheManager
 from .rule_book import RuleBook

@@ -4,7 +4,7 @@ Only RE2 ever runs a user's pattern, never Python's `re`, so none can take expon
 searched for in one pass over the message, by a set that may name too many of them but never too few; what it names is
 then checked one by one. Most messages hit nothing and end after that pass.
 
-- exact, contains and word compare `waddlebot.chat.fold` of both sides: by full case folding, and é is e with an accent
+- exact, contains and word compare `waddlebot.base.chat.fold` of both sides: by full case folding; é is e with an accent
   after it. With `case_sensitive` they compare NFC.
 - contains ends where a character ends, never before a mark that combines with its last one.
 - word has no letter, mark, digit or underscore directly before or after it; its own ends may be anything ("c++").
@@ -22,8 +22,8 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 import re2
-from waddlebot.chat import fold
-from waddlebot.errors import Invalid
+from waddlebot.base.chat import fold
+from waddlebot.base.errors import Invalid
 
 MatchType = Literal["exact", "contains", "word", "regex", "*"]
 EVERYTHING = "*"

@@ -9,12 +9,12 @@ from typing import Any
 
 from psycopg2.extras import execute_values
 from pydal import DAL
-from waddlebot.cache import Bus
-from waddlebot.chat import fold, parse_command
-from waddlebot.contracts import Level
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.errors import Invalid, NotFound
-from waddlebot.ids import parse_entity_id
+from waddlebot.base.chat import fold, parse_command
+from waddlebot.base.contracts import Level
+from waddlebot.base.errors import Invalid, NotFound
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, fetch, fetch_one
 
 from .cache_manager import COMMANDS
 from .catalogue import ALL_COMMANDS

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from threading import Lock
 
 from psycopg2.extras import execute_values
-from waddlebot.contracts import ExecutionStatus
-from waddlebot.database import Database, DatabaseUnavailable
+from waddlebot.base.contracts import ExecutionStatus
+from waddlebot.data.database import Database, DatabaseUnavailable
 
 from .work import Job, Work
 

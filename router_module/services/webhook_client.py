@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from waddlebot.errors import Invalid
-from waddlebot.http import TARGET_IS_DOWN, EgressGuard, HTTPClient, HTTPResponse, with_retries
+from waddlebot.base.errors import Invalid
+from waddlebot.web.http import TARGET_IS_DOWN, EgressGuard, HTTPClient, HTTPResponse, with_retries
 
 MAX_URL_CHARS = 2048
 MAX_ANSWER_BYTES = 1024 * 1024

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from waddlebot.contracts import CommandSpec
-from waddlebot.errors import EgressDenied, Invalid
-from waddlebot.http import EgressGuard, HTTPResponse
+from waddlebot.base.contracts import CommandSpec
+from waddlebot.base.errors import EgressDenied, Invalid
+from waddlebot.web.http import EgressGuard, HTTPResponse
 
 from .circuit_breaker import CircuitBreakers
 from .execution_engine import RemoteEngine, Task, Tries

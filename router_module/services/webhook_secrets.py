@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 from pydal import DAL
-from waddlebot.cache import Bus, Cache
-from waddlebot.database import Database, fetch_one
-from waddlebot.encryption import CannotOpen, Keyring
-from waddlebot.errors import UpstreamRefused
+from waddlebot.base.encryption import CannotOpen, Keyring
+from waddlebot.base.errors import UpstreamRefused
+from waddlebot.data.cache import Bus, Cache
+from waddlebot.data.database import Database, fetch_one
 
 WEBHOOK_SECRETS = "webhook_secrets"
 # A secret is reread after this, or at once when it was made anew.

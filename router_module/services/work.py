@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from waddlebot.aaa import log_context
-from waddlebot.contracts import (
+from waddlebot.base.contracts import (
     Answer,
     CallCommunity,
     CallEntity,
@@ -24,8 +23,9 @@ from waddlebot.contracts import (
     ResponseInfo,
     Trigger,
 )
-from waddlebot.ids import new_id, new_traceparent
-from waddlebot.ratelimit import Request
+from waddlebot.base.ids import new_id, new_traceparent
+from waddlebot.base.logs import log_context
+from waddlebot.data.ratelimit import Request
 
 from .cache_manager import Person, Place
 from .catalogue import Command

@@ -6,9 +6,9 @@ import importlib
 import threading
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
-from waddlebot.metrics import Metrics
+from waddlebot.base.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
 from waddlebot.testing.plugin import eventually
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.auth import Account
-from waddlebot.contracts import ClaimRequest, ContainerHeartbeat, PopulateRequest
+from waddlebot.base.contracts import ClaimRequest, ContainerHeartbeat, PopulateRequest
+from waddlebot.base.logs import AAALog
 from waddlebot.testing.simulated import SimulatedDatabase
+from waddlebot.web.auth import Account
 
 COLLECTOR = Account(id=0, name="a collector", groups=frozenset({"collectors"}))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.plugin import eventually
 

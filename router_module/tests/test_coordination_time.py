@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.auth import Account
-from waddlebot.contracts import (
+from waddlebot.base.contracts import (
     ClaimRequest,
     ContainerHeartbeat,
     ContainerRequest,
@@ -21,7 +19,9 @@ from waddlebot.contracts import (
     PopulateRequest,
     StatusReport,
 )
+from waddlebot.base.logs import AAALog
 from waddlebot.testing.simulated import SimulatedDatabase
+from waddlebot.web.auth import Account
 
 COLLECTOR = Account(id=0, name="a collector", groups=frozenset({"collectors"}))
 ALIVE_FOR_S = 15

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from waddlebot.aaa import AAALog
-from waddlebot.contracts import CommandSpec, ModuleCall
-from waddlebot.database import fetch_one
-from waddlebot.errors import ConfigError, Invalid
-from waddlebot.ids import new_id
-from waddlebot.metrics import Metrics
+from waddlebot.base.contracts import CommandSpec, ModuleCall
+from waddlebot.base.errors import ConfigError, Invalid
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
+from waddlebot.base.metrics import Metrics
+from waddlebot.data.database import fetch_one
 from waddlebot.testing.fleet import Bot, Fleet, Heard
 from waddlebot.testing.module_stub import ModuleStub
 from waddlebot.testing.plugin import eventually

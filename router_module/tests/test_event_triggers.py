@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from waddlebot.contracts import MessageType
-from waddlebot.database import fetch
+from waddlebot.base.contracts import MessageType
+from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from waddlebot.directory import add_server
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.community.directory import add_server
 from waddlebot.testing.module_stub import chat, reply_to
 
 

@@ -6,8 +6,8 @@ import importlib
 import json
 
 import pytest
-from waddlebot.ids import new_id
-from waddlebot.retention import BATCH, delete_old
+from waddlebot.base.ids import new_id
+from waddlebot.data.retention import BATCH, delete_old
 
 
 @pytest.fixture

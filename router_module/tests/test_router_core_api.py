@@ -6,12 +6,12 @@ import threading
 from typing import Any
 
 import pytest
-from waddlebot.database import fetch
-from waddlebot.directory import add_server, list_servers, make_activation_key, remove_server
-from waddlebot.errors import Conflict, NotFound
-from waddlebot.http import HTTPResponse
-from waddlebot.ids import new_id
+from waddlebot.base.errors import Conflict, NotFound
+from waddlebot.base.ids import new_id
+from waddlebot.community.directory import add_server, list_servers, make_activation_key, remove_server
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.web.http import HTTPResponse
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import json
 import threading
 
 import pytest
-from waddlebot.contracts import MAX_MESSAGE_CHARS
-from waddlebot.database import fetch
-from waddlebot.ids import new_id
+from waddlebot.base.contracts import MAX_MESSAGE_CHARS
+from waddlebot.base.ids import new_id
+from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 

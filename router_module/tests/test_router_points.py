@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from waddlebot.contracts import MessageType
-from waddlebot.errors import ConfigError
+from waddlebot.base.contracts import MessageType
+from waddlebot.base.errors import ConfigError
 
 BY_THE_PIECE = {
     "chatMessage": 5,

@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from waddlebot.database import fetch
-from waddlebot.http import HTTPResponse
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.web.http import HTTPResponse
 
 
 @pytest.fixture

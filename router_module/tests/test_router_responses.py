@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 

@@ -6,12 +6,12 @@ import threading
 from typing import Any
 
 import pytest
-from waddlebot.aaa import AAAFormatter
-from waddlebot.database import fetch
-from waddlebot.http import HTTPResponse
-from waddlebot.ids import new_id
+from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAAFormatter
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Bot, Fleet
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.http import HTTPResponse
 
 ADD = '!inventory add "{0}" "x"'
 NOBODY = 2**62

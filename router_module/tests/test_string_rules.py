@@ -6,7 +6,7 @@ import hashlib
 import hmac
 
 import pytest
-from waddlebot.database import fetch
+from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import ModuleStub
 from waddlebot.testing.plugin import eventually
 

@@ -14,8 +14,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from waddlebot.errors import EgressDenied, Invalid, UpstreamError, UpstreamRefused, UpstreamTimeout
-from waddlebot.http import EgressGuard, HTTPResponse, retry_after_s
+from waddlebot.base.errors import EgressDenied, Invalid, UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.web.http import EgressGuard, HTTPResponse, retry_after_s
 
 SECRET = "a signing key"
 BODY = b'{"message":"quack"}'

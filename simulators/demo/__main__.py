@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from waddlebot.home import Home
+from waddlebot.fleet.home import Home
 
 from .fleet_side import FleetSide, Kept, prepare_database
 from .page import Page

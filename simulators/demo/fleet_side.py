@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
-from waddlebot.auth import make_key
-from waddlebot.bootstrap import DEMO, ensure_account
-from waddlebot.database import Database
-from waddlebot.directory import add_server
-from waddlebot.home import Home, Secrets, write_private
+from waddlebot.community.directory import add_server
+from waddlebot.data.database import Database
+from waddlebot.fleet.bootstrap import DEMO, ensure_account
+from waddlebot.fleet.home import Home, Secrets, write_private
+from waddlebot.web.auth import make_key
 
 from . import celebrations
 from .platforms import Platform, Served

@@ -32,7 +32,7 @@ class Delivery:
 
 
 class Answer(Protocol):
-    """What a callback answers; `waddlebot.http.HTTPResponse` is one."""
+    """What a callback answers; `waddlebot.web.http.HTTPResponse` is one."""
 
     @property
     def status(self) -> int: ...

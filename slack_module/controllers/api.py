@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from waddlebot.auth import COLLECTORS_OR_ADMINS, Account
-from waddlebot.contracts import EntityIdText, OpaqueId, Strict
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import EntityIdText, OpaqueId, Strict
+from waddlebot.web.auth import COLLECTORS_OR_ADMINS, Account
+from waddlebot.web.endpoint import endpoint
 
 from ..services.records import Records
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import StringConstraints
-from waddlebot.auth import ANYBODY
-from waddlebot.contracts import Wire
-from waddlebot.errors import UserError, WaddleBotError
-from waddlebot.web import Raw, RawRequest, endpoint
+from waddlebot.base.contracts import Wire
+from waddlebot.base.errors import UserError, WaddleBotError
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.oauth_service import OAuthService
 from .pages import ConsentPages

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from waddlebot.pages import Pages, escape
-from waddlebot.web import Raw
+from waddlebot.web.endpoint import Raw
+from waddlebot.web.pages import Pages, escape
 
 from ..services.oauth_service import Installed
 

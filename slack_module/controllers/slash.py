@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from waddlebot.auth import ANYBODY
-from waddlebot.web import Raw, RawRequest, endpoint, to_json
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.endpoint import Raw, RawRequest, endpoint, to_json
 
 from ..services.slash_service import SlashService
 

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.contracts import OutboxState
-from waddlebot.errors import NotAllowed, NotFound, WaddleBotError
-from waddlebot.ids import EntityId, parse_entity_id
-from waddlebot.moderation import ModerationAction
-from waddlebot.outbox import Outgoing
-from waddlebot.pace import Pacer
-from waddlebot.sender import Outcome
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
+from waddlebot.base.ids import EntityId, parse_entity_id
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.collecting.pace import Pacer
+from waddlebot.collecting.sender import Outcome
+from waddlebot.data.outbox import Outgoing
 
 from .installations import Installations
 from .questions import Question, Questions

@@ -10,17 +10,17 @@ from typing import Any
 
 from pydal import DAL
 from pydantic import SecretStr
-from waddlebot import consent
-from waddlebot.aaa import AAALog
-from waddlebot.bridge import Bridge
-from waddlebot.cache import Bus
-from waddlebot.communities import slug_of
-from waddlebot.consent import Consenter, Settled
-from waddlebot.database import Database, fetch, fetch_one
-from waddlebot.directory import add_server
-from waddlebot.errors import UpstreamError
-from waddlebot.ids import EntityId
-from waddlebot.tokens import Grant, NeedsReauth, NoToken, Refresh, Token, Tokens
+from waddlebot.base.bridge import Bridge
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.ids import EntityId
+from waddlebot.base.logs import AAALog
+from waddlebot.community import consent
+from waddlebot.community.communities import slug_of
+from waddlebot.community.consent import Consenter, Settled
+from waddlebot.community.directory import add_server
+from waddlebot.community.tokens import Grant, NeedsReauth, NoToken, Refresh, Token, Tokens
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database, fetch, fetch_one
 
 SLACK = "slack"
 ASK_WITHIN_S = 10.0

@@ -9,12 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import Field
-from waddlebot.aaa import AAALog
-from waddlebot.collector import Collector
-from waddlebot.contracts import IdPart, Wire
-from waddlebot.errors import BadRequest, BadSignature
-from waddlebot.event_store import Delivery, Intake, StoredEvent
-from waddlebot.web import parse_json, validate
+from waddlebot.base.contracts import IdPart, Wire
+from waddlebot.base.errors import BadRequest, BadSignature
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.event_store import Delivery, Intake, StoredEvent
+from waddlebot.web.endpoint import parse_json, validate
 
 from .installations import Installations, team_entity
 from .people import People

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pydantic import SecretStr
-from waddlebot.aaa import AAALog
-from waddlebot.consent import Consenter, Settled
-from waddlebot.errors import UpstreamError, UserError
-from waddlebot.oauth import OAuthStates, Started
-from waddlebot.tokens import Tokens
+from waddlebot.base.errors import UpstreamError, UserError
+from waddlebot.base.logs import AAALog
+from waddlebot.community.consent import Consenter, Settled
+from waddlebot.community.oauth import OAuthStates, Started
+from waddlebot.community.tokens import Tokens
 
 from .installations import Installations
 from .people import read_user

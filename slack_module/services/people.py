@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
-from waddlebot.bridge import Bridge
-from waddlebot.cache import Bus, Cache
-from waddlebot.consent import Consenter, ensure_user
-from waddlebot.database import Database, fetch
-from waddlebot.errors import WaddleBotError
+from waddlebot.base.bridge import Bridge
+from waddlebot.base.errors import WaddleBotError
+from waddlebot.community.consent import Consenter, ensure_user
+from waddlebot.data.cache import Bus, Cache
+from waddlebot.data.database import Database, fetch
 
 SLACK_USERS = "slack_users"
 REDIS_KEY = "waddlebot:slack:user:"

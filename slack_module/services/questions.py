@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from waddlebot.database import Database, Prepared
-from waddlebot.encryption import Keyring
+from waddlebot.base.encryption import Keyring
+from waddlebot.data.database import Database, Prepared
 
 # Slack takes answers there for half an hour; a little less, so that none is on its way when that ends.
 URL_USABLE_FOR = timedelta(minutes=29)

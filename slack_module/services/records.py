@@ -6,12 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotInTime
 from typing import Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.bridge import Bridge
-from waddlebot.contracts import OutboxState
-from waddlebot.database import Database
-from waddlebot.errors import NotFound, UpstreamTimeout
-from waddlebot.moderation import Act, ModerationAction
+from waddlebot.base.bridge import Bridge
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import NotFound, UpstreamTimeout
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.moderation import Act, ModerationAction
+from waddlebot.data.database import Database
 
 from .installations import Installations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from waddlebot.errors import BadSignature
+from waddlebot.base.errors import BadSignature
 
 
 class BadSlackSignature(BadSignature):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
-from waddlebot.errors import UpstreamError, WaddleBotError
-from waddlebot.tokens import Grant, NeedsReauth, RefreshRefused, Token
+from waddlebot.base.errors import UpstreamError, WaddleBotError
+from waddlebot.community.tokens import Grant, NeedsReauth, RefreshRefused, Token
 
 from .installations import Workspace
 

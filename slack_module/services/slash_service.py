@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from waddlebot.aaa import AAALog
-from waddlebot.bridge import Bridge
-from waddlebot.collector import Collector
-from waddlebot.contracts import Event
-from waddlebot.database import Database
-from waddlebot.errors import BadRequest, BadSignature, WaddleBotError
-from waddlebot.event_store import Delivery
-from waddlebot.web import clean, validate
+from waddlebot.base.bridge import Bridge
+from waddlebot.base.contracts import Event
+from waddlebot.base.errors import BadRequest, BadSignature, WaddleBotError
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.event_store import Delivery
+from waddlebot.data.database import Database
+from waddlebot.web.endpoint import clean, validate
 
 from .bot_service import BotService
 from .installations import team_entity

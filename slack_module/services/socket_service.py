@@ -17,11 +17,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
-from waddlebot.aaa import AAALog
-from waddlebot.bridge import Bridge
-from waddlebot.contracts import ClaimedEntity
-from waddlebot.errors import UpstreamError, WaddleBotError
-from waddlebot.liveness import Liveness
+from waddlebot.base.bridge import Bridge
+from waddlebot.base.contracts import ClaimedEntity
+from waddlebot.base.errors import UpstreamError, WaddleBotError
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.liveness import Liveness
 
 from .intake import EventIntake
 from .slack_calls import SlackCalls

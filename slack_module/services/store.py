@@ -13,14 +13,14 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackTokenRotationError
 from slack_sdk.oauth.installation_store import Bot, Installation, InstallationStore
 from slack_sdk.oauth.token_rotation import TokenRotator
-from waddlebot.consent import Consenter, Settled
-from waddlebot.errors import UpstreamError
-from waddlebot.tokens import Grant, RefreshRefused, Token, Tokens
+from waddlebot.base.errors import UpstreamError
+from waddlebot.community.consent import Consenter, Settled
+from waddlebot.community.tokens import Grant, RefreshRefused, Token, Tokens
 
 from .installations import Installations, Workspace, admin_of
 from .web_api import BROKEN_OFF, SlackRefused, explain
 
-# Renew whenever it is asked for: when that is, waddlebot.tokens decides.
+# Renew whenever it is asked for: when that is, waddlebot.community.tokens decides.
 ALWAYS = 10**9
 # The words in which Slack says that a refresh token is worth nothing any more.
 WORTHLESS = frozenset({"invalid_refresh_token", "token_revoked", "token_expired", "account_inactive", "invalid_auth"})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from waddlebot.chat import ZERO_WIDTH_SPACE, neutralise
+from waddlebot.base.chat import ZERO_WIDTH_SPACE, neutralise
 
 # Slack recommends at most 4 000 and cuts at 40 000; an escaped & is five of them.
 MAX_CHARS = 3000

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
-from waddlebot.chat import parse_command
-from waddlebot.contracts import Event, EventUser, IdPart, MessageType, OpaqueId, Wire
-from waddlebot.event_store import Delivery, StoredEvent
+from waddlebot.base.chat import parse_command
+from waddlebot.base.contracts import Event, EventUser, IdPart, MessageType, OpaqueId, Wire
+from waddlebot.collecting.event_store import Delivery, StoredEvent
 
 from .people import NOBODY, People, Person
 from .text import read_text, strip_mention

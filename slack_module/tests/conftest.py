@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from waddlebot.database import fetch
-from waddlebot.directory import add_server
+from waddlebot.community.directory import add_server
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.module_stub import ModuleStub
 from waddlebot.testing.plugin import eventually

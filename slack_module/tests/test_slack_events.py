@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from waddlebot.database import fetch
+from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
@@ -337,7 +337,7 @@ def test_a_command_is_answered_though_slack_does_not_say_who_gave_it(channel):
 
 
 def test_a_workspace_that_is_served_whole_serves_channels_on_sight(unserved):
-    from waddlebot.directory import add_server
+    from waddlebot.community.directory import add_server
 
     with unserved.fleet.database.transaction() as db:
         add_server(db, "slack", "", server_id="TWHOLE", community="whole")

@@ -231,7 +231,7 @@ def test_an_admin_may_let_the_bot_delete_messages(browser, fleet, slack, team):
 
 
 def test_a_workspace_that_never_had_the_app_is_told_in_words(fleet, slack, team):
-    from waddlebot.directory import add_server
+    from waddlebot.community.directory import add_server
 
     with fleet.database.transaction() as db:
         add_server(db, "slack", f"C{team}", server_id=team, community=team.lower())

@@ -8,8 +8,8 @@ import logging
 
 import pytest
 from pydantic import SecretStr
-from waddlebot.contracts import ClaimedEntity
-from waddlebot.errors import UpstreamError
+from waddlebot.base.contracts import ClaimedEntity
+from waddlebot.base.errors import UpstreamError
 from waddlebot.testing.plugin import eventually
 
 

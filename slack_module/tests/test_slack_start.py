@@ -7,16 +7,16 @@ import subprocess
 import sys
 
 import pytest
-from waddlebot.errors import UpstreamUnreachable
-from waddlebot.manifest import CHECKOUT
+from waddlebot.base.errors import UpstreamUnreachable
+from waddlebot.base.manifest import CHECKOUT
 from waddlebot.testing.plugin import eventually
 
 START = """
 import sys
 from pathlib import Path
-from waddlebot.clients import call_wsgi
-from waddlebot.errors import ConfigError
-from waddlebot.web import create_app
+from waddlebot.web.clients import call_wsgi
+from waddlebot.base.errors import ConfigError
+from waddlebot.web.endpoint import create_app
 try:
     app = create_app("slack_module", apps_folder=Path(sys.argv[1]))
 except ConfigError as err:

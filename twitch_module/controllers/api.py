@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from waddlebot.auth import Account, Caller
-from waddlebot.contracts import IdPart, OpaqueId, Strict
-from waddlebot.errors import Conflict, Invalid, NotFound
-from waddlebot.ids import EntityId, parse_entity_id
-from waddlebot.moderation import ModerationAction
-from waddlebot.web import endpoint
+from waddlebot.base.contracts import IdPart, OpaqueId, Strict
+from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.base.ids import EntityId, parse_entity_id
+from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.web.auth import Account, Caller
+from waddlebot.web.endpoint import endpoint
 
 from ..config import TwitchSettings
 from ..services.account_service import AccountService

@@ -6,10 +6,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from pydantic import Field
-from waddlebot.auth import ANYBODY
-from waddlebot.contracts import Wire
-from waddlebot.errors import WaddleBotError
-from waddlebot.web import Raw, RawRequest, endpoint
+from waddlebot.base.contracts import Wire
+from waddlebot.base.errors import WaddleBotError
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.account_service import AccountService
 from ..services.oauth_service import BotGranted, Joined, OAuthService, Purpose

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
-from waddlebot.pages import Pages, escape
-from waddlebot.web import Raw
+from waddlebot.web.endpoint import Raw
+from waddlebot.web.pages import Pages, escape
 
 from ..services.oauth_service import BotGranted, Joined, LeaveAsked, Left
 from ..services.subscription_kinds import MODERATION, Feature

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from waddlebot.auth import ANYBODY
-from waddlebot.web import Raw, RawRequest, endpoint
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.webhook_service import WebhookService
 

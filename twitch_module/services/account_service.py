@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.errors import Busy, NotFound, UpstreamError
-from waddlebot.tokens import NeedsReauth, NoToken
+from waddlebot.base.errors import Busy, NotFound, UpstreamError
+from waddlebot.base.logs import AAALog
+from waddlebot.community.tokens import NeedsReauth, NoToken
 
 from .channel_service import ChannelService
 from .twitch_api import TwitchAPI

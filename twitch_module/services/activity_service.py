@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waddlebot.database import Database
+from waddlebot.data.database import Database
 
 EVENTS = """
 SELECT id, delivery_id, event_id, type, broadcaster_id AS channel_id, chatter_id AS platform_user_id, occurred_at,

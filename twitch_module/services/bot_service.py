@@ -9,12 +9,12 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from waddlebot.aaa import AAALog
-from waddlebot.chat import neutralise
-from waddlebot.contracts import OutboxState
-from waddlebot.ids import parse_entity_id
-from waddlebot.outbox import Outgoing
-from waddlebot.sender import Outcome
+from waddlebot.base.chat import neutralise
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.sender import Outcome
+from waddlebot.data.outbox import Outgoing
 
 from .refusals import HelixRefusal, NoAppToken, TwitchAway, TwitchUnclear
 from .twitch_api import TwitchAPI

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydal import DAL
-from waddlebot.aaa import AAALog
-from waddlebot.database import Database, fetch
-from waddlebot.tokens import Tokens
-from waddlebot.web import to_json
+from waddlebot.base.logs import AAALog
+from waddlebot.community.tokens import Tokens
+from waddlebot.data.database import Database, fetch
+from waddlebot.web.endpoint import to_json
 
 from .subscription_kinds import BY_NAME
 

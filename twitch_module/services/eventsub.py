@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from waddlebot.errors import BadSignature
+from waddlebot.base.errors import BadSignature
 
 # Twitch asks to refuse older ones: what was recorded may be played back later.
 FRESH_FOR = timedelta(minutes=10)

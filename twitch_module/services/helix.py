@@ -34,7 +34,7 @@ from twitchAPI.type import (
     TwitchAuthorizationException,
     UnauthorizedException,
 )
-from waddlebot.tokens import Grant, RefreshRefused, Token
+from waddlebot.community.tokens import Grant, RefreshRefused, Token
 
 from .refusals import CodeRefused, HelixRefusal, TwitchAway, TwitchUnclear
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from waddlebot.claims import Claims
+from waddlebot.collecting.claims import Claims
 
 from .channel_service import ChannelService, StreamNow
 from .twitch_api import TwitchAPI

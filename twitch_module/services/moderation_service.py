@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.contracts import OutboxState
-from waddlebot.encryption import CannotOpen
-from waddlebot.errors import Busy
-from waddlebot.ids import parse_entity_id
-from waddlebot.moderation import ModerationAction
-from waddlebot.sender import Outcome
-from waddlebot.tokens import NeedsReauth, NoToken
+from waddlebot.base.contracts import OutboxState
+from waddlebot.base.encryption import CannotOpen
+from waddlebot.base.errors import Busy
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.collecting.sender import Outcome
+from waddlebot.community.tokens import NeedsReauth, NoToken
 
 from .refusals import HelixRefusal, NoAppToken, TwitchAway, TwitchUnclear
 from .twitch_api import TwitchAPI

@@ -10,17 +10,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from waddlebot.aaa import AAALog
-from waddlebot.cache import Bus
-from waddlebot.clients import RouterClient
-from waddlebot.consent import Consenter, Settled, leave, list_owned, settle, tell
-from waddlebot.contracts import PopulateRequest
-from waddlebot.database import Database
-from waddlebot.encryption import Keyring
-from waddlebot.errors import NotAllowed, NotConfigured, UpstreamError, WaddleBotError
-from waddlebot.ids import EntityId
-from waddlebot.liveness import Liveness
-from waddlebot.oauth import OAuthStates, Started
+from waddlebot.base.contracts import PopulateRequest
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.errors import NotAllowed, NotConfigured, UpstreamError, WaddleBotError
+from waddlebot.base.ids import EntityId
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.liveness import Liveness
+from waddlebot.community.consent import Consenter, Settled, leave, list_owned, settle, tell
+from waddlebot.community.oauth import OAuthStates, Started
+from waddlebot.data.cache import Bus
+from waddlebot.data.database import Database
+from waddlebot.web.clients import RouterClient
 
 from .account_service import AccountService
 from .channel_service import ChannelService, SubscriptionRow

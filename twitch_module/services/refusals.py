@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from waddlebot.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
+from waddlebot.base.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 
 
 class HelixRefusal(UpstreamRefused):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from waddlebot.aaa import AAALog
-from waddlebot.errors import NotFound
+from waddlebot.base.errors import NotFound
+from waddlebot.base.logs import AAALog
 
 from .channel_service import ChannelService, SubscriptionRow
 from .refusals import HelixRefusal

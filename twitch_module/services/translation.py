@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AliasChoices, Field, StringConstraints
-from waddlebot.contracts import Event, EventUser, IdPart, MessageText, MessageType, Name, OpaqueId, Wire
-from waddlebot.event_store import StoredEvent
+from waddlebot.base.contracts import Event, EventUser, IdPart, MessageText, MessageType, Name, OpaqueId, Wire
+from waddlebot.collecting.event_store import StoredEvent
 
 MAX_BADGES = 64
 BOT_BADGE = "bot-badge"

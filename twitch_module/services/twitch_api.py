@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
-from waddlebot.bridge import Bridge
-from waddlebot.database import check_no_transaction
-from waddlebot.tokens import Grant, Token, Tokens
+from waddlebot.base.bridge import Bridge
+from waddlebot.community.tokens import Grant, Token, Tokens
+from waddlebot.data.database import check_no_transaction
 
 from .refusals import HelixRefusal, NoAppToken
 

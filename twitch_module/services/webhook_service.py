@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from waddlebot.collector import Collector
-from waddlebot.contracts import OpaqueId, Wire
-from waddlebot.errors import BadSignature
-from waddlebot.web import parse_json, validate
+from waddlebot.base.contracts import OpaqueId, Wire
+from waddlebot.base.errors import BadSignature
+from waddlebot.collecting.collector import Collector
+from waddlebot.web.endpoint import parse_json, validate
 
 from . import eventsub
 from .notification_service import NotificationService, Origin

@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from waddlebot.aaa import AAALog
-from waddlebot.collector import Collector
-from waddlebot.contracts import ClaimedEntity, OpaqueId, Wire
-from waddlebot.errors import Busy, UpstreamError, WaddleBotError
-from waddlebot.event_store import Holding
-from waddlebot.tokens import NeedsReauth, NoToken
-from waddlebot.web import parse_json, validate
+from waddlebot.base.contracts import ClaimedEntity, OpaqueId, Wire
+from waddlebot.base.errors import Busy, UpstreamError, WaddleBotError
+from waddlebot.base.logs import AAALog
+from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.event_store import Holding
+from waddlebot.community.tokens import NeedsReauth, NoToken
+from waddlebot.web.endpoint import parse_json, validate
 
 from .channel_service import ChannelService, SubscriptionRow
 from .eventsub import parse_timestamp

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from twitch_browser import Browser
-from waddlebot.database import fetch
-from waddlebot.directory import add_server
+from waddlebot.community.directory import add_server
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.module_stub import ModuleStub
 

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from waddlebot.clients import set_own_app
-from waddlebot.database import fetch
-from waddlebot.event_store import Delivery, EventStore, EventTable, Result
+from waddlebot.collecting.event_store import Delivery, EventStore, EventTable, Result
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import URL
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.clients import set_own_app
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from test_twitch_api import moderate
 from test_twitch_oauth import query
-from waddlebot.errors import UpstreamError
+from waddlebot.base.errors import UpstreamError
 from waddlebot.testing.plugin import eventually
 
 

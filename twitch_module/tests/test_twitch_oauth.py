@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from twitch_browser import Browser, text_of
-from waddlebot.database import fetch
+from waddlebot.data.database import fetch
 from waddlebot.testing.plugin import eventually
 
 ALL = {

@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from waddlebot.manifest import CHECKOUT
+from waddlebot.base.manifest import CHECKOUT
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
@@ -217,9 +217,9 @@ def test_replies_in_one_channel_keep_their_order(channel, stub):
 START = """
 import sys
 from pathlib import Path
-from waddlebot.clients import call_wsgi
-from waddlebot.errors import ConfigError
-from waddlebot.web import create_app
+from waddlebot.web.clients import call_wsgi
+from waddlebot.base.errors import ConfigError
+from waddlebot.web.endpoint import create_app
 try:
     app = create_app("twitch_module", apps_folder=Path(sys.argv[1]))
 except ConfigError as err:

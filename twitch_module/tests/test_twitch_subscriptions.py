@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from test_twitch_oauth import ALL, query
 from twitch_browser import text_of
-from waddlebot.directory import add_server, remove_server
+from waddlebot.community.directory import add_server, remove_server
 from waddlebot.testing.plugin import eventually
 
 CHAT = "channel.chat.message"
@@ -184,7 +184,7 @@ def test_several_who_consent_at_once_are_all_heard(fleet, twitch):
 
 
 def _services():
-    from waddlebot.service import SERVICES
+    from waddlebot.module.service import SERVICES
 
     return SERVICES
 

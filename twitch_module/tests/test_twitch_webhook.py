@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from waddlebot.directory import add_server
-from waddlebot.service import SERVICES
+from waddlebot.community.directory import add_server
+from waddlebot.module.service import SERVICES
 from waddlebot.testing.plugin import eventually
 
 CHAT = "channel.chat.message"

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 from twitch_browser import Browser, text_of
-from waddlebot.auth import create_account
-from waddlebot.database import Database, fetch
-from waddlebot.embedded import free_port
-from waddlebot.fleet import Child, answers_200
-from waddlebot.home import make_encryption_key
-from waddlebot.http import HTTPClient, HTTPResponse
+from waddlebot.data.database import Database, fetch
+from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.fleet import Child, answers_200
+from waddlebot.fleet.home import make_encryption_key
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.auth import create_account
+from waddlebot.web.http import HTTPClient, HTTPResponse
 
 from simulators.twitch import TwitchSimulator
 from simulators.twitch.websocket import RECONNECT_GRACE_EXPIRED
@@ -86,7 +86,9 @@ def home_fleet(tmp_path_factory) -> Iterator[HomeFleet]:
                 groups = ["collectors"] if name == "twitch" else ["services"]
                 made = create_account(db, name=name, groups=groups, module_name=name)
                 keys[name] = environment[f"{name.upper()}_WADDLEBOT_API_KEY"] = made.api_key
-        child = Child("home", ["waddlebot.serve", "web"], environment, [f"{url}/twitch/ready", f"{url}/router/ready"])
+        child = Child(
+            "home", ["waddlebot.fleet.serve", "web"], environment, [f"{url}/twitch/ready", f"{url}/router/ready"]
+        )
         child.start()
         try:
             eventually(lambda: all(answers_200(each) for each in child.ready_urls), within_s=60)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from waddlebot.http import HTTPResponse
 from waddlebot.testing.fleet import Fleet
+from waddlebot.web.http import HTTPResponse
 
 from simulators.twitch import TwitchSimulator
 

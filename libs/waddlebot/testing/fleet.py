@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from ..aaa import configure_logging
-from ..auth import NewKey, create_account
-from ..clients import call_wsgi, set_own_app
-from ..communities import ensure_community
-from ..contracts import CONSOLE
-from ..database import Database
-from ..embedded import PostgresServer, ValkeyServer, free_port
-from ..home import make_encryption_key
-from ..http import HTTPResponse
-from ..ids import new_id
-from ..manifest import all_manifests
-from ..migrate import migrate
-from ..settings import Settings
+from ..base.contracts import CONSOLE
+from ..base.ids import new_id
+from ..base.logs import configure_logging
+from ..base.manifest import all_manifests
+from ..base.settings import Settings
+from ..community.communities import ensure_community
+from ..data.database import Database
+from ..data.migrate import migrate
+from ..fleet.embedded import PostgresServer, ValkeyServer, free_port
+from ..fleet.home import make_encryption_key
+from ..web.auth import NewKey, create_account
+from ..web.clients import call_wsgi, set_own_app
+from ..web.http import HTTPResponse
 
 URL = "http://waddlebot.test"
 # Tests survive a crash of nothing, so they need not wait for the disk.
@@ -161,8 +161,8 @@ class Bot:
 
 def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None) -> Fleet:
     """Load modules into this process, once: py4web's routes and the modules' services are the process's own."""
-    from ..service import SERVICES
-    from ..web import create_app
+    from ..module.service import SERVICES
+    from ..web.endpoint import create_app
 
     keys = {"console": _account(stack, "console", ["collectors", "admins"], platforms=["console"])}
     manifests = [each for each in all_manifests() if modules is None or each.package in modules]

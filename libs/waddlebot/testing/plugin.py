@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..service import SERVICES
+from ..module.service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
 from .simulated import SimulatedDatabase

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from ..auth import create_account
-from ..communities import ensure_community
-from ..database import Database
-from ..embedded import free_port, stop_process
-from ..fleet import Child, answers_200
-from ..home import make_encryption_key
-from ..http import HTTPClient, HTTPResponse
-from ..ids import new_id
-from ..manifest import Manifest, all_manifests
+from ..base.ids import new_id
+from ..base.manifest import Manifest, all_manifests
+from ..community.communities import ensure_community
+from ..data.database import Database
+from ..fleet.embedded import free_port, stop_process
+from ..fleet.fleet import Child, answers_200
+from ..fleet.home import make_encryption_key
+from ..web.auth import create_account
+from ..web.http import HTTPClient, HTTPResponse
 from .fleet import Bot, Stack
 from .plugin import eventually
 
@@ -37,7 +37,9 @@ def module_process(manifest: Manifest, *, port: int, environment: Mapping[str, s
         "MODULE_URL": url,
         "WADDLEBOT_RUN_DIR": str(run_dir),
     }
-    return Child(manifest.name, ["waddlebot.serve", "web"], {**environment, **own}, [f"{url}{manifest.prefix}/ready"])
+    return Child(
+        manifest.name, ["waddlebot.fleet.serve", "web"], {**environment, **own}, [f"{url}{manifest.prefix}/ready"]
+    )
 
 
 @dataclass(slots=True)

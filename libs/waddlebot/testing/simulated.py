@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import psycopg2
 
-from ..database import Database
-from ..ids import new_id
-from ..migrate import migrate
+from ..base.ids import new_id
+from ..data.database import Database
+from ..data.migrate import migrate
 
 # PostgreSQL looks into pg_catalog first, unless the path says otherwise: so whatever asks for now() gets this one.
 CLOCK = """

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..embedded import ROLE, PostgresServer
-from ..errors import ConfigError
+from ..base.errors import ConfigError
+from ..fleet.embedded import ROLE, PostgresServer
 
 
 @dataclass(slots=True)

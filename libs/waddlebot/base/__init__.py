@@ -1,0 +1,1 @@
+"""What everything stands on: errors, ids, settings, logs, wire types. Imports nothing else of ours."""

@@ -1,0 +1,463 @@
+"""The `waddlebot` command (contracts §10). Imports what a command needs only when that command runs."""
+
+from __future__ import annotations
+
+import csv
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..base.errors import WaddleBotError
+from ..fleet.home import Home, default_home, demo_home
+
+if TYPE_CHECKING:
+    from ..data.database import Database
+    from .console import Console, Outcome
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = ("member", "subscriber", "vip", "moderator", "admin", "owner")
+GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
+OVERLAYS = ("ticker", "media", "general")
+NO_FLEET = 2
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=default_home,
+    show_default="$WADDLEBOT_HOME",
+    help="The fleet's folder.",
+)
+
+
+def speaker_options(function: F) -> F:
+    for option in (
+        click.option("--channel", default="general", show_default=True, help="The console channel to speak in."),
+        click.option(
+            "--level", type=click.Choice(LEVELS), default="owner", show_default=True, help="Speak at this level."
+        ),
+        click.option("--as", "name", default=getpass.getuser, show_default="you", help="Speak as this person."),
+        home_option,
+    ):
+        function = option(function)
+    return function
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="waddlebot")
+def cli() -> None:
+    """Run a WaddleBot fleet and talk to it."""
+
+
+@cli.command()
+@click.option("--home", type=click.Path(path_type=Path), show_default="$WADDLEBOT_HOME", help="The fleet's folder.")
+@click.option("--demo", is_flag=True, help="Play Twitch, Discord and Slack too, with a page to see and try it all.")
+@click.option("--port", type=int, default=8000, show_default=True, help="Port of the fleet; modules follow from it.")
+@click.option("--ws-port", type=int, show_default="--port plus 28", help="Port of the overlays' sockets.")
+@click.option("--per-module", is_flag=True, help="Run each module in a process of its own, as its container does.")
+@click.option("--verbose", is_flag=True, help="Show the modules' log lines here too.")
+def up(home: Path | None, demo: bool, port: int, ws_port: int | None, per_module: bool, verbose: bool) -> None:
+    """Bring a whole fleet up and keep it up until Ctrl-C."""
+    from ..fleet.fleet import Fleet, Options
+
+    home = home or (demo_home() if demo else default_home())
+    options = Options(home, port, ws_port, per_module, verbose, demo)
+    sys.exit(Fleet(options, Home(home)).run())
+
+
+@cli.command()
+@speaker_options
+@click.option("--json", "as_json", is_flag=True, help="Print the fleet's whole answer.")
+@click.argument("text")
+def say(home: Path, name: str, level: str, channel: str, as_json: bool, text: str) -> None:
+    """Say one line in the demo community's chat and print what the bot answers.
+
+    Exits with 0, with 1 when the command was refused, failed or is not known, and with 2 when no fleet runs.
+    """
+    with reporting():
+        console = _console(home)
+        sys.exit(_speak(console, console.event(text, _speaker(name, level, channel)), as_json=as_json))
+
+
+@cli.command()
+@speaker_options
+@click.option("--json", "as_json", is_flag=True, help="Print the fleet's whole answer.")
+@click.argument("event")
+@click.argument("text", default="")
+def simulate(home: Path, name: str, level: str, channel: str, as_json: bool, event: str, text: str) -> None:
+    """Try an event (chatMessage, follow, raid, …) without any effect: nothing is stored, charged or sent.
+
+    With ticker, media or general the text is shown on the demo community's overlay, marked TEST.
+    """
+    with reporting():
+        console = _console(home)
+        if event in OVERLAYS:
+            console.show_test(event, text)
+            click.echo(f"→ shown on the {event} overlay, marked TEST")
+            return
+        made = console.event(text, _speaker(name, level, channel), simulate=True, kind=event)
+        status = _speak(console, made, as_json=as_json)
+        click.secho("(simulated: nothing was changed)", dim=True, err=True)
+        sys.exit(status)
+
+
+@cli.command()
+@speaker_options
+def chat(home: Path, name: str, level: str, channel: str) -> None:
+    """Talk to the fleet: a prompt with history, as anybody at any level."""
+    with reporting():
+        from .terminal import Chat
+
+        Chat(Home(home), _speaker(name, level, channel)).run()
+
+
+@cli.command()
+@home_option
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Keep the recording's pace, so many times.")
+@click.option("--fresh", is_flag=True, help="Give messages new ids: the fleet ignores those that it has seen.")
+@click.option("--url", help="The webhook, if it is not that of the home's fleet.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def replay(home: Path, speed: float | None, fresh: bool, url: str | None, file: Path) -> None:
+    """Feed recorded notifications of Twitch to the fleet's webhook, one JSON object on each line.
+
+    A line is {"type", "version", "event"} or a whole body of EventSub, with "at" and "id" if need be. Only channels
+    that the fleet serves are answered. Exits with 1 when a line was refused or not understood, and with 2 when no
+    fleet runs.
+    """
+    from .replay import open_replay
+
+    with reporting():
+        opened = open_replay(Home(home), url=url, speed=speed, fresh=fresh)
+        with file.open("rb") as lines:
+            for problem in opened.run(lines):
+                click.secho(f"{file}: {problem}", fg="red", err=True)
+        counts = opened.counts
+        click.echo(f"{counts.taken} taken, {counts.refused} refused, {counts.not_understood} not understood.")
+        sys.exit(0 if counts.ok else 1)
+
+
+@cli.command()
+@home_option
+@click.option("--json", "as_json", is_flag=True)
+def doctor(home: Path, as_json: bool) -> None:
+    """Check everything about the running fleet and say what to do about what is wrong.
+
+    Exits with 0, with 1 when something is wrong, and with 2 when no fleet runs.
+    """
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    with reporting():
+        findings = []
+        for each in examine(Home(home)):
+            findings.append(each)
+            if not as_json:
+                mark, colour = {"ok": ("✓", "green"), "note": ("–", "yellow"), "bad": ("✗", "red")}[each.verdict]
+                click.echo(f"{click.style(mark, fg=colour)} {each.what}: {each.detail}")
+                if each.advice:
+                    click.secho(f"    {each.advice}", dim=True)
+        if as_json:
+            click.echo(json.dumps([asdict(each) for each in findings], ensure_ascii=False))
+        sys.exit(1 if any(each.verdict == "bad" for each in findings) else 0)
+
+
+@cli.command()
+@home_option
+@click.option("--post", is_flag=True, help="Also apply what only works with the new code.")
+def migrate(home: Path, post: bool) -> None:
+    """Bring the database's schema up to date. `up` does this by itself."""
+    from ..data.migrate import migrate as apply
+
+    with reporting():
+        for name in apply(_database_url(home), post=post):
+            click.echo(f"applied {name}")
+
+
+@cli.group()
+def keys() -> None:
+    """Keys of services and programs that may call the fleet."""
+
+
+@keys.command("create")
+@home_option
+@click.option("--name", required=True, help="Who will use it.")
+@click.option("--group", required=True, type=click.Choice(GROUPS), help="What it may do.")
+@click.option("--platform", "platforms", multiple=True, help="For collectors: only this platform. May be repeated.")
+@click.option("--module", "module_name", help="For services: the module that it speaks for.")
+@click.option("--community", help="Confine it to a community, by slug or number.")
+@click.option("--json", "as_json", is_flag=True)
+def create_key(
+    home: Path,
+    name: str,
+    group: str,
+    platforms: tuple[str, ...],
+    module_name: str | None,
+    community: str | None,
+    as_json: bool,
+) -> None:
+    """Make a key and show it, this once."""
+    from ..community.communities import UnknownCommunity, find_community
+    from ..web.auth import create_account
+
+    with reporting(), database(home) as db, db.transaction() as transaction:
+        community_id = find_community(transaction, community) if community else None
+        if community and community_id is None:
+            raise UnknownCommunity(f"There is no community {community}.")
+        made = create_account(
+            transaction,
+            name=name,
+            groups=[group],
+            module_name=module_name,
+            platforms=platforms,
+            community_id=community_id,
+        )
+    shown = {"id": made.key_id, "name": name, "group": group, "api_key": made.api_key, "expires_at": None}
+    click.echo(json.dumps(shown) if as_json else f"{made.api_key}\n\nThis is {name}'s key; it is not shown again.")
+
+
+@keys.command("list")
+@home_option
+@click.option("--json", "as_json", is_flag=True)
+def list_keys(home: Path, as_json: bool) -> None:
+    """List the accounts, without their keys."""
+    from ..web.auth import list_accounts
+
+    with reporting(), database(home) as db, db.transaction() as transaction:
+        rows = list_accounts(transaction)
+    if as_json:
+        click.echo(json.dumps(rows, default=str))
+        return
+    for row in rows:
+        what = row["module_name"] or ",".join(row["platforms"])
+        used = f"{row['last_used']:%Y-%m-%d %H:%M}" if row["last_used"] else "never used"
+        click.echo(f"{row['id']}  {row['name']:<24} {','.join(row['groups']):<20} {what:<20} {used}")
+
+
+@keys.command("revoke")
+@home_option
+@click.argument("key")
+def revoke_key(home: Path, key: str) -> None:
+    """End a key at once, by its id or its account's name."""
+    from ..web.auth import ACCOUNTS, revoke_account
+
+    with reporting(), database(home) as db:
+        with db.transaction() as transaction:
+            key_id = revoke_account(transaction, key)
+        _tell_processes(home, ACCOUNTS, key_id)
+        click.echo(f"Revoked {key}.")
+
+
+@cli.group()
+def servers() -> None:
+    """Channels and servers that the fleet serves."""
+
+
+@servers.command("add")
+@home_option
+@click.option("--platform", required=True)
+@click.option("--channel", default="", help="The channel's id; none means the whole server.")
+@click.option("--server", "server_id", default="", help="The server's, workspace's or team's id, where there is one.")
+@click.option("--name", default="", help="What people call it.")
+@click.option("--community", default="demo", show_default=True, help="The community that it belongs to.")
+@click.option("--activation", is_flag=True, help="Serve it only once the key that is printed has been posted.")
+def add_server(
+    home: Path, platform: str, channel: str, server_id: str, name: str, community: str, activation: bool
+) -> None:
+    """Serve a channel."""
+    from ..community.directory import add_server as add
+    from ..community.directory import make_activation_key
+
+    key = make_activation_key() if activation else None
+    with reporting(), database(home) as db:
+        with db.transaction() as transaction:
+            entity_id = add(
+                transaction,
+                platform,
+                channel,
+                server_id=server_id,
+                name=name,
+                community=community,
+                activation_key=key,
+            )
+        _tell_about_servers(home)
+        if key:
+            click.echo(f"{entity_id} waits for its activation key, which is shown only now:")
+            click.echo(key)
+        else:
+            click.echo(f"{entity_id} is served in community {community}.")
+
+
+@servers.command("import")
+@home_option
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_servers(home: Path, file: Path) -> None:
+    """Serve every channel of a CSV with the header platform,channel,name[,server_id][,community]. All or none."""
+    from ..base.errors import Invalid
+    from ..community.directory import add_server as add
+
+    with reporting(), database(home) as db, file.open(newline="", encoding="utf-8-sig") as lines:
+        with db.transaction() as transaction:
+            count = 0
+            for row in csv.DictReader(lines):
+                if not {"platform", "channel", "name"} <= row.keys():
+                    raise Invalid(f"{file}: the header must be platform,channel,name[,server_id][,community].")
+                add(
+                    transaction,
+                    row["platform"],
+                    row["channel"],
+                    name=row["name"],
+                    server_id=row.get("server_id") or "",
+                    community=row.get("community") or "demo",
+                )
+                count += 1
+        _tell_about_servers(home)
+        click.echo(f"{count} channels are served.")
+
+
+@servers.command("list")
+@home_option
+@click.option("--json", "as_json", is_flag=True)
+def list_servers(home: Path, as_json: bool) -> None:
+    """List what the fleet serves."""
+    from ..community.directory import list_servers as read
+
+    with reporting(), database(home) as db, db.transaction() as transaction:
+        rows = read(transaction)
+    if as_json:
+        click.echo(json.dumps(rows, default=str))
+        return
+    for row in rows:
+        place = f"{row['platform']:<9} {row['server_id'] or '-':<20} {row['channel'] or '-':<20}"
+        waits = "" if row["is_active"] else "  (waits for its activation key)"
+        click.echo(f"{place} {row['community']:<20} {row['name']}{waits}")
+
+
+@servers.command("remove")
+@home_option
+@click.option("--platform", required=True)
+@click.option("--channel", default="")
+@click.option("--server", "server_id", default="")
+def remove_server(home: Path, platform: str, channel: str, server_id: str) -> None:
+    """Stop serving a channel. What its community owns stays."""
+    from ..community.directory import remove_server as remove
+
+    with reporting(), database(home) as db:
+        with db.transaction() as transaction:
+            remove(transaction, platform, channel, server_id=server_id)
+        _tell_about_servers(home)
+        click.echo("It is no longer served.")
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """Turn an error of ours into one line and the exit status that the contracts give it."""
+    from .console import NoFleet
+
+    try:
+        yield
+    except NoFleet as err:
+        click.secho(err.message, fg="red", err=True)
+        sys.exit(NO_FLEET)
+    except WaddleBotError as err:
+        click.secho(err.message, fg="red", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextmanager
+def database(home: Path) -> Iterator[Database]:
+    from ..data.database import Database
+
+    opened = Database(_database_url(home), pool_size=1)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def _database_url(home: Path) -> str:
+    from .console import NoFleet
+
+    named = os.environ.get("DATABASE_URL")
+    if named:
+        return named
+    running = Home(home).find_running()
+    if running is None:
+        raise NoFleet(f"No fleet is running in {home}. Start one with: waddlebot up")
+    return running.environment["DATABASE_URL"]
+
+
+def _tell_processes(home: Path, *invalidations: str) -> None:
+    """Make the running processes forget what they have cached: name, key, name, key, …"""
+    from ..base.settings import Settings
+    from ..data.cache import Bus, open_redis
+
+    running = Home(home).find_running()
+    if running is not None:
+        os.environ.update(running.environment)
+    settings = Settings.load()
+    bus = Bus(open_redis(settings), open_redis(settings, blocking=True))
+    for name, key in zip(invalidations[::2], invalidations[1::2], strict=True):
+        bus.invalidate(name, key)
+
+
+def _tell_about_servers(home: Path) -> None:
+    _tell_processes(home, "servers", "*", "entities", "*")
+
+
+def _console(home: Path) -> Console:
+    from .console import Console
+
+    return Console(Home(home))
+
+
+def _speaker(name: str, level: str, channel: str) -> Any:
+    from ..base.contracts import Level
+    from .console import Speaker
+
+    return Speaker(name, Level.named(level), channel)
+
+
+def _speak(console: Console, event: dict[str, Any], *, as_json: bool) -> int:
+    outcome = console.submit(event)
+    said: set[int | None] = set()
+    _print_responses(console, outcome, said, quiet=as_json)
+    final = outcome
+    for final in console.late(event, outcome):
+        _print_responses(console, final, said, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps({**final.answer, "duplicate": outcome.answer["duplicate"]}, ensure_ascii=False))
+    is_unknown = not final.answer["executions"] and bool(final.answer["responses"])
+    return 0 if final.ok and not final.is_pending and not is_unknown else 1
+
+
+def _print_responses(console: Console, outcome: Outcome, said: set[int | None], *, quiet: bool) -> None:
+    for response in outcome.answer["responses"]:
+        outbox_id = response["outbox_id"]
+        is_chat = response["response_action"] == "chat"
+        if (outbox_id is not None and outbox_id in said) or (is_chat and not console.take(response)):
+            continue
+        said.add(outbox_id)
+        if quiet:
+            continue
+        if is_chat:
+            click.echo(response["response_data"]["message"])
+        else:
+            click.echo(f"→ shown on the {response['response_data']['delivered_to']} overlay")
+
+
+def main() -> None:
+    cli(prog_name="waddlebot")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What a person would otherwise find out in an evening: what runs, what each module says, who can be heard."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from ..base.errors import UpstreamError
+from ..base.manifest import Manifest, all_manifests
+from ..fleet.fleet import BASE_PORT, how_to_call
+from ..fleet.home import Home, Running
+from ..web.http import HTTPClient
+from .console import NoFleet
+
+TIMEOUT_S = 10.0
+MIN_FREE_BYTES = 1_000_000_000
+SHOWN_CHANNELS = 20
+
+Verdict = Literal["ok", "note", "bad"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`advice` says what to do about it."""
+
+    verdict: Verdict
+    what: str
+    detail: str = ""
+    advice: str = ""
+
+
+def examine(home: Home) -> Iterator[Finding]:
+    """Look at the fleet of a home. Raises: NoFleet."""
+    running = home.find_running()
+    if running is None:
+        raise NoFleet(f"No fleet is running in {home.path}. Start one with: {how_to_call()} up")
+    yield Finding("ok", "fleet", f"runs at {running.url}, process {running.pid}, home {home.path}")
+    yield _disk(home)
+    yield Finding("ok", "python", sys.version.split()[0])
+    http = HTTPClient()
+    for manifest in all_manifests():
+        yield from _module(http, running, manifest, home.console_key() or "")
+
+
+def _disk(home: Home) -> Finding:
+    free = shutil.disk_usage(home.path).free
+    said = f"{free / 1e9:.1f} GB free where the home is"
+    if free < MIN_FREE_BYTES:
+        return Finding("bad", "disk", said, "PostgreSQL stops without room: free some, or move the home.")
+    return Finding("ok", "disk", said)
+
+
+def _module(http: HTTPClient, running: Running, manifest: Manifest, key: str) -> Iterator[Finding]:
+    try:
+        url, health = _health(http, running, manifest)
+    except UpstreamError as err:
+        logs = "see its log in the home's logs folder"
+        yield Finding("bad", manifest.name, f"does not answer: {err.message}", f"It is restarted by itself; {logs}.")
+        return
+    if health["status"] == "unconfigured":
+        advice = f"{manifest.package}/README.md says how to connect it."
+        yield Finding("note", manifest.name, "has no credentials, so it does nothing", advice)
+        return
+    failed = {name: each["detail"] for name, each in health["checks"].items() if not each["ok"]}
+    if not failed:
+        yield Finding("ok", manifest.name, f"healthy, up for {_ago(health['uptime_s'])}")
+    for name, detail in failed.items():
+        yield Finding("bad", f"{manifest.name} {name}", str(detail))
+    if manifest.kind == "collector":
+        yield from _channels(http, f"{url}{manifest.prefix}/channels", manifest, key)
+
+
+def _health(http: HTTPClient, running: Running, manifest: Manifest) -> tuple[str, dict[str, Any]]:
+    """Where a module is, in the fleet's one process or in its own, and what it says of itself."""
+    host, _, port = running.url.rpartition(":")
+    own = f"{host}:{int(port) + manifest.port - BASE_PORT}"
+    for url in (running.url, own):
+        answer = http.request("GET", f"{url}{manifest.prefix}/health", timeout_s=TIMEOUT_S)
+        if answer.status == 200:
+            return url, dict(answer.json())
+    raise UpstreamError(f"HTTP {answer.status}")
+
+
+def _channels(http: HTTPClient, url: str, manifest: Manifest, key: str) -> Iterator[Finding]:
+    answer = http.request("GET", f"{url}?limit={SHOWN_CHANNELS}", headers={"X-API-Key": key}, timeout_s=TIMEOUT_S)
+    if answer.status != 200:
+        yield Finding("bad", f"{manifest.name} channels", f"HTTP {answer.status}")
+        return
+    found = answer.json()
+    for channel in found["channels"]:
+        name = f"{manifest.name} {channel['name'] or channel['entity_id']}"
+        if channel["state"] == "deaf":
+            advice = "It is being reconnected; if it stays so, connect the channel again."
+            yield Finding("bad", name, f"deaf: {channel['detail']}", advice)
+        elif channel["state"] == "unheard":
+            yield Finding("note", name, "nothing was heard of it yet")
+        else:
+            yield Finding("ok", name, f"last sign of life {_ago(channel['age_s'])} ago")
+    if found["total"] > SHOWN_CHANNELS:
+        yield Finding("ok", f"{manifest.name} channels", f"and {found['total'] - SHOWN_CHANNELS} more")
+    for gap in found["gaps"][:3]:
+        where = gap["entity_id"] or "everywhere"
+        since, until = datetime.fromisoformat(gap["since"]), datetime.fromisoformat(gap["until"])
+        heard = f"nothing was heard {where} from {since:%Y-%m-%d %H:%M:%S} to {until:%H:%M:%S}"
+        yield Finding("note", f"{manifest.name} gap", heard, gap["why"])
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"

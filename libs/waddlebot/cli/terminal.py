@@ -1,0 +1,110 @@
+"""`waddlebot chat`: a prompt that talks to the fleet as anybody, with late answers appearing above it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+from prompt_toolkit import PromptSession, print_formatted_text
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import FileHistory
+from prompt_toolkit.patch_stdout import patch_stdout
+from prompt_toolkit.styles import Style
+
+from ..base.contracts import Level
+from ..fleet.home import Home
+from .console import Console, NoFleet, Outcome, Refused, Speaker
+
+STYLE = Style.from_dict(
+    {
+        "name": "ansicyan bold",
+        "level": "ansibrightblack",
+        "bot": "ansigreen bold",
+        "error": "ansired",
+        "hint": "ansibrightblack",
+    }
+)
+HELP = "/as NAME  /level LEVEL  /channel NAME  /help  /quit — everything else is said in chat; try !help"
+
+
+class Chat:
+    def __init__(self, home: Home, speaker: Speaker) -> None:
+        self._console = Console(home)
+        self._speaker = speaker
+        self._session: PromptSession[str] = PromptSession(
+            history=FileHistory(str(home.path / "chat_history")), auto_suggest=AutoSuggestFromHistory(), style=STYLE
+        )
+
+    def run(self) -> None:
+        """Read lines until Ctrl-D or /quit. Raises: NoFleet when the fleet is gone for good."""
+        _print(("class:hint", HELP))
+        with patch_stdout():
+            while True:
+                try:
+                    line = self._session.prompt(self._prompt).strip()
+                except KeyboardInterrupt:
+                    continue
+                except EOFError:
+                    return
+                if line in ("/quit", "/exit"):
+                    return
+                if line.startswith("/"):
+                    self._change(line)
+                elif line:
+                    self._say(line)
+
+    def _prompt(self) -> FormattedText:
+        speaker = self._speaker
+        where = "" if speaker.channel == "general" else f" in {speaker.channel}"
+        return FormattedText(
+            [("class:name", speaker.name), ("class:level", f" ({speaker.level.label}{where}) "), ("", "> ")]
+        )
+
+    def _change(self, line: str) -> None:
+        command, _, value = line[1:].partition(" ")
+        value = value.strip()
+        if command == "as" and value:
+            self._speaker = replace(self._speaker, name=value)
+        elif command == "channel" and value:
+            self._speaker = replace(self._speaker, channel=value)
+        elif command == "level" and value.upper() in Level.__members__:
+            self._speaker = replace(self._speaker, level=Level.named(value))
+        elif command == "level":
+            _print(("class:error", "Levels are " + ", ".join(level.label for level in reversed(Level))))
+        else:
+            _print(("class:hint", HELP))
+
+    def _say(self, line: str) -> None:
+        event = self._console.event(line, self._speaker)
+        try:
+            outcome = self._console.submit(event)
+        except Refused as err:
+            _print(("class:error", err.message))
+            return
+        self._show(outcome)
+        if outcome.is_pending:
+            _print(("class:hint", "… still at work; the answer will appear here"))
+            threading.Thread(target=self._wait, args=(event, outcome), daemon=True).start()
+
+    def _wait(self, event: dict[str, Any], outcome: Outcome) -> None:
+        try:
+            for latest in self._console.late(event, outcome):
+                self._show(latest)
+        except (NoFleet, Refused) as err:
+            _print(("class:error", err.message))
+
+    def _show(self, outcome: Outcome) -> None:
+        for response in outcome.answer["responses"]:
+            if response["response_action"] == "chat" and self._console.take(response):
+                first, *rest = response["response_data"]["message"].splitlines() or [""]
+                _print(("class:bot", "WaddleBot "), ("", first))
+                for more in rest:
+                    _print(("", f"          {more}"))
+            elif response["response_action"] != "chat":
+                _print(("class:hint", f"→ shown on the {response['response_data']['delivered_to']} overlay"))
+
+
+def _print(*parts: tuple[str, str]) -> None:
+    print_formatted_text(FormattedText(list(parts)), style=STYLE)

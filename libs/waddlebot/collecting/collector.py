@@ -1,0 +1,299 @@
+"""What every collector is: durable intake, a forwarder to the router, and a sender of the replies.
+
+platform ─► intake.store ─► {platform}_events ─► forwarder ─► router ─► answer ─► sender ─► platform
+   the HTTP side: commit, then the platform's 2xx │ the collectors' process: batches, several in flight
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal
+
+import psycopg2
+from pydantic import Field
+
+from ..base.background import Kind, TargetPools
+from ..base.bridge import shared_bridge
+from ..base.combine import FairCombiner
+from ..base.contracts import MAX_BATCH, Event, Strict
+from ..base.errors import ConfigError, NotConfigured
+from ..base.settings import Settings
+from ..data.cache import Bus, Cache
+from ..data.database import Database, fetch_one
+from ..data.outbox import Outgoing
+from ..data.ratelimit import RateLimiter
+from ..data.retention import EVERY_S, delete_old
+from ..data.wakeup import Wakeup
+from ..module.service import Service
+from ..web.auth import COLLECTORS_OR_ADMINS
+from ..web.endpoint import Endpoint, endpoint
+from .claims import Claims, Told
+from .event_store import LEASE, Delivery, EventStore, EventTable, Intake
+from .forwarder import MAX_BATCHES, Forwarder, Translate
+from .liveness import LOOK_EVERY_S, SAVE_EVERY_S, Liveness, LivenessMetrics
+from .moderation import Act, say_or_act
+from .pace import Pace, Pacer
+from .sender import OutboxListener, Send, Sender
+
+SERVERS = "servers"
+SERVERS_TTL_S = 30.0
+POLL_S = 0.5
+# Soon enough for a reply that had to wait for its turn.
+SENDER_POLL_S = 0.25
+# What a socket has brought and the database has not taken, before the oldest is given up: some 20 MB.
+MAX_KEPT = 20_000
+
+
+class ChannelsQuery(Strict):
+    limit: int = Field(100, ge=1, le=1000)
+    offset: int = Field(0, ge=0)
+
+
+class ServedChannels:
+    """Which channels of a platform this fleet serves: the shared table `servers`."""
+
+    def __init__(self, db: Database, bus: Bus, platform: str) -> None:
+        self._db = db
+        self._platform = platform
+        self._cache: Cache[str, bool] = bus.cache(SERVERS, ttl_s=SERVERS_TTL_S)
+
+    def serves(self, channel: str, server_id: str = "") -> bool:
+        """Whether this channel is served, or the whole of its server."""
+        return self._cache.get(f"{server_id}:{channel}", lambda fresh: self._load(channel, server_id, fresh))
+
+    def _load(self, channel: str, server_id: str, fresh: bool) -> bool:
+        with self._db.transaction() if fresh else self._db.lookup() as db:
+            row = fetch_one(
+                db,
+                "SELECT 1 FROM servers WHERE platform = %s AND server_id = %s AND channel IN (%s, '') AND is_active",
+                (self._platform, server_id, channel),
+            )
+        return row is not None
+
+
+class Collector:
+    """One platform's collector. `app.py` makes it; the module's webhook or socket gives it deliveries.
+
+    `send` says a reply and `act` carries out moderation, each once; without `act` the platform cannot moderate. `pace`
+    is how fast the bot may speak. `echo_in` says, where the platform lets the bot hear itself, at which entity of
+    `liveness` what was said in an entity comes back. `intake` is the kind of process that hears the platform.
+    `unanswered` is told of what the router took and had nothing to say to.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        table: EventTable,
+        *,
+        translate: Translate,
+        send: Send,
+        act: Act | None = None,
+        pace: Pace | None = None,
+        echo_in: Callable[[str], str] | None = None,
+        intake: Kind = "service",
+        unanswered: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.platform = table.platform
+        self.holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._service = service
+        self._table = table
+        self._intake = intake
+        self._echo_in = echo_in
+        db, log, metrics = service.database, service.log, service.metrics
+        self.served = ServedChannels(db, service.bus, self.platform)
+        self.liveness = Liveness(db, self.platform, log)
+        self.pacer = self._make_pacer(pace) if pace else None
+        self._deliveries = metrics.counter("deliveries", "Deliveries, by what they were.", ["type", "outcome"])
+        self._store = EventStore(db, table, holder=self.holder)
+        # Nothing that it stores waits for another's lock, so batches need not pass each other.
+        self._combined = FairCombiner(self._store_and_ring, max_batch=MAX_BATCH, patience_s=None)
+        self._kept: deque[Delivery] = deque()
+        self._wakeup = Wakeup(service.settings, table.name)
+        self._sender = Sender(
+            db,
+            shared_bridge(),
+            say_or_act(send, act),
+            pacer=self.pacer,
+            said=self._note_said,
+            platform=self.platform,
+            holder=self.holder,
+            log=log,
+            metrics=metrics,
+        )
+        self._forwarder = Forwarder(
+            self._store,
+            router=service.router,
+            sender=self._sender,
+            translate=translate,
+            pools=TargetPools(log, workers_per_target=MAX_BATCHES),
+            moderates=act is not None,
+            unanswered=unanswered,
+            log=log,
+            metrics=metrics,
+        )
+        self._add_loops()
+        service.check("backlog", self._store.check)
+        service.check("channels", self.liveness.check)
+        metrics.registry.register(LivenessMetrics(self.liveness, metrics.module))
+        service.mount(self._make_channels_endpoint())
+
+    def take(self, delivery: Delivery) -> Intake:
+        """Keep a delivery for good, and have it forwarded unless it is to be ignored or was here before."""
+        outcome = self._combined(delivery)
+        self.count(delivery.type, delivery.ignored or outcome)
+        return outcome
+
+    def keep(self, delivery: Delivery) -> None:
+        """Take a delivery that nobody waits for, from an event loop: it is stored within moments, never blocking.
+
+        While the database is away it waits here. When there is no room left, the oldest is lost, counted and logged.
+        """
+        if len(self._kept) >= MAX_KEPT:
+            lost = self._kept.popleft()
+            self.count(lost.type, "lost")
+        self._kept.append(delivery)
+        self._forwarder.wake.set()
+
+    def count(self, type_: str, outcome: str) -> None:
+        self._deliveries.labels(type_, outcome).inc()
+
+    def claim(
+        self,
+        *,
+        gained: Told,
+        lost: Told,
+        max_claims: int,
+        container_id: str | None = None,
+        shard_count: int | None = None,
+    ) -> Claims:
+        """Hold as many of the platform's channels, shards or teams as this container may (contracts §7)."""
+        claims = Claims(
+            self._service.router,
+            platform=self.platform,
+            container_id=container_id or self.holder,
+            max_claims=max_claims,
+            gained=gained,
+            lost=lost,
+            log=self._service.log,
+            shard_count=shard_count,
+        )
+        self._service.loops.add("claims", claims.step, every_s=claims.every_s, kind="worker", finish=claims.finish)
+        return claims
+
+    def _store_and_ring(self, batch: Sequence[Delivery]) -> list[Intake]:
+        outcomes = self._store.store(batch)
+        if "stored" in outcomes:
+            self._wakeup.ring()
+        return outcomes
+
+    def _store_kept(self) -> bool:
+        """Store a batch of what was kept. Raises: DatabaseUnavailable, and then it is all still here."""
+        batch = [self._kept[at] for at in range(min(len(self._kept), MAX_BATCH))]
+        if not batch:
+            return False
+        for delivery, outcome in zip(batch, self._store_together_or_alone(batch), strict=True):
+            if self._kept and self._kept[0] is delivery:  # Unless it was pushed out meanwhile.
+                self._kept.popleft()
+            self.count(delivery.type, delivery.ignored or outcome)
+        return True
+
+    def _store_together_or_alone(self, batch: list[Delivery]) -> Sequence[Intake | Literal["failed"]]:
+        """One that cannot be stored at all may not stay in front of the others for ever."""
+        try:
+            return self._store.store(batch)
+        except (psycopg2.Error, ValueError):
+            return [self._store_alone(each) for each in batch]
+
+    def _store_alone(self, delivery: Delivery) -> Intake | Literal["failed"]:
+        try:
+            return self._store.store([delivery])[0]
+        except (psycopg2.Error, ValueError) as err:
+            self._service.log.error("delivery_not_stored", type=delivery.type, error=type(err).__name__)
+            return "failed"
+
+    def _note_said(self, reply: Outgoing) -> None:
+        if self._echo_in is not None and reply.response_action == "chat":
+            self.liveness.said(self._echo_in(reply.entity_id))
+
+    def _make_pacer(self, pace: Pace) -> Pacer:
+        service = self._service
+        limiter = RateLimiter(service.bus.client, service.log, service.metrics, window_s=pace.per_s)
+        return Pacer(pace, limiter, platform=self.platform)
+
+    def _make_channels_endpoint(self) -> Callable[..., dict[str, Any]]:
+        @endpoint("GET", f"{self._service.manifest.prefix}/channels", caller=COLLECTORS_OR_ADMINS, query=ChannelsQuery)
+        def channels(query: ChannelsQuery) -> dict[str, Any]:
+            """List the channels with the age of their last sign of life, deaf ones first, and what was missed."""
+            rows = self.liveness.list_channels(limit=query.limit, offset=query.offset)
+            total = rows[0]["total"] if rows else 0
+            shown = [{name: value for name, value in row.items() if name != "total"} for row in rows]
+            page = {"total": total, "limit": query.limit, "offset": query.offset}
+            return {"success": True, "channels": shown, **page, "gaps": self.liveness.list_gaps()}
+
+        return channels
+
+    def _add_loops(self) -> None:
+        forwarder, sender, liveness, db = self._forwarder, self._sender, self.liveness, self._service.database
+
+        def forward() -> bool:
+            self._wakeup.listen(forwarder.wake)
+            forwarder.gather()
+            return self._store_kept() | forwarder.step()
+
+        def clean() -> bool:
+            return delete_old(db, self._table.name, "received_at") | delete_old(
+                db, self._table.activities, "created_at"
+            )
+
+        def store_the_rest() -> None:
+            while self._store_kept():
+                pass
+
+        loops = self._service.loops
+        loops.add("forwarder", forward, every_s=POLL_S, kind="worker", wake=forwarder.wake, finish=store_the_rest)
+        loops.add("forwarder-leases", forwarder.renew, every_s=LEASE.total_seconds() / 3, kind="worker")
+        loops.add("sender", sender.step, every_s=SENDER_POLL_S, kind="worker", wake=sender.wake, finish=sender.finish)
+        listener = OutboxListener(self._service.settings.database_url, self.platform, sender.look)
+        loops.add("outbox-listener", listener.step, every_s=1.0, kind="worker", finish=listener.close)
+        loops.add("delete-events", clean, every_s=EVERY_S, kind="worker")
+        for kind in ("service", "worker"):
+            loops.add("liveness", liveness.save, every_s=SAVE_EVERY_S, kind=kind, finish=liveness.save)
+        loops.add("intake", liveness.open_intake, every_s=SAVE_EVERY_S, kind=self._intake)
+        loops.add("deafness", liveness.judge, every_s=LOOK_EVERY_S, kind="worker")
+
+
+def answer_not_configured(service: Service, *controllers: ModuleType) -> None:
+    """Serve 503 not_configured wherever these controllers would serve."""
+    for controller in controllers:
+        for function in vars(controller).values():
+            declared = getattr(function, "__endpoint__", None)
+            if isinstance(declared, Endpoint):
+                service.mount(endpoint(declared.method, declared.path, caller=declared.caller)(_refusal(service)))
+
+
+def _refusal(service: Service) -> Callable[..., dict[str, Any]]:
+    def refuse_for_now(**_path: str) -> dict[str, Any]:
+        """Say that this module has no credentials yet."""
+        raise NotConfigured(f"{service.manifest.title} has no credentials yet; see its README.", retry_after_s=60)
+
+    refuse_for_now.__annotations__.clear()  # It takes whatever the path holds.
+    return refuse_for_now
+
+
+def check_credentials(settings: Settings, platform: str, credentials: Mapping[str, object]) -> bool:
+    """Whether a platform's credentials, by the names of their settings, are all there; False when none is.
+
+    Raises: ConfigError when some are missing, or all are and WADDLEBOT_REQUIRE names the platform.
+    """
+    missing = [name for name, value in credentials.items() if not value]
+    if not missing:
+        return True
+    if len(missing) < len(credentials):
+        raise ConfigError(f"Only some of {platform}'s credentials are set; {', '.join(missing)} missing.")
+    if platform in settings.require:
+        raise ConfigError(f"WADDLEBOT_REQUIRE names {platform}; set {', '.join(missing)}.")
+    return False

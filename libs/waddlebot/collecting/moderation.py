@@ -1,0 +1,39 @@
+"""What a platform is asked to do about a person or a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..data.outbox import Outgoing
+from .sender import Outcome, Send
+
+# How moderation is marked in the outbox, where it waits in front of everything that is said.
+MODERATE = "moderate"
+
+
+@dataclass(frozen=True, slots=True)
+class ModerationAction:
+    """Something to be done, once. `message_id` is the event's id; a timeout has a duration."""
+
+    entity_id: str
+    action: Literal["delete", "warn", "timeout", "ban", "unban"]
+    platform_user_id: str
+    message_id: str = ""
+    duration_s: int | None = None
+    reason: str = ""
+
+
+Act = Callable[[ModerationAction], Coroutine[Any, Any, Outcome]]
+
+
+def say_or_act(send: Send, act: Act | None) -> Send:
+    """What does with anything in the outbox what it is for."""
+
+    async def send_or_act(outgoing: Outgoing) -> Outcome:
+        if outgoing.response_action != MODERATE or act is None:
+            return await send(outgoing)
+        return await act(ModerationAction(**outgoing.response_data))
+
+    return send_or_act

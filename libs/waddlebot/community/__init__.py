@@ -1,0 +1,1 @@
+"""The one writer each of communities, servers, entities and tokens."""

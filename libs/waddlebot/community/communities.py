@@ -1,0 +1,75 @@
+"""Communities and the places that belong to them, for whoever manages them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated
+
+from pydal import DAL
+from pydantic import Field, StringConstraints
+
+from ..base.errors import Invalid, NotFound
+from ..data.database import Database, fetch_one
+from ..web.auth import Account
+
+# A community's number or its slug, as requests name it.
+Reference = Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(max_length=255)]
+
+
+class UnknownCommunity(NotFound):
+    """There is no such community."""
+
+    code = "unknown_community"
+
+
+def find_community(db: DAL, reference: int | str) -> int | None:
+    """A community's id by its number or its slug."""
+    text = str(reference)
+    is_number = text.isascii() and text.isdigit() and len(text) < 19
+    row = fetch_one(
+        db,
+        "SELECT id FROM communities WHERE is_active AND " + ("id = %s" if is_number else "slug = %s"),
+        (int(text) if is_number else text,),
+    )
+    return int(row["id"]) if row else None
+
+
+def community_of(db: DAL, caller: Account, reference: int | str | None) -> int:
+    """The community that a request is about, if the caller may act in it. Without a reference the caller's own.
+
+    Raises: Invalid without either; UnknownCommunity; NotAllowed for another one than the caller's.
+    """
+    if reference is None:
+        if caller.community_id is None:
+            raise Invalid("community_id is missing.", field="community_id")
+        return caller.community_id
+    community_id = find_community(db, reference)
+    if community_id is None:
+        raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")
+    caller.check_community(community_id)
+    return community_id
+
+
+def get_community(database: Database, caller: Account, reference: int | str | None) -> int:
+    """As community_of, in a transaction of its own: for what is to be done without one."""
+    with database.transaction() as db:
+        return community_of(db, caller, reference)
+
+
+def slug_of(name: str) -> str:
+    """A slug for a name: latin letters, digits and dashes, or `community` when nothing of it is left."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")[:48] or "community"
+
+
+def ensure_community(db: DAL, slug: str, name: str) -> int:
+    """The community with that slug, made if there is none."""
+    row = fetch_one(
+        db,
+        "INSERT INTO communities (slug, name) VALUES (%s, %s)"
+        " ON CONFLICT (slug) DO UPDATE SET slug = excluded.slug RETURNING id",
+        (slug, name),
+    )
+    assert row is not None
+    return int(row["id"])

@@ -1,0 +1,127 @@
+"""The channels that the fleet serves, for the command line and, later, for who adds them by OAuth."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+from pydal import DAL
+
+from ..base.contracts import PLATFORMS
+from ..base.errors import Conflict, Invalid, NotFound
+from ..base.ids import ID_PART, EntityId
+from ..data.database import fetch, fetch_one
+from ..web.auth import hash_key
+from .communities import ensure_community, slug_of
+
+ACTIVATION_KEY_BYTES = 32
+
+
+class UnknownActivationKey(NotFound):
+    """No channel waits for that key."""
+
+    code = "unknown_activation_key"
+
+
+def make_activation_key() -> str:
+    return secrets.token_urlsafe(ACTIVATION_KEY_BYTES)
+
+
+def add_server(
+    db: DAL,
+    platform: str,
+    channel: str,
+    *,
+    server_id: str = "",
+    name: str = "",
+    community: str = "demo",
+    activation_key: str | None = None,
+) -> EntityId:
+    """Serve a channel, or a whole server, in a community that is made if it is new. Twice changes only the name.
+
+    With an activation key it is served once somebody has posted that to /api/gateway/activate; only its hash is kept.
+    Raises: Invalid for a platform or an id that cannot be; Conflict for a key to what is served already.
+    """
+    if platform not in PLATFORMS:
+        raise Invalid(f"{platform!r} is not one of the platforms {', '.join(PLATFORMS)}.", field="platform")
+    if not (channel or server_id) or not ID_PART.fullmatch(channel) or not ID_PART.fullmatch(server_id):
+        raise Invalid("Give the channel's id (and the server's where there is one), without spaces, ':' or '+'.")
+    entity = EntityId(platform, server_id, channel)
+    if activation_key and _is_served(db, entity):
+        raise Conflict(f"{entity} is served already and needs no activation.")
+    community_id = ensure_community(db, slug_of(community), community)
+    is_active, key_hash = activation_key is None, hash_key(activation_key) if activation_key else None
+    fetch(
+        db,
+        "INSERT INTO servers (platform, channel, server_id, name, community_id, is_active, activation_key_hash)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (platform, server_id, channel) DO UPDATE SET name = excluded.name,"
+        " community_id = excluded.community_id, is_active = excluded.is_active,"
+        " activation_key_hash = excluded.activation_key_hash, updated_at = now()",
+        (platform, channel, server_id, name, community_id, is_active, key_hash),
+    )
+    fetch(
+        db,
+        "INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id, is_active)"
+        " VALUES (%s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (entity_id) DO UPDATE SET community_id = excluded.community_id, is_active = excluded.is_active",
+        (str(entity), platform, server_id, channel, community_id, is_active),
+    )
+    return entity
+
+
+def _is_served(db: DAL, entity: EntityId) -> bool:
+    where = (entity.platform, entity.server_id, entity.channel_id)
+    sql = "SELECT 1 FROM servers WHERE platform = %s AND server_id = %s AND channel = %s AND is_active"
+    return fetch_one(db, sql, where) is not None
+
+
+def activate_server(
+    db: DAL, activation_key: str, *, platforms: Collection[str] = (), community_id: int | None = None
+) -> EntityId:
+    """Serve the channel that waits for this key, if it is of these platforms and this community. Twice is once.
+
+    Raises: UnknownActivationKey. What is asked for is the key's hash, so the time it takes says nothing about keys.
+    """
+    row = fetch_one(
+        db,
+        "WITH found AS (UPDATE servers SET is_active = true, updated_at = now()"
+        "  WHERE activation_key_hash = %(hash)s AND (%(platforms)s::text[] = '{}' OR platform = ANY(%(platforms)s))"
+        "  AND (%(community)s::bigint IS NULL OR community_id = %(community)s)"
+        "  RETURNING platform, server_id, channel),"
+        " opened AS (UPDATE entities e SET is_active = true FROM found"
+        "  WHERE (e.platform, e.server_id, e.channel_id) = (found.platform, found.server_id, found.channel))"
+        " SELECT platform, server_id, channel AS channel_id FROM found",
+        {"hash": hash_key(activation_key), "platforms": sorted(platforms), "community": community_id},
+    )
+    if row is None:
+        raise UnknownActivationKey()
+    return EntityId(**row)
+
+
+def list_servers(db: DAL, *, limit: int = 10_000) -> list[dict[str, Any]]:
+    """What is served, and what waits to be activated."""
+    return fetch(
+        db,
+        "SELECT s.platform, s.server_id, s.channel, s.name, c.slug AS community, s.is_active, s.created_at"
+        " FROM servers s JOIN communities c ON c.id = s.community_id"
+        " WHERE s.is_active OR s.activation_key_hash IS NOT NULL ORDER BY 1, 2, 3 LIMIT %s",
+        (limit,),
+    )
+
+
+def remove_server(db: DAL, platform: str, channel: str, *, server_id: str = "") -> None:
+    """Stop serving it; its activation key ends with it. Raises: NotFound."""
+    row = fetch_one(
+        db,
+        "UPDATE servers SET is_active = false, activation_key_hash = NULL, updated_at = now()"
+        " WHERE platform = %s AND channel = %s AND server_id = %s"
+        " AND (is_active OR activation_key_hash IS NOT NULL) RETURNING id",
+        (platform, channel, server_id),
+    )
+    if row is None:
+        raise NotFound(f"{EntityId(platform, server_id, channel)} is not served.")
+    fetch(
+        db, "UPDATE entities SET is_active = false WHERE entity_id = %s", (str(EntityId(platform, server_id, channel)),)
+    )

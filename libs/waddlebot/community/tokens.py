@@ -1,0 +1,353 @@
+"""OAuth tokens of a platform: kept encrypted, and refreshed once however many replicas find them expired.
+
+The table `{platform}_tokens` is the platform's own (see migrations/twitch/0002_pre_oauth.sql); a token's `owner` is
+whoever granted it there: a Twitch user, a Slack team.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg2 import sql
+from pydal import DAL, Field
+
+from ..base.encryption import CannotOpen, Keyring
+from ..base.errors import Busy, NotAllowed, NotFound, UpstreamError
+from ..base.logs import AAALog
+from ..data.database import Database, check_no_transaction, fetch_one
+
+# A token that ends so soon is replaced now, so that no request is on its way with one that has just ended.
+MARGIN = timedelta(minutes=5)
+# Whoever refreshes has this long; a process that died in the middle is in nobody's way for longer.
+LEASE = timedelta(seconds=20)
+FIRST_LOOK_S = 0.02
+MAX_LOOK_S = 0.5
+MAX_REASON_CHARS = 300
+
+
+class NoToken(NotFound):
+    """Nobody has granted access to that account, or they took it back."""
+
+    code = "no_token"
+
+
+class NeedsReauth(NotAllowed):
+    """That account has to grant access again."""
+
+    code = "needs_reauth"
+
+
+class RefreshRefused(Exception):
+    """A platform says that a refresh token is worth nothing any more. Its text is told to people: no secret in it."""
+
+
+class RefreshPending(Busy):
+    """Somebody else is refreshing this token. Try again in a moment."""
+
+    code = "refresh_pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a platform hands out. Without `expires_at` it does not end by itself."""
+
+    access: str = field(repr=False)
+    refresh: str = field(default="", repr=False)
+    expires_at: datetime | None = None
+    scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is kept. `version` grows with each one that replaces it."""
+
+    owner: str
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+    expires_at: datetime | None
+    scopes: tuple[str, ...]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenState:
+    """How it is with an account's consent: what may be shown to anybody who may see the account."""
+
+    owner: str
+    needs_reauth: bool
+    reason: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+    updated_at: datetime
+
+
+# Given the token that is at hand; called without a transaction. Raises RefreshRefused, or an UpstreamError when the
+# platform is away. What it does not say about scopes stays as it was.
+Refresh = Callable[[Token], Grant]
+
+
+class Tokens:
+    """One platform's tokens. Secrets are sealed for their table, owner and kind, so none opens in another's row."""
+
+    def __init__(self, db: Database, table: str, keyring: Keyring, *, log: AAALog) -> None:
+        self._db = db
+        self._table = table
+        self._keyring = keyring
+        self._log = log
+
+    def keep(self, db: DAL, owner: str, grant: Grant) -> None:
+        """Keep what an owner has just granted, instead of whatever was there. In the caller's transaction.
+
+        Raises: NotConfigured without a key to seal with.
+        """
+        fetch_one(
+            db,
+            self._sql(
+                "INSERT INTO {table} AS t (owner_id, access_token, refresh_token, expires_at, scopes)"
+                " VALUES (%(owner)s, %(access)s, %(refresh)s, %(expires_at)s, %(scopes)s)"
+                " ON CONFLICT (owner_id) DO UPDATE SET access_token = excluded.access_token,"
+                " refresh_token = excluded.refresh_token, expires_at = excluded.expires_at,"
+                " scopes = excluded.scopes, state = 'ok', reason = '', version = t.version + 1,"
+                " refresh_holder = '', refresh_until = NULL, checked_at = now(), updated_at = now()"
+            ),
+            {**self._sealed(owner, grant), "expires_at": grant.expires_at, "scopes": list(grant.scopes)},
+        )
+
+    def find(self, owner: str) -> Token | None:
+        """An owner's token as it is, expired or not; None without one that works. Raises: CannotOpen."""
+        row = self._read(owner)
+        return self._open(row) if row and row["state"] == "ok" else None
+
+    def fresh(self, owner: str, refresh: Refresh, *, refused: Token | None = None) -> Token:
+        """A token that works, refreshed by one caller if it has to be. All others wait and get that one.
+
+        `refused` is the token that the platform has just refused: whatever its expiry says, another one is needed.
+        Nothing is locked while the platform is asked: who refreshes holds a lease on the row, and what comes of it
+        counts only if the row is still the version that it was for.
+        Raises: NoToken; NeedsReauth, in words for people; RefreshPending; what `refresh` raises when the platform is
+        away and the token at hand has ended.
+        """
+        check_no_transaction()
+        give_up_at = time.monotonic() + LEASE.total_seconds() + MAX_LOOK_S
+        look_s = FIRST_LOOK_S
+        while True:
+            token, is_usable = self._look(owner, refused)
+            if is_usable:
+                return token
+            if not token.refresh:
+                self.refuse(owner, "it has ended and cannot be renewed", version=token.version)
+            elif lease := self._take_lease(token):
+                return self._refresh(token, lease, refresh, refused)
+            elif time.monotonic() > give_up_at:
+                raise RefreshPending()
+            else:
+                threading.Event().wait(look_s)
+                look_s = min(look_s * 2, MAX_LOOK_S)
+
+    def refuse(self, owner: str, reason: str, *, version: int | None = None, known_at: datetime | None = None) -> bool:
+        """Note that an owner has to consent again, and why. False if that is known, or if another token has come since:
+        since `version`, or since `known_at`, when the platform said so; what it says may arrive late."""
+        rows = self._db.statement(
+            self._sql(
+                "UPDATE {table} SET state = 'needs_reauth', reason = %(reason)s, version = version + 1,"
+                " refresh_holder = '', refresh_until = NULL, updated_at = now() WHERE owner_id = %(owner)s"
+                " AND state = 'ok' AND version = coalesce(%(version)s::bigint, version)"
+                " AND updated_at <= coalesce(%(known_at)s::timestamptz, updated_at) RETURNING owner_id"
+            ),
+            {"owner": owner, "reason": reason[:MAX_REASON_CHARS], "version": version, "known_at": known_at},
+        )
+        if rows:
+            self._log.auth("consent_lost", result="FAILED", table=self._table, owner=owner, reason=reason)
+        return bool(rows)
+
+    def forget(self, db: DAL, owner: str) -> None:
+        """Delete an owner's token, in the caller's transaction."""
+        fetch_one(db, self._sql("DELETE FROM {table} WHERE owner_id = %(owner)s"), {"owner": owner})
+
+    def take_unchecked(self, *, older_than: timedelta, limit: int) -> list[Token]:
+        """Tokens that nobody has checked for so long, as checked from now on: no two replicas get the same.
+
+        Those that do not open, because their key is gone, are logged and left out.
+        """
+        rows = self._db.statement(
+            self._sql(
+                "UPDATE {table} SET checked_at = now() WHERE owner_id IN (SELECT owner_id FROM {table}"
+                "  WHERE state = 'ok' AND checked_at <= now() - %(age)s ORDER BY checked_at LIMIT %(limit)s"
+                "  FOR UPDATE SKIP LOCKED) RETURNING *"
+            ),
+            {"age": older_than, "limit": limit},
+        )
+        opened: list[Token] = []
+        for row in rows:
+            try:
+                opened.append(self._open(row))
+            except CannotOpen as err:
+                self._log.error("token_not_opened", table=self._table, owner=row["owner_id"], why=err.message)
+        return opened
+
+    def states(self, owners: Sequence[str]) -> dict[str, TokenState]:
+        """How it is with these owners' consent; those without any are left out."""
+        rows = self._db.statement(
+            self._sql(
+                "SELECT owner_id, state, reason, scopes, expires_at, updated_at FROM {table}"
+                " WHERE owner_id = ANY(%(owners)s)"
+            ),
+            {"owners": list(owners)},
+        )
+        return {
+            row["owner_id"]: TokenState(
+                row["owner_id"],
+                row["state"] == "needs_reauth",
+                row["reason"],
+                tuple(row["scopes"]),
+                row["expires_at"],
+                row["updated_at"],
+            )
+            for row in rows
+        }
+
+    def check(self) -> str:
+        """Say how many accounts have granted access, and which of them must do so again."""
+        rows = self._db.statement(
+            self._sql(
+                "SELECT count(*) AS kept, count(*) FILTER (WHERE state <> 'ok') AS refused,"
+                " (array_agg(owner_id ORDER BY updated_at DESC) FILTER (WHERE state <> 'ok'))[1:5] AS latest"
+                " FROM {table}"
+            )
+        )
+        kept, refused, latest = rows[0]["kept"], rows[0]["refused"], rows[0]["latest"]
+        if not refused:
+            return f"{kept} kept"
+        return f"{kept} kept; {refused} must consent again, the latest {', '.join(latest)}"
+
+    def _look(self, owner: str, refused: Token | None) -> tuple[Token, bool]:
+        row = self._read(owner)
+        if row is None:
+            raise NoToken(f"{owner} has not granted access.")
+        if row["state"] != "ok":
+            raise NeedsReauth(f"{owner} has to grant access again: {row['reason']}.", owner=owner)
+        token = self._open(row)
+        if refused is not None:
+            return token, token.version != refused.version
+        return token, not row["ends_soon"]
+
+    def _read(self, owner: str) -> dict[str, Any] | None:
+        rows = self._db.statement(
+            self._sql(
+                "SELECT *, coalesce(expires_at <= now() + %(margin)s, false) AS ends_soon FROM {table}"
+                " WHERE owner_id = %(owner)s"
+            ),
+            {"owner": owner, "margin": MARGIN},
+        )
+        return rows[0] if rows else None
+
+    def _take_lease(self, token: Token) -> str:
+        """A lease on refreshing this very token, empty while somebody else has one."""
+        lease = secrets.token_hex(8)
+        rows = self._db.statement(
+            self._sql(
+                "UPDATE {table} SET refresh_holder = %(lease)s, refresh_until = now() + %(lasts)s"
+                " WHERE owner_id = %(owner)s AND version = %(version)s AND state = 'ok'"
+                " AND (refresh_until IS NULL OR refresh_until <= now()) RETURNING owner_id"
+            ),
+            {"lease": lease, "lasts": LEASE, "owner": token.owner, "version": token.version},
+        )
+        return lease if rows else ""
+
+    def _refresh(self, token: Token, lease: str, refresh: Refresh, refused: Token | None) -> Token:
+        try:
+            grant = refresh(token)
+        except RefreshRefused as err:
+            self.refuse(token.owner, str(err), version=token.version)
+            return self._current(token.owner)  # Unless they consented meanwhile, this raises NeedsReauth.
+        except UpstreamError:
+            if self._release(token, lease) and refused is None:
+                return token  # The platform is away, but the token at hand has not ended yet.
+            raise
+        except BaseException:
+            self._release(token, lease)
+            raise
+        self._replace(token, grant)
+        return self._current(token.owner)
+
+    def _replace(self, token: Token, grant: Grant) -> None:
+        """Keep what a refresh brought, unless somebody else was faster."""
+        kept = Grant(grant.access, grant.refresh or token.refresh, grant.expires_at, grant.scopes or token.scopes)
+        self._db.statement(
+            self._sql(
+                "UPDATE {table} SET access_token = %(access)s, refresh_token = %(refresh)s,"
+                " expires_at = %(expires_at)s, scopes = %(scopes)s, version = version + 1, refresh_holder = '',"
+                " refresh_until = NULL, checked_at = now(), updated_at = now()"
+                " WHERE owner_id = %(owner)s AND version = %(version)s"
+            ),
+            {
+                **self._sealed(token.owner, kept),
+                "expires_at": kept.expires_at,
+                "scopes": list(kept.scopes),
+                "version": token.version,
+            },
+        )
+
+    def _release(self, token: Token, lease: str) -> bool:
+        """Give the lease back. True if the token at hand still works."""
+        rows = self._db.statement(
+            self._sql(
+                "UPDATE {table} SET refresh_holder = '', refresh_until = NULL WHERE owner_id = %(owner)s"
+                " AND version = %(version)s AND refresh_holder = %(lease)s"
+                " RETURNING expires_at > now() AS still_works"
+            ),
+            {"owner": token.owner, "version": token.version, "lease": lease},
+        )
+        return bool(rows and rows[0]["still_works"])
+
+    def _current(self, owner: str) -> Token:
+        return self._look(owner, None)[0]
+
+    def _sealed(self, owner: str, grant: Grant) -> dict[str, str]:
+        refresh = self._keyring.seal(grant.refresh, purpose=self._purpose(owner, "refresh")) if grant.refresh else ""
+        access = self._keyring.seal(grant.access, purpose=self._purpose(owner, "access"))
+        return {"owner": owner, "access": access, "refresh": refresh}
+
+    def _open(self, row: dict[str, Any]) -> Token:
+        owner, refresh = row["owner_id"], row["refresh_token"]
+        return Token(
+            owner,
+            self._keyring.open(row["access_token"], purpose=self._purpose(owner, "access")),
+            self._keyring.open(refresh, purpose=self._purpose(owner, "refresh")) if refresh else "",
+            row["expires_at"],
+            tuple(row["scopes"]),
+            row["version"],
+        )
+
+    def _purpose(self, owner: str, kind: str) -> str:
+        return f"{self._table}:{owner}:{kind}"
+
+    def _sql(self, text: str) -> Any:
+        return sql.SQL(text).format(table=sql.Identifier(self._table))
+
+
+def define_tokens(db: DAL, table: str) -> None:
+    """PyDAL's view of a platform's tokens; the module's migrations make the table."""
+    db.define_table(
+        table,
+        Field("owner_id", "text"),
+        Field("access_token", "text"),
+        Field("refresh_token", "text"),
+        Field("expires_at", "datetime"),
+        Field("scopes", "list:string"),
+        Field("state", "text"),
+        Field("reason", "text"),
+        Field("version", "bigint"),
+        Field("refresh_holder", "text"),
+        Field("refresh_until", "datetime"),
+        Field("checked_at", "datetime"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+        primarykey=["owner_id"],
+    )

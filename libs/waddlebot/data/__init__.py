@@ -1,0 +1,1 @@
+"""PostgreSQL and Redis: the one way to use them, the schema, caches, limits, the outbox."""

@@ -1,0 +1,209 @@
+"""In-process caches that all replicas empty together, over Redis."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, TypeVar
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from ..base.errors import ConfigError
+from ..base.settings import Settings
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+CHANNEL = "waddlebot:invalidate"
+# What is committed without waiting for the disk is not counted as written for three times wal_writer_delay.
+ASYNCHRONOUS_COMMIT_S = 1.0
+RECONNECT_S = 1.0
+
+
+def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
+    """A client that gives up within a second or two; one for blocking reads waits as long as they do."""
+    pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password.get_secret_value() if settings.redis_password else None,
+        db=settings.redis_db,
+        max_connections=32,
+        timeout=1,
+        socket_connect_timeout=1,
+        socket_timeout=None if blocking else 1,
+        # The library's default of ten retries keeps a caller waiting 4.5 s while the server is down.
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), 1),
+        health_check_interval=30,
+        decode_responses=True,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+class Cache(Generic[K, V]):
+    """A bounded TTL cache. Get one from a Bus. For `primary_for_s` after an invalidation reloads read the primary."""
+
+    def __init__(self, name: str, *, ttl_s: float, max_size: int, primary_for_s: float) -> None:
+        self.name = name
+        self._ttl_s = ttl_s
+        self._primary_for_s = primary_for_s
+        self._max_size = max_size
+        self._entries: dict[str, tuple[float, V]] = {}
+        self._dropped_at: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._generation = 0
+        self.hits = 0
+        self.misses = 0
+
+    def get(self, key: K, load: Callable[[bool], V]) -> V:
+        """The cached value, or what `load(fresh)` returns; `fresh` asks it to read the primary.
+
+        A value that was loaded while an invalidation arrived is returned but not kept.
+        """
+        text = str(key)
+        now = time.monotonic()
+        # Read without the lock, because it is read for every message; a dict's own get is atomic.
+        entry = self._entries.get(text)
+        if entry is not None and entry[0] > now:
+            self.hits += 1
+            return entry[1]
+        self.misses += 1
+        generation = self._generation
+        since = now - self._primary_for_s
+        fresh = self._dropped_at.get(text, since) > since or self._dropped_at.get("*", since) > since
+        value = load(fresh)
+        with self._lock:
+            if generation == self._generation:
+                self._keep(text, value)
+        return value
+
+    def get_many(self, keys: Iterable[K], load: Callable[[list[K]], dict[K, V]]) -> dict[K, V]:
+        """The cached values, and in one go what `load(missing)` returns for the others; it reads the primary."""
+        now = time.monotonic()
+        found: dict[K, V] = {}
+        missing: list[K] = []
+        for key in keys:
+            entry = self._entries.get(str(key))
+            if entry is not None and entry[0] > now:
+                found[key] = entry[1]
+            else:
+                missing.append(key)
+        self.hits += len(found)
+        if missing:
+            self.misses += len(missing)
+            generation = self._generation
+            loaded = load(missing)
+            found |= loaded
+            with self._lock:
+                if generation == self._generation:
+                    for key, value in loaded.items():
+                        self._keep(str(key), value)
+        return found
+
+    def drop(self, key: str) -> None:
+        """Forget one key, or everything with `*`."""
+        with self._lock:
+            self._generation += 1
+            now = time.monotonic()
+            if key == "*":
+                self._entries.clear()
+                self._dropped_at.clear()
+            else:
+                self._entries.pop(key, None)
+                if len(self._dropped_at) >= self._max_size:
+                    self._dropped_at = {"*": now}
+            self._dropped_at[key] = now
+
+    def _keep(self, text: str, value: V) -> None:
+        while len(self._entries) >= self._max_size:
+            del self._entries[next(iter(self._entries))]  # The one that was kept first.
+        self._entries[text] = time.monotonic() + self._ttl_s, value
+
+
+class Bus:
+    """The process's caches and the subscription that empties them.
+
+    An invalidation works in this process before the call returns, and in the others as soon as Redis delivers it.
+    While Redis is away nothing can be told, so a lost subscription empties everything and TTLs do the rest.
+    `replica_max_lag_s` is how old a replica may be that values are loaded from.
+    """
+
+    def __init__(self, client: redis.Redis, blocking_client: redis.Redis, *, replica_max_lag_s: float = 5.0) -> None:
+        self.client = client
+        self._primary_for_s = replica_max_lag_s + ASYNCHRONOUS_COMMIT_S
+        self._blocking_client = blocking_client
+        self._caches: dict[str, list[Cache[Hashable, object]]] = {}
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+
+    def cache(self, name: str, *, ttl_s: float, max_size: int = 10_000) -> Cache[K, V]:
+        made: Cache[K, V] = Cache(name, ttl_s=ttl_s, max_size=max_size, primary_for_s=self._primary_for_s)
+        self._caches.setdefault(name, []).append(made)  # type: ignore[arg-type]
+        return made
+
+    def invalidate(self, name: str, *keys: object) -> None:
+        """Drop keys, or everything without one, of every cache with this name, here and in all other processes. Call it
+        after the commit."""
+        texts = [str(key) for key in keys] or ["*"]
+        for text in texts:
+            self._drop(name, text)
+        with contextlib.suppress(redis.RedisError):
+            self.client.publish(CHANNEL, json.dumps([name, *texts]))
+
+    def start(self) -> None:
+        """Begin to listen to the other processes."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._listen, name="cache-bus", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _drop(self, name: str, key: str) -> None:
+        for cache in self._caches.get(name, []):
+            cache.drop(key)
+
+    def _drop_all(self) -> None:
+        for name in self._caches:
+            self._drop(name, "*")
+
+    def _listen(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                pubsub = self._blocking_client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                with pubsub as subscription:
+                    subscription.subscribe(CHANNEL)
+                    self._drop_all()
+                    while not self._stopping.is_set():
+                        message = subscription.get_message(timeout=1.0)
+                        if message:
+                            name, *keys = json.loads(message["data"])
+                            for key in keys:
+                                self._drop(name, key)
+            except (redis.RedisError, OSError):
+                self._drop_all()
+                self._stopping.wait(RECONNECT_S)
+
+
+_buses: dict[tuple[str, int, int], Bus] = {}
+
+
+def shared_bus(settings: Settings) -> Bus:
+    """The process's one Bus for this Redis, listening."""
+    address = (settings.redis_host, settings.redis_port, settings.redis_db)
+    if address not in _buses:
+        clients = open_redis(settings), open_redis(settings, blocking=True)
+        bus = Bus(*clients, replica_max_lag_s=settings.replica_max_lag_s)
+        try:
+            bus.client.ping()
+        except redis.AuthenticationError as err:
+            raise ConfigError(f"Redis at {address[0]}:{address[1]} refuses REDIS_PASSWORD.") from err
+        except redis.RedisError:
+            pass  # Away at the start is the same as away later: bounded, counted in health, and it comes back.
+        bus.start()
+        _buses[address] = bus
+    return _buses[address]

@@ -1,0 +1,382 @@
+"""The primary and the replica, and the one way to use them from a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2.sql import Composable
+from pydal import DAL
+from pydal.connection import ConnectionPool
+
+from ..base.errors import Busy, ConfigError
+from ..base.logs import AAALog, redact
+from ..base.settings import Settings, pydal_url
+from .replica import Replica, ReplicaConnection
+
+CONNECT_TIMEOUT_S = 5
+CONNECT_ATTEMPTS = 5
+# PyDAL drops offsets and microseconds, so every session speaks UTC and precise times are the database's own.
+SESSION_OPTIONS = (
+    "-c TimeZone=UTC -c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
+    " -c plan_cache_mode=force_generic_plan"
+)
+
+# What is planned while a table is new and used for months must be right for a table of any size (docs/adr/0020).
+# Scanning all of it is not, nor a bitmap of a queue's index: only plain index scans skip what they have found dead.
+BY_INDEX = " -c enable_seqscan=off -c enable_bitmapscan=off"
+
+# Lost connections, deadlocks, a full server, a lock that is held, a server that shuts down or a cancelled statement.
+# Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+TRY_AGAIN = ("08", "40", "53", "55", "57")
+
+# What psycopg2 raises for these, or when a connection breaks.
+BROKEN = (psycopg2.OperationalError, psycopg2.InterfaceError)
+
+_open_units = threading.local()
+
+
+class DatabaseUnavailable(Busy):
+    """The database does not answer. Nothing is lost; try again in a moment."""
+
+    code = "database_unavailable"
+
+
+class Connection(psycopg2.extensions.connection):  # type: ignore[misc]
+    """A connection that knows which statements it has prepared."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.prepared: set[str] = set()
+
+
+class Prepared:
+    """A statement that each connection parses and plans once. For the few that run for every message: planning them
+    takes several times as long as running them.
+
+    Parameters are written `%(name)s`, with a cast where PostgreSQL cannot tell the type. Several statements go in one
+    message: outside of a transaction they are one, each sees what the ones before had waited for, and the rows are
+    those of the last.
+    """
+
+    def __init__(self, name: str, *statements: str) -> None:
+        self.name = name
+        prepare, execute = zip(*(_prepared(f"{name}_{n}", sql) for n, sql in enumerate(statements)), strict=True)
+        self.prepare = "; ".join(prepare)
+        self.execute = "; ".join(execute)
+
+    def run(self, db: DAL, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Run it in this thread's transaction and return its rows."""
+        return self.run_on(db._adapter.connection, db._adapter.cursor, parameters)
+
+    def run_on(self, connection: Connection, cursor: Any, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        if self.name not in connection.prepared:
+            cursor.execute(self.prepare)
+            connection.prepared.add(self.name)
+        return _fetch(cursor, self.execute, parameters)
+
+
+def _prepared(name: str, sql: str) -> tuple[str, str]:
+    """How a statement is prepared under a name, and how it is run."""
+    parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
+    numbered = sql % {parameter: f"${n}" for n, parameter in enumerate(parameters, 1)}
+    places = ", ".join(f"%({parameter})s" for parameter in parameters)
+    return f"PREPARE {name} AS {numbered}", f"EXECUTE {name} ({places})"
+
+
+class StatementPool:
+    """Connections for single statements, each a transaction by itself: one round trip instead of three, and none of
+    PyDAL's bookkeeping."""
+
+    def __init__(self, url: str, pool_size: int) -> None:
+        self._url = _libpq_url(url)
+        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue(pool_size)
+
+    def run(
+        self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """Raises: DatabaseUnavailable."""
+        connection: Connection | None = None
+        try:
+            connection = self._take()
+            with connection.cursor() as cursor:
+                if isinstance(sql, Prepared):
+                    assert isinstance(parameters, Mapping)
+                    rows = sql.run_on(connection, cursor, parameters)
+                else:
+                    rows = _fetch(cursor, sql, parameters)
+        except BROKEN as err:
+            if connection is not None:
+                connection.close()
+            raise unavailable(err) from err
+        self._give_back(connection)
+        return rows
+
+    def close(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+    def _take(self) -> Connection:
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            connection: Connection = psycopg2.connect(
+                self._url,
+                application_name="waddlebot",
+                connect_timeout=CONNECT_TIMEOUT_S,
+                connection_factory=Connection,
+                options=SESSION_OPTIONS + BY_INDEX,
+            )
+            connection.autocommit = True
+            return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        try:
+            self._idle.put_nowait(connection)
+        except queue.Full:
+            connection.close()
+
+
+class OpenTransaction(AssertionError):
+    """Something is called while this thread holds a transaction open: a bug in the caller."""
+
+
+class Database:
+    """One process's connections: `primary` for writes; for lookups, which may be a moment old, the replica, if there is
+    one that is well and at most `max_lag_s` behind."""
+
+    def __init__(
+        self,
+        primary_url: str,
+        replica_url: str | None = None,
+        *,
+        pool_size: int = 8,
+        max_lag_s: float = 5.0,
+        log: AAALog | None = None,
+    ) -> None:
+        self.primary = _open(pydal_url(primary_url), pool_size=pool_size, read_only=False)
+        # On the primary, too. A lookup exchanges its connection for one to the replica.
+        self._reader = _open(pydal_url(primary_url), pool_size=pool_size, read_only=True)
+        self._statements = StatementPool(primary_url, pool_size)
+        self.replica: Replica | None = None
+        if replica_url and _libpq_url(replica_url) != _libpq_url(primary_url):
+            self.replica = Replica(
+                _libpq_url(replica_url), _libpq_url(primary_url), max_lag_s=max_lag_s, pool_size=pool_size, log=log
+            )
+
+    def define(self, *definitions: Any) -> None:
+        """Give both sides the same table definitions; nothing is created or altered."""
+        for define_tables in definitions:
+            define_tables(self.primary)
+            define_tables(self._reader)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[DAL]:
+        """A transaction on the primary: committed at the end, rolled back by any exception."""
+        with self._noticing_loss(), unit_of_work(self.primary) as db:
+            yield db
+
+    def statement(
+        self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
+    ) -> list[dict[str, Any]]:
+        """Run one statement on the primary that is a transaction of its own, and return its rows."""
+        with self._noticing_loss():
+            return self._statements.run(sql, parameters)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[DAL]:
+        """Read-only statements, each its own snapshot, on the primary: they see whatever is committed."""
+        with self._noticing_loss(), unit_of_work(self._reader) as db:
+            yield db
+
+    @contextlib.contextmanager
+    def lookup(self) -> Iterator[DAL]:
+        """Read-only statements, each its own snapshot, on the replica or, when it fails or is not used, the primary."""
+        connection = self.replica.take() if self.replica else None
+        unit = _unit_on_replica(self._reader, connection) if connection else unit_of_work(self._reader)
+        with self._noticing_loss(), unit as db:
+            yield db
+
+    @contextlib.contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """Where one connection is lost the others are too; so only one request finds out, not one for each."""
+        try:
+            yield
+        except DatabaseUnavailable:
+            self._drop_idle()
+            raise
+
+    def close(self) -> None:
+        """Close the connections that nobody uses at the moment, and leave the replica alone from now on."""
+        self._drop_idle()
+        if self.replica:
+            self.replica.close()
+
+    def _drop_idle(self) -> None:
+        self._statements.close()
+        for db in (self.primary, self._reader):
+            _drop_pool(db)
+
+
+_databases: dict[tuple[str, str | None, int], Database] = {}
+
+
+def shared_database(settings: Settings, log: AAALog) -> Database:
+    """The process's one Database for these URLs, however many modules ask. What becomes of the replica is told to the
+    first one's log."""
+    which = settings.database_url, settings.read_replica_url, settings.database_pool_size
+    if which not in _databases:
+        url, replica_url, pool_size = which
+        max_lag_s = settings.replica_max_lag_s
+        _databases[which] = Database(url, replica_url, pool_size=pool_size, max_lag_s=max_lag_s, log=log)
+    return _databases[which]
+
+
+def _open(url: str, *, pool_size: int, read_only: bool) -> DAL:
+    options = SESSION_OPTIONS + (" -c default_transaction_read_only=on" if read_only else "")
+
+    def set_autocommit(adapter: Any) -> None:
+        adapter.connection.autocommit = True
+
+    try:
+        db = DAL(
+            # Pools are kept by URI, and read-only connections must not end up among the others.
+            url + ("&" if "?" in url else "?") + f"read_only={read_only}",
+            pool_size=pool_size,
+            migrate=False,
+            migrate_enabled=False,
+            decode_credentials=True,
+            attempts=CONNECT_ATTEMPTS,
+            driver_args={
+                "application_name": "waddlebot",
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "connection_factory": Connection,
+                "options": options,
+            },
+            after_connection=set_autocommit if read_only else None,
+        )
+    except RuntimeError as err:
+        raise ConfigError(f"The database at {redact(url)} does not answer: {str(err).splitlines()[-1]}") from err
+    # Asking every time whether a pooled connection still lives costs as much as the query; Database empties its pools
+    # instead when one turns out to be dead.
+    db._adapter.check_active_connection = False
+    db.recycle_connection_in_pool_or_close("commit")
+    return db
+
+
+@contextlib.contextmanager
+def unit_of_work(db: DAL) -> Iterator[DAL]:
+    """Run statements of this thread in one transaction: commit at the end, roll back on any exception.
+
+    PyDAL keeps a connection per thread and would leave it idle in transaction; this gives it back to the pool.
+    Raises: DatabaseUnavailable when the server is away; OpenTransaction when this thread already has one open on
+    this database, because the inner end would commit the outer work.
+    """
+    action = "rollback"
+    with _only_unit(db):
+        try:
+            db.get_connection_from_pool_or_new()
+            yield db
+            db.commit()
+            action = ""
+        finally:
+            db.recycle_connection_in_pool_or_close(action)
+
+
+@contextlib.contextmanager
+def _unit_on_replica(db: DAL, connection: ReplicaConnection) -> Iterator[DAL]:
+    """Run statements of this thread on the replica, and from one that fails there on, on the primary."""
+    with _only_unit(db):
+        db._adapter.set_connection(connection)
+        try:
+            yield db
+        except BROKEN as err:
+            if connection.replica is not None:  # It was not a statement of `fetch`.
+                connection.replica.fail(connection, err)
+            raise
+        finally:
+            if connection.replica is None:
+                db.recycle_connection_in_pool_or_close("rollback")
+            else:
+                db._adapter.set_connection(None)
+                connection.replica.give_back(connection)
+
+
+@contextlib.contextmanager
+def _only_unit(db: DAL) -> Iterator[None]:
+    units: set[int] = _open_units.__dict__.setdefault("units", set())
+    if id(db) in units:
+        raise OpenTransaction("a transaction is already open in this thread")
+    units.add(id(db))
+    try:
+        yield
+    except BROKEN as err:
+        raise unavailable(err) from err
+    finally:
+        units.discard(id(db))
+
+
+def unavailable(err: psycopg2.Error) -> Exception:
+    """What to raise for a driver's error: DatabaseUnavailable if another try may work, else the error itself.
+
+    An error without a code means that the connection broke.
+    """
+    return DatabaseUnavailable() if err.pgcode is None or err.pgcode[:2] in TRY_AGAIN else err
+
+
+def check_no_transaction() -> None:
+    """Raises: OpenTransaction. Called before anything leaves this thread (contracts §3)."""
+    if getattr(_open_units, "units", None):
+        raise OpenTransaction("close the transaction before calling another service")
+
+
+def fetch(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:
+    """Run one statement and return its rows, each as a dict by column name."""
+    try:
+        return _fetch(db._adapter.cursor, sql, parameters)
+    except BROKEN as err:
+        if not _left_replica(db, err):
+            raise
+        return _fetch(db._adapter.cursor, sql, parameters)
+
+
+def _left_replica(db: DAL, err: psycopg2.Error) -> bool:
+    """Whether it was the replica that failed; this thread's lookup goes on with the primary then."""
+    connection = db._adapter.connection
+    if not isinstance(connection, ReplicaConnection) or connection.replica is None:
+        return False
+    connection.replica.fail(connection, err)
+    db._adapter.set_connection(None)
+    db.get_connection_from_pool_or_new()
+    return True
+
+
+def _fetch(cursor: Any, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
+    cursor.execute(sql, parameters or None)
+    if cursor.description is None:
+        return []
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def fetch_one(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> dict[str, Any] | None:
+    rows = fetch(db, sql, parameters)
+    return rows[0] if rows else None
+
+
+def _libpq_url(url: str) -> str:
+    return re.sub(r"^postgres[23]?:", "postgresql:", url)
+
+
+def _drop_pool(db: DAL) -> None:
+    idle = ConnectionPool.POOLS.get(db._adapter.uri, [])
+    while idle:
+        with contextlib.suppress(IndexError):  # Another thread may take the last one between the two lines.
+            idle.pop().close()

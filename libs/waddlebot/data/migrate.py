@@ -1,0 +1,86 @@
+"""The only thing that changes the schema: ordered SQL files, applied once, under an advisory lock.
+
+`migrations/<owner>/NNNN_(pre|post)_name.sql`; `pre` works with the code that runs now, `post` only with the new code.
+Each file is one transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+
+from ..base.errors import ConfigError
+
+FOLDER = Path(__file__).parent / "migrations"
+FILE_NAME = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
+# Any number works as long as nobody else uses it: this is "waddle" on a telephone keypad.
+LOCK = 923353
+LOCK_TIMEOUT = "10s"
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    owner: str
+    name: str
+    phase: str
+    sql: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def list_migrations(folder: Path = FOLDER) -> list[Migration]:
+    """Every migration in order: the shared tables first, because the modules' refer to them."""
+    found = []
+    for path in sorted(folder.glob("*/*.sql"), key=lambda p: (p.parent.name != "core", p.parent.name, p.name)):
+        match = FILE_NAME.fullmatch(path.name)
+        if not match:
+            raise ConfigError(f"{path}: a migration is named NNNN_pre_what.sql or NNNN_post_what.sql.")
+        found.append(Migration(path.parent.name, path.stem, match[2], path.read_text(encoding="utf-8")))
+    return found
+
+
+def migrate(url: str, *, post: bool, folder: Path = FOLDER) -> list[str]:
+    """Apply what is missing and return its names. Replicas of the migrator wait for each other.
+
+    Raises: ConfigError when the database does not answer, or an applied file was edited afterwards.
+    """
+    try:
+        connection = psycopg2.connect(re.sub(r"^postgres[23]?:", "postgresql:", url), connect_timeout=5)
+    except psycopg2.OperationalError as err:
+        raise ConfigError(f"The database does not answer: {str(err).strip().splitlines()[-1]}") from err
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+            cursor.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migrations ("
+                " name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            cursor.execute("SELECT name, checksum FROM schema_migrations")
+            applied = dict(cursor.fetchall())
+        return [each.key for each in list_migrations(folder) if _apply(connection, each, applied, post=post)]
+    finally:
+        connection.close()
+
+
+def _apply(connection: psycopg2.extensions.connection, each: Migration, applied: dict[str, str], *, post: bool) -> bool:
+    if each.key in applied:
+        if applied[each.key] != each.checksum:
+            raise ConfigError(f"Migration {each.key} was edited after it was applied. Write a new one instead.")
+        return False
+    if each.phase == "post" and not post:
+        return False
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
+        cursor.execute(each.sql)
+        cursor.execute("INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (each.key, each.checksum))
+    return True

@@ -1,0 +1,78 @@
+"""Telling a loop of another process that there is work, over Redis.
+
+Only ever a hint: the loop looks by itself from time to time, so a lost or late ring costs a moment and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import redis
+
+from ..base.settings import Settings
+from .cache import open_redis
+
+CHANNEL = "waddlebot:wake:"
+RETRY_S = 1.0
+# Rings come closer together than this become one: each costs both sides more than most work that it announces.
+PAUSE_S = 0.005
+
+
+class Wakeup:
+    """A doorbell by name. Neither ringing nor listening ever waits for Redis."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._channel = CHANNEL + name
+        self._rung = threading.Event()
+        self._lock = threading.Lock()
+        self._threads: dict[str, threading.Thread] = {}
+        self._stopping = threading.Event()
+
+    def ring(self) -> None:
+        """Wake whoever listens, soon. Rings that come while one is being told become one."""
+        if not self._rung.is_set():
+            self._rung.set()
+        self._ensure("ring", self._tell)
+
+    def listen(self, event: threading.Event) -> None:
+        """Set the event on each ring from now on."""
+        self._ensure("listen", lambda: self._hear(event))
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._rung.set()
+
+    def _ensure(self, name: str, run: object) -> None:
+        if name in self._threads:
+            return
+        with self._lock:
+            if name not in self._threads:
+                thread = threading.Thread(target=run, name=f"wakeup-{name}", daemon=True)  # type: ignore[arg-type]
+                self._threads[name] = thread
+                thread.start()
+
+    def _tell(self) -> None:
+        client = open_redis(self._settings)
+        while not self._stopping.is_set():
+            self._rung.wait()
+            self._rung.clear()
+            try:
+                client.publish(self._channel, "")
+                time.sleep(PAUSE_S)
+            except redis.RedisError:
+                self._stopping.wait(RETRY_S)
+
+    def _hear(self, event: threading.Event) -> None:
+        client = open_redis(self._settings, blocking=True)
+        while not self._stopping.is_set():
+            try:
+                with client.pubsub(ignore_subscribe_messages=True) as subscription:  # type: ignore[no-untyped-call]
+                    subscription.subscribe(self._channel)
+                    event.set()  # Whatever rang while nobody listened.
+                    while not self._stopping.is_set():
+                        if subscription.get_message(timeout=1.0):
+                            event.set()
+            except (redis.RedisError, OSError):
+                self._stopping.wait(RETRY_S)

@@ -1,0 +1,73 @@
+"""What a fleet's database needs before its first event: the services' accounts, a demo community, an admin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydal import DAL
+
+from ..base.contracts import CONSOLE
+from ..base.manifest import Manifest
+from ..community.communities import ensure_community
+from ..data.database import fetch
+from ..web.auth import hash_key, make_key
+from .home import Secrets
+
+DEMO = "demo"
+CONSOLE_ACCOUNT = "console"
+ADMIN_ACCOUNT = "admin"
+
+
+def make_missing_keys(made: Secrets, manifests: Sequence[Manifest]) -> None:
+    """Give every module, the console and the admin a key."""
+    for name in [CONSOLE_ACCOUNT, ADMIN_ACCOUNT, *(manifest.name for manifest in manifests)]:
+        if name not in made.keys:
+            made.keys[name] = make_key()[1]
+
+
+def bootstrap(db: DAL, made: Secrets, manifests: Sequence[Manifest]) -> None:
+    """Make the database agree with the secrets; run at every start, changes nothing the second time."""
+    ensure_account(db, CONSOLE_ACCOUNT, ["collectors", "admins"], made, platforms=[CONSOLE])
+    ensure_account(db, ADMIN_ACCOUNT, ["admins"], made)
+    for manifest in manifests:
+        is_collector = manifest.kind == "collector"
+        ensure_account(
+            db,
+            manifest.name,
+            ["collectors" if is_collector else "services"],
+            made,
+            module_name=manifest.name,
+            platforms=[manifest.name] if is_collector else [],
+        )
+    ensure_demo(db)
+
+
+def ensure_demo(db: DAL) -> None:
+    community_id = ensure_community(db, DEMO, "Demo")
+    fetch(
+        db,
+        "INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id)"
+        " VALUES ('console:demo:general', 'console', 'demo', 'general', %s) ON CONFLICT DO NOTHING",
+        (community_id,),
+    )
+
+
+def ensure_account(
+    db: DAL,
+    name: str,
+    groups: list[str],
+    made: Secrets,
+    *,
+    module_name: str | None = None,
+    platforms: Sequence[str] = (),
+) -> None:
+    """Make an account, or make the one of that name go by the key that the secrets hold for it."""
+    api_key = made.keys[name]
+    fetch(
+        db,
+        "INSERT INTO service_accounts (key_id, name, groups, module_name, platforms, key_hash)"
+        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO UPDATE SET key_id = excluded.key_id,"
+        " groups = excluded.groups, module_name = excluded.module_name, platforms = excluded.platforms,"
+        " key_hash = excluded.key_hash, is_active = true WHERE service_accounts.key_hash <> excluded.key_hash",
+        (api_key.split("_")[1], name, groups, module_name, list(platforms), hash_key(api_key)),
+    )

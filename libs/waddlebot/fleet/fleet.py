@@ -1,0 +1,479 @@
+"""`waddlebot up`: the whole fleet on one machine, as supervised children of one process.
+
+PostgreSQL, Valkey, migrations, then the modules: all in one `web` process and one `collectors` process, or each on a
+port of its own (--per-module), exactly as its container runs it; and a `hub` for the overlays' sockets. What dies is
+started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..base.errors import ConfigError
+from ..base.manifest import Manifest, all_manifests, modules_dir
+from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
+from .home import Home, Running, Secrets
+
+READY_TIMEOUT_S = 60.0
+POLL_S = 0.1
+# A process that keeps dying is started again after 0.2, 0.4, … at most 5 s.
+FIRST_RESTART_S = 0.2
+MAX_SERVER_STARTS = 5
+MAX_RESTART_S = 5.0
+STOP_TIMEOUT_S = 15.0
+BASE_PORT = 8000
+# The demo's page is so many ports above the fleet's, its platforms on the ports after it.
+DEMO_OFFSET = 90
+DEMO_PORTS = 4
+# Every port that a fleet may use is fewer than so many above its own.
+FLEET_PORTS = DEMO_OFFSET + DEMO_PORTS
+# What would make a demo part of a fleet that is not one.
+OF_REAL_FLEETS = (
+    *("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_"),
+    *("TWITCH_", "DISCORD_", "SLACK_"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    home: Path
+    port: int = BASE_PORT
+    ws_port: int | None = None
+    per_module: bool = False
+    verbose: bool = False
+    demo: bool = False
+
+
+@dataclass(slots=True)
+class Child:
+    """One process of ours and how often it had to be started."""
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str]
+    ready_urls: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    failures: int = 0
+    started_at: float = 0
+    restart_at: float = 0
+
+    def start(self) -> None:
+        self.started_at = time.monotonic()
+        self.process = subprocess.Popen(
+            dying_with_us(signal.SIGTERM, [sys.executable, "-m", *self.command]),
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def stop(self) -> None:
+        stop_process(self.process, signal.SIGTERM, STOP_TIMEOUT_S)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The fleet of one home."""
+
+    options: Options
+    home: Home
+    postgres: PostgresServer | None = None
+    valkey: ValkeyServer | None = None
+    children: list[Child] = field(default_factory=list)
+    stopping: threading.Event = field(default_factory=threading.Event)
+    admin_key: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.options.port}"
+
+    @property
+    def demo_port(self) -> int:
+        return self.options.port + DEMO_OFFSET
+
+    @property
+    def demo_url(self) -> str:
+        return f"http://127.0.0.1:{self.demo_port}"
+
+    def _hub_port(self, manifest: Manifest) -> int:
+        assert manifest.hub_port is not None
+        return self.options.ws_port or self.options.port + manifest.hub_port - BASE_PORT
+
+    def run(self) -> int:
+        """Bring everything up, keep it up until a signal, take it down in order. Returns the exit status."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: self.stopping.set())
+        started = time.monotonic()
+        if self.options.demo:
+            forget_real_fleets()
+        try:
+            self._bring_up()
+            if not self.stopping.is_set():
+                self._greet(time.monotonic() - started)
+            while not self.stopping.wait(POLL_S):
+                self._restart_what_died()
+            say("Stopping …")
+            return 0
+        except ConfigError as err:
+            print(f"waddlebot: {err.message}", file=sys.stderr, flush=True)
+            return 1
+        finally:
+            self._take_down()
+
+    def _bring_up(self) -> None:
+        self.home.open()
+        manifests = all_manifests()
+        self._check_ports(manifests)
+        made, is_new = self.home.load_secrets()
+        from .bootstrap import make_missing_keys
+
+        make_missing_keys(made, manifests)
+        self.home.save_secrets(made)
+        if is_new:
+            self.admin_key = made.keys["admin"]
+        environment = self._start_servers(made.database_password, made.redis_password)
+        environment |= self._overlay_urls(manifests)
+        self.environment = environment
+        with step("schema"):
+            self._prepare_database(environment["DATABASE_URL"], manifests)
+        if self.options.demo:
+            environment |= self._start_demo(manifests, environment)
+        modules = self._plan(manifests, environment, made)
+        self.children += modules
+        with step("modules: " + ", ".join(manifest.name for manifest in manifests)):
+            for child in modules:
+                child.start()
+            self._wait_until_ready()
+        # Whoever replays what a platform once sent has to sign as it does.
+        signed_with = {name: os.environ[name] for name in ("TWITCH_WEBHOOK_SECRET",) if os.environ.get(name)}
+        self.home.announce(Running(os.getpid(), self.url, {**signed_with, **environment}))
+
+    def _check_ports(self, manifests: Sequence[Manifest]) -> None:
+        """Raises: ConfigError for the first port that somebody else listens on."""
+        wanted = {self.options.port: "--port"}
+        if self.options.per_module:
+            wanted |= {self._port_of(manifest): "--port" for manifest in manifests}
+        wanted |= {self._hub_port(manifest): "--ws-port" for manifest in manifests if manifest.hub_port}
+        if self.options.demo:
+            wanted |= {self.demo_port + n: "--port" for n in range(DEMO_PORTS)}
+        for port, option in wanted.items():
+            if not 1 <= port <= 65535:
+                raise ConfigError(f"Port {port} is not a port; choose a lower {option}.")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError as err:
+                    raise ConfigError(f"Port {port} is in use ({err.strerror}). Choose another with {option}.") from err
+
+    def _port_of(self, manifest: Manifest) -> int:
+        return self.options.port + manifest.port - BASE_PORT
+
+    def _start_servers(self, database_password: str, redis_password: str) -> dict[str, str]:
+        """Start what the environment does not name, and return how to reach both."""
+        environment = {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_HOST") if os.environ.get(name)}
+        if "DATABASE_URL" not in environment:
+            with step("PostgreSQL"):
+                self.postgres = PostgresServer(self.home.path / "postgres", database_password)
+                self.postgres.start()
+            environment["DATABASE_URL"] = self.postgres.url
+        if "REDIS_HOST" not in environment:
+            with step("Valkey"):
+                self.valkey = ValkeyServer(self.home.path / "valkey", redis_password)
+                self.valkey.start()
+            environment |= {
+                "REDIS_HOST": "127.0.0.1",
+                "REDIS_PORT": str(self.valkey.port),
+                "REDIS_PASSWORD": redis_password,
+            }
+        return environment
+
+    def _overlay_urls(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Where the overlays' module and its sockets are."""
+        module = next((each for each in manifests if each.hub_port), None)
+        if module is None:
+            return {}
+        base = self._base_url_of(module)
+        sockets = f"ws://127.0.0.1:{self._hub_port(module)}"
+        return {
+            "BROWSER_SOURCE_API_URL": os.environ.get("BROWSER_SOURCE_API_URL") or f"{base}{module.prefix}/source",
+            "WEBSOCKET_HOST": os.environ.get("WEBSOCKET_HOST") or "127.0.0.1",
+            "WEBSOCKET_PORT": str(self._hub_port(module)),
+            "WEBSOCKET_PUBLIC_URL": os.environ.get("WEBSOCKET_PUBLIC_URL") or sockets,
+            f"{module.settings_prefix}_BASE_URL": os.environ.get("BASE_URL") or base,
+        }
+
+    def _prepare_database(self, url: str, manifests: Sequence[Manifest]) -> None:
+        """In a process of its own: what it imports would stay in the supervisor's memory for good."""
+        names = ",".join(manifest.name for manifest in manifests)
+        done = subprocess.run(
+            [sys.executable, "-m", "waddlebot.fleet.prepare", str(self.home.path), names],
+            env={**os.environ, "DATABASE_URL": url},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            lines = done.stderr.strip().splitlines()
+            raise ConfigError(
+                (lines[-1] if lines else "the database could not be prepared").removeprefix("waddlebot: ")
+            )
+
+    def _start_demo(self, manifests: Sequence[Manifest], environment: dict[str, str]) -> dict[str, str]:
+        """Start the platforms of the demo. Returns what points the modules at them."""
+        if not (modules_dir() / "simulators" / "demo").is_dir():
+            raise ConfigError("There are no simulators here, which --demo needs; start it in a whole checkout.")
+        collectors = [
+            f"--{each.name}={self._base_url_of(each)}{each.prefix}" for each in manifests if each.kind == "collector"
+        ]
+        child = Child(
+            "demo",
+            [
+                "simulators.demo",
+                f"--home={self.home.path}",
+                f"--port={self.demo_port}",
+                f"--fleet={self.url}",
+                *collectors,
+            ],
+            {**environment, "PYTHONPATH": os.pathsep.join([str(modules_dir()), os.environ.get("PYTHONPATH", "")])},
+            [f"{self.demo_url}/healthz"],
+        )
+        self.children = [child]
+        with step("simulators: twitch, discord, slack"):
+            child.start()
+            self._wait_until_ready()
+        if self.stopping.is_set():
+            return {}
+        return {
+            **json.loads((self.home.path / "demo.json").read_text())["settings"],
+            "EGRESS_ALLOW": f"127.0.0.1:{self.demo_port}",
+            "OVERLAY_FRAME_ANCESTORS": f"{self.demo_url},http://localhost:{self.demo_port}",
+        }
+
+    def _base_url_of(self, manifest: Manifest) -> str:
+        return f"http://127.0.0.1:{self._port_of(manifest)}" if self.options.per_module else self.url
+
+    def _plan(self, manifests: Sequence[Manifest], environment: dict[str, str], made: Secrets) -> list[Child]:
+        common = {
+            **environment,
+            "WADDLEBOT_ENCRYPTION_KEYS": os.environ.get("WADDLEBOT_ENCRYPTION_KEYS") or made.encryption_keys,
+            "CORE_API_URL": self.url,
+            "BASE_URL": os.environ.get("BASE_URL") or self.url,
+            "LOG_DIR": os.environ.get("LOG_DIR") or str(self.home.logs),
+            "LOG_CONSOLE_LEVEL": "INFO" if self.options.verbose else "ERROR",
+        }
+        common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
+        hubs = [self._hub_process(manifest, common) for manifest in manifests if manifest.hub_port]
+        if self.options.per_module:
+            return [*(self._module_process(manifest, common) for manifest in manifests), *hubs]
+        packages = ",".join(manifest.package for manifest in manifests)
+        one_process = {**common, "MODULE_URL": self.url}
+        web = Child(
+            "web",
+            ["waddlebot.fleet.serve", "web"],
+            {
+                **one_process,
+                "WADDLEBOT_MODULES": packages,
+                "WADDLEBOT_ROLE": "web",
+                "WADDLEBOT_PORT": str(self.options.port),
+                "WADDLEBOT_OWN_URL": self.url,
+                "WADDLEBOT_RUN_DIR": self._run_dir("web"),
+            },
+            [f"{self.url}{manifest.prefix}/ready" for manifest in manifests],
+        )
+        collecting = [manifest.package for manifest in manifests if manifest.kind == "collector"]
+        collectors = Child(
+            "collectors",
+            ["waddlebot.fleet.serve", "collectors"],
+            {
+                **one_process,
+                "WADDLEBOT_MODULES": ",".join(collecting),
+                "WADDLEBOT_ROLE": "collectors",
+                "WADDLEBOT_RUN_DIR": self._run_dir("collectors"),
+                "LOG_ROLE": "collectors",
+            },
+            [],
+        )
+        return [web, *([collectors] if collecting else []), *hubs]
+
+    def _hub_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
+        environment = {**common, "WADDLEBOT_MODULES": manifest.package, "LOG_ROLE": "hub"}
+        healthz = f"http://127.0.0.1:{self._hub_port(manifest)}/healthz"
+        return Child("hub", ["waddlebot.fleet.serve", "hub"], environment, [healthz])
+
+    def _module_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
+        port = self._port_of(manifest)
+        url = f"http://127.0.0.1:{port}"
+        environment = {
+            **common,
+            "WADDLEBOT_MODULES": manifest.package,
+            "WADDLEBOT_PORT": str(port),
+            "WADDLEBOT_OWN_URL": url,
+            "MODULE_URL": url,
+            "WADDLEBOT_RUN_DIR": self._run_dir(manifest.package),
+        }
+        return Child(manifest.name, ["waddlebot.fleet.serve", "web"], environment, [f"{url}{manifest.prefix}/ready"])
+
+    def _run_dir(self, name: str) -> str:
+        return str(self.home.path / "run" / name)
+
+    def _wait_until_ready(self) -> None:
+        """Raises: ConfigError when a process ends before it can serve, or none of it comes in time."""
+        until = time.monotonic() + READY_TIMEOUT_S
+        waiting = [url for child in self.children for url in child.ready_urls]
+        while waiting and not self.stopping.is_set():
+            for child in self.children:
+                if child.process is not None and child.process.poll() is not None:
+                    raise ConfigError(f"{child.name} does not start; the reason is above and in {self.home.logs}.")
+            waiting = [url for url in waiting if not answers_200(url)]
+            if waiting and time.monotonic() > until:
+                raise ConfigError(f"Not ready after {READY_TIMEOUT_S:.0f} s: {waiting[0]}; see {self.home.logs}.")
+            self.stopping.wait(POLL_S)
+
+    def _restart_what_died(self) -> None:
+        now = time.monotonic()
+        for server in (self.postgres, self.valkey):
+            if server is not None and server.process is not None and server.process.poll() is not None:
+                say(f"{type(server).__name__.removesuffix('Server')} ended, starting it again")
+                self._start_again(server)
+        for child in self.children:
+            if child.process is None or child.process.poll() is None:
+                continue
+            if not child.restart_at:
+                child.failures = 0 if now - child.started_at > MAX_RESTART_S * 2 else child.failures + 1
+                child.restart_at = now + min(FIRST_RESTART_S * 2**child.failures, MAX_RESTART_S)
+                say(f"{child.name} {how_it_ended(child.process.returncode)}, starting it again")
+                stop_process(child.process, signal.SIGKILL)  # Workers that outlived it would keep its port.
+            elif now >= child.restart_at:
+                child.restart_at = 0
+                child.start()
+
+    def _start_again(self, server: PostgresServer | ValkeyServer) -> None:
+        """Whatever ended it may end it once more while it starts. Raises: ConfigError when that goes on."""
+        for failures in range(1, MAX_SERVER_STARTS + 1):
+            try:
+                server.start()
+                return
+            except ConfigError as err:
+                if failures == MAX_SERVER_STARTS:
+                    raise
+                say(f"{err.message}; trying again")
+                self.stopping.wait(FIRST_RESTART_S * 2**failures)
+
+    def _take_down(self) -> None:
+        for child in reversed(self.children):
+            child.stop()
+        for server in (self.valkey, self.postgres):
+            if server is not None:
+                server.stop()
+        if self.children:
+            self.home.withdraw()
+
+    def _greet(self, took_s: float) -> None:
+        command = how_to_call()
+        at = "" if self.home.path == Home(default_home_of_this_user()).path else f" --home {self.options.home}"
+        if self.options.demo:
+            print(f"See it: {self.demo_url}")
+        print(f"WaddleBot is ready: {self.url} (after {took_s:.1f} s, home {self.home.path})")
+        for source_type, url in self._demo_overlays().items():
+            print(f"  {source_type + ' overlay':<16}  {url}")
+        if self.admin_key:
+            print(f"\n  Admin key, shown only this once:  {self.admin_key}\n")
+        print("Try next, in another terminal:")
+        print(f"  {command} chat{at}")
+        print(f"  {command} say{at} '!help'")
+        print(f'  {command} say{at} \'!inventory add "Blue Sword" "A shiny sword" weapons,rare\'')
+        print(f"  {command} simulate{at} ticker 'hello'")
+        print("Ctrl-C stops it.", flush=True)
+
+    def _demo_overlays(self) -> dict[str, str]:
+        """The URLs for OBS, made at the first start."""
+        url = self.environment.get("BROWSER_SOURCE_API_URL")
+        made = post(f"{url}/admin/tokens", {"community_id": "demo"}, self.home.console_key() or "") if url else {}
+        return {source_type: each["url"] for source_type, each in made.get("tokens", {}).items()}
+
+
+def forget_real_fleets() -> None:
+    """Keep what this environment says of servers and platforms away from a demo and its children."""
+    for name in [name for name in os.environ if name.startswith(OF_REAL_FLEETS)]:
+        del os.environ[name]
+
+
+def default_home_of_this_user() -> Path:
+    from .home import default_home
+
+    return default_home()
+
+
+def how_to_call() -> str:
+    """What to type for this very program: its name where the PATH finds it, else its path."""
+    found = shutil.which("waddlebot")
+    here = Path(sys.argv[0]).absolute()
+    if found and Path(found).absolute() == here:
+        return "waddlebot"
+    with contextlib.suppress(ValueError):
+        return str(here.relative_to(Path.cwd()))
+    return str(here)
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    """Show one step of the start and how long it took."""
+    started = time.monotonic()
+    if sys.stdout.isatty():
+        print(f"  … {what}", end="", flush=True)
+    yield
+    if sys.stdout.isatty():
+        print("\r", end="")
+    print(f"  ✓ {what} ({time.monotonic() - started:.1f} s)", flush=True)
+
+
+def say(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
+
+
+def how_it_ended(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
+def answers_200(url: str) -> bool:
+    host, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host, timeout=2)
+    try:
+        connection.request("GET", "/" + path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def post(url: str, body: dict[str, str], key: str) -> dict[str, Any]:
+    """Make a request of the fleet itself; what it refuses is empty."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host, timeout=5)
+    try:
+        headers = {"X-API-Key": key, "Content-Type": "application/json"}
+        connection.request("POST", "/" + path, json.dumps(body), headers)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+        return answer if response.status == 200 else {}
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()

@@ -1,0 +1,132 @@
+"""WADDLEBOT_HOME: the secrets, the lock, and where the running fleet can be reached."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+from ..base.errors import ConfigError
+
+ROOT_HOME = Path("/var/lib/waddlebot")
+
+
+def default_home() -> Path:
+    """$WADDLEBOT_HOME, else ~/.local/share/waddlebot, for root /var/lib/waddlebot (contracts §10)."""
+    named = os.environ.get("WADDLEBOT_HOME")
+    if named:
+        return Path(named)
+    return ROOT_HOME if os.geteuid() == 0 else Path.home() / ".local/share/waddlebot"
+
+
+def demo_home() -> Path:
+    """Where `up --demo` keeps its own, apart from the fleet that somebody may have: $WADDLEBOT_HOME if that is set."""
+    return default_home() if os.environ.get("WADDLEBOT_HOME") else default_home() / "demo"
+
+
+def make_encryption_key(key_id: str) -> str:
+    """One entry for WADDLEBOT_ENCRYPTION_KEYS."""
+    return f"{key_id}:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
+@dataclass(slots=True)
+class Secrets:
+    """Made at the first start, kept with mode 0600, never shown but for the admin's key, once."""
+
+    database_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    redis_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    encryption_keys: str = field(default_factory=lambda: make_encryption_key("1"))
+    keys: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where the fleet of a home is, while it runs."""
+
+    pid: int
+    url: str
+    environment: dict[str, str]
+
+    def is_alive(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+class Home:
+    """A fleet's folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self.secrets_path = self.path / "secrets.json"
+        self.console_key_path = self.path / "console.key"
+        self.running_path = self.path / "running.json"
+        self.logs = self.path / "logs"
+        self._lock: IO[str] | None = None
+
+    def open(self) -> None:
+        """Make the folder and take its lock. Raises: ConfigError, one line that says what is in the way."""
+        try:
+            # The database's user passes through this folder; what is secret in it has its own mode.
+            self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
+            self._lock = (self.path / "lock").open("w")
+        except OSError as err:
+            raise ConfigError(f"Cannot write to the home {self.path}: {err.strerror}.") from err
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise ConfigError(f"A fleet already runs in {self.path}. Give this one another --home.") from err
+
+    def load_secrets(self) -> tuple[Secrets, bool]:
+        """The secrets, and whether they were made just now. Raises: ConfigError when the file is damaged."""
+        try:
+            return Secrets(**json.loads(self.secrets_path.read_text())), False
+        except FileNotFoundError:
+            return Secrets(), True
+        except (ValueError, TypeError) as err:
+            raise ConfigError(f"{self.secrets_path} is damaged; restore it from a backup.") from err
+
+    def save_secrets(self, made: Secrets) -> None:
+        write_private(self.secrets_path, json.dumps(asdict(made), indent=1))
+        write_private(self.console_key_path, made.keys["console"] + "\n")
+
+    def announce(self, running: Running) -> None:
+        write_private(self.running_path, json.dumps(asdict(running)))
+
+    def withdraw(self) -> None:
+        self.running_path.unlink(missing_ok=True)
+
+    def find_running(self) -> Running | None:
+        """The fleet that runs in this home, if any."""
+        try:
+            running = Running(**json.loads(self.running_path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return running if running.is_alive() else None
+
+    def console_key(self) -> str | None:
+        try:
+            return self.console_key_path.read_text().strip()
+        except OSError:
+            return None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file in one step; only its owner can ever read it."""
+    partial = path.with_name(path.name + ".new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,353 @@
+"""What an interaction module is: functions for chat commands, behind POST <prefix>/execute.
+
+A handler gets the call and the words after the command. What it returns is said in chat, or shown on an overlay.
+Its writes, and the reply itself, are one transaction keyed by the execution: a repeated call gets the same reply and
+writes nothing (contracts §3).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydal import DAL
+
+from ..base.chat import closest, fold
+from ..base.combine import FairCombiner
+from ..base.contracts import (
+    CommandSpec,
+    Level,
+    ModuleCall,
+    ModuleRegistration,
+    ModuleReply,
+    ModuleResponse,
+    SubcommandSpec,
+)
+from ..base.errors import ConfigError, UsageError, UserError
+from ..base.logs import log_context
+from ..data.database import Prepared, fetch
+from ..web.auth import ROUTER_ONLY
+from ..web.endpoint import endpoint
+from .service import Service
+
+Said = str | ModuleResponse | Sequence[ModuleResponse] | None
+Handler = Callable[..., Said]
+
+REPLIES_KEPT = "24 hours"
+
+
+def say(message: str, *, reply: bool = False) -> ModuleResponse:
+    """Something to say in chat; `reply` threads it to the message that asked."""
+    return ModuleResponse(response_action="chat", response_data={"message": message, "reply": reply})
+
+
+def run_command(prefix: str, command: str, args: Sequence[str]) -> ModuleResponse:
+    """Another command for the router to run, for the same caller and at the caller's own level."""
+    return ModuleResponse(
+        response_action="command", response_data={"prefix": prefix, "command": command, "args": list(args)}
+    )
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a module, with the transaction that its writes belong to."""
+
+    payload: ModuleCall
+    db: DAL
+    invalidations: list[tuple[str, str]] = field(default_factory=list)
+
+    def invalidate(self, cache: str, key: object) -> None:
+        """Make every process forget a cached value once the writes of this call are committed.
+
+        Kept with the reply, so that a crash in between only delays it until the call is repeated.
+        """
+        self.invalidations.append((cache, str(key)))
+
+    @property
+    def community_id(self) -> int:
+        return self.payload.community.id
+
+    @property
+    def entity_id(self) -> str:
+        return self.payload.entity.entity_id
+
+    @property
+    def user_name(self) -> str:
+        user = self.payload.user
+        return user.display_name or user.name or user.platform_user_id
+
+    @property
+    def level(self) -> Level:
+        return Level.named(self.payload.user.level)
+
+    @property
+    def args(self) -> list[str]:
+        return self.payload.trigger.args
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.payload.mode == "simulate"
+
+
+class InteractionModule:
+    """Collects a module's handlers and runs them. Fails at the start if they and the manifest do not agree."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._specs: dict[str, CommandSpec] = {spec.command: spec for spec in service.manifest.commands}
+        self._commands: dict[tuple[str, str | None], Handler] = {}
+        self._readers: set[tuple[str, str | None]] = set()
+        # Replies that come with no writes and at the same moment go into one statement and one commit.
+        self._keep_with_others: FairCombiner[Kept, bool] = FairCombiner(self._keep)
+        self._calls = service.metrics.counter("calls", "Calls executed.", ["command", "result"])
+
+    def command(self, command: str, subcommand: str | None = None, *, run: Handler, only_reads: bool = False) -> None:
+        """Run `run(call, *words)` for a command. Words that do not fit its parameters are answered with the usage.
+
+        One that `only_reads` gets a database that takes no writes, and needs no transaction.
+        """
+        spec = self._specs.get(command)
+        if spec is None or (subcommand and subcommand not in {each.name for each in spec.subcommands}):
+            raise ConfigError(f"{self.service.name}: manifest.toml does not list {command} {subcommand or ''}.")
+        self._commands[command, subcommand] = run
+        if only_reads:
+            self._readers.add((command, subcommand))
+
+    def serve(self) -> None:
+        """Mount POST <prefix>/execute and register with the router."""
+        for spec in self._specs.values():
+            wanted: list[str | None] = [sub.name for sub in spec.subcommands] or [None]
+            missing = [sub for sub in wanted if (spec.command, sub) not in self._commands]
+            if missing:
+                raise ConfigError(f"{self.service.name}: no handler for {spec.command} {missing}.")
+        manifest = self.service.manifest
+        execute_url = f"{self.service.url}{manifest.prefix}/execute"
+
+        @endpoint("POST", f"{manifest.prefix}/execute", caller=ROUTER_ONLY, body=ModuleCall)
+        def execute(call: ModuleCall) -> ModuleReply:
+            """Run a command for the router, once however often it is called."""
+            return self.execute(call)
+
+        self.service.mount(execute)
+        self.service.loops.add("forget-replies", self._forget_replies, every_s=600)
+        self.service.register_with_router(
+            ModuleRegistration(
+                module_name=self.service.name,
+                module_version=self.service.version,
+                endpoint_url=execute_url,
+                health_check_url=f"{self.service.url}{manifest.prefix}/health",
+                commands=[spec.model_copy(update={"location_url": execute_url}) for spec in manifest.commands],
+            )
+        )
+
+    def execute(self, payload: ModuleCall) -> ModuleReply:
+        """Run a call, or give the reply that it had before."""
+        context = log_context()
+        context.session_id = payload.session_id
+        context.community = payload.community.id
+        context.user = payload.user.id
+        started = time.perf_counter()
+        if payload.mode == "simulate":
+            return self._rehearse(payload, started)
+        try:
+            kept = self._run(payload, started)
+        except UserError as err:
+            # Everything that the handler wrote is undone; that it refused is kept.
+            kept = self._reply(payload, [say(err.message, reply=True)], err, started), []
+            if not self._keep_with_others(kept):
+                kept = self._kept_before(payload)
+        except _Undone:
+            kept = self._kept_before(payload)
+        for cache, key in kept[1]:
+            self.service.bus.invalidate(cache, key)
+        return kept[0]
+
+    def _run(self, payload: ModuleCall, started: float) -> Kept:
+        """Run a call and keep its reply. Raises: _Undone when it has one already."""
+        only_reads = self._only_reads(payload)
+        database = self.service.database
+        with database.reading() if only_reads else database.transaction() as db:
+            call = Call(payload, db)
+            kept = self._reply(payload, _as_responses(self._dispatch(call)), None, started), call.invalidations
+            if not only_reads and not KEEP.run(db, self._rows([kept])):
+                raise _Undone
+        if only_reads and not self._keep_with_others(kept):
+            raise _Undone
+        return kept
+
+    def _keep(self, batch: Sequence[Kept]) -> list[bool]:
+        """Store replies that no writes belong to. False for executions that have one."""
+        stored = {row["execution_id"] for row in self.service.database.statement(KEEP, self._rows(batch))}
+        return [reply.execution_id in stored for reply, _ in batch]
+
+    def _rows(self, batch: Sequence[Kept]) -> dict[str, Any]:
+        return {
+            "module": self.service.name,
+            "executions": [reply.execution_id for reply, _ in batch],
+            "replies": [reply.model_dump_json() for reply, _ in batch],
+            "invalidations": [json.dumps(invalidations) for _, invalidations in batch],
+        }
+
+    def _rehearse(self, payload: ModuleCall, started: float) -> ModuleReply:
+        """Run a call and undo it: the reply is real, the writes are gone."""
+        replies: list[ModuleReply] = []
+        try:
+            with self.service.database.transaction() as db:
+                responses = _as_responses(self._dispatch(Call(payload, db)))
+                replies.append(self._reply(payload, responses, None, started))
+                raise _Undone
+        except UserError as err:
+            return self._reply(payload, [say(err.message, reply=True)], err, started)
+        except _Undone:
+            return replies[0]
+
+    def _kept_before(self, payload: ModuleCall) -> Kept:
+        """The reply that this execution already has."""
+        (row,) = self.service.database.statement(
+            "SELECT reply, invalidations FROM module_replies WHERE module_name = %s AND execution_id = %s",
+            (self.service.name, payload.execution_id),
+        )
+        return ModuleReply.model_validate(row["reply"]), [(cache, key) for cache, key in row["invalidations"]]
+
+    def _reply(
+        self, payload: ModuleCall, responses: list[ModuleResponse], refusal: UserError | None, started: float
+    ) -> ModuleReply:
+        took_ms = (time.perf_counter() - started) * 1e3
+        trigger = payload.trigger
+        self._calls.labels(trigger.command, "failed" if refusal else "success").inc()
+        self.service.log.audit(
+            "command_executed",
+            result=refusal.code.upper() if refusal else "SUCCESS",
+            command=trigger.command,
+            subcommand=trigger.args[0][:40] if trigger.args else None,
+            execution_id=payload.execution_id,
+            mode=payload.mode,
+            execution_time_ms=round(took_ms, 2),
+        )
+        return ModuleReply(
+            session_id=payload.session_id,
+            execution_id=payload.execution_id,
+            module_name=self.service.name,
+            success=refusal is None,
+            processing_time_ms=round(took_ms, 3),
+            error_message=refusal.message if refusal else None,
+            responses=responses,
+        )
+
+    def _only_reads(self, payload: ModuleCall) -> bool:
+        spec = self._specs.get(fold(payload.trigger.command))
+        if spec is None:
+            return False
+        if not spec.subcommands:
+            return (spec.command, None) in self._readers
+        subcommand = find_subcommand(spec, payload.trigger.args[0]) if payload.trigger.args else None
+        return subcommand is None or (spec.command, subcommand.name) in self._readers
+
+    def _dispatch(self, call: Call) -> Said:
+        trigger = call.payload.trigger
+        spec = self._specs.get(fold(trigger.command))
+        if spec is None:
+            fallback = self._commands.get(("*", None))
+            if fallback is None:
+                raise UserError(f"{self.service.manifest.title} has no command {trigger.command}.")
+            return fallback(call, *trigger.args)
+        if not spec.subcommands:
+            return _fit(self._commands[spec.command, None], call, trigger.args, spec, None)
+        if not trigger.args:
+            raise UsageError(usage_of(spec, call.level))
+        subcommand = find_subcommand(spec, trigger.args[0])
+        if subcommand is None:
+            raise UsageError(unknown_subcommand(spec, trigger.args[0], call.level))
+        handler = self._commands[spec.command, subcommand.name]
+        return _fit(handler, call, trigger.args[1:], spec, subcommand)
+
+    def answer_any_command(self, *, run: Handler) -> None:
+        """Run `run(call, *words)` for commands that are not in the manifest: aliases are data, not code."""
+        self._commands["*", None] = run
+
+    def _forget_replies(self) -> bool:
+        with self.service.database.transaction() as db:
+            gone = fetch(
+                db,
+                "DELETE FROM module_replies WHERE id IN (SELECT id FROM module_replies"
+                f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+                " RETURNING id",
+            )
+        return len(gone) == 1000
+
+
+class _Undone(Exception):
+    """Ends a transaction the way that undoes it: of a simulated call, or of one that had a reply already."""
+
+
+Kept = tuple[ModuleReply, list[tuple[str, str]]]
+
+# Waits for a copy of the execution that runs now; a copy that ran before wins.
+KEEP = Prepared(
+    "module_keep",
+    """
+INSERT INTO module_replies (module_name, execution_id, reply, invalidations)
+SELECT %(module)s::text, execution_id::uuid, reply::json, invalidations::jsonb
+FROM unnest(%(executions)s::text[], %(replies)s::text[], %(invalidations)s::text[])
+    AS r (execution_id, reply, invalidations)
+-- In one order everywhere, so that two batches with the same executions cannot wait for each other for ever.
+ORDER BY execution_id
+ON CONFLICT DO NOTHING RETURNING execution_id::text
+""",
+)
+
+
+def _fit(
+    handler: Handler, call: Call, words: Sequence[str], spec: CommandSpec, subcommand: SubcommandSpec | None
+) -> Said:
+    if not _takes(handler, len(words)):
+        usage = subcommand.usage if subcommand else spec.usage
+        name = f"{spec.prefix}{spec.command}" + (f" {subcommand.name}" if subcommand else "")
+        raise UsageError(f"Usage: {name} {usage}".rstrip())
+    return handler(call, *words)
+
+
+@functools.cache
+def _takes(handler: Handler, words: int) -> bool:
+    """Whether a handler can be called with a call and so many words."""
+    try:
+        inspect.signature(handler).bind(None, *range(words))
+    except TypeError:
+        return False
+    return True
+
+
+def find_subcommand(spec: CommandSpec, word: str) -> SubcommandSpec | None:
+    folded = fold(word)
+    return next((each for each in spec.subcommands if each.name == folded), None)
+
+
+def usage_of(spec: CommandSpec, level: Level) -> str:
+    """The forms of a command that somebody at this level may use."""
+    forms = [each for each in spec.subcommands if level >= Level.named(each.level)]
+    if not forms:
+        return f"Usage: {spec.prefix}{spec.command} {spec.usage}".rstrip()
+    return f"Usage: {spec.prefix}{spec.command} " + " | ".join(f"{each.name} {each.usage}".rstrip() for each in forms)
+
+
+def unknown_subcommand(spec: CommandSpec, word: str, level: Level) -> str:
+    guess = closest(fold(word), [each.name for each in spec.subcommands if level >= Level.named(each.level)])
+    if guess:
+        return f"There is no “{word[:40]}” in {spec.prefix}{spec.command}. Did you mean “{guess}”?"
+    return usage_of(spec, level)
+
+
+def _as_responses(said: Said) -> list[ModuleResponse]:
+    if said is None:
+        return []
+    if isinstance(said, str):
+        return [say(said)]
+    return [said] if isinstance(said, ModuleResponse) else list(said)
+
+
+__all__ = ["Call", "InteractionModule", "run_command", "say"]

@@ -1,0 +1,193 @@
+"""What each module is made of: its manifest and settings, the database, keys, logs, metrics, health and loops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import redis
+from pydal import DAL
+
+from ..base.background import Loops
+from ..base.contracts import Heartbeat, ModuleRegistration
+from ..base.errors import Busy, UpstreamError, UpstreamRefused, WaddleBotError
+from ..base.logs import AAALog
+from ..base.manifest import Manifest, load_manifest
+from ..base.metrics import CONTENT_TYPE, Metrics
+from ..base.settings import Settings
+from ..data.cache import shared_bus
+from ..data.database import fetch, shared_database
+from ..web.auth import ANYBODY, COLLECTORS_OR_ADMINS, Account, Accounts
+from ..web.clients import FleetClient, FleetTransport, RouterClient
+from ..web.endpoint import Mount, Raw, RawRequest, endpoint
+from ..web.http import HTTPClient
+from ..web.openapi import openapi
+
+HEARTBEAT_EVERY_S = 30.0
+HOUSEKEEPING_EVERY_S = 60.0
+
+# Every service of this process, in the order in which they were made.
+SERVICES: list[Service] = []
+
+
+class Service:
+    """One module's service. `app.py` makes it first, then builds on it.
+
+    `tables` defines the module's own tables on both sides of the database.
+    """
+
+    def __init__(self, app_file: str, settings: Settings, *, tables: Callable[[DAL], None] | None = None) -> None:
+        self.settings = settings
+        self.manifest: Manifest = load_manifest(Path(app_file).resolve().parent)
+        self.name = settings.module_name or self.manifest.name
+        self.version = settings.module_version or self.manifest.version
+        self.started_at = time.time()
+        self.log = AAALog(self.name, self.version)
+        self.metrics = Metrics(self.manifest.name)
+        self.database = shared_database(settings, self.log)
+        if tables:
+            self.database.define(tables)
+        self.bus = shared_bus(settings)
+        self.accounts = Accounts(self.database, self.bus)
+        self.transport = FleetTransport(HTTPClient())
+        self.client = FleetClient(self.transport, settings.api_key.get_secret_value() if settings.api_key else None)
+        self.router = RouterClient(
+            self.client,
+            core_url=settings.core_api_url,
+            router_url=settings.router_url,
+            timeout_s=settings.request_timeout_s,
+        )
+        self.loops = Loops(self.log)
+        self.checks: dict[str, Callable[[], str]] = {"database": self._check_database, "redis": self._check_redis}
+        self.essential = {"database"}
+        if self.database.replica:
+            self.check("replica", self.database.replica.check)
+            self.metrics.registry.register(self.database.replica.lookups)
+        # What a module adds to its own health and metrics.
+        self.more_health: Callable[[], dict[str, Any]] = dict
+        self.more_metrics: Callable[[], dict[str, Any]] = dict
+        self.configured = True
+        self._mount = Mount(self.manifest.prefix, self.accounts, self.database, self.log, self.metrics)
+        self._mount_standard_endpoints()
+        self.loops.add("housekeeping", self.accounts.save_last_used, every_s=HOUSEKEEPING_EVERY_S)
+        SERVICES.append(self)
+
+    @property
+    def url(self) -> str:
+        """Where the rest of the fleet reaches this module."""
+        port = self.settings.module_port or self.manifest.port
+        return (self.settings.module_url or f"http://127.0.0.1:{port}").rstrip("/")
+
+    def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
+        """Serve the endpoints of these controllers with these services."""
+        self._mount.mount(*controllers, using=using)
+
+    def check(self, name: str, run: Callable[[], str], *, essential: bool = False) -> None:
+        """Add a health check: it returns a word for what it found, or raises. Essential ones decide readiness."""
+        self.checks[name] = run
+        if essential:
+            self.essential.add(name)
+
+    def register_with_router(self, registration: ModuleRegistration) -> None:
+        """Register at the start, send a heartbeat from then on, and register anew if the router has forgotten."""
+        registered = False
+
+        def beat() -> None:
+            nonlocal registered
+            try:
+                if registered:
+                    self.router.heartbeat(Heartbeat(module_name=self.name))
+                else:
+                    self.router.register(registration)
+                    registered = True
+                    self.log.system("registered", commands=len(registration.commands))
+            except UpstreamRefused:
+                registered = False
+                raise
+
+        def check_registered() -> str:
+            if not registered:
+                raise UpstreamError("The router has not taken this module's registration yet.")
+            return "registered"
+
+        self.check("registration", check_registered, essential=True)
+        self.loops.add("registration", beat, every_s=HEARTBEAT_EVERY_S)
+
+    def _mount_standard_endpoints(self) -> None:
+        prefix = self.manifest.prefix
+        metrics_caller = ANYBODY if self.settings.metrics_public else COLLECTORS_OR_ADMINS
+
+        @endpoint("GET", f"{prefix}/health", caller=ANYBODY)
+        def health() -> dict[str, Any]:
+            """Say that the process serves, and what its checks found. Always 200."""
+            checks = self.run_checks()
+            ok = all(each["ok"] for each in checks.values())
+            status = "unconfigured" if not self.configured else "healthy" if ok else "degraded"
+            return {
+                **self._identity(),
+                "status": status,
+                "database": checks["database"]["detail"],
+                "checks": checks,
+                "timestamp": datetime.now(UTC),
+                **self.more_health(),
+            }
+
+        @endpoint("GET", f"{prefix}/ready", caller=ANYBODY)
+        def ready() -> Any:
+            """Say whether requests should be sent here: 503 while something essential is missing."""
+            checks = self.run_checks()
+            missing = sorted(name for name in self.essential if not checks[name]["ok"])
+            if missing:
+                raise NotReady(f"Not ready: {', '.join(missing)}.", checks=checks)
+            return {**self._identity(), "status": "ready"}
+
+        @endpoint("GET", f"{prefix}/metrics", caller=metrics_caller)
+        def metrics(request: RawRequest) -> Any:
+            """Serve Prometheus text when Accept asks for text, else JSON."""
+            accept = request.headers.get("accept", "")
+            if "text/plain" in accept or "openmetrics" in accept:
+                return Raw(self.metrics.as_text(), CONTENT_TYPE)
+            return {**self._identity(), **self.more_metrics(), "metrics": self.metrics.as_json()}
+
+        @endpoint("GET", f"{prefix}/openapi.json", caller=ANYBODY)
+        def api_document() -> dict[str, Any]:
+            """Serve this document."""
+            return openapi(self.manifest.title, self.version, self._mount.endpoints)
+
+        self.mount(health, ready, metrics, api_document)
+
+    def _identity(self) -> dict[str, Any]:
+        uptime_s = round(time.time() - self.started_at, 1)
+        return {"success": True, "module": self.name, "version": self.version, "uptime_s": uptime_s}
+
+    def run_checks(self) -> dict[str, dict[str, Any]]:
+        return {name: _run_check(run) for name, run in self.checks.items()}
+
+    def _check_database(self) -> str:
+        with self.database.transaction() as db:
+            fetch(db, "SELECT 1")
+        return "connected"
+
+    def _check_redis(self) -> str:
+        self.bus.client.ping()
+        return "connected"
+
+
+class NotReady(Busy):
+    """This service is not ready."""
+
+    code = "not_ready"
+
+
+def _run_check(run: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return {"ok": True, "detail": run()}
+    except (WaddleBotError, redis.RedisError) as err:
+        return {"ok": False, "detail": getattr(err, "message", str(err))}
+
+
+__all__ = ["SERVICES", "Account", "Service"]

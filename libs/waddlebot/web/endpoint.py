@@ -1,0 +1,415 @@
+"""HTTP in and out. The only place that knows py4web's request, response and routes.
+
+`@endpoint` says what a handler serves and asks for; `mount` binds it: authenticate → validate → log context →
+transaction → JSON. An exception of any kind rolls the transaction back before it becomes an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import json
+import logging
+import re
+import time
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import ombott
+from py4web import action, request, response
+from py4web.core import Reloader, wsgi
+from pydal import DAL
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from ..base.errors import BadRequest, Busy, ConfigError, Invalid, TooLarge, UnsupportedMediaType, WaddleBotError
+from ..base.logs import AAALog, new_log_context
+from ..base.manifest import modules_dir
+from ..base.metrics import Metrics
+from ..data.database import Database
+from .auth import Account, Accounts, Caller
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+JSON_TYPE = "application/json"
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+REPLACEMENT = "\ufffd"
+INTEGER = re.compile(r"<(\w+):int>")
+CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 500: "internal"}
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer that is not JSON."""
+
+    body: str
+    content_type: str = "text/plain; charset=utf-8"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RawRequest:
+    """What a handler needs that checks a signature itself: the exact bytes and the headers, names in lower case; and
+    the address that it came from."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    method: str
+    path: str
+    function: Callable[..., Any]
+    caller: Caller
+    body: Any = None
+    query: type[BaseModel] | None = None
+    status: int = 200
+    max_body_bytes: int = MAX_BODY_BYTES
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.function) or "").split("\n")[0]
+
+
+def endpoint(
+    method: str,
+    path: str,
+    *,
+    caller: Caller,
+    body: Any = None,
+    query: type[BaseModel] | None = None,
+    status: int = 200,
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> Callable[[Handler], Handler]:
+    """Declare what a function serves; `mount` makes it reachable.
+
+    The function's parameters are filled by type: the validated `body` and `query`, `Account` (the caller),
+    `RawRequest`, `DAL` (a transaction around the call: only ask for it where nothing is called meanwhile), the
+    services given to `mount`, and by name what the path holds in angle brackets. A `body` that may be None may be
+    left out.
+    """
+
+    def declare(function: Handler) -> Handler:
+        made = Endpoint(method, path, function, caller, body, query, status, max_body_bytes)
+        function.__endpoint__ = made  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+@dataclass(slots=True)
+class Mount:
+    """One module's endpoints and what they are served with."""
+
+    prefix: str
+    accounts: Accounts
+    database: Database
+    log: AAALog
+    metrics: Metrics
+    endpoints: list[Endpoint] = field(default_factory=list)
+
+    def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
+        """Serve every `@endpoint` of these modules or functions, with these services for their parameters."""
+        services = {type(service): service for service in using}
+        for controller in controllers:
+            functions = vars(controller).values() if isinstance(controller, ModuleType) else [controller]
+            for function in functions:
+                declared = getattr(function, "__endpoint__", None)
+                if isinstance(declared, Endpoint):
+                    self.endpoints.append(declared)
+                    bound = _Bound(self, declared, services)
+                    action(bound.route, method=[declared.method])(bound.serve)
+
+
+class _Bound:
+    """An endpoint with its services, ready to serve requests."""
+
+    def __init__(self, mount: Mount, declared: Endpoint, services: Mapping[type, object]) -> None:
+        self.mount = mount
+        self.endpoint = declared
+        self.body = TypeAdapter(declared.body) if declared.body is not None else None
+        self.body_is_optional = type(None) in typing.get_args(declared.body)
+        self.fixed: dict[str, object] = {}
+        self.asks: dict[str, str] = {}
+        self.histograms: dict[int, Any] = {}
+        hints = typing.get_type_hints(declared.function)
+        hints.pop("return", None)
+        # Not the framework's own, which fails on numbers of thousands of digits; these fit the database's bigint.
+        self.route = INTEGER.sub(r"<\1:re:[0-9]{1,18}>", declared.path)
+        self.integers = INTEGER.findall(declared.path)
+        in_path = set(re.findall(r"<(\w+)", declared.path))
+        for name, kind in hints.items():
+            if name in in_path:
+                continue
+            if kind in services:
+                self.fixed[name] = services[kind]
+            elif ask := self._ask_for(kind):
+                self.asks[ask] = name
+            else:
+                raise TypeError(f"{declared.path}: nothing to fill parameter {name}: {kind!r} with")
+        # py4web names a route after its function.
+        self.serve = self._named_after(declared.function)
+
+    def _ask_for(self, kind: Any) -> str | None:
+        if self.endpoint.body is not None and kind == self.endpoint.body:
+            return "body"
+        if self.endpoint.query is not None and kind is self.endpoint.query:
+            return "query"
+        return {Account: "account", RawRequest: "raw", DAL: "db"}.get(kind)
+
+    def _named_after(self, function: Callable[..., Any]) -> Callable[..., str]:
+        def serve(**path: Any) -> str:
+            return self._serve(path)
+
+        serve.__name__ = function.__name__
+        serve.__module__ = function.__module__
+        return serve
+
+    def _serve(self, path: dict[str, Any]) -> str:
+        started = time.perf_counter()
+        context = new_log_context()
+        headers: dict[str, str] = {}
+        content_type = JSON_TYPE
+        try:
+            result = self._call(path)
+            if isinstance(result, Raw):
+                status, text, content_type = result.status, result.body, result.content_type
+                headers.update(result.headers)
+            else:
+                status, text = self.endpoint.status, to_json(result)
+        except WaddleBotError as err:
+            status, text = err.http_status, to_json(error_body(err, context.session_id))
+            if isinstance(err, Busy):
+                headers["Retry-After"] = str(err.retry_after_s)
+            self._log_refusal(err)
+        except ombott.HTTPError as err:
+            status, text = err.status_code, to_json(_plain_error(err.status_code, str(err.body)))
+        except Exception:
+            self.mount.log.error("request_failed", exc_info=True, path=self.endpoint.path)
+            status, text = 500, to_json(_plain_error(500, "This is a bug on our side; it was logged."))
+        response.status = status
+        response.headers["Content-Type"] = content_type
+        response.headers.update(headers)
+        self._durations(status).observe(time.perf_counter() - started)
+        return text
+
+    def _durations(self, status: int) -> Any:
+        """The histogram of this endpoint and status; finding it anew costs more than adding to it."""
+        if status not in self.histograms:
+            requests = self.mount.metrics.requests
+            self.histograms[status] = requests.labels(self.endpoint.method, self.endpoint.path, str(status))
+        return self.histograms[status]
+
+    def _call(self, path: dict[str, Any]) -> Any:
+        arguments = {**self.fixed, **clean(path)}
+        arguments |= {name: int(path[name]) for name in self.integers}
+        if not self.endpoint.caller.open:
+            # Not by `request.headers`: that and the environ hold each other, and the body, until the garbage collector
+            # comes by.
+            account = self.mount.accounts.authenticate(request.environ.get("HTTP_X_API_KEY"))
+            self.endpoint.caller.check(account)
+            if "account" in self.asks:
+                arguments[self.asks["account"]] = account
+        if "raw" in self.asks:
+            arguments[self.asks["raw"]] = RawRequest(
+                _read_body(self.endpoint.max_body_bytes),
+                _read_headers(request.environ),
+                request.environ.get("REMOTE_ADDR") or "",
+            )
+        if "body" in self.asks and self.body is not None:
+            sent = _read_json(self.endpoint.max_body_bytes, may_be_empty=self.body_is_optional)
+            arguments[self.asks["body"]] = validate(self.body.validate_python, sent)
+        if "query" in self.asks and self.endpoint.query is not None:
+            arguments[self.asks["query"]] = validate(self.endpoint.query.model_validate, _read_query())
+        if "db" in self.asks:
+            with self.mount.database.transaction() as db:
+                return self.endpoint.function(**arguments, **{self.asks["db"]: db})
+        return self.endpoint.function(**arguments)
+
+    def _log_refusal(self, err: WaddleBotError) -> None:
+        log = self.mount.log
+        if err.http_status == 401:
+            log.auth("key_refused", result="FAILED", path=self.endpoint.path)
+        elif err.http_status == 403:
+            log.authz("request_refused", result="DENIED", path=self.endpoint.path, reason=err.message)
+        elif err.http_status >= 500 and not isinstance(err, Busy):
+            log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
+
+
+def validate(check: Callable[[Any], Any], value: Any) -> Any:
+    """Raises: Invalid, naming the first field that is wrong and listing the rest."""
+    try:
+        return check(value)
+    except ValidationError as err:
+        raise invalid(err) from err
+
+
+def invalid(err: ValidationError) -> Invalid:
+    problems = [
+        {"field": ".".join(str(part) for part in each["loc"]) or "body", "problem": each["msg"]}
+        for each in err.errors(include_url=False, include_context=False, include_input=False)[:20]
+    ]
+    return Invalid(f"{problems[0]['field']}: {problems[0]['problem']}.", fields=problems)
+
+
+def clean(value: Any) -> Any:
+    """Replace NUL and lone surrogates, which PostgreSQL and UTF-8 cannot hold, by U+FFFD. Ids refuse that later."""
+    if isinstance(value, str):
+        return LONE_SURROGATE.sub(REPLACEMENT, value).replace("\x00", REPLACEMENT)
+    if isinstance(value, dict):
+        return {clean(key): clean(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [clean(each) for each in value]
+    return value
+
+
+def parse_json(body: bytes) -> Any:
+    """Read JSON from outside. Raises: BadRequest."""
+    try:
+        # Only an escape can smuggle in what clean() removes: raw NUL is not JSON, raw surrogates are not UTF-8.
+        if b"\\u" not in body:
+            return from_json(body, allow_inf_nan=False)
+        return clean(json.loads(body.decode("utf-8"), parse_constant=_refuse_constant))
+    except UnicodeDecodeError as err:
+        raise BadRequest("The body is not UTF-8.") from err
+    except RecursionError as err:
+        raise BadRequest("The body is nested too deeply.") from err
+    except ValueError as err:
+        raise BadRequest(f"The body is not valid JSON: {err}.") from err
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
+    """All headers of a request, names in lower case."""
+    named = {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")}
+    named |= {name: environ[name] for name in ("CONTENT_TYPE", "CONTENT_LENGTH") if name in environ}
+    return {name.replace("_", "-").lower(): value for name, value in named.items()}
+
+
+def _read_body(max_bytes: int) -> bytes:
+    if int(request.environ.get("CONTENT_LENGTH") or 0) > max_bytes:
+        raise TooLarge(f"At most {max_bytes} bytes are taken.")
+    body: bytes = request.body.read(max_bytes + 1)
+    if len(body) > max_bytes:
+        raise TooLarge(f"At most {max_bytes} bytes are taken.")
+    return body
+
+
+def _read_query() -> Any:
+    """The query's values by name. One that is given several times is as if written once, with commas."""
+    query: dict[str, str] = {}
+    for name, value in parse_qsl(request.query_string, keep_blank_values=True):
+        query[name] = f"{query[name]},{value}" if name in query else value
+    return clean(query)
+
+
+def _read_json(max_bytes: int, *, may_be_empty: bool) -> Any:
+    body = _read_body(max_bytes)
+    if not body and may_be_empty:
+        return None
+    if body and (request.content_type or "").split(";")[0].strip().lower() != JSON_TYPE:
+        raise UnsupportedMediaType()
+    if not body:
+        raise BadRequest("The body is empty; send JSON.")
+    return parse_json(body)
+
+
+def to_json(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    if isinstance(value, list) and value and isinstance(value[0], BaseModel):
+        return "[" + ",".join(each.model_dump_json() for each in value) + "]"
+    return json.dumps(value, default=_jsonable, separators=(",", ":"), ensure_ascii=False)
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return str(value)
+
+
+def error_body(err: WaddleBotError, session_id: str | None = None) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "success": False,
+        "error": {"code": err.code, "message": err.message, "details": err.details or None},
+    }
+    return {**body, "session_id": session_id} if session_id else body
+
+
+def _plain_error(status: int, message: str) -> dict[str, Any]:
+    code = CODES.get(status, "error")
+    return {"success": False, "error": {"code": code, "message": message, "details": None}}
+
+
+def install_error_pages() -> None:
+    """Make the server's own errors (unknown route, wrong method, bad path) speak the fleet's JSON."""
+    app = ombott.default_app()
+    app.setup({"max_body_size": MAX_BODY_BYTES, "max_memfile_size": MAX_BODY_BYTES})
+
+    def as_json(err: Any) -> str:
+        response.headers["Content-Type"] = JSON_TYPE
+        messages = {
+            404: f"There is nothing at {request.path[:200]}.",
+            405: f"{request.method} is not served here.",
+            413: f"At most {MAX_BODY_BYTES} bytes are taken.",
+            500: "This is a bug on our side; it was logged.",
+        }
+        return to_json(_plain_error(err.status_code, messages.get(err.status_code, "The request cannot be read.")))
+
+    for status in (400, 404, 405, 413, 500):
+        app.error_handlers[status] = as_json
+
+
+def create_app(*modules: str, apps_folder: Path) -> Any:
+    """Load modules into py4web and return the WSGI app. A module that fails to load ends the process.
+
+    py4web imports each module as `apps.<folder>` from one folder and writes a `.service` folder beside them, so the
+    modules are linked into `apps_folder` and the checkout stays untouched.
+    Raises: ConfigError with the reason of the first module that failed.
+    """
+    apps = apps_folder / "apps"
+    apps.mkdir(parents=True, exist_ok=True)
+    (apps / "__init__.py").touch()
+    for name in modules:
+        link = apps / name
+        link.unlink(missing_ok=True)  # A home may have been used by another checkout before.
+        link.symlink_to(modules_dir() / name)
+    # py4web prints the traceback of a module that does not load; what matters of it goes into the ConfigError.
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        app = wsgi(
+            apps_folder=str(apps),
+            app_names=",".join(modules),
+            yes=True,
+            dashboard_mode="none",
+            watch="off",
+            logging_level=logging.WARNING,
+            errorlog=":stderr",
+        )
+    for name in modules:
+        if Reloader.ERRORS.get(name) or name not in Reloader.MODULES:
+            raise ConfigError(_why_not_loaded(name))
+    install_error_pages()
+    return app
+
+
+def _why_not_loaded(name: str) -> str:
+    trace = (Reloader.ERRORS.get(name) or "its folder has no __init__.py").strip()
+    known = re.search(r"^waddlebot\.errors\.ConfigError: (.*)", trace, re.MULTILINE)
+    return f"{name}: {known[1]}" if known else f"{name} does not load:\n{trace}"
