@@ -30,7 +30,7 @@ Search = Callable[[str], object]
 
 def load_matcher() -> ModuleType:
     """The matcher alone: importing its package would start the router."""
-    path = ROOT / "router_module/services/string_matcher.py"
+    path = ROOT / "router_module/services/rules/string_matcher.py"
     spec = importlib.util.spec_from_file_location("string_matcher", path)
     assert spec is not None
     assert spec.loader is not None

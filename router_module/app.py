@@ -30,39 +30,39 @@ from .controllers import (
     switches,
 )
 from .models import define_tables
-from .services.builtin_commands import BuiltinCommands
-from .services.cache_manager import COMMANDS, CacheManager
-from .services.circuit_breaker import CircuitBreakers
-from .services.command_processor import CommandProcessor
-from .services.container_engine import ContainerEngine
-from .services.coordination_service import CoordinationService
-from .services.directory_service import DirectoryService
-from .services.execution_engine import Engine, RemoteEngine
-from .services.explainer import Explainer
-from .services.lambda_engine import LambdaEngine
-from .services.ledger import Ledger
-from .services.openwhisk_engine import OpenWhiskEngine
-from .services.outbox_service import OutboxService
-from .services.overlay_delivery import OverlayDelivery
-from .services.planner import ROUTER, Planner
-from .services.rate_limiter import CommandLimits
-from .services.rbac_service import RBACService
-from .services.registry import Registry
-from .services.reputation_service import ReputationService
-from .services.response_service import ResponseService
-from .services.retention_service import RetentionService
-from .services.roles_service import RolesService
-from .services.rule_book import RuleBook
-from .services.rule_service import RuleService
-from .services.rule_webhook import RULES_MODULE, RuleWebhook
-from .services.session_manager import SessionManager
-from .services.starts import Starts
-from .services.statistics_service import StatisticsService
-from .services.switch_service import SwitchService
-from .services.usage_service import WRITE_EVERY_S, UsageService
-from .services.webhook_client import WebhookClient
-from .services.webhook_engine import WebhookEngine
-from .services.webhook_secrets import WebhookSecrets
+from .services.catalogue.cache_manager import COMMANDS, CacheManager
+from .services.claims.coordination_service import CoordinationService
+from .services.claims.directory_service import DirectoryService
+from .services.commands.builtin_commands import BuiltinCommands
+from .services.commands.command_processor import CommandProcessor
+from .services.commands.planner import ROUTER, Planner
+from .services.commands.rate_limiter import CommandLimits
+from .services.commands.response_service import ResponseService
+from .services.engines.circuit_breaker import CircuitBreakers
+from .services.engines.container_engine import ContainerEngine
+from .services.engines.execution_engine import Engine, RemoteEngine
+from .services.engines.lambda_engine import LambdaEngine
+from .services.engines.openwhisk_engine import OpenWhiskEngine
+from .services.engines.starts import Starts
+from .services.engines.webhook_client import WebhookClient
+from .services.engines.webhook_engine import WebhookEngine
+from .services.engines.webhook_secrets import WebhookSecrets
+from .services.modules.registry import Registry
+from .services.modules.switch_service import SwitchService
+from .services.people.rbac_service import RBACService
+from .services.people.reputation_service import ReputationService
+from .services.people.roles_service import RolesService
+from .services.records.explainer import Explainer
+from .services.records.ledger import Ledger
+from .services.records.outbox_service import OutboxService
+from .services.records.overlay_delivery import OverlayDelivery
+from .services.records.retention_service import RetentionService
+from .services.records.session_manager import SessionManager
+from .services.records.usage_service import WRITE_EVERY_S, UsageService
+from .services.rules.rule_book import RuleBook
+from .services.rules.rule_service import RuleService
+from .services.rules.rule_webhook import RULES_MODULE, RuleWebhook
+from .services.rules.statistics_service import StatisticsService
 
 settings = RouterSettings.load()
 service = Service(__file__, settings, tables=define_tables)

@@ -44,7 +44,11 @@ def test_what_was_never_sealed_does_not_open(sealed: str):
         keyring(OLD).open(sealed, purpose="p")
 
 
-@pytest.mark.parametrize("keys", ["nonsense", "a:AAAA", f"{OLD},{OLD}", ":" + OLD.partition(":")[2]])
+@pytest.mark.parametrize(
+    "keys",
+    ["nonsense", "a:AAAA", f"{OLD},{OLD}", ":" + OLD.partition(":")[2]],
+    ids=["no id", "short", "twice the same id", "empty id"],
+)
 def test_bad_keys_end_the_process(keys: str):
     with pytest.raises(ConfigError, match="WADDLEBOT_ENCRYPTION_KEYS"):
         keyring(keys)

@@ -20,7 +20,7 @@ from waddlebot.base.contracts import (
 from waddlebot.web.auth import COLLECTORS, COLLECTORS_OR_ADMINS, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.coordination_service import CoordinationService
+from ..services.claims.coordination_service import CoordinationService
 
 
 class StatsQuery(Strict):

@@ -11,8 +11,8 @@ from waddlebot.base.errors import Invalid, NotAllowed
 from waddlebot.web.auth import COLLECTORS_OR_SERVICES, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.command_processor import CommandProcessor
-from ..services.directory_service import DirectoryService
+from ..services.claims.directory_service import DirectoryService
+from ..services.commands.command_processor import CommandProcessor
 from . import events
 
 MAX_ID_CHARS = 255

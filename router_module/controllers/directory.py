@@ -9,7 +9,7 @@ from waddlebot.base.contracts import ModuleName, PlatformName, Strict
 from waddlebot.web.auth import ANY_KEY, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.registry import Registry
+from ..services.modules.registry import Registry
 
 
 class CommandsQuery(Strict):

@@ -10,7 +10,7 @@ from waddlebot.base.errors import Invalid, WaddleBotError
 from waddlebot.web.auth import COLLECTORS, Account
 from waddlebot.web.endpoint import endpoint, validate
 
-from ..services.command_processor import CommandProcessor
+from ..services.commands.command_processor import CommandProcessor
 
 EVENT = TypeAdapter(Event)
 

@@ -8,7 +8,7 @@ from waddlebot.base.contracts import Heartbeat, ModuleRegistration
 from waddlebot.web.auth import COLLECTORS_OR_SERVICES, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.registry import Registry
+from ..services.modules.registry import Registry
 
 
 @endpoint("POST", "/api/modules/register", caller=COLLECTORS_OR_SERVICES, body=ModuleRegistration)

@@ -12,7 +12,7 @@ from waddlebot.data.database import Database
 from waddlebot.web.auth import ANY_KEY, COLLECTORS_OR_SERVICES, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.reputation_service import Activity, ReputationService, Standing
+from ..services.people.reputation_service import Activity, ReputationService, Standing
 
 
 class LeaderboardQuery(Strict):

@@ -9,9 +9,9 @@ from waddlebot.base.contracts import ModuleName, ModuleReply, Strict
 from waddlebot.web.auth import ANY_KEY, COLLECTORS, SERVICES, Account
 from waddlebot.web.endpoint import endpoint, invalid
 
-from ..services.explainer import Explainer
-from ..services.outbox_service import Confirmation, OutboxService
-from ..services.response_service import ResponseService
+from ..services.commands.response_service import ResponseService
+from ..services.records.explainer import Explainer
+from ..services.records.outbox_service import Confirmation, OutboxService
 
 
 class RecentQuery(Strict):

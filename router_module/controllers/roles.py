@@ -11,7 +11,7 @@ from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.roles_service import MemberResult, PermissionResult, RoleResult, RolesService
+from ..services.people.roles_service import MemberResult, PermissionResult, RoleResult, RolesService
 
 MAX_PEOPLE = 10_000
 

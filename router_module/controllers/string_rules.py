@@ -14,7 +14,7 @@ from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.rule_service import RuleService, UnknownRule
+from ..services.rules.rule_service import RuleService, UnknownRule
 
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 Text = Annotated[str, StringConstraints(max_length=500)]

@@ -13,7 +13,7 @@ from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint, validate
 
-from ..services.switch_service import MAX_SUBJECTS, Scope, SwitchService
+from ..services.modules.switch_service import MAX_SUBJECTS, Scope, SwitchService
 
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 Subjects = Annotated[list[ShortText], Field(max_length=MAX_SUBJECTS)]

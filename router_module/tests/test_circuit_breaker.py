@@ -31,7 +31,7 @@ def metrics():
 
 @pytest.fixture
 def breaker(fleet):
-    return importlib.import_module("apps.router_module.services.circuit_breaker")
+    return importlib.import_module("apps.router_module.services.engines.circuit_breaker")
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class Coordination:
 @pytest.fixture
 def coordination(fleet, simulated):
     # As py4web loaded it: importing it by another name would start the service again.
-    module = importlib.import_module("apps.router_module.services.coordination_service")
+    module = importlib.import_module("apps.router_module.services.claims.coordination_service")
     made = Coordination(simulated, module.CoordinationService(simulated.database, AAALog("test", "0"), max_claims=5))
     made.service.sweep()
     return made

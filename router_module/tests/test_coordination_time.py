@@ -90,7 +90,7 @@ class World:
 @pytest.fixture
 def world(fleet, simulated):
     # As py4web loaded it: importing it by another name would start the service again.
-    module = importlib.import_module("apps.router_module.services.coordination_service")
+    module = importlib.import_module("apps.router_module.services.claims.coordination_service")
     world = World(simulated, module.CoordinationService(simulated.database, AAALog("test", "0"), max_claims=5))
     world.service.sweep()
     return world

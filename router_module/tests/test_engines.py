@@ -642,12 +642,12 @@ def engine_of(parts, fleet, monkeypatch):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         settings = parts("config.RouterSettings").load()
-        circuits = parts("services.circuit_breaker.CircuitBreakers")(
+        circuits = parts("services.engines.circuit_breaker.CircuitBreakers")(
             AAALog("test", "1"), Metrics("test"), max_failures=5, rest_s=5
         )
-        starts = parts("services.starts.Starts")(fleet.database)
+        starts = parts("services.engines.starts.Starts")(fleet.database)
         engine = {"lambda": "lambda_engine.LambdaEngine", "openwhisk": "openwhisk_engine.OpenWhiskEngine"}[kind]
-        return parts(f"services.{engine}")(circuits, starts, settings)
+        return parts(f"services.engines.{engine}")(circuits, starts, settings)
 
     return make
 
@@ -673,7 +673,7 @@ def task_of(parts, weather_of):
         assert weather.bot.say(f"#{weather.name}", mode="simulate").statuses == ["success"]
         spec = CommandSpec(command="weather", prefix="#", type=kind, location_url="weather")
         return Task(
-            parts("services.cache_manager.Command")(None, "weather", False, spec),
+            parts("services.catalogue.cache_manager.Command")(None, "weather", False, spec),
             ModuleCall.model_validate(weather.calls[0]),
         )
 

@@ -13,7 +13,7 @@ from waddlebot.data.retention import BATCH, delete_old
 @pytest.fixture
 def retention(fleet, simulated):
     # As py4web loaded it: importing it by another name would start the service again.
-    module = importlib.import_module("apps.router_module.services.retention_service")
+    module = importlib.import_module("apps.router_module.services.records.retention_service")
     return module.RetentionService(simulated.database)
 
 

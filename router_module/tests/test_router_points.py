@@ -41,7 +41,7 @@ def config(fleet) -> ModuleType:
 @pytest.fixture(scope="module")
 def points(fleet) -> ModuleType:
     """The module under test, as py4web loaded it: importing it by another name would start the service again."""
-    return importlib.import_module("apps.router_module.services.points")
+    return importlib.import_module("apps.router_module.services.people.points")
 
 
 @pytest.fixture

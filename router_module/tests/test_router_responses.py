@@ -80,7 +80,7 @@ def test_another_modules_key_is_refused(fleet, late):
     assert post(fleet, reply_to(late, chat("x")), key="console").status == 403
 
 
-@pytest.mark.parametrize("execution_id", [new_id(), "nonsense", "1"])
+@pytest.mark.parametrize("execution_id", [new_id(), "nonsense", "1"], ids=["new", "nonsense", "number"])
 def test_an_unknown_execution_is_404(fleet, late, execution_id):
     assert post(fleet, reply_to({**late, "execution_id": execution_id})).status == 404
     assert fleet.request("GET", f"/router/responses/{execution_id}").status == 404

@@ -23,7 +23,7 @@ EMOJI_LOOK = "\ufe0f"
 @pytest.fixture(scope="module")
 def rules(fleet) -> ModuleType:
     """The module under test, as py4web loaded it: importing it by another name would start the service again."""
-    return importlib.import_module("apps.router_module.services.string_matcher")
+    return importlib.import_module("apps.router_module.services.rules.string_matcher")
 
 
 # What matches

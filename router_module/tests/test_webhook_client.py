@@ -76,7 +76,7 @@ def answer(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **he
 @pytest.fixture(scope="module")
 def webhooks(fleet):
     """The unit under test, as the fleet has loaded it."""
-    return importlib.import_module("apps.router_module.services.webhook_client")
+    return importlib.import_module("apps.router_module.services.engines.webhook_client")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from waddlebot.base.logs import AAALog
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, DatabaseUnavailable
 
-from .cache_manager import PEOPLE
+from ..catalogue.cache_manager import PEOPLE
 
 # Large enough that round trips do not matter, small enough that a chunk never holds its rows for long.
 CHUNK = 500

@@ -21,7 +21,7 @@ from waddlebot.base.errors import (
 from waddlebot.web.endpoint import parse_json
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPClient, HTTPResponse, with_retries
 
-from ..config import RouterSettings, missing
+from ...config import RouterSettings, missing
 from .circuit_breaker import CircuitBreakers
 from .execution_engine import THROTTLED, CutOff, FunctionFailed, RemoteEngine, Task, TooLate, Tries, unwrap
 from .starts import Starts

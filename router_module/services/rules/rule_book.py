@@ -19,7 +19,7 @@ from waddlebot.base.logs import AAALog
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
 
-from .cache_manager import Place
+from ..catalogue.cache_manager import Place
 from .string_matcher import Matcher, Pattern
 
 RULES = "string_rules"

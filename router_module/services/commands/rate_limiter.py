@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from waddlebot.data.ratelimit import Decision, Limit, RateLimiter, Request
 
-from ..config import RouterSettings
-from .catalogue import ALL_COMMANDS, Catalogue
-from .execution_engine import Result
-from .work import Job, Work
+from ...config import RouterSettings
+from ..catalogue.catalogue import ALL_COMMANDS, Catalogue
+from ..engines.execution_engine import Result
+from ..records.work import Job, Work
 
 EVERYBODY = "everybody here"
 NOT_REACHED = ("upstream", "circuit_open", "egress_denied")

@@ -16,17 +16,17 @@ from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutrali
 from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
 from waddlebot.base.logs import AAALog
 
-from ..config import RouterSettings
-from .cache_manager import CacheManager
-from .catalogue import Catalogue, Command
-from .points import points_for
+from ...config import RouterSettings
+from ..catalogue.cache_manager import CacheManager
+from ..catalogue.catalogue import Catalogue, Command
+from ..people.points import points_for
+from ..people.rbac_service import RBACService
+from ..records.session_manager import SessionManager
+from ..records.work import Job, Said, Work
+from ..rules.rule_book import RuleBook, StringRule
+from ..rules.rule_service import command_of
+from ..rules.rule_webhook import webhook_body, webhook_command
 from .rate_limiter import CommandLimits, refusal
-from .rbac_service import RBACService
-from .rule_book import RuleBook, StringRule
-from .rule_service import command_of
-from .rule_webhook import webhook_body, webhook_command
-from .session_manager import SessionManager
-from .work import Job, Said, Work
 
 ROUTER = "router"
 # Where the bot may delete a message of somebody else's.

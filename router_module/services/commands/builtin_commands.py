@@ -11,12 +11,12 @@ from waddlebot.base.errors import UserError
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.module.interaction import say
 
-from .cache_manager import CacheManager
-from .catalogue import Catalogue
-from .execution_engine import Result, Task
-from .explainer import Explainer
-from .rbac_service import needed_level
-from .reputation_service import ReputationService
+from ..catalogue.cache_manager import CacheManager
+from ..catalogue.catalogue import Catalogue
+from ..engines.execution_engine import Result, Task
+from ..people.rbac_service import needed_level
+from ..people.reputation_service import ReputationService
+from ..records.explainer import Explainer
 
 
 class BuiltinCommands:

@@ -27,7 +27,7 @@ from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database, Prepared, fetch
 from waddlebot.web.auth import Account
 
-from .registry import as_list
+from ..modules.registry import as_list
 
 TIMES = {
     "expiry": timedelta(minutes=30),

@@ -16,10 +16,10 @@ from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.http import EgressGuard
 
-from .registry import as_list
+from ..engines.webhook_client import check_webhook_url
+from ..modules.registry import as_list
 from .rule_book import FLEET, RULES, RuleBook, RuleSet, StringRule, list_active_rules
 from .string_matcher import Pattern, check_pattern, check_patterns
-from .webhook_client import check_webhook_url
 
 # A community's, and the fleet's own. Contracts §7.
 MAX_RULES = 2000

@@ -18,9 +18,9 @@ from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 from waddlebot.web.http import EgressGuard
 
-from .cache_manager import COMMANDS
-from .execution_engine import RemoteEngine
-from .webhook_secrets import WebhookSecrets
+from ..catalogue.cache_manager import COMMANDS
+from ..engines.execution_engine import RemoteEngine
+from ..engines.webhook_secrets import WebhookSecrets
 
 ROUTER_PORT = 8000
 

@@ -12,7 +12,7 @@ from waddlebot.base.errors import NotFound
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch, fetch_one
 
-from ..config import RouterSettings
+from ...config import RouterSettings
 from .catalogue import Catalogue, Command, Commands, find_command, load_catalogue, load_commands
 
 COMMANDS = "commands"

@@ -22,7 +22,7 @@ from waddlebot.community.communities import Reference, get_community
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
-from .cache_manager import CacheManager
+from ..catalogue.cache_manager import CacheManager
 from .points import AMOUNT_IN, points_for
 
 GLOBAL = "global"

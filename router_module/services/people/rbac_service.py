@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from waddlebot.base.contracts import Event, Level, SubcommandSpec, badge_level
 from waddlebot.module.interaction import find_subcommand
 
-from .cache_manager import Person, Place
-from .catalogue import ALL_COMMANDS, Catalogue, Command
+from ..catalogue.cache_manager import Person, Place
+from ..catalogue.catalogue import ALL_COMMANDS, Catalogue, Command
 
 
 @dataclass(frozen=True, slots=True)

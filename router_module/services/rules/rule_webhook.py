@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from waddlebot.base.contracts import CommandSpec, ErrorInfo, ExecutionStatus
 from waddlebot.base.errors import UpstreamError, UpstreamTimeout, WaddleBotError
 
-from .catalogue import Command
-from .execution_engine import Result, Task
+from ..catalogue.catalogue import Command
+from ..engines.execution_engine import Result, Task
+from ..engines.webhook_client import WebhookClient
+from ..records.work import Job, Work
 from .rule_book import StringRule
 from .rule_service import RuleService
-from .webhook_client import WebhookClient
-from .work import Job, Work
 
 # What the executions of webhook rules are on record as.
 RULES_MODULE = "stringmatch"

@@ -15,7 +15,7 @@ from waddlebot.base.errors import Invalid, UpstreamRefused, UpstreamUnreachable
 from waddlebot.data.database import check_no_transaction
 from waddlebot.web.http import MAX_RESPONSE_BYTES, HTTPResponse
 
-from ..config import RouterSettings, missing
+from ...config import RouterSettings, missing
 from .circuit_breaker import CircuitBreakers
 from .execution_engine import THROTTLED, CutOff, FunctionFailed, RemoteEngine, Task, TooLate, Tries, unwrap
 from .starts import Starts

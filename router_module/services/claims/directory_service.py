@@ -16,8 +16,8 @@ from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
-from .cache_manager import ENTITIES, UnknownEntity
-from .registry import as_list
+from ..catalogue.cache_manager import ENTITIES, UnknownEntity
+from ..modules.registry import as_list
 
 GLOBAL = "global"
 

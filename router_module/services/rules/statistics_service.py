@@ -8,7 +8,7 @@ from waddlebot.base.contracts import ExecutionStatus
 from waddlebot.base.metrics import Metrics
 from waddlebot.data.database import Database, fetch_one
 
-from .cache_manager import CacheManager
+from ..catalogue.cache_manager import CacheManager
 from .rule_book import RuleBook
 
 FINE = ExecutionStatus.SUCCESS.value

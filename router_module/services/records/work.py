@@ -27,11 +27,11 @@ from waddlebot.base.ids import new_id, new_traceparent
 from waddlebot.base.logs import log_context
 from waddlebot.data.ratelimit import Request
 
-from .cache_manager import Person, Place
-from .catalogue import Command
-from .execution_engine import Result
-from .points import NOTHING, Points
-from .rbac_service import Decision
+from ..catalogue.cache_manager import Person, Place
+from ..catalogue.catalogue import Command
+from ..engines.execution_engine import Result
+from ..people.points import NOTHING, Points
+from ..people.rbac_service import Decision
 
 
 @dataclass(frozen=True, slots=True)

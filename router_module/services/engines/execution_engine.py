@@ -24,7 +24,7 @@ from waddlebot.base.errors import BadRequest, Invalid, NotConfigured, UpstreamEr
 from waddlebot.web.endpoint import parse_json
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPResponse, with_retries
 
-from .catalogue import Command
+from ..catalogue.catalogue import Command
 from .circuit_breaker import CircuitBreakers
 from .starts import BegunBefore
 

@@ -11,8 +11,8 @@ from waddlebot.base.ids import is_uuid
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
+from ..engines.execution_engine import Result
 from .command_processor import CommandProcessor
-from .execution_engine import Result
 
 
 class UnknownExecution(NotFound):

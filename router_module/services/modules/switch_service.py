@@ -16,8 +16,8 @@ from waddlebot.base.ids import parse_entity_id
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 
-from .cache_manager import COMMANDS
-from .catalogue import ALL_COMMANDS
+from ..catalogue.cache_manager import COMMANDS
+from ..catalogue.catalogue import ALL_COMMANDS
 from .registry import UnknownModule
 
 MAX_SUBJECTS = 1000

@@ -31,18 +31,18 @@ from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
 from waddlebot.web.auth import Account
 
-from ..config import RouterSettings
-from .cache_manager import CacheManager, Identity, Place
-from .catalogue import Command
-from .execution_engine import Engine, Result
-from .ledger import Ledger, Orphan, Recorded, Rehearsal
-from .overlay_delivery import OverlayDelivery
+from ...config import RouterSettings
+from ..catalogue.cache_manager import CacheManager, Identity, Place
+from ..catalogue.catalogue import Command
+from ..engines.execution_engine import Engine, Result
+from ..records.ledger import Ledger, Orphan, Recorded, Rehearsal
+from ..records.overlay_delivery import OverlayDelivery
+from ..records.session_manager import SessionManager
+from ..records.usage_service import UsageService
+from ..records.work import Job, Said, Work
+from ..rules.rule_webhook import RULES_MODULE, webhook_command
 from .planner import ROUTER, Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
-from .rule_webhook import RULES_MODULE, webhook_command
-from .session_manager import SessionManager
-from .usage_service import UsageService
-from .work import Job, Said, Work
 
 MAX_DEPTH = 3
 # A module whose next job has waited so long answers nobody within the second that they wait.
