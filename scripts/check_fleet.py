@@ -3,7 +3,8 @@
 - every module folder has a manifest and the files that each module has;
 - a module imports itself relatively, and no other module;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
-- simulators are for tests, demos and benchmarks: no module imports one.
+- simulators are for tests, demos and benchmarks: no module imports one;
+- a room of `libs/waddlebot` imports only those below it, and no file imports itself by way of others.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = ("__init__.py", "app.py", "config.py", "models.py", "manifest.toml", "README.md")
 FOLDERS = ("controllers", "services", "tests")
 BASE_PORT = 8000
+# The rooms of libs/waddlebot, lowest first; `testing` stands beside them and may use all.
+ROOMS = ("base", "data", "web", "community", "module", "collecting", "fleet", "cli")
 TABLE = re.compile(r"(<!-- modules -->\n).*?(<!-- /modules -->)", re.DOTALL)
 
 
@@ -33,6 +36,7 @@ def main(fix: bool) -> int:
         print(f"check_fleet: {err.message}")
         return 1
     problems = [*check_files(manifests), *check_unique(manifests), *check_tables(manifests), *check_imports(manifests)]
+    problems += [*check_rooms(ROOT / "libs" / "waddlebot"), *check_circles(manifests)]
     problems += check_readme(manifests, fix=fix)
     for problem in problems:
         print(f"check_fleet: {problem}")
@@ -92,6 +96,88 @@ def check_imports(manifests: list[Manifest]) -> Iterator[str]:
                     yield f"{where}: imports another module, {head}; modules talk HTTP"
                 elif head in ("simulators", "tests", "bench"):
                     yield f"{where}: imports {head}, which is no part of a module"
+
+
+def check_rooms(package: Path) -> Iterator[str]:
+    known = [*ROOMS, "testing"]
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).parts
+        if parts[0] not in known:
+            if path.name != "__init__.py":
+                yield f"{shown(path)}: is in no room; the rooms are {', '.join(known)}"
+            continue
+        for line, other in sorted(files_imported_by(path, package)):
+            room = other.relative_to(package).parts[0]
+            if room in known and known.index(room) > known.index(parts[0]):
+                yield f"{shown(path)}:{line}: {parts[0]}/ imports {room}/, which stands above it"
+
+
+def check_circles(manifests: list[Manifest]) -> Iterator[str]:
+    packages = [ROOT / "libs" / "waddlebot", *(each.folder for each in manifests), ROOT / "simulators"]
+    for package in packages:
+        graph = {
+            path: {other for _, other in files_imported_by(path, package) if other != path}
+            for path in package.rglob("*.py")
+            if "tests" not in path.relative_to(package).parts
+        }
+        for circle in circles(graph):
+            yield f"{shown(package)}: these import each other: {', '.join(sorted(shown(path) for path in circle))}"
+
+
+def circles(graph: dict[Path, set[Path]]) -> list[set[Path]]:
+    """The groups of files that import each other, directly or not."""
+    reached: dict[Path, set[Path]] = {}
+    for start in graph:
+        seen: set[Path] = set()
+        waiting = [start]
+        while waiting:
+            for other in graph.get(waiting.pop(), set()) - seen:
+                seen.add(other)
+                waiting.append(other)
+        reached[start] = seen
+    found: list[set[Path]] = []
+    for path, others in reached.items():
+        if path in others and not any(path in circle for circle in found):
+            found.append({other for other in others if path in reached.get(other, set())})
+    return found
+
+
+def files_imported_by(path: Path, package: Path) -> Iterator[tuple[int, Path]]:
+    """The files of a package that one of its files imports, however it spells that; what only types need is not."""
+    for node in runtime_imports(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        for name in names_of(node, path, package):
+            for found in (name.with_suffix(".py"), name / "__init__.py"):
+                if found.is_file():
+                    yield node.lineno, found
+
+
+def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        yield from runtime_imports(node)
+
+
+def names_of(node: ast.Import | ast.ImportFrom, path: Path, package: Path) -> Iterator[Path]:
+    """Where the modules that an import names would be, without `.py`."""
+    if isinstance(node, ast.ImportFrom) and node.level:
+        base = path.parents[node.level - 1]
+    elif isinstance(node, ast.ImportFrom):
+        base = package.parent
+    else:
+        yield from (package.parent.joinpath(*alias.name.split(".")) for alias in node.names)
+        return
+    base = base.joinpath(*node.module.split(".")) if node.module else base
+    inside = [base / alias.name for alias in node.names]
+    parts = [each for each in inside if each.is_dir() or each.with_suffix(".py").is_file()]
+    # A package itself is only used by what takes a name that its __init__.py defines.
+    yield from parts if len(parts) == len(inside) else [base, *parts]
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:

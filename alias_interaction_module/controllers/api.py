@@ -10,11 +10,12 @@ from waddlebot.base.chat import is_prefixed, join_words
 from waddlebot.base.contracts import Strict
 from waddlebot.base.errors import Invalid, UnsupportedMediaType
 from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.wire import parse_json, validate
 from waddlebot.community.communities import community_of
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
-from waddlebot.web.endpoint import RawRequest, endpoint, parse_json, validate
+from waddlebot.web.endpoint import RawRequest, endpoint
 
 from ..services.alias_service import CACHE, Alias, AliasService, NoSuchAlias
 

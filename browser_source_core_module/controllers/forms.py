@@ -6,8 +6,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from waddlebot.base.errors import Invalid, UpstreamError, UserError
+from waddlebot.base.wire import clean
 from waddlebot.web.auth import ANYBODY
-from waddlebot.web.endpoint import Raw, RawRequest, clean, endpoint
+from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.form_fields import draw, read_answers
 from ..services.form_service import FormService, OpenForm

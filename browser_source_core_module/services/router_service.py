@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from waddlebot.base.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, Wire
 from waddlebot.base.errors import Invalid
-from waddlebot.web.endpoint import invalid
+from waddlebot.base.wire import invalid
 
 from .safe_content import MediaPolicy, one_line, plain, shorten
 

@@ -10,10 +10,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import parse_json, validate
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Delivery, Holding
 from waddlebot.data.database import Database
-from waddlebot.web.endpoint import parse_json, validate
 
 from ..dataclasses import CommandUsed, Person, Sighting
 from . import interactions

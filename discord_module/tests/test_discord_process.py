@@ -19,7 +19,7 @@ LOAD = """
 import sys
 from pathlib import Path
 from tempfile import mkdtemp
-from waddlebot.web.endpoint import create_app
+from waddlebot.web.app import create_app
 create_app("discord_module", apps_folder=Path(mkdtemp()))
 print(sorted(name for name in sys.modules if name in ("discord", "aiohttp")), sys.modules["dataclasses"].__file__)
 """

@@ -7,8 +7,9 @@ from typing import Any
 from pydantic import TypeAdapter
 from waddlebot.base.contracts import MAX_BATCH, Answer, ErrorInfo, Event
 from waddlebot.base.errors import Invalid, WaddleBotError
+from waddlebot.base.wire import validate
 from waddlebot.web.auth import COLLECTORS, Account
-from waddlebot.web.endpoint import endpoint, validate
+from waddlebot.web.endpoint import endpoint
 
 from ..services.commands.command_processor import CommandProcessor
 

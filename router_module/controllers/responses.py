@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from waddlebot.base.contracts import ModuleName, ModuleReply, Strict
+from waddlebot.base.wire import invalid
 from waddlebot.web.auth import ANY_KEY, COLLECTORS, SERVICES, Account
-from waddlebot.web.endpoint import endpoint, invalid
+from waddlebot.web.endpoint import endpoint
 
 from ..services.commands.response_service import ResponseService
 from ..services.records.explainer import Explainer

@@ -8,10 +8,11 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from waddlebot.base.contracts import ModuleName, Strict
 from waddlebot.base.errors import NotFound
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import validate
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
-from waddlebot.web.endpoint import endpoint, validate
+from waddlebot.web.endpoint import endpoint
 
 from ..services.modules.switch_service import MAX_SUBJECTS, Scope, SwitchService
 

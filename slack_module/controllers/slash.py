@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from waddlebot.base.wire import to_json
 from waddlebot.web.auth import ANYBODY
-from waddlebot.web.endpoint import Raw, RawRequest, endpoint, to_json
+from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.slash_service import SlashService
 

@@ -12,9 +12,9 @@ from pydantic import Field
 from waddlebot.base.contracts import IdPart, Wire
 from waddlebot.base.errors import BadRequest, BadSignature
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import parse_json, validate
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Delivery, Intake, StoredEvent
-from waddlebot.web.endpoint import parse_json, validate
 
 from .installations import Installations, team_entity
 from .people import People

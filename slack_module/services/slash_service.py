@@ -12,10 +12,10 @@ from waddlebot.base.bridge import Bridge
 from waddlebot.base.contracts import Event
 from waddlebot.base.errors import BadRequest, BadSignature, WaddleBotError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import clean, validate
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Delivery
 from waddlebot.data.database import Database
-from waddlebot.web.endpoint import clean, validate
 
 from .bot_service import BotService
 from .installations import team_entity

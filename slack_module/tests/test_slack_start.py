@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from waddlebot.web.clients import call_wsgi
 from waddlebot.base.errors import ConfigError
-from waddlebot.web.endpoint import create_app
+from waddlebot.web.app import create_app
 try:
     app = create_app("slack_module", apps_folder=Path(sys.argv[1]))
 except ConfigError as err:

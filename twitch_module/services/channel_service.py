@@ -9,9 +9,9 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import to_json
 from waddlebot.community.tokens import Tokens
 from waddlebot.data.database import Database, fetch
-from waddlebot.web.endpoint import to_json
 
 from .subscription_kinds import BY_NAME
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from pydantic_core import to_json
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import BadRequest
+from waddlebot.base.wire import validate
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Delivery, Holding
-from waddlebot.web.endpoint import validate
 
 from .translation import (
     AUTHORIZATION_REVOKED,

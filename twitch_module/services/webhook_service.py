@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from waddlebot.base.contracts import OpaqueId, Wire
 from waddlebot.base.errors import BadSignature
+from waddlebot.base.wire import parse_json, validate
 from waddlebot.collecting.collector import Collector
-from waddlebot.web.endpoint import parse_json, validate
 
 from . import eventsub
 from .notification_service import NotificationService, Origin

@@ -20,10 +20,10 @@ from urllib.parse import urlencode
 from waddlebot.base.contracts import ClaimedEntity, OpaqueId, Wire
 from waddlebot.base.errors import Busy, UpstreamError, WaddleBotError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import parse_json, validate
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Holding
 from waddlebot.community.tokens import NeedsReauth, NoToken
-from waddlebot.web.endpoint import parse_json, validate
 
 from .channel_service import ChannelService, SubscriptionRow
 from .eventsub import parse_timestamp

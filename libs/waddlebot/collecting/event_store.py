@@ -14,9 +14,9 @@ from pydantic_core import to_json as encode
 
 from ..base.contracts import MAX_BATCH
 from ..base.errors import UpstreamError
+from ..base.wire import clean, to_json
 from ..data.database import Database, Prepared, fetch, fetch_one
 from ..data.outbox import MODERATION_ORDINAL, USEFUL_FOR, Priority, Waiting
-from ..web.endpoint import clean, to_json
 
 # A forwarder that has not renewed its hold for this long is taken for dead.
 LEASE = timedelta(seconds=6)

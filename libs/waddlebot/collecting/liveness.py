@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector as MetricsCollector
 
 from ..base.errors import UpstreamError, WaddleBotError
 from ..base.logs import AAALog
+from ..base.wire import to_json
 from ..data.database import Database, Prepared
-from ..web.endpoint import to_json
 
 SAVE_EVERY_S = 5.0
 LOOK_EVERY_S = 15.0

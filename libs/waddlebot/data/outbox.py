@@ -15,7 +15,7 @@ from pydal import DAL
 
 from ..base.contracts import OutboxState
 from ..base.errors import Conflict, NotFound
-from ..web.endpoint import clean
+from ..base.wire import clean
 from .database import Database, Prepared, fetch, fetch_one
 
 # Collectors listen here for late replies; the payload is the platform, or this where an overlay shows the reply.

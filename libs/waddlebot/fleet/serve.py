@@ -112,8 +112,8 @@ def run_hub() -> NoReturn:
 def _start(process: ProcessSettings) -> Any:
     from ..base.logs import configure_logging
     from ..module.service import SERVICES
+    from ..web.app import create_app
     from ..web.clients import set_own_app
-    from ..web.endpoint import create_app
 
     configure_logging(Settings.load())
     folder = process.run_dir or Path(tempfile.mkdtemp(prefix="waddlebot-"))

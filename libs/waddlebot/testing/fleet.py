@@ -162,7 +162,7 @@ class Bot:
 def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None) -> Fleet:
     """Load modules into this process, once: py4web's routes and the modules' services are the process's own."""
     from ..module.service import SERVICES
-    from ..web.endpoint import create_app
+    from ..web.app import create_app
 
     keys = {"console": _account(stack, "console", ["collectors", "admins"], platforms=["console"])}
     manifests = [each for each in all_manifests() if modules is None or each.package in modules]

@@ -6,32 +6,25 @@ transaction → JSON. An exception of any kind rolls the transaction back before
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
-import json
-import logging
 import re
 import time
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import ombott
 from py4web import action, request, response
-from py4web.core import Reloader, wsgi
 from pydal import DAL
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, TypeAdapter
 
-from ..base.errors import BadRequest, Busy, ConfigError, Invalid, TooLarge, UnsupportedMediaType, WaddleBotError
+from ..base.errors import BadRequest, Busy, TooLarge, UnsupportedMediaType, WaddleBotError
 from ..base.logs import AAALog, new_log_context
-from ..base.manifest import modules_dir
 from ..base.metrics import Metrics
+from ..base.wire import clean, parse_json, to_json, validate
 from ..data.database import Database
 from .auth import Account, Accounts, Caller
 
@@ -39,8 +32,6 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 JSON_TYPE = "application/json"
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-REPLACEMENT = "\ufffd"
 INTEGER = re.compile(r"<(\w+):int>")
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 500: "internal"}
 
@@ -193,10 +184,10 @@ class _Bound:
                 headers["Retry-After"] = str(err.retry_after_s)
             self._log_refusal(err)
         except ombott.HTTPError as err:
-            status, text = err.status_code, to_json(_plain_error(err.status_code, str(err.body)))
+            status, text = err.status_code, to_json(plain_error(err.status_code, str(err.body)))
         except Exception:
             self.mount.log.error("request_failed", exc_info=True, path=self.endpoint.path)
-            status, text = 500, to_json(_plain_error(500, "This is a bug on our side; it was logged."))
+            status, text = 500, to_json(plain_error(500, "This is a bug on our side; it was logged."))
         response.status = status
         response.headers["Content-Type"] = content_type
         response.headers.update(headers)
@@ -246,52 +237,6 @@ class _Bound:
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
 
 
-def validate(check: Callable[[Any], Any], value: Any) -> Any:
-    """Raises: Invalid, naming the first field that is wrong and listing the rest."""
-    try:
-        return check(value)
-    except ValidationError as err:
-        raise invalid(err) from err
-
-
-def invalid(err: ValidationError) -> Invalid:
-    problems = [
-        {"field": ".".join(str(part) for part in each["loc"]) or "body", "problem": each["msg"]}
-        for each in err.errors(include_url=False, include_context=False, include_input=False)[:20]
-    ]
-    return Invalid(f"{problems[0]['field']}: {problems[0]['problem']}.", fields=problems)
-
-
-def clean(value: Any) -> Any:
-    """Replace NUL and lone surrogates, which PostgreSQL and UTF-8 cannot hold, by U+FFFD. Ids refuse that later."""
-    if isinstance(value, str):
-        return LONE_SURROGATE.sub(REPLACEMENT, value).replace("\x00", REPLACEMENT)
-    if isinstance(value, dict):
-        return {clean(key): clean(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [clean(each) for each in value]
-    return value
-
-
-def parse_json(body: bytes) -> Any:
-    """Read JSON from outside. Raises: BadRequest."""
-    try:
-        # Only an escape can smuggle in what clean() removes: raw NUL is not JSON, raw surrogates are not UTF-8.
-        if b"\\u" not in body:
-            return from_json(body, allow_inf_nan=False)
-        return clean(json.loads(body.decode("utf-8"), parse_constant=_refuse_constant))
-    except UnicodeDecodeError as err:
-        raise BadRequest("The body is not UTF-8.") from err
-    except RecursionError as err:
-        raise BadRequest("The body is nested too deeply.") from err
-    except ValueError as err:
-        raise BadRequest(f"The body is not valid JSON: {err}.") from err
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def _read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
     """All headers of a request, names in lower case."""
     named = {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")}
@@ -327,24 +272,6 @@ def _read_json(max_bytes: int, *, may_be_empty: bool) -> Any:
     return parse_json(body)
 
 
-def to_json(value: Any) -> str:
-    if isinstance(value, BaseModel):
-        return value.model_dump_json()
-    if isinstance(value, list) and value and isinstance(value[0], BaseModel):
-        return "[" + ",".join(each.model_dump_json() for each in value) + "]"
-    return json.dumps(value, default=_jsonable, separators=(",", ":"), ensure_ascii=False)
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    return str(value)
-
-
 def error_body(err: WaddleBotError, session_id: str | None = None) -> dict[str, Any]:
     body: dict[str, Any] = {
         "success": False,
@@ -353,63 +280,6 @@ def error_body(err: WaddleBotError, session_id: str | None = None) -> dict[str, 
     return {**body, "session_id": session_id} if session_id else body
 
 
-def _plain_error(status: int, message: str) -> dict[str, Any]:
+def plain_error(status: int, message: str) -> dict[str, Any]:
     code = CODES.get(status, "error")
     return {"success": False, "error": {"code": code, "message": message, "details": None}}
-
-
-def install_error_pages() -> None:
-    """Make the server's own errors (unknown route, wrong method, bad path) speak the fleet's JSON."""
-    app = ombott.default_app()
-    app.setup({"max_body_size": MAX_BODY_BYTES, "max_memfile_size": MAX_BODY_BYTES})
-
-    def as_json(err: Any) -> str:
-        response.headers["Content-Type"] = JSON_TYPE
-        messages = {
-            404: f"There is nothing at {request.path[:200]}.",
-            405: f"{request.method} is not served here.",
-            413: f"At most {MAX_BODY_BYTES} bytes are taken.",
-            500: "This is a bug on our side; it was logged.",
-        }
-        return to_json(_plain_error(err.status_code, messages.get(err.status_code, "The request cannot be read.")))
-
-    for status in (400, 404, 405, 413, 500):
-        app.error_handlers[status] = as_json
-
-
-def create_app(*modules: str, apps_folder: Path) -> Any:
-    """Load modules into py4web and return the WSGI app. A module that fails to load ends the process.
-
-    py4web imports each module as `apps.<folder>` from one folder and writes a `.service` folder beside them, so the
-    modules are linked into `apps_folder` and the checkout stays untouched.
-    Raises: ConfigError with the reason of the first module that failed.
-    """
-    apps = apps_folder / "apps"
-    apps.mkdir(parents=True, exist_ok=True)
-    (apps / "__init__.py").touch()
-    for name in modules:
-        link = apps / name
-        link.unlink(missing_ok=True)  # A home may have been used by another checkout before.
-        link.symlink_to(modules_dir() / name)
-    # py4web prints the traceback of a module that does not load; what matters of it goes into the ConfigError.
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        app = wsgi(
-            apps_folder=str(apps),
-            app_names=",".join(modules),
-            yes=True,
-            dashboard_mode="none",
-            watch="off",
-            logging_level=logging.WARNING,
-            errorlog=":stderr",
-        )
-    for name in modules:
-        if Reloader.ERRORS.get(name) or name not in Reloader.MODULES:
-            raise ConfigError(_why_not_loaded(name))
-    install_error_pages()
-    return app
-
-
-def _why_not_loaded(name: str) -> str:
-    trace = (Reloader.ERRORS.get(name) or "its folder has no __init__.py").strip()
-    known = re.search(r"^waddlebot\.errors\.ConfigError: (.*)", trace, re.MULTILINE)
-    return f"{name}: {known[1]}" if known else f"{name} does not load:\n{trace}"

@@ -21,7 +21,7 @@ from waddlebot.base.contracts import (
     Wire,
 )
 from waddlebot.base.errors import BadRequest, Invalid, NotConfigured, UpstreamError, UpstreamRefused, UpstreamTimeout
-from waddlebot.web.endpoint import parse_json
+from waddlebot.base.wire import parse_json
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPResponse, with_retries
 
 from ..catalogue.catalogue import Command

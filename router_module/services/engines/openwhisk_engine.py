@@ -18,7 +18,7 @@ from waddlebot.base.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from waddlebot.web.endpoint import parse_json
+from waddlebot.base.wire import parse_json
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPClient, HTTPResponse, with_retries
 
 from ...config import RouterSettings, missing
