@@ -3,6 +3,8 @@ SHELL := /bin/bash -o pipefail
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait more than they compute, so there are more workers than cores.
+WORKERS ?= 4
 
 help: ## Show what make can do
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -18,7 +20,7 @@ say: $(VENV)/.fleet ## Say one line to the running fleet: make say TEXT='!help'
 
 test: $(VENV)/.dev ## Run every test: make test ARGS="-k alias"
 	@scripts/ensure_chromium.sh
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev ## Lint, types, and the fleet's own rules, as CI does
 	@$(BIN)/ruff check .

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import tomllib
 from functools import cached_property, lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -29,6 +32,9 @@ class Manifest(Strict):
     hub_port: int | None = Field(None, ge=1, le=65535, description="Where its hub.py, a process of its own, listens.")
     tables: list[str] = Field(default_factory=list)
     commands: list[CommandSpec] = Field(default_factory=list)
+    replay_environment: list[str] = Field(
+        default_factory=list, description="Settings that `waddlebot replay` needs of the running fleet."
+    )
     folder: Path
 
     @cached_property
@@ -38,6 +44,15 @@ class Manifest(Strict):
     @property
     def settings_prefix(self) -> str:
         return self.name.upper()
+
+
+def load_part(package: str, name: str) -> ModuleType:
+    """A file of a module's folder that runs without the module's app: `hub.py`, `replay.py`."""
+    if package not in sys.modules:
+        made = ModuleType(package)
+        made.__path__ = [str(modules_dir() / package)]
+        sys.modules[package] = made
+    return importlib.import_module(f"{package}.{name}")
 
 
 def modules_dir() -> Path:

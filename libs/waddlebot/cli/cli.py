@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..base.errors import WaddleBotError
-from ..fleet.home import Home, default_home, demo_home
+from ..base.errors import ConfigError, WaddleBotError
+from ..fleet.home import Home, NoFleet, default_home, demo_home
 
 if TYPE_CHECKING:
     from ..data.database import Database
@@ -125,16 +125,19 @@ def chat(home: Path, name: str, level: str, channel: str) -> None:
 @click.option("--url", help="The webhook, if it is not that of the home's fleet.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def replay(home: Path, speed: float | None, fresh: bool, url: str | None, file: Path) -> None:
-    """Feed recorded notifications of Twitch to the fleet's webhook, one JSON object on each line.
+    """Feed recorded notifications of a platform to the fleet's webhook, one JSON object on each line.
 
-    A line is {"type", "version", "event"} or a whole body of EventSub, with "at" and "id" if need be. Only channels
-    that the fleet serves are answered. Exits with 1 when a line was refused or not understood, and with 2 when no
-    fleet runs.
+    What a line looks like says the README of the platform's module. Only channels that the fleet serves are answered.
+    Exits with 1 when a line was refused or not understood, and with 2 when no fleet runs.
     """
-    from .replay import open_replay
+    from ..base.manifest import all_manifests, load_part
 
     with reporting():
-        opened = open_replay(Home(home), url=url, speed=speed, fresh=fresh)
+        manifest = next((each for each in all_manifests() if (each.folder / "replay.py").exists()), None)
+        if manifest is None:
+            raise ConfigError("No module of this checkout can replay anything.")
+        open_replay = load_part(manifest.package, "replay").open_replay
+        opened = open_replay(manifest, Home(home), url=url, speed=speed, fresh=fresh)
         with file.open("rb") as lines:
             for problem in opened.run(lines):
                 click.secho(f"{file}: {problem}", fg="red", err=True)
@@ -359,8 +362,6 @@ def remove_server(home: Path, platform: str, channel: str, server_id: str) -> No
 @contextmanager
 def reporting() -> Iterator[None]:
     """Turn an error of ours into one line and the exit status that the contracts give it."""
-    from .console import NoFleet
-
     try:
         yield
     except NoFleet as err:
@@ -385,15 +386,7 @@ def database(home: Path) -> Iterator[Database]:
 
 
 def _database_url(home: Path) -> str:
-    from .console import NoFleet
-
-    named = os.environ.get("DATABASE_URL")
-    if named:
-        return named
-    running = Home(home).find_running()
-    if running is None:
-        raise NoFleet(f"No fleet is running in {home}. Start one with: waddlebot up")
-    return running.environment["DATABASE_URL"]
+    return os.environ.get("DATABASE_URL") or Home(home).get_running().environment["DATABASE_URL"]
 
 
 def _tell_processes(home: Path, *invalidations: str) -> None:

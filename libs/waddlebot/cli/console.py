@@ -11,21 +11,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..base.contracts import CONSOLE, Level
-from ..base.errors import NotFound, UpstreamError, WaddleBotError
+from ..base.errors import UpstreamError, WaddleBotError
 from ..base.ids import new_id
-from ..fleet.home import Home
+from ..fleet.home import Home, NoFleet
 
 # A fleet that is starting its web process again is waited for; one that is not there at all is not.
 RESTART_PATIENCE_S = 30.0
 # The slowest command may take 30 s, and after a crash as long again.
 LATE_PATIENCE_S = 65.0
 POLL_S = 0.25
-
-
-class NoFleet(NotFound):
-    """No fleet is running."""
-
-    code = "no_fleet"
 
 
 class Refused(WaddleBotError):
@@ -61,10 +55,10 @@ class Console:
 
     def __init__(self, home: Home) -> None:
         self._home = home
-        running = home.find_running()
+        running = home.get_running()
         key = home.console_key()
-        if running is None or key is None:
-            raise NoFleet(f"No fleet is running in {home.path}. Start one with: waddlebot up")
+        if key is None:
+            raise NoFleet(f"{home.console_key_path} is gone; the next start of the fleet makes it anew.")
         self._url = running.url
         self._overlays_url = running.environment.get("BROWSER_SOURCE_API_URL", "")
         self._headers = {"X-API-Key": key, "Content-Type": "application/json"}

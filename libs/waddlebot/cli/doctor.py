@@ -11,10 +11,8 @@ from typing import Any, Literal
 
 from ..base.errors import UpstreamError
 from ..base.manifest import Manifest, all_manifests
-from ..fleet.fleet import BASE_PORT, how_to_call
 from ..fleet.home import Home, Running
 from ..web.http import HTTPClient
-from .console import NoFleet
 
 TIMEOUT_S = 10.0
 MIN_FREE_BYTES = 1_000_000_000
@@ -35,15 +33,14 @@ class Finding:
 
 def examine(home: Home) -> Iterator[Finding]:
     """Look at the fleet of a home. Raises: NoFleet."""
-    running = home.find_running()
-    if running is None:
-        raise NoFleet(f"No fleet is running in {home.path}. Start one with: {how_to_call()} up")
+    running = home.get_running()
     yield Finding("ok", "fleet", f"runs at {running.url}, process {running.pid}, home {home.path}")
     yield _disk(home)
     yield Finding("ok", "python", sys.version.split()[0])
     http = HTTPClient()
     for manifest in all_manifests():
-        yield from _module(http, running, manifest, home.console_key() or "")
+        if manifest.name in running.modules:
+            yield from _module(http, running, manifest, home.console_key() or "")
 
 
 def _disk(home: Home) -> Finding:
@@ -56,7 +53,8 @@ def _disk(home: Home) -> Finding:
 
 def _module(http: HTTPClient, running: Running, manifest: Manifest, key: str) -> Iterator[Finding]:
     try:
-        url, health = _health(http, running, manifest)
+        url = running.modules[manifest.name]
+        health = _health(http, f"{url}{manifest.prefix}/health")
     except UpstreamError as err:
         logs = "see its log in the home's logs folder"
         yield Finding("bad", manifest.name, f"does not answer: {err.message}", f"It is restarted by itself; {logs}.")
@@ -74,15 +72,12 @@ def _module(http: HTTPClient, running: Running, manifest: Manifest, key: str) ->
         yield from _channels(http, f"{url}{manifest.prefix}/channels", manifest, key)
 
 
-def _health(http: HTTPClient, running: Running, manifest: Manifest) -> tuple[str, dict[str, Any]]:
-    """Where a module is, in the fleet's one process or in its own, and what it says of itself."""
-    host, _, port = running.url.rpartition(":")
-    own = f"{host}:{int(port) + manifest.port - BASE_PORT}"
-    for url in (running.url, own):
-        answer = http.request("GET", f"{url}{manifest.prefix}/health", timeout_s=TIMEOUT_S)
-        if answer.status == 200:
-            return url, dict(answer.json())
-    raise UpstreamError(f"HTTP {answer.status}")
+def _health(http: HTTPClient, url: str) -> dict[str, Any]:
+    """What a module says of itself."""
+    answer = http.request("GET", url, timeout_s=TIMEOUT_S)
+    if answer.status != 200:
+        raise UpstreamError(f"HTTP {answer.status}")
+    return dict(answer.json())
 
 
 def _channels(http: HTTPClient, url: str, manifest: Manifest, key: str) -> Iterator[Finding]:

@@ -14,8 +14,8 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 
 from ..base.contracts import Level
-from ..fleet.home import Home
-from .console import Console, NoFleet, Outcome, Refused, Speaker
+from ..fleet.home import Home, NoFleet
+from .console import Console, Outcome, Refused, Speaker
 
 STYLE = Style.from_dict(
     {

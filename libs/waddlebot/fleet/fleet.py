@@ -42,10 +42,7 @@ DEMO_PORTS = 4
 # Every port that a fleet may use is fewer than so many above its own.
 FLEET_PORTS = DEMO_OFFSET + DEMO_PORTS
 # What would make a demo part of a fleet that is not one.
-OF_REAL_FLEETS = (
-    *("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_"),
-    *("TWITCH_", "DISCORD_", "SLACK_"),
-)
+OF_REAL_FLEETS = ("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +156,10 @@ class Fleet:
                 child.start()
             self._wait_until_ready()
         # Whoever replays what a platform once sent has to sign as it does.
-        signed_with = {name: os.environ[name] for name in ("TWITCH_WEBHOOK_SECRET",) if os.environ.get(name)}
-        self.home.announce(Running(os.getpid(), self.url, {**signed_with, **environment}))
+        names = [name for manifest in manifests for name in manifest.replay_environment]
+        signed_with = {name: os.environ[name] for name in names if os.environ.get(name)}
+        where = {manifest.name: self._base_url_of(manifest) for manifest in manifests}
+        self.home.announce(Running(os.getpid(), self.url, {**signed_with, **environment}, where))
 
     def _check_ports(self, manifests: Sequence[Manifest]) -> None:
         """Raises: ConfigError for the first port that somebody else listens on."""
@@ -253,7 +252,7 @@ class Fleet:
             [f"{self.demo_url}/healthz"],
         )
         self.children = [child]
-        with step("simulators: twitch, discord, slack"):
+        with step("simulators: " + ", ".join(each.name for each in manifests if each.kind == "collector")):
             child.start()
             self._wait_until_ready()
         if self.stopping.is_set():
@@ -409,7 +408,8 @@ class Fleet:
 
 def forget_real_fleets() -> None:
     """Keep what this environment says of servers and platforms away from a demo and its children."""
-    for name in [name for name in os.environ if name.startswith(OF_REAL_FLEETS)]:
+    platforms = [f"{each.settings_prefix}_" for each in all_manifests() if each.kind == "collector"]
+    for name in [name for name in os.environ if name.startswith((*OF_REAL_FLEETS, *platforms))]:
         del os.environ[name]
 
 

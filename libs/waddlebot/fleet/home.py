@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ..base.errors import ConfigError
+from ..base.errors import ConfigError, NotFound
 
 ROOT_HOME = Path("/var/lib/waddlebot")
 
@@ -44,13 +44,20 @@ class Secrets:
     keys: dict[str, str] = field(default_factory=dict)
 
 
+class NoFleet(NotFound):
+    """No fleet is running."""
+
+    code = "no_fleet"
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the fleet of a home is, while it runs."""
+    """Where the fleet of a home is, while it runs; `modules` are the base URLs of its modules, by name."""
 
     pid: int
     url: str
     environment: dict[str, str]
+    modules: dict[str, str] = field(default_factory=dict)
 
     def is_alive(self) -> bool:
         try:
@@ -113,6 +120,15 @@ class Home:
         except (OSError, ValueError, TypeError):
             return None
         return running if running.is_alive() else None
+
+    def get_running(self) -> Running:
+        """The fleet that runs in this home. Raises: NoFleet, naming what runs elsewhere."""
+        running = self.find_running()
+        if running is not None:
+            return running
+        others = [each.path for each in map(Home, (default_home(), demo_home())) if each.find_running()]
+        known = f" One runs in {others[0]}: say --home {others[0]}." if others else ""
+        raise NoFleet(f"No fleet is running in {self.path}.{known or ' Start one with: waddlebot up'}")
 
     def console_key(self) -> str | None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import multiprocessing.util
 import os
 import signal
@@ -11,7 +10,6 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal, NoReturn
 
 from pydantic import Field
@@ -94,15 +92,12 @@ def run_collectors() -> NoReturn:
 def run_hub() -> NoReturn:
     """Hold the sockets of one module until SIGTERM. Its hub.py runs without its app, which a hub has no use for."""
     from ..base.logs import configure_logging, stop_logging
-    from ..base.manifest import modules_dir
+    from ..base.manifest import load_part
 
     try:
         process = load(ProcessSettings)
         configure_logging(Settings.load())
-        package = ModuleType(process.modules[0])
-        package.__path__ = [str(modules_dir() / package.__name__)]
-        sys.modules[package.__name__] = package
-        importlib.import_module(f"{package.__name__}.hub").main()
+        load_part(process.modules[0], "hub").main()
     except ConfigError as err:
         _leave(err)
     stop_logging()

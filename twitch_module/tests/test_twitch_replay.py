@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from waddlebot.base.errors import Invalid
-from waddlebot.base.manifest import CHECKOUT
-from waddlebot.cli.replay import Pace, parse
+from waddlebot.base.manifest import CHECKOUT, load_part
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import FLEET_PORTS
 from waddlebot.testing.plugin import eventually
 
+replay = load_part("twitch_module", "replay")
 pytestmark = pytest.mark.timeout(180)
 CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
 EVENING = CHECKOUT / "examples" / "twitch_evening.jsonl"
@@ -109,20 +109,20 @@ def test_without_a_fleet_it_says_so(tmp_path):
 
 def test_a_whole_body_is_sent_as_it_is():
     body = {"subscription": {"type": "stream.online", "version": "1", "id": "x"}, "event": {"id": "1"}}
-    recorded = parse(1, json.dumps({**body, "id": "delivery", "at": "2026-11-22T20:00:00Z"}).encode())
+    recorded = replay.parse(1, json.dumps({**body, "id": "delivery", "at": "2026-11-22T20:00:00Z"}).encode())
     assert (recorded.delivery_id, recorded.type, json.loads(recorded.body)) == ("delivery", "stream.online", body)
-    again = parse(1, json.dumps({**body, "id": "delivery"}).encode(), fresh=True)
+    again = replay.parse(1, json.dumps({**body, "id": "delivery"}).encode(), fresh=True)
     assert again.delivery_id != "delivery"
 
 
 @pytest.mark.parametrize("at", ["yesterday", True, [1]])
 def test_a_time_has_to_be_one(at):
     with pytest.raises(Invalid, match='"at"'):
-        parse(1, json.dumps({"type": "x", "event": {}, "at": at}).encode())
+        replay.parse(1, json.dumps({"type": "x", "event": {}, "at": at}).encode())
 
 
 def test_the_pace_is_kept_and_quickened():
-    pace = Pace(20.0)
+    pace = replay.Pace(20.0)
     began = time.monotonic()
     for at in (100.0, 100.0, 102.0, None):
         pace.wait_for(at)

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ..base.errors import ConfigError, Invalid, UpstreamError
-from ..base.ids import new_id
-from ..base.manifest import all_manifests
-from ..fleet.fleet import BASE_PORT
-from ..fleet.home import Home, Running
-from ..web.http import HTTPClient
-from .console import NoFleet
+from waddlebot.base.errors import ConfigError, Invalid, UpstreamError
+from waddlebot.base.ids import new_id
+from waddlebot.base.manifest import Manifest
+from waddlebot.fleet.home import Home
+from waddlebot.web.http import HTTPClient
 
 SECRET = "TWITCH_WEBHOOK_SECRET"  # noqa: S105 - the setting's name
 TIMEOUT_S = 10.0
@@ -175,28 +173,12 @@ def _parse_time(at: object) -> float | None:
         raise Invalid('"at" is a number of seconds or a time such as 2026-11-22T20:15:00Z.') from err
 
 
-def open_replay(home: Home, *, url: str | None, speed: float | None, fresh: bool) -> Replay:
+def open_replay(manifest: Manifest, home: Home, *, url: str | None, speed: float | None, fresh: bool) -> Replay:
     """A replay into the home's fleet, or to the webhook at `url`. Raises: NoFleet; ConfigError without a secret."""
-    running = home.find_running()
-    if running is None and url is None:
-        raise NoFleet(f"No fleet is running in {home.path}. Start one with: waddlebot up")
+    running = home.find_running() if url else home.get_running()
     secret = os.environ.get(SECRET) or (running.environment.get(SECRET) if running else None)
     if not secret:
         raise ConfigError(f"Set {SECRET} to the fleet's: without it Twitch's deliveries cannot be signed.")
-    return Replay(url or _find_webhook(running), secret.encode(), speed, fresh)
-
-
-def _find_webhook(running: Running | None) -> str:
-    """Twitch's webhook in a fleet, whether its modules share a port or have one each."""
-    assert running is not None
-    twitch = next(manifest for manifest in all_manifests() if manifest.name == "twitch")
-    host, port = running.url.rsplit(":", 1)
-    own_port = int(port) + twitch.port - BASE_PORT
-    for base in (running.url, f"{host}:{own_port}"):
-        try:
-            found = HTTPClient().request("GET", f"{base}{twitch.prefix}/health", timeout_s=TIMEOUT_S)
-        except UpstreamError:
-            continue
-        if found.status != 404:
-            return f"{base}{twitch.prefix}/webhook"
-    raise NoFleet("The fleet has no twitch_module, or it does not answer.")
+    webhook = url or f"{running.modules[manifest.name]}{manifest.prefix}/webhook" if running else url
+    assert webhook is not None
+    return Replay(webhook, secret.encode(), speed, fresh)
