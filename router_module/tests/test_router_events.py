@@ -274,7 +274,7 @@ def test_a_hanging_module_does_not_delay_others(bot, stub):
     may_answer = threading.Event()
     stub.behaviour = lambda call: may_answer.wait(10) and reply_to(call, chat("late"))
 
-    assert bot.say("!stub").statuses == ["pending"]
+    assert bot.submit(bot.event("!stub")).statuses == ["pending"]
     assert bot.say("!inventory list").statuses == ["success"]
     may_answer.set()
 
@@ -301,7 +301,7 @@ def test_a_module_with_too_much_to_do_turns_away_what_is_more(bot, fleet, stub):
 
 
 def test_a_command_that_was_taken_away_meanwhile_is_finished_where_it_was_begun(bot, fleet, stub):
-    stub.register(fleet, {"command": "stub", "type": "webhook", "location_url": stub.url})
+    stub.register(fleet, {"command": "stub", "type": "webhook", "location_url": stub.url, "timeout": 20})
     may_answer = threading.Event()
     stub.behaviour = lambda call: may_answer.wait(10) and reply_to(call, chat("at last"))
     event = bot.event("!stub")
