@@ -9,7 +9,7 @@ import pytest
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.ids import new_id
 from waddlebot.data.database import Database, DatabaseUnavailable, OpenTransaction, Prepared, fetch
-from waddlebot.data.migrate import list_migrations, migrate
+from waddlebot.data.migrate import RENAMED, list_migrations, migrate
 from waddlebot.fleet.embedded import PostgresServer
 from waddlebot.testing.fleet import FAST
 from waddlebot.testing.plugin import eventually
@@ -213,3 +213,31 @@ def test_a_server_that_was_killed_is_used_again_as_soon_as_it_is_back(tmp_path):
     finally:
         database.close()
         server.stop()
+
+
+def test_two_migrations_of_one_owner_never_share_a_number(empty_url, tmp_path):
+    (tmp_path / "x").mkdir()
+    for name in ("0001_pre_a", "0001_pre_b"):
+        (tmp_path / "x" / f"{name}.sql").write_text("SELECT 1")
+    with pytest.raises(ConfigError, match="Two migrations of x have the number 0001"):
+        migrate(empty_url, post=False, folder=tmp_path)
+
+
+def test_a_migration_may_run_outside_a_transaction(empty_url, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "0001_pre_a.sql").write_text("CREATE TABLE a (b int)")
+    index = "-- outside a transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS a_b ON a (b)"
+    (tmp_path / "x" / "0002_pre_index.sql").write_text(index)
+    assert migrate(empty_url, post=False, folder=tmp_path) == ["x/0001_pre_a", "x/0002_pre_index"]
+    assert migrate(empty_url, post=False, folder=tmp_path) == []
+
+
+def test_a_home_from_before_a_migration_was_renamed_goes_on(empty_url):
+    migrate(empty_url, post=True)
+    connection = psycopg2.connect(empty_url)
+    with connection, connection.cursor() as cursor:
+        for old, new in RENAMED.items():
+            cursor.execute("UPDATE schema_migrations SET name = %s WHERE name = %s", (old, new))
+            assert cursor.rowcount == 1
+    connection.close()
+    assert migrate(empty_url, post=True) == []

@@ -1,13 +1,15 @@
 """The only thing that changes the schema: ordered SQL files, applied once, under an advisory lock.
 
 `migrations/<owner>/NNNN_(pre|post)_name.sql`; `pre` works with the code that runs now, `post` only with the new code.
-Each file is one transaction.
+Each file is one transaction, unless its first line is `-- outside a transaction`: then it is one statement, such as
+CREATE INDEX CONCURRENTLY, that may be run again after a crash in its midst. Numbers are unique for each owner.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,12 @@ FILE_NAME = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
 # Any number works as long as nobody else uses it: this is "waddle" on a telephone keypad.
 LOCK = 923353
 LOCK_TIMEOUT = "10s"
+OUTSIDE = "-- outside a transaction\n"
+# Applied under another name, in homes of long ago.
+RENAMED = {
+    "core/0002_pre_reputation": "core/0003_pre_reputation",
+    "router/0002_pre_retention": "router/0005_pre_retention",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,10 @@ def list_migrations(folder: Path = FOLDER) -> list[Migration]:
         if not match:
             raise ConfigError(f"{path}: a migration is named NNNN_pre_what.sql or NNNN_post_what.sql.")
         found.append(Migration(path.parent.name, path.stem, match[2], path.read_text(encoding="utf-8")))
+    numbers = Counter((each.owner, each.name[:4]) for each in found)
+    for (owner, number), count in numbers.items():
+        if count > 1:
+            raise ConfigError(f"Two migrations of {owner} have the number {number}.")
     return found
 
 
@@ -65,6 +77,8 @@ def migrate(url: str, *, post: bool, folder: Path = FOLDER) -> list[str]:
                 "CREATE TABLE IF NOT EXISTS schema_migrations ("
                 " name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
             )
+            for old, new in RENAMED.items():
+                cursor.execute("UPDATE schema_migrations SET name = %s WHERE name = %s", (new, old))
             cursor.execute("SELECT name, checksum FROM schema_migrations")
             applied = dict(cursor.fetchall())
         return [each.key for each in list_migrations(folder) if _apply(connection, each, applied, post=post)]
@@ -79,8 +93,20 @@ def _apply(connection: psycopg2.extensions.connection, each: Migration, applied:
         return False
     if each.phase == "post" and not post:
         return False
+    if each.sql.startswith(OUTSIDE):
+        _run_outside(connection, each.sql)
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_TIMEOUT,))
-        cursor.execute(each.sql)
+        if not each.sql.startswith(OUTSIDE):
+            cursor.execute(each.sql)
         cursor.execute("INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (each.key, each.checksum))
     return True
+
+
+def _run_outside(connection: psycopg2.extensions.connection, sql: str) -> None:
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+    finally:
+        connection.autocommit = False
