@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ def main(fix: bool) -> int:
         return 1
     problems = [*check_files(manifests), *check_unique(manifests), *check_tables(manifests), *check_imports(manifests)]
     problems += [*check_rooms(ROOT / "libs" / "waddlebot"), *check_circles(manifests)]
+    problems += [*check_tests(ROOT), *check_handlers(manifests)]
     problems += check_readme(manifests, fix=fix)
     for problem in problems:
         print(f"check_fleet: {problem}")
@@ -178,6 +180,38 @@ def names_of(node: ast.Import | ast.ImportFrom, path: Path, package: Path) -> It
 
 def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def check_tests(root: Path) -> Iterator[str]:
+    """Tests that nothing runs."""
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    run = {folder for pattern in settings["testpaths"] for folder in root.glob(pattern)}
+    for path in sorted(root.rglob("test_*.py")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if not hidden and not run & set(path.parents):
+            yield f"{path.relative_to(root)}: no test run finds it; see testpaths in pyproject.toml"
+
+
+def check_handlers(manifests: list[Manifest]) -> Iterator[str]:
+    """Words of chat are text: a handler that asks for anything else would get text all the same."""
+    for manifest in manifests:
+        for path in sorted((manifest.folder / "controllers").glob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                    yield from (f"{shown(path)}:{node.lineno}: {problem}" for problem in wrong_words(node))
+
+
+def wrong_words(function: ast.FunctionDef) -> Iterator[str]:
+    arguments = [each for each in function.args.args if each.arg != "self"]
+    if not arguments or shown_type(arguments[0]) not in ("Call", "OutsideCall"):
+        return
+    for each in [*arguments[1:], *([function.args.vararg] if function.args.vararg else [])]:
+        if shown_type(each) not in ("str", "str | None"):
+            yield f"{function.name} takes {each.arg} as {shown_type(each)}; words are str"
+
+
+def shown_type(argument: ast.arg) -> str:
+    return ast.unparse(argument.annotation) if argument.annotation else "nothing"
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:

@@ -1,0 +1,78 @@
+"""`scripts/check_fleet.py`, with faults planted where it looks."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+from waddlebot.base.manifest import CHECKOUT
+
+
+@pytest.fixture(scope="module")
+def checker():
+    spec = importlib.util.spec_from_file_location("check_fleet", CHECKOUT / "scripts" / "check_fleet.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = folder / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ..web.http import HTTPClient",
+        "from ..web import http",
+        "from waddlebot.web.http import HTTPClient",
+        "import waddlebot.web.http",
+        "def late():\n    from ..web.http import HTTPClient\n",
+    ],
+)
+def test_an_import_of_a_room_above_is_found(checker, tmp_path, line):
+    package = write(tmp_path / "waddlebot", base__errors=line, web__http="HTTPClient = 1")
+    (found,) = set(checker.check_rooms(package))
+    assert "base/ imports web/" in found
+
+
+def test_an_import_of_a_room_below_and_one_for_types_only_are_fine(checker, tmp_path):
+    package = write(
+        tmp_path / "waddlebot",
+        base__errors="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ..web.http import HTTPClient",
+        web__http="from ..base.errors import TYPE_CHECKING\nHTTPClient = 1",
+    )
+    assert list(checker.check_rooms(package)) == []
+
+
+def test_files_that_import_each_other_are_found(checker, tmp_path):
+    package = write(tmp_path / "x", a="from .b import it", b="from . import c", c="from x.a import it", d="import x.a")
+    graph = {path: {other for _, other in checker.files_imported_by(path, package)} for path in package.rglob("*.py")}
+    (circle,) = checker.circles(graph)
+    assert {path.stem for path in circle} == {"a", "b", "c"}
+
+
+def test_a_test_that_nothing_runs_is_found(checker, tmp_path):
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\ntestpaths = ["tests", "*_module/tests"]\n')
+    write(tmp_path, tests__test_a="", x_module__tests__test_b="", x_module__test_c="", libs__test_d="")
+    assert [each.split(":")[0] for each in checker.check_tests(tmp_path)] == ["libs/test_d.py", "x_module/test_c.py"]
+
+
+@pytest.mark.parametrize("words", ["sides: int", "*names: int", "sides", "sides: str, more: bool = False"])
+def test_a_handler_whose_words_are_not_text_is_found(checker, words):
+    (function,) = ast.parse(f"def roll(self, call: Call, {words}) -> str: ...").body
+    assert list(checker.wrong_words(function))
+
+
+@pytest.mark.parametrize("words", ["sides: str = '6'", "*names: str", "name: str | None = None"])
+def test_a_handler_whose_words_are_text_is_fine(checker, words):
+    (function,) = ast.parse(f"def roll(self, call: Call, {words}) -> str: ...").body
+    assert list(checker.wrong_words(function)) == []
