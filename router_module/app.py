@@ -72,7 +72,7 @@ lookups = CacheManager(db, bus, settings)
 sessions = SessionManager(bus.client, prefix=settings.session_prefix, ttl_s=settings.session_ttl_s)
 explainer = Explainer(db, sessions)
 usage = UsageService(db)
-reputation_service = ReputationService(db, lookups, log, points=settings.points)
+reputation_service = ReputationService(db, lookups.people, log, points=settings.points)
 
 guard, keyring = EgressGuard(settings.egress_allow), Keyring(settings)
 webhooks = WebhookClient(guard)

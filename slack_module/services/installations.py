@@ -170,7 +170,7 @@ class Installations:
                 db, person, channel="", server_id=workspace.team_id, name=workspace.name, community=community
             )
         self._forget(workspace.team_id)
-        consent.tell(self._bus, settled.entity, person)
+        consent.tell(self._bus, settled.entity, settled.user_id)
         self._log.audit("workspace_installed", team=workspace.team_id, user=person.platform_user_id, result="SUCCESS")
         return settled
 

@@ -208,7 +208,7 @@ class OAuthService:
         except WaddleBotError:
             self._revoke(consent.grant.access)
             raise
-        tell(self._bus, home.entity, person)
+        tell(self._bus, home.entity, home.user_id)
         self._log.audit("channel_joined", community=home.community_id, user=home.user_id, entity_id=str(home.entity))
         asked_for = (*self.features, MODERATION) if asked["moderate"] else self.features
         granted, missing = _sorted_by_consent(asked_for, consent.grant.scopes)

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from .errors import TooLarge
 from .ids import ID_PART, PLATFORM, parse_entity_id
@@ -241,13 +241,28 @@ class CallEntity(Wire):
 
 
 class CallUser(Wire):
+    """Who asked. `id` speaks for all of a person's accounts, `own_id` is this account's, `ids` are all of them.
+
+    A module stores `own_id` with what it keeps about a person, reads by `ids` and counts limits by `id`.
+    """
+
     id: int
+    own_id: int = 0
+    ids: list[int] = Field(default_factory=list)
     platform_user_id: str
     name: str
     display_name: str
     level: str
     roles: list[str] = Field(default_factory=list)
     labels: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_account(cls, data: Any) -> Any:
+        """Who names one number only is one account."""
+        if isinstance(data, dict) and "id" in data:
+            return {"own_id": data["id"], "ids": [data["id"]], **data}
+        return data
 
 
 class Trigger(Wire):

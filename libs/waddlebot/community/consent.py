@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pydal import DAL
 
+from ..base.contracts import EventUser
 from ..base.errors import NotAllowed
 from ..base.ids import EntityId
 from ..data.cache import Bus
 from ..data.database import fetch, fetch_one
 from .communities import find_community, slug_of
+from .people import PEOPLE, add_people, rename, select_numbers
 
 # The caches of collectors and router that know places and people.
-SERVERS, ENTITIES, PEOPLE = "servers", "entities", "people"
+SERVERS, ENTITIES = "servers", "entities"
 
 
 class NotYourCommunity(NotAllowed):
@@ -46,28 +49,16 @@ class Settled:
 
 
 def ensure_user(db: DAL, person: Consenter) -> int:
-    """The user whom somebody is, made if nobody has seen them before."""
-    # As the router adds people: the lock makes one of two first sights wait and find the other's row.
-    key = f"{person.platform}:{person.platform_user_id}"
-    fetch(db, "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
-    row = fetch_one(
-        db,
-        "WITH known AS (UPDATE platform_identities SET name = %(name)s, display_name = %(display_name)s"
-        "  WHERE platform = %(platform)s AND platform_user_id = %(id)s RETURNING user_id),"
-        " new AS (INSERT INTO users (display_name) SELECT %(display_name)s WHERE NOT EXISTS (SELECT FROM known)"
-        "  RETURNING id),"
-        " added AS (INSERT INTO platform_identities (user_id, platform, platform_user_id, name, display_name)"
-        "  SELECT id, %(platform)s, %(id)s, %(name)s, %(display_name)s FROM new)"
-        " SELECT user_id FROM known UNION ALL SELECT id FROM new",
-        {
-            "platform": person.platform,
-            "id": person.platform_user_id,
-            "name": person.name,
-            "display_name": person.display_name,
-        },
-    )
-    assert row is not None
-    return int(row["user_id"])
+    """The own number of somebody, who is made if nobody has seen them before."""
+    identity = (person.platform, person.platform_user_id)
+    user = EventUser(platform_user_id=person.platform_user_id, name=person.name, display_name=person.display_name)
+    found = select_numbers(db, [identity])
+    if found:
+        rename(db, [(found[identity], user, datetime.now(UTC))])
+    else:
+        add_people(db, [(identity, user, datetime.now(UTC))])
+        found = select_numbers(db, [identity])
+    return found[identity]
 
 
 def list_owned(db: DAL, user_id: int) -> list[dict[str, Any]]:
@@ -128,12 +119,12 @@ def leave(db: DAL, entity: EntityId) -> bool:
     return row is not None
 
 
-def tell(bus: Bus, entity: EntityId, person: Consenter | None = None) -> None:
+def tell(bus: Bus, entity: EntityId, user_id: int | None = None) -> None:
     """Have every process look anew at a place, and at who consented. After the commit."""
     bus.invalidate(SERVERS)
     bus.invalidate(ENTITIES, *([str(entity)] if entity.channel_id else []))
-    if person is not None:
-        bus.invalidate(PEOPLE, f"{person.platform}:{person.platform_user_id}")
+    if user_id is not None:
+        bus.invalidate(PEOPLE, user_id)
 
 
 def _chosen(db: DAL, user_id: int, community: str) -> int:

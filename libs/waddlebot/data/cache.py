@@ -137,6 +137,7 @@ class Bus:
         self._primary_for_s = replica_max_lag_s + ASYNCHRONOUS_COMMIT_S
         self._blocking_client = blocking_client
         self._caches: dict[str, list[Cache[Hashable, object]]] = {}
+        self._listeners: dict[str, list[Callable[[str], None]]] = {}
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
 
@@ -144,6 +145,10 @@ class Bus:
         made: Cache[K, V] = Cache(name, ttl_s=ttl_s, max_size=max_size, primary_for_s=self._primary_for_s)
         self._caches.setdefault(name, []).append(made)  # type: ignore[arg-type]
         return made
+
+    def listen(self, name: str, forget: Callable[[str], None]) -> None:
+        """Call `forget` for each key of that name that is invalidated, here or elsewhere, and with `*` for all."""
+        self._listeners.setdefault(name, []).append(forget)
 
     def invalidate(self, name: str, *keys: object) -> None:
         """Drop keys, or everything without one, of every cache with this name, here and in all other processes. Call it
@@ -166,9 +171,11 @@ class Bus:
     def _drop(self, name: str, key: str) -> None:
         for cache in self._caches.get(name, []):
             cache.drop(key)
+        for forget in self._listeners.get(name, []):
+            forget(key)
 
     def _drop_all(self) -> None:
-        for name in self._caches:
+        for name in {*self._caches, *self._listeners}:
             self._drop(name, "*")
 
     def _listen(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.contracts import CONSOLE, Event, EventUser, Level
+from waddlebot.base.contracts import CONSOLE, Event
 from waddlebot.base.errors import NotFound
+from waddlebot.community.people import People
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch, fetch_one
 
@@ -17,11 +17,6 @@ from .catalogue import Catalogue, Command, Commands, find_command, load_catalogu
 
 COMMANDS = "commands"
 ENTITIES = "entities"
-PEOPLE = "people"
-MAX_PEOPLE = 50_000
-
-# A platform and somebody's id there.
-Identity = tuple[str, str]
 
 
 class UnknownEntity(NotFound):
@@ -42,28 +37,19 @@ class Place:
     community_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
-    user_id: int
-    roles: dict[int, Level] = field(default_factory=dict)
-
-    def role_in(self, community_id: int) -> Level:
-        return self.roles.get(community_id, Level.MEMBER)
-
-
 class CacheManager:
     """The router's lookups. Each is one statement on a miss and none on a hit."""
 
     def __init__(self, db: Database, bus: Bus, settings: RouterSettings) -> None:
         self._db = db
         self._places: Cache[str, Place] = bus.cache(ENTITIES, ttl_s=settings.entity_cache_ttl_s)
-        self._people: Cache[str, Person] = bus.cache(PEOPLE, ttl_s=settings.entity_cache_ttl_s, max_size=MAX_PEOPLE)
+        self.people = People(db, bus, ttl_s=settings.entity_cache_ttl_s)
         self._commands: Cache[str, Commands] = bus.cache(COMMANDS, ttl_s=settings.command_cache_ttl_s)
         self._catalogues: Cache[int, Catalogue] = bus.cache(COMMANDS, ttl_s=settings.command_cache_ttl_s)
 
     @property
     def hits_and_misses(self) -> tuple[int, int]:
-        caches: list[Cache[Any, Any]] = [self._places, self._people, self._catalogues]
+        caches: list[Cache[Any, Any]] = [self._places, self.people.cache, self._catalogues]
         return sum(cache.hits for cache in caches), sum(cache.misses for cache in caches)
 
     def place(self, event: Event) -> Place:
@@ -72,19 +58,6 @@ class CacheManager:
         Raises: UnknownEntity.
         """
         return self._places.get(event.entity_id, lambda fresh: self._load_place(event, fresh))
-
-    def person(self, platform: str, user: EventUser) -> Person:
-        """Who did it, added on first sight."""
-        return self.people({(platform, user.platform_user_id): user})[platform, user.platform_user_id]
-
-    def people(self, users: Mapping[Identity, EventUser]) -> dict[Identity, Person]:
-        """Who these people are; those whom nobody has seen before are added, all in one go."""
-        keys = {person_key(*identity): identity for identity in users}
-
-        def load(missing: list[str]) -> dict[str, Person]:
-            return self._load_people({key: (keys[key], users[keys[key]]) for key in missing})
-
-        return {keys[key]: person for key, person in self._people.get_many(keys, load).items()}
 
     def catalogue(self, community_id: int) -> Catalogue:
         return self._catalogues.get(community_id, lambda fresh: self._load_catalogue(community_id, fresh))
@@ -107,15 +80,6 @@ class CacheManager:
                 entity_id=event.entity_id,
             )
         return Place(**row)
-
-    def _load_people(self, wanted: dict[str, tuple[Identity, EventUser]]) -> dict[str, Person]:
-        identities = [identity for identity, _ in wanted.values()]
-        with self._db.transaction() as db:
-            found = _select_people(db, identities)
-            if len(found) < len(identities):
-                _add_people(db, [(each, user) for each, user in wanted.values() if each not in found])
-                found = _select_people(db, identities)
-        return {key: found[identity] for key, (identity, _) in wanted.items()}
 
     def _load_commands(self, fresh: bool) -> Commands:
         with self._db.transaction() if fresh else self._db.lookup() as db:
@@ -163,54 +127,3 @@ def _add_channel(db: DAL, event: Event) -> dict[str, Any] | None:
         (event.entity_id, event.platform, event.server_id, event.channel_id, owner["community_id"]),
     )
     return _select_place(db, event.entity_id)
-
-
-def person_key(platform: str, platform_user_id: str) -> str:
-    """What somebody is kept under in the cache PEOPLE."""
-    return f"{platform}:{platform_user_id}"
-
-
-def _select_people(db: DAL, identities: Sequence[Identity]) -> dict[Identity, Person]:
-    rows = fetch(
-        db,
-        "SELECT i.platform, i.platform_user_id, i.user_id,"
-        " (SELECT json_object_agg(community_id, role) FROM community_rbac r WHERE r.user_id = i.user_id) AS roles"
-        " FROM unnest(%s::text[], %s::text[]) AS w (platform, platform_user_id)"
-        " JOIN platform_identities i USING (platform, platform_user_id)",
-        ([platform for platform, _ in identities], [id_ for _, id_ in identities]),
-    )
-    return {
-        (row["platform"], row["platform_user_id"]): Person(
-            row["user_id"], {int(community): Level.named(role) for community, role in (row["roles"] or {}).items()}
-        )
-        for row in rows
-    }
-
-
-def _add_people(db: DAL, new: Sequence[tuple[Identity, EventUser]]) -> None:
-    """Add people who were not there a moment ago. Two first messages at once: the locks, taken in one order, make the
-    second wait and find the first one's rows."""
-    ordered = sorted(new, key=lambda each: each[0])
-    fetch(
-        db,
-        "SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM unnest(%s::text[]) AS key",
-        ([person_key(*identity) for identity, _ in ordered],),
-    )
-    fetch(
-        db,
-        "WITH new AS MATERIALIZED (SELECT w.*, nextval('users_id_seq') AS user_id"
-        "  FROM unnest(%s::text[], %s::text[], %s::text[], %s::text[], %s::text[])"
-        "  AS w (platform, platform_user_id, name, display_name, shown_name)"
-        "  WHERE NOT EXISTS (SELECT 1 FROM platform_identities i"
-        "   WHERE i.platform = w.platform AND i.platform_user_id = w.platform_user_id)"
-        "), person AS (INSERT INTO users (id, display_name) SELECT user_id, shown_name FROM new RETURNING id)"
-        " INSERT INTO platform_identities (user_id, platform, platform_user_id, name, display_name)"
-        " SELECT user_id, platform, platform_user_id, name, display_name FROM new JOIN person ON id = user_id",
-        (
-            [identity[0] for identity, _ in ordered],
-            [identity[1] for identity, _ in ordered],
-            [user.name for _, user in ordered],
-            [user.display_name for _, user in ordered],
-            [user.shown_name for _, user in ordered],
-        ),
-    )

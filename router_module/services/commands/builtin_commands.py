@@ -111,4 +111,4 @@ class BuiltinCommands:
 
     def why(self, call: ModuleCall) -> str:
         """Why this person's last message here was answered as it was."""
-        return self._explainer.why(call.entity.entity_id, call.user.id, before=call.session_id)
+        return self._explainer.why(call.entity.entity_id, call.user.ids, before=call.session_id)

@@ -11,7 +11,8 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from waddlebot.base.background import TargetPools
@@ -29,10 +30,11 @@ from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
+from waddlebot.community.people import Identity, Person
 from waddlebot.web.auth import Account
 
 from ...config import RouterSettings
-from ..catalogue.cache_manager import CacheManager, Identity, Place
+from ..catalogue.cache_manager import CacheManager, Place
 from ..catalogue.catalogue import Command
 from ..engines.execution_engine import Engine, Result
 from ..records.ledger import Ledger, Orphan, Recorded, Rehearsal
@@ -49,6 +51,8 @@ MAX_DEPTH = 3
 HELD_UP_S = 0.25
 # An event that so many routers could not finish is not what is wrong with them.
 MAX_TAKE_OVERS = 5
+# What takes somebody away from a community makes nobody its member.
+LEAVING = (MessageType.MEMBER_LEAVE, MessageType.BAN, MessageType.KICK)
 # Modules that are this very process, and so the names of their engines.
 OWN_ENGINES = (ROUTER, RULES_MODULE)
 
@@ -109,11 +113,27 @@ class CommandProcessor:
         """Where each event belongs and who caused it, or why it is not taken."""
         places = [self._place(event, caller) for event in events]
         taken = [event for event, place in zip(events, places, strict=True) if isinstance(place, Place)]
-        people = self._lookups.people({_identity(event): event.user for event in taken})
+        people = self._who(taken)
+        self._join(events, places, people)
         return [
             Work(event, place, people[_identity(event)]) if isinstance(place, Place) else place
             for event, place in zip(events, places, strict=True)
         ]
+
+    def _who(self, events: Sequence[Event]) -> dict[Identity, Person]:
+        """Who caused these events, by the newest names that they give."""
+        ordered = sorted(events, key=_happened_at)
+        users = {_identity(event): event.user for event in ordered}
+        return self._lookups.people.who(users, {_identity(event): _happened_at(event) for event in ordered})
+
+    def _join(self, events: Sequence[Event], places: Sequence[object], people: Mapping[Identity, Person]) -> None:
+        """Who does something in a community is its member."""
+        joined = {
+            (place.community_id, people[_identity(event)].own_id)
+            for event, place in zip(events, places, strict=True)
+            if isinstance(place, Place) and event.mode == "live" and event.message_type not in LEAVING
+        }
+        self._lookups.people.join(joined)
 
     def _place(self, event: Event, caller: Account) -> Place | WaddleBotError:
         try:
@@ -135,7 +155,7 @@ class CommandProcessor:
         chains: dict[object, list[Work]] = {}
         commanding: set[object] = set()
         for work in works:
-            key = (work.place.entity_id, work.person.user_id, work.is_simulated)
+            key = (work.place.entity_id, work.person.own_id, work.is_simulated)
             chains.setdefault(key, []).append(work)
             if _may_be_command(work.event):
                 work.deferred = key in commanding
@@ -293,7 +313,7 @@ class CommandProcessor:
             "command_executed",
             result=job.status.value.upper(),
             community=work.place.community_id,
-            user=work.person.user_id,
+            user=work.person.own_id,
             command=job.command.name,
             module_name=job.command.module_name,
             execution_id=job.execution_id,
@@ -446,7 +466,7 @@ class CommandProcessor:
 
     def _restore(self, event: Event, session_id: str) -> Work:
         """An event of another process. Whoever asked has its answer or is gone: the outbox says the rest."""
-        person = self._lookups.person(event.platform, event.user)
+        person = self._who([event])[_identity(event)]
         return Work(event, self._lookups.place(event), person, session_id, answered=True)
 
     def _job_from_row(self, work: Work, row: dict[str, Any]) -> Job:
@@ -489,6 +509,13 @@ class GivenUp(WaddleBotError):
     """Too many routers had this event and none could finish it."""
 
     code = "given_up"
+
+
+def _happened_at(event: Event) -> datetime:
+    at = event.occurred_at
+    if at is None:
+        return datetime.now(UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _identity(event: Event) -> Identity:

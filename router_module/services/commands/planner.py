@@ -206,7 +206,7 @@ class Planner:
             "command_refused",
             result=job.status.value.upper(),
             community=work.place.community_id,
-            user=work.person.user_id,
+            user=work.person.own_id,
             command=job.command.name,
             reason=job.error.code if job.error else "",
         )
@@ -219,7 +219,7 @@ class Planner:
         if work.is_simulated or work.event.platform == CONSOLE:
             return True
         key = f"rule:{what.id}" if isinstance(what, StringRule) else f"{what.status.value}:{what.command.name}"
-        return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.user_id}:{key}")
+        return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.head_id}:{key}")
 
 
 def chat_line(message: str, module_name: str, job: Job | None = None) -> Said:

@@ -46,7 +46,7 @@ class CommandLimits:
         together = next((s.rate_limit for s in own if s.rate_limit is not None), 0)
         everything = next((s.rate_limit for s in of_all if s.rate_limit is not None), 0)
         limits = [
-            Limit(f"{work.person.user_id}:{name}:{entity_id}", each_person, "you"),
+            Limit(f"{work.person.head_id}:{name}:{entity_id}", each_person, "you"),
             Limit(f"{name}:{entity_id}", together, EVERYBODY),
             Limit(f"{ALL_COMMANDS}:{entity_id}", everything, EVERYBODY),
         ]

@@ -20,6 +20,8 @@ from ..catalogue.cache_manager import COMMANDS
 from ..catalogue.catalogue import ALL_COMMANDS
 from .registry import UnknownModule
 
+MAX_LABEL_CHARS = 100
+
 MAX_SUBJECTS = 1000
 
 
@@ -229,7 +231,7 @@ def _check_modules(db: DAL, names: Sequence[str]) -> None:
 
 
 def _subjects(db: DAL, texts: Sequence[str]) -> list[str]:
-    """`role:vip`, `user:12` and `twitch:4711` as they are compared: people by their number.
+    """`role:vip`, `label:regular`, `user:12` and `twitch:4711` as they are compared: people by their number.
 
     Raises: Invalid; NotFound.
     """
@@ -238,18 +240,23 @@ def _subjects(db: DAL, texts: Sequence[str]) -> list[str]:
 
 def _subject(db: DAL, text: str) -> str:
     kind, _, name = text.partition(":")
+    if kind == "label" and 0 < len(name) <= MAX_LABEL_CHARS and name == name.strip():
+        return f"label:{fold(name)}"
     if kind == "role" and name.upper() in Level.__members__:
         return f"role:{name.lower()}"
     if kind == "user" and name.isascii() and name.isdigit() and len(name) < 19:
         row = fetch_one(db, "SELECT id AS user_id FROM users WHERE id = %s", (int(name),))
-    elif name and kind not in ("role", "user"):
+    elif name and kind not in ("role", "user", "label"):
         row = fetch_one(
             db,
             "SELECT user_id FROM platform_identities WHERE platform = %s AND platform_user_id = %s",
             (kind, name),
         )
     else:
-        raise Invalid(f"{text[:80]!r} is not role:<level>, user:<number> or <platform>:<user id>.", field="permissions")
+        raise Invalid(
+            f"{text[:80]!r} is not role:<level>, label:<name>, user:<number> or <platform>:<user id>.",
+            field="permissions",
+        )
     if row is None:
         raise NotFound(f"There is nobody known as {text[:80]}.")
     return f"user:{row['user_id']}"

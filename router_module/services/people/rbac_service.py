@@ -1,16 +1,18 @@
 """Who may use a command. One documented order decides (design §7):
 
-switched off → denied by name or role → allowed by name or role → the command's level → on or off by default.
+switched off → denied by name, label or role → allowed by one of these → the command's level → on or off by default.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from waddlebot.base.chat import fold
 from waddlebot.base.contracts import Event, Level, SubcommandSpec, badge_level
+from waddlebot.community.people import Person
 from waddlebot.module.interaction import find_subcommand
 
-from ..catalogue.cache_manager import Person, Place
+from ..catalogue.cache_manager import Place
 from ..catalogue.catalogue import ALL_COMMANDS, Catalogue, Command
 
 
@@ -59,7 +61,9 @@ def _by_settings(command: Command, level: Level, person: Person, place: Place, c
     if not catalogue.is_enabled(command, place.entity_id):
         return Decision(False, "switch", f"{command.name} is switched off here.")
     settings = [each for name in (command.name, ALL_COMMANDS) for each in catalogue.settings_for(name, place.entity_id)]
-    subjects = {f"user:{person.user_id}": "you", f"role:{level.label}": f"every {level.label}"}
+    subjects = {f"user:{own_id}": "you" for own_id in person.ids}
+    subjects |= {f"label:{fold(name)}": f"everybody labelled {name}" for name in person.labels_in(place.community_id)}
+    subjects[f"role:{level.label}"] = f"every {level.label}"
     for subject, who in subjects.items():
         if any(subject in each.denied for each in settings):
             return Decision(False, "deny", f"{command.name} is denied to {who} here.")

@@ -19,10 +19,10 @@ from waddlebot.base.errors import Invalid, NotFound, UsageError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.community.communities import Reference, get_community
+from waddlebot.community.people import People, find_by_name
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
-from ..catalogue.cache_manager import CacheManager
 from .points import AMOUNT_IN, points_for
 
 GLOBAL = "global"
@@ -50,18 +50,18 @@ EARNED_BEFORE = """
 SELECT e.user_id, e.community_id, e.event_name, e.event_score, r.current_score, r.total_events
 FROM reputation_events e JOIN user_reputation r USING (community_id, user_id) WHERE e.source_id = %s
 """
-# A community's rows are read where they lie; the sums over all communities are worked out once and kept for the rest.
-BALANCES = """NOT MATERIALIZED (
-SELECT r.user_id, r.current_score, r.total_events, r.last_activity FROM user_reputation r
-WHERE r.community_id = %(community)s{visible}
-)"""
-SUMS = """MATERIALIZED (
-SELECT r.user_id, sum(r.current_score)::bigint AS current_score, sum(r.total_events)::bigint AS total_events,
-    max(r.last_activity) AS last_activity
-FROM user_reputation r WHERE true{visible} GROUP BY r.user_id
+# All accounts of a person have their points together.
+TOTALS = """MATERIALIZED (
+SELECT coalesce(linked.head_id, r.user_id) AS user_id, sum(r.current_score)::bigint AS current_score,
+    sum(r.total_events)::bigint AS total_events, max(r.last_activity) AS last_activity
+FROM user_reputation r LEFT JOIN (SELECT id, head_id FROM users WHERE head_id IS NOT NULL) AS linked
+    ON linked.id = r.user_id
+WHERE {here}{visible} GROUP BY 1
 )"""
 STANDING = """
-WITH totals AS {totals}, own AS (SELECT * FROM totals WHERE user_id = %(user)s)
+WITH totals AS {totals}, own AS (
+    SELECT totals.* FROM totals JOIN users me ON coalesce(me.head_id, me.id) = totals.user_id WHERE me.id = %(user)s
+)
 SELECT rank, user_id, display_name, own.current_score, own.total_events, own.last_activity, total
 FROM own JOIN users u ON u.id = user_id, LATERAL (
     SELECT count(*) FILTER (WHERE totals.current_score > own.current_score) + 1 AS rank, count(*) AS total FROM totals
@@ -142,9 +142,9 @@ class Earning:
 
 
 class ReputationService:
-    def __init__(self, db: Database, lookups: CacheManager, log: AAALog, *, points: Mapping[str, float]) -> None:
+    def __init__(self, db: Database, people: People, log: AAALog, *, points: Mapping[str, float]) -> None:
         self._db = db
-        self._lookups = lookups
+        self._people = people
         self._log = log
         self._points = points
         self._global_id: int | None = None
@@ -214,6 +214,7 @@ class ReputationService:
         )
         if not rows:
             return self._earned_before(source)
+        self._people.join([(community_id, user_id)])
         balance = rows[0]["current_score"]
         self._log.audit(
             "points_reported",
@@ -235,12 +236,12 @@ class ReputationService:
         )
 
     def _standings(self, sql: str, community_id: int, platforms: Collection[str], **values: Any) -> list[Standing]:
-        totals = SUMS if self._is_global(community_id) else BALANCES
+        here = "true" if self._is_global(community_id) else "r.community_id = %(community)s"
         visible = f" AND EXISTS ({ON_PLATFORMS} AND i.user_id = r.user_id)" if platforms else ""
         with self._db.lookup() as db:
             rows = fetch(
                 db,
-                sql.format(totals=totals.format(visible=visible)),
+                sql.format(totals=TOTALS.format(here=here, visible=visible)),
                 {"community": community_id, "platforms": list(platforms), **values},
             )
         return [Standing(**row) for row in rows]
@@ -254,18 +255,10 @@ class ReputationService:
         return community_id == self._global_id
 
     def _find_by_name(self, community_id: int, name: str, platform: str) -> int | None:
-        """Who of a community's people has that name: first on this platform, first by the name that is theirs alone."""
-        here = "" if self._is_global(community_id) else " AND r.community_id = %(community)s"
+        """Who of a community's people bears that name now."""
+        members_of = None if self._is_global(community_id) else community_id
         with self._db.lookup() as db:
-            row = fetch_one(
-                db,
-                "SELECT i.user_id FROM platform_identities i"
-                " WHERE (lower(i.name) = lower(%(name)s) OR lower(i.display_name) = lower(%(name)s))"
-                f" AND EXISTS (SELECT 1 FROM user_reputation r WHERE r.user_id = i.user_id{here})"
-                " ORDER BY i.platform <> %(platform)s, lower(i.name) <> lower(%(name)s), i.id DESC LIMIT 1",
-                {"name": name, "platform": platform, "community": community_id},
-            )
-        return row["user_id"] if row else None
+            return find_by_name(db, name, platform=platform, community_id=members_of)
 
     def _community_of(self, activity: Activity, caller: Account) -> int:
         reference = activity.namespace if activity.namespaceid is None else activity.namespaceid
@@ -283,7 +276,8 @@ class ReputationService:
             raise Invalid("platform is missing; only a userid of ours, a number, goes without.", field="platform")
         if "collectors" in caller.groups:
             # Whom a collector meets first by what they do, not by what they say, is added as in any event.
-            return self._lookups.person(activity.platform, EventUser(platform_user_id=activity.userid)).user_id
+            identity = (activity.platform, activity.userid)
+            return self._people.who({identity: EventUser(platform_user_id=activity.userid)})[identity].own_id
         with self._db.transaction() as db:
             row = fetch_one(
                 db,

@@ -15,10 +15,9 @@ from pydantic import Field
 from waddlebot.base.contracts import ErrorInfo, Level, Wire
 from waddlebot.base.errors import WaddleBotError
 from waddlebot.base.logs import AAALog
+from waddlebot.community.people import PEOPLE
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, DatabaseUnavailable
-
-from ..catalogue.cache_manager import PEOPLE
 
 # Large enough that round trips do not matter, small enough that a chunk never holds its rows for long.
 CHUNK = 500
@@ -39,8 +38,9 @@ WITH {KNOWN}, assigned AS (
     RETURNING user_id
 )
 SELECT known.id AS user_id, assigned.user_id IS NOT NULL AS is_assigned,
-    ARRAY(SELECT i.platform || ':' || i.platform_user_id FROM platform_identities i WHERE i.user_id = known.id)
-        AS identities
+    -- Whose role it is as well: everybody with the same head.
+    ARRAY(SELECT u.id FROM users me JOIN users u ON u.head_id = coalesce(me.head_id, me.id) WHERE me.id = known.id)
+        || ARRAY(SELECT coalesce(me.head_id, me.id) FROM users me WHERE me.id = known.id) AS together
 FROM known LEFT JOIN assigned ON assigned.user_id = known.id
 """
 JOIN = f"""
@@ -54,9 +54,13 @@ WITH {KNOWN}, joined AS (
 SELECT known.id AS user_id, EXISTS (SELECT 1 FROM joined WHERE joined.user_id = known.id) AS joined FROM known
 """
 ROLES = """
-SELECT u.id AS user_id, coalesce(r.role, 'member') AS role FROM users u
-LEFT JOIN community_rbac r ON r.community_id = %(community)s AND r.user_id = u.id
-WHERE u.id = ANY(%(users)s::bigint[]) AND u.is_active
+SELECT me.id AS user_id, coalesce((
+    -- The highest of all accounts that are one person with this one.
+    SELECT r.role FROM community_rbac r WHERE r.community_id = %(community)s AND r.user_id IN (
+        SELECT coalesce(me.head_id, me.id) UNION SELECT o.id FROM users o WHERE o.head_id = coalesce(me.head_id, me.id))
+    ORDER BY array_position(%(levels)s::text[], r.role) DESC LIMIT 1
+), 'member') AS role FROM users me
+WHERE me.id = ANY(%(users)s::bigint[]) AND me.is_active
 """
 
 
@@ -67,8 +71,8 @@ class RoleResult(Wire):
     success: bool
     role: str | None = None
     error: ErrorInfo | None = None
-    # What the caches know the person by; not for the caller.
-    identities: list[str] = Field(default_factory=list, exclude=True)
+    # The numbers that the caches know the person by; not for the caller.
+    together: list[int] = Field(default_factory=list, exclude=True)
 
 
 class PermissionResult(Wire):
@@ -165,7 +169,7 @@ class RolesService:
 
     def _read_roles(self, community_id: int, user_ids: list[int]) -> list[RoleResult]:
         # On the primary, which knows the roles that were given a moment ago.
-        rows = self._db.statement(ROLES, {"community": community_id, "users": user_ids})
+        rows = self._db.statement(ROLES, {"community": community_id, "users": user_ids, "levels": list(LEVELS)})
         return [RoleResult(user_id=row["user_id"], success=True, role=row["role"]) for row in rows]
 
     def _assign(
@@ -188,7 +192,7 @@ class RolesService:
                 success=row["is_assigned"],
                 role=wanted[row["user_id"]].label if row["is_assigned"] else None,
                 error=None if row["is_assigned"] else above,
-                identities=row["identities"],
+                together=row["together"],
             )
             for row in rows
         ]
@@ -200,12 +204,12 @@ class RolesService:
     def _forget(self, done: Iterable[RoleResult]) -> None:
         """Have every process read these people anew. A statement whose end is not known may have been carried out."""
         results = list(done)
-        identities = [identity for each in results if each.success for identity in each.identities]
+        numbers = [number for each in results if each.success for number in each.together]
         is_certain = not any(each.error and each.error.code == DatabaseUnavailable.code for each in results)
-        if not is_certain or len(identities) > MAX_TOLD:
+        if not is_certain or len(numbers) > MAX_TOLD:
             self._bus.invalidate(PEOPLE)
-        elif identities:
-            self._bus.invalidate(PEOPLE, *identities)
+        elif numbers:
+            self._bus.invalidate(PEOPLE, *numbers)
 
     def _record(self, community_id: int, results: Sequence[RoleResult], by: str) -> None:
         """AUDIT who was given which role, some hundred people a line, and who was not."""

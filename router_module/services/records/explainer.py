@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from waddlebot.base.chat import shorten
@@ -56,15 +57,15 @@ class Explainer:
             raise NotFound(f"There is no session {session_id}.")
         return {"session_id": session_id, "simulated": True, **trace}
 
-    def why(self, entity_id: str, user_id: int, *, before: str) -> str:
+    def why(self, entity_id: str, own_ids: Sequence[int], *, before: str) -> str:
         """The last answer to somebody in one place, in a sentence or two."""
         with self._db.transaction() as db:
             event = fetch_one(
                 db,
                 "SELECT session_id::text, platform, event_id, event->>'message' AS message, verdict FROM router_events"
-                " WHERE entity_id = %s AND user_id = %s AND session_id <> %s AND message_type = 'chatMessage'"
+                " WHERE entity_id = %s AND user_id = ANY(%s) AND session_id <> %s AND message_type = 'chatMessage'"
                 " ORDER BY session_id DESC LIMIT 1",
-                (entity_id, user_id, before),
+                (entity_id, list(own_ids), before),
             )
             if event is None:
                 return "You have not said anything here before that I know of."

@@ -103,7 +103,7 @@ class UsageService:
         if job.status is not ExecutionStatus.DENIED:
             self._uses[work.place.community_id, entity_id, job.command.name] += 1
         if command_id is not None:
-            key = (command_id, entity_id, work.person.user_id)
+            key = (command_id, entity_id, work.person.own_id)
             self._requests[key] += 1
             if job.status is ExecutionStatus.RATE_LIMITED:
                 self._refused[key] += 1

@@ -25,9 +25,10 @@ from waddlebot.base.contracts import (
 )
 from waddlebot.base.ids import new_id, new_traceparent
 from waddlebot.base.logs import log_context
+from waddlebot.community.people import Person
 from waddlebot.data.ratelimit import Request
 
-from ..catalogue.cache_manager import Person, Place
+from ..catalogue.cache_manager import Place
 from ..catalogue.catalogue import Command
 from ..engines.execution_engine import Result
 from ..people.points import NOTHING, Points
@@ -196,12 +197,15 @@ class Work:
                 channel_id=place.channel_id,
             ),
             user=CallUser(
-                id=person.user_id,
+                id=person.head_id,
+                own_id=person.own_id,
+                ids=list(person.ids),
                 platform_user_id=event.user.platform_user_id,
                 name=event.user.name,
                 display_name=event.user.display_name,
                 level=level.label,
                 roles=[person.role_in(place.community_id).label],
+                labels=person.labels_in(place.community_id),
             ),
             trigger=Trigger(
                 type=job.trigger,
@@ -232,4 +236,4 @@ class Work:
         context = log_context()
         context.session_id = self.session_id
         context.community = self.place.community_id
-        context.user = self.person.user_id
+        context.user = self.person.own_id
