@@ -6,6 +6,7 @@ What it listens on and whom it serves is in the environment, as for any web proc
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -45,6 +46,7 @@ def hook(request: RawRequest) -> Raw:
 @endpoint("GET", "/t/wait", caller=ANYBODY)
 def wait() -> Raw:
     """Serve a page once it is let go."""
+    print("a page is wanted", flush=True)
     held.wait(60)
     return Raw("<p>here</p>", "text/html; charset=utf-8")
 
@@ -84,6 +86,7 @@ async def broken() -> AsyncIterator[str]:
 
 
 def main(statics: Path) -> None:
+    signal.signal(signal.SIGUSR1, lambda *_: held.set())
     settings = load(serve.ProcessSettings)
     listening = serve._listen(settings.host, settings.port)
     app = serve._start(settings)

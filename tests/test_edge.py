@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -53,7 +54,11 @@ class Client:
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout_s)
-        self.socket.connect(("127.0.0.1", port))
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except OSError:
+            self.socket.close()
+            raise
         self.unread = b""
 
     def __enter__(self) -> Client:
@@ -86,13 +91,6 @@ class Client:
             self.unread += self.socket.recv(65536)
         body, self.unread = self.unread[:length], self.unread[length:]
         return Answer(int(line.split()[1]), headers, body)
-
-    def is_open(self) -> bool:
-        self.socket.setblocking(False)
-        try:
-            return bool(self.socket.recv(1, socket.MSG_PEEK))
-        except BlockingIOError:
-            return True
 
     def is_closed(self) -> bool:
         """Whether the server closes the connection without another word."""
@@ -561,23 +559,41 @@ def test_a_full_pool_is_503_and_leaves_the_others_alone(own_edge):
 
 
 def test_sigterm_finishes_what_is_served_and_ends_the_streams(own_edge):
-    served = own_edge.connect().send("GET /t/wait HTTP/1.1\r\nHost: e\r\n\r\n")
-    stream = own_edge.connect().send("GET /t/forever/0 HTTP/1.1\r\nHost: e\r\n\r\n")
-    stream.until(b"begun\n\n\r\n")
-    slow = slow_body(own_edge.connect(), "/t/echo")
-    idle = own_edge.connect().send("GET /t/none HTTP/1.1\r\nHost: e\r\n\r\n")
-    assert idle.answer().status == 404
+    with (
+        own_edge.connect() as served,
+        own_edge.connect() as stream,
+        own_edge.connect() as slow,
+        own_edge.connect() as idle,
+    ):
+        served.send("GET /t/wait HTTP/1.1\r\nHost: e\r\n\r\n")
+        eventually(lambda: "a page is wanted" in own_edge.says)
+        stream.send("GET /t/forever/0 HTTP/1.1\r\nHost: e\r\n\r\n").until(b"begun\n\n\r\n")
+        slow_body(slow, "/t/echo")
+        assert idle.send("GET /t/none HTTP/1.1\r\nHost: e\r\n\r\n").answer().status == 404
 
-    started = time.monotonic()
-    own_edge.process.terminate()
-    assert stream.until(b"0\r\n\r\n") == b""
-    assert idle.is_closed()
-    assert slow.answer().status == 408
-    with pytest.raises(ConnectionRefusedError):
-        own_edge.connect()
-    assert served.is_open()
-    assert own_edge.process.wait(20) == 0
-    assert time.monotonic() - started < 15
+        started = time.monotonic()
+        own_edge.process.terminate()
+        assert stream.until(b"0\r\n\r\n") == b""
+        assert idle.is_closed()
+        with pytest.raises(ConnectionRefusedError):
+            own_edge.connect()
+        assert slow.answer().status == 408
+        own_edge.process.send_signal(signal.SIGUSR1)
+        answer = served.answer()
+        assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"<p>here</p>", "close")
+        assert own_edge.process.wait(20) == 0
+        assert time.monotonic() - started < 10
+    eventually(lambda: "ended in order" in own_edge.says)
+
+
+def test_what_hangs_is_left_behind_at_sigterm(own_edge):
+    with own_edge.connect() as hanging:
+        hanging.send("GET /t/wait HTTP/1.1\r\nHost: e\r\n\r\n")
+        eventually(lambda: "a page is wanted" in own_edge.says)
+        started = time.monotonic()
+        own_edge.process.terminate()
+        assert own_edge.process.wait(20) == 0
+        assert 5 < time.monotonic() - started < 14
     eventually(lambda: "ended in order" in own_edge.says)
 
 
