@@ -34,7 +34,12 @@ class Wanted(BaseModel):
 def echo(request: RawRequest) -> dict[str, Any]:
     """Say what came in."""
     headers = {name: value for name, value in request.headers.items() if name != "content-type"}
-    return {"length": len(request.body), "body": request.body[:200].decode("latin-1"), "headers": headers}
+    return {
+        "length": len(request.body),
+        "address": request.address,
+        "body": request.body[:200].decode("latin-1"),
+        "headers": headers,
+    }
 
 
 @endpoint("POST", "/t/hook", caller=ANYBODY)

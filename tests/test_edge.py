@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +29,10 @@ from waddlebot.testing.plugin import eventually
 from waddlebot.web.auth import ANYBODY, create_account
 from waddlebot.web.edge.pool import MAX_WAIT_S
 from waddlebot.web.edge.routes import UNKNOWN, Routes
+from waddlebot.web.edge.server import MAX_CONNECTIONS
 from waddlebot.web.edge.streams import MAX_STREAMS_OF_ONE
 from waddlebot.web.endpoint import Endpoint
+from waddlebot.web.stream import Stream, hand_over, sse
 
 CHUNKED = "HTTP/1.1\r\nHost: e\r\nTransfer-Encoding: chunked\r\n\r\n"
 SCRIPT = Path(__file__).parent / "edge_process.py"
@@ -191,7 +194,9 @@ def edge(stack, tmp_path_factory) -> Iterator[EdgeProcess]:
 @pytest.fixture
 def own_edge(stack, tmp_path_factory) -> Iterator[EdgeProcess]:
     """A process of the test's own, to be ended by it."""
-    edge = start_edge(stack, tmp_path_factory.mktemp("own"), WADDLEBOT_THREADS="8")
+    edge = start_edge(
+        stack, tmp_path_factory.mktemp("own"), WADDLEBOT_THREADS="8", WADDLEBOT_TRUSTED_PROXIES="127.0.0.1"
+    )
     yield edge
     edge.process.kill()
     edge.process.wait(20)
@@ -380,6 +385,41 @@ def test_headers_that_are_another_ones_or_a_gateways_do_not_reach_the_app(edge):
     assert {name: headers[name] for name in ("x-kept", "cookie")} == {"x-kept": "1, 2", "cookie": "a=1; b=2"}
     assert set(headers) == {"host", "x-kept", "cookie", "content-length"}
     assert edge.request("GET", "/t/count", f"X_API_KEY: {edge.key}").status == 401
+
+
+def test_only_a_trusted_proxy_says_where_a_request_comes_from(edge, own_edge):
+    def address(at: EdgeProcess) -> str:
+        return at.request("POST", "/t/echo", "X-Forwarded-For: 7.7.7.7, 9.9.9.9", body=b"x").json()["address"]
+
+    assert (address(edge), address(own_edge)) == ("127.0.0.1", "9.9.9.9")
+
+
+def test_idle_connections_make_room_for_others(own_edge):
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(own_edge.connect()) for _ in range(MAX_CONNECTIONS)]
+        for each in opened:
+            each.send("GET /t/none HTTP/1.1\r\nHost: e\r\n\r\n")
+        assert {each.answer().status for each in opened} == {404}
+        assert own_edge.request("POST", "/t/echo", body=b"x").status == 200
+        assert opened[0].is_closed()
+
+
+def test_connections_that_are_busy_make_no_room(own_edge):
+    with contextlib.ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS):
+            slow_body(stack.enter_context(own_edge.connect()), "/t/echo")
+        with own_edge.connect() as refused:
+            assert refused.answer().status == 503
+            assert refused.is_closed()
+
+
+def test_without_an_edge_what_a_stream_yields_is_gathered():
+    async def two() -> AsyncIterator[str]:
+        yield sse("one\ntwo", event="lines")
+        yield sse({"n": 2}, event_id="7")
+
+    heard = 'event: lines\ndata: one\ndata: two\n\nid: 7\ndata: {"n":2}\n\n'
+    assert hand_over({}, Stream(two(), "nobody")) == heard
 
 
 def test_json_is_for_its_caller_and_nothing_else(edge):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from ..endpoint import JSON_HEADERS, plain_error
 from .front import Edge
 
 MAX_CONNECTIONS = 1000
+OPEN_FILES = 4096
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
 # Requests of one connection that wait for the one before.
@@ -235,12 +237,20 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _allow_open_files() -> None:
+    """Many systems begin with 1 024, which connections and the database's would use up together."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < OPEN_FILES <= hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
+
+
 def serve(edge: Edge, listening: socket.socket, *, trusted_proxies: Sequence[str] = ()) -> None:
     """Serve until SIGTERM or SIGINT; then take nothing new, end the streams, and let what is being served finish, for
     8 s at most.
 
     `trusted_proxies` are addresses or networks whose X-Forwarded-For is believed.
     """
+    _allow_open_files()
     config = uvicorn.Config(
         edge,
         http=Connection,
