@@ -165,8 +165,7 @@ def server(target: str, port: int, environment: dict[str, str]) -> Iterator[psut
     """A WSGI app under the fleet's own server, one worker."""
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)),
-            *("--workers", "1", "--blocking-threads", "32", "--no-ws", "--no-log", target),
+            *(sys.executable, "-m", "bench.bare", target, str(port)),
         ],
         env={**os.environ, **environment},
         cwd=ROOT,

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -65,13 +65,13 @@ class Loops:
 
     def stop(self) -> None:
         """Ask every loop to end and wait a little for those that are at work."""
+        stop_loops([self])
+
+    def _ask_to_stop(self) -> None:
         self.stopping.set()
         for loop in self._loops:
             if loop.wake:
                 loop.wake.set()
-        until = time.monotonic() + STOP_TIMEOUT_S
-        for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self, loop: _Loop) -> None:
         failures = 0
@@ -110,6 +110,15 @@ class Loops:
             message=err.message,
             failures=failures,
         )
+
+
+def stop_loops(all_loops: Sequence[Loops], *, within_s: float = STOP_TIMEOUT_S) -> None:
+    """Ask the loops of all modules to end, and then wait for those at work: so long for all of them together."""
+    for loops in all_loops:
+        loops._ask_to_stop()
+    until = time.monotonic() + within_s
+    for thread in [thread for loops in all_loops for thread in loops._threads]:
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 @dataclass(slots=True)

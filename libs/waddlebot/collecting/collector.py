@@ -272,7 +272,9 @@ def answer_not_configured(service: Service, *controllers: ModuleType) -> None:
         for function in vars(controller).values():
             declared = getattr(function, "__endpoint__", None)
             if isinstance(declared, Endpoint):
-                service.mount(endpoint(declared.method, declared.path, caller=declared.caller)(_refusal(service)))
+                pool = "api" if declared.is_stream else declared.pool
+                stand_in = endpoint(declared.method, declared.path, caller=declared.caller, pool=pool)
+                service.mount(stand_in(_refusal(service)))
 
 
 def _refusal(service: Service) -> Callable[..., dict[str, Any]]:

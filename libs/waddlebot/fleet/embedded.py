@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import pwd
@@ -29,7 +28,6 @@ SYSTEM_USER = "waddlebot-db"
 ROOT_RUNTIME = Path("/var/lib/waddlebot/runtime")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
-PR_SET_PDEATHSIG = 1
 # Below those that the kernel gives to whoever connects.
 PORTS = range(10_000, 32_000)
 
@@ -59,11 +57,6 @@ def free_port(count: int = 1) -> int:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(("127.0.0.1", port))
             return first
-
-
-def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process a signal when the thread that started it is gone, however it went."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal_number)
 
 
 def dying_with_us(signal_number: int, command: Sequence[str | Path]) -> list[str | Path]:

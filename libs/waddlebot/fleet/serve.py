@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing.util
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..base.errors import ConfigError
 from ..base.settings import CommaList, Settings, load
-from .embedded import die_with_parent
 
+if TYPE_CHECKING:
+    from ..web.edge import Edge
+
+# Connections that wait to be taken: all that a flood may open, and all that come while the modules load.
+BACKLOG = 1024
 # A request for an event waits up to a second for its answer, so there are more threads than the cores could use.
 THREADS = 32
 # A request leaves few cycles behind, so looking for them can wait for many requests.
@@ -39,40 +43,52 @@ class ProcessSettings(BaseSettings):
     own_url: str | None = Field(
         None, alias="WADDLEBOT_OWN_URL", description="Calls to this URL stay inside the process."
     )
-    threads: int = Field(THREADS, alias="WADDLEBOT_THREADS", ge=1, le=500, description="Requests served at once.")
+    threads: int = Field(
+        THREADS, alias="WADDLEBOT_THREADS", ge=1, le=500, description="Requests for the API that are served at once."
+    )
+    trusted_proxies: CommaList = Field(
+        default_factory=list,
+        alias="WADDLEBOT_TRUSTED_PROXIES",
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed; none by default.",
+    )
     run_dir: Path | None = Field(None, alias="WADDLEBOT_RUN_DIR", description="Folder for files of this process.")
-
-
-def load_app() -> Any:
-    """The WSGI app of a worker process, with its loops running. Ends the process when a module does not load."""
-    die_with_parent(signal.SIGTERM)
-    # The server runs workers as multiprocessing does, which leaves without atexit.
-    multiprocessing.util.Finalize(None, _finish, exitpriority=10)
-    try:
-        return _start(load(ProcessSettings))
-    except ConfigError as err:
-        _leave(err)
 
 
 def serve_web() -> NoReturn:
     """Serve the modules over HTTP until SIGTERM, then finish what is being served."""
-    from granian.constants import Interfaces
-    from granian.server import Server
+    from ..web.edge import serve
 
-    settings = load(ProcessSettings)
-    Server(
-        "waddlebot.fleet.serve:load_app",
-        factory=True,
-        interface=Interfaces.WSGI,
-        address=settings.host,
-        port=settings.port,
-        workers=1,
-        blocking_threads=settings.threads,
-        websockets=False,
-        log_enabled=False,
-        workers_kill_timeout=10,
-    ).serve()
+    try:
+        settings = load(ProcessSettings)
+        # Whoever comes while the modules load waits instead of being refused.
+        listening = _listen(settings.host, settings.port)
+        app = _start(settings)
+    except ConfigError as err:
+        _leave(err)
+    serve(_make_edge(app, settings), listening, trusted_proxies=settings.trusted_proxies)
+    _finish()
     sys.exit(0)
+
+
+def _make_edge(app: Any, settings: ProcessSettings) -> Edge:
+    from ..module.service import SERVICES
+    from ..web.edge import Edge
+
+    return Edge(
+        app,
+        [endpoint for service in SERVICES for endpoint in service.endpoints],
+        statics=[files for service in SERVICES for files in service.statics],
+        threads=settings.threads,
+        log=SERVICES[0].log,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as err:
+        raise ConfigError(f"Cannot listen on {host}, port {port}: {err.strerror}.") from err
 
 
 def run_collectors() -> NoReturn:
@@ -129,11 +145,11 @@ def _start(process: ProcessSettings) -> Any:
 
 def _finish() -> None:
     """Let the loops end what they are at, and write the last log lines."""
+    from ..base.background import stop_loops
     from ..base.logs import stop_logging
     from ..module.service import SERVICES
 
-    for service in SERVICES:
-        service.loops.stop()
+    stop_loops([service.loops for service in SERVICES])
     stop_logging()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -23,9 +23,10 @@ from ..data.cache import shared_bus
 from ..data.database import fetch, shared_database
 from ..web.auth import ANYBODY, COLLECTORS_OR_ADMINS, Account, Accounts
 from ..web.clients import FleetClient, FleetTransport, RouterClient
-from ..web.endpoint import Mount, Raw, RawRequest, endpoint
+from ..web.endpoint import Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
+from ..web.static import StaticFiles
 
 HEARTBEAT_EVERY_S = 30.0
 HOUSEKEEPING_EVERY_S = 60.0
@@ -85,6 +86,18 @@ class Service:
     def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
         """Serve the endpoints of these controllers with these services."""
         self._mount.mount(*controllers, using=using)
+
+    def mount_static(self, files: StaticFiles) -> None:
+        """Serve these files, of `static_files`, below their prefix."""
+        self._mount.mount_static(files)
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        return self._mount.endpoints
+
+    @property
+    def statics(self) -> Sequence[StaticFiles]:
+        return self._mount.statics
 
     def check(self, name: str, run: Callable[[], str], *, essential: bool = False) -> None:
         """Add a health check: it returns a word for what it found, or raises. Essential ones decide readiness."""

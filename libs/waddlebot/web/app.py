@@ -16,7 +16,7 @@ from py4web.core import Reloader, wsgi
 from ..base.errors import ConfigError
 from ..base.manifest import modules_dir
 from ..base.wire import to_json
-from .endpoint import JSON_TYPE, MAX_BODY_BYTES, plain_error
+from .endpoint import JSON_HEADERS, MAX_BODY_BYTES, plain_error
 
 
 def install_error_pages() -> None:
@@ -25,7 +25,7 @@ def install_error_pages() -> None:
     app.setup({"max_body_size": MAX_BODY_BYTES, "max_memfile_size": MAX_BODY_BYTES})
 
     def as_json(err: Any) -> str:
-        response.headers["Content-Type"] = JSON_TYPE
+        response.headers.update(JSON_HEADERS)
         messages = {
             404: f"There is nothing at {request.path[:200]}.",
             405: f"{request.method} is not served here.",

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import ombott
@@ -21,19 +21,37 @@ from py4web import action, request, response
 from pydal import DAL
 from pydantic import BaseModel, TypeAdapter
 
-from ..base.errors import BadRequest, Busy, TooLarge, UnsupportedMediaType, WaddleBotError
+from ..base.errors import BadRequest, Busy, NotFound, TooLarge, UnsupportedMediaType, WaddleBotError
 from ..base.logs import AAALog, new_log_context
 from ..base.metrics import Metrics
 from ..base.wire import clean, parse_json, to_json, validate
 from ..data.database import Database
 from .auth import Account, Accounts, Caller
+from .static import StaticFiles
+from .stream import SSE_HEADERS, SSE_TYPE, Stream, hand_over
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
+# Whose threads serve an endpoint at the edge: a flood of pages leaves webhooks and the fleet's own calls alone.
+Pool = Literal["webhook", "page", "api", "stream"]
+
 MAX_BODY_BYTES = 16 * 1024 * 1024
+# No platform sends a webhook as long as this.
+MAX_WEBHOOK_BYTES = 1024 * 1024
 JSON_TYPE = "application/json"
+# What is answered is for the caller, for now, and never anything but JSON.
+JSON_HEADERS = {"Content-Type": JSON_TYPE, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 INTEGER = re.compile(r"<(\w+):int>")
-CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 500: "internal"}
+CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    413: "too_large",
+    431: "headers_too_large",
+    500: "internal",
+    503: "busy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,11 @@ class Endpoint:
     query: type[BaseModel] | None = None
     status: int = 200
     max_body_bytes: int = MAX_BODY_BYTES
+    pool: Pool = "api"
+
+    @property
+    def is_stream(self) -> bool:
+        return inspect.isasyncgenfunction(self.function)
 
     @property
     def summary(self) -> str:
@@ -80,7 +103,8 @@ def endpoint(
     body: Any = None,
     query: type[BaseModel] | None = None,
     status: int = 200,
-    max_body_bytes: int = MAX_BODY_BYTES,
+    max_body_bytes: int | None = None,
+    pool: Pool | None = None,
 ) -> Callable[[Handler], Handler]:
     """Declare what a function serves; `mount` makes it reachable.
 
@@ -88,14 +112,48 @@ def endpoint(
     `RawRequest`, `DAL` (a transaction around the call: only ask for it where nothing is called meanwhile), the
     services given to `mount`, and by name what the path holds in angle brackets. A `body` that may be None may be
     left out.
+
+    Without a `pool` a POST that anybody may make and that wants the raw request is a webhook, and a GET of anybody's
+    that answers no JSON a page. A body is at most 1 MB for a webhook and 16 MB else, unless `max_body_bytes` says so.
     """
 
     def declare(function: Handler) -> Handler:
-        made = Endpoint(method, path, function, caller, body, query, status, max_body_bytes)
+        chosen = pool or _pool_of(method, caller, function)
+        most = max_body_bytes or (MAX_WEBHOOK_BYTES if chosen == "webhook" else MAX_BODY_BYTES)
+        made = Endpoint(method, path, function, caller, body, query, status, most, chosen)
+        if inspect.iscoroutinefunction(function) or made.is_stream != (chosen == "stream"):
+            raise TypeError(f"{path}: a function that yields and is async is a @stream, any other an @endpoint")
         function.__endpoint__ = made  # type: ignore[attr-defined]
         return function
 
     return declare
+
+
+def stream(
+    method: str,
+    path: str,
+    *,
+    caller: Caller,
+    body: Any = None,
+    query: type[BaseModel] | None = None,
+    max_body_bytes: int | None = None,
+) -> Callable[[Handler], Handler]:
+    """Declare an async generator that yields server-sent events, each as `sse` writes it.
+
+    Its caller is checked and its parameters are filled as those of an `@endpoint`, but for `DAL`, in a thread. Then it
+    runs in the loop that all streams of the process share, so whatever blocks goes into `asyncio.to_thread`. It is
+    closed when the client leaves or reads nothing for 20 s, and when the process ends: give back in a `finally`.
+    """
+    return endpoint(method, path, caller=caller, body=body, query=query, max_body_bytes=max_body_bytes, pool="stream")
+
+
+def _pool_of(method: str, caller: Caller, function: Callable[..., Any]) -> Pool:
+    hints = inspect.get_annotations(function, eval_str=False)
+    if not caller.open:
+        return "api"
+    if method == "POST" and any(hint in ("RawRequest", RawRequest) for hint in hints.values()):
+        return "webhook"
+    return "page" if method == "GET" and hints.get("return") in ("Raw", Raw) else "api"
 
 
 @dataclass(slots=True)
@@ -108,6 +166,22 @@ class Mount:
     log: AAALog
     metrics: Metrics
     endpoints: list[Endpoint] = field(default_factory=list)
+    statics: list[StaticFiles] = field(default_factory=list)
+
+    def mount_static(self, files: StaticFiles) -> None:
+        """Serve these files. The edge answers them from memory; the route is for calls within the process."""
+
+        def serve_static(path: str) -> bytes:
+            try:
+                answer = files.answer(files.prefix + path, _read_headers(request.environ))
+            except NotFound as err:
+                raise ombott.HTTPError(404) from err
+            response.status = answer.status
+            response.headers.update(answer.headers)
+            return answer.body
+
+        self.statics.append(files)
+        action(f"{files.prefix}<path:path>", method=["GET"])(serve_static)
 
     def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
         """Serve every `@endpoint` of these modules or functions, with these services for their parameters."""
@@ -145,6 +219,8 @@ class _Bound:
             if kind in services:
                 self.fixed[name] = services[kind]
             elif ask := self._ask_for(kind):
+                if ask == "db" and declared.is_stream:
+                    raise TypeError(f"{declared.path}: a stream has no transaction; open one in asyncio.to_thread")
                 self.asks[ask] = name
             else:
                 raise TypeError(f"{declared.path}: nothing to fill parameter {name}: {kind!r} with")
@@ -169,13 +245,15 @@ class _Bound:
     def _serve(self, path: dict[str, Any]) -> str:
         started = time.perf_counter()
         context = new_log_context()
-        headers: dict[str, str] = {}
-        content_type = JSON_TYPE
+        headers = dict(JSON_HEADERS)
         try:
             result = self._call(path)
             if isinstance(result, Raw):
-                status, text, content_type = result.status, result.body, result.content_type
-                headers.update(result.headers)
+                status, text = result.status, result.body
+                headers = {"Content-Type": result.content_type, "X-Content-Type-Options": "nosniff", **result.headers}
+            elif isinstance(result, Stream):
+                status, text = self.endpoint.status, hand_over(request.environ, result)
+                headers = {"Content-Type": SSE_TYPE, "X-Content-Type-Options": "nosniff", **SSE_HEADERS}
             else:
                 status, text = self.endpoint.status, to_json(result)
         except WaddleBotError as err:
@@ -189,7 +267,6 @@ class _Bound:
             self.mount.log.error("request_failed", exc_info=True, path=self.endpoint.path)
             status, text = 500, to_json(plain_error(500, "This is a bug on our side; it was logged."))
         response.status = status
-        response.headers["Content-Type"] = content_type
         response.headers.update(headers)
         self._durations(status).observe(time.perf_counter() - started)
         return text
@@ -204,11 +281,13 @@ class _Bound:
     def _call(self, path: dict[str, Any]) -> Any:
         arguments = {**self.fixed, **clean(path)}
         arguments |= {name: int(path[name]) for name in self.integers}
+        owner = request.environ.get("REMOTE_ADDR") or ""
         if not self.endpoint.caller.open:
             # Not by `request.headers`: that and the environ hold each other, and the body, until the garbage collector
             # comes by.
             account = self.mount.accounts.authenticate(request.environ.get("HTTP_X_API_KEY"))
             self.endpoint.caller.check(account)
+            owner = f"account {account.id}"
             if "account" in self.asks:
                 arguments[self.asks["account"]] = account
         if "raw" in self.asks:
@@ -222,6 +301,8 @@ class _Bound:
             arguments[self.asks["body"]] = validate(self.body.validate_python, sent)
         if "query" in self.asks and self.endpoint.query is not None:
             arguments[self.asks["query"]] = validate(self.endpoint.query.model_validate, _read_query())
+        if self.endpoint.is_stream:
+            return Stream(self.endpoint.function(**arguments), owner)
         if "db" in self.asks:
             with self.mount.database.transaction() as db:
                 return self.endpoint.function(**arguments, **{self.asks["db"]: db})

@@ -59,7 +59,9 @@ class _Schemas:
 def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     done: dict[str, Any] = {"description": "Done."}
     returns = typing.get_type_hints(each.function).get("return")
-    if returns not in (None, Raw, dict, type(None)):
+    if each.is_stream:
+        done["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    elif returns not in (None, Raw, dict, type(None)):
         done["content"] = {JSON_TYPE: {"schema": schemas.of(returns)}}
     operation: dict[str, Any] = {
         "operationId": f"{each.function.__module__.split('.')[-1]}_{each.function.__name__}",
