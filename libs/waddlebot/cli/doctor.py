@@ -42,8 +42,15 @@ def examine(home: Home) -> Iterator[Finding]:
     yield _disk(home)
     yield Finding("ok", "python", sys.version.split()[0])
     http = HTTPClient()
+    told: set[str] = set()
     for manifest in all_manifests():
-        yield from _module(http, running, manifest, home.console_key() or "")
+        for finding in _module(http, running, manifest, home.console_key() or ""):
+            # What ails a process ails all modules in it.
+            is_news = finding.detail not in told
+            if finding.verdict == "bad":
+                told.add(finding.detail)
+            if is_news:
+                yield finding
 
 
 def _disk(home: Home) -> Finding:

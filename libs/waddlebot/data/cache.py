@@ -189,7 +189,6 @@ class Bus:
                 self._drop_all()
                 self._stopping.wait(RECONNECT_S)
 
-
     def _hear(self, message: str) -> None:
         try:
             name, keys = read_invalidation(message)
