@@ -4,7 +4,7 @@
 - a module imports itself relatively, and no other module;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
 - simulators are for tests, demos and benchmarks: no module imports one;
-- what runs for as long as its process does is watched (`libs/waddlebot/base/watched.py`), so that it cannot end silently;
+- what runs for as long as its process does is watched (`libs/waddlebot/base/watched.py`), so it cannot end silently;
 - a room of `libs/waddlebot` imports only those below it, and no file imports itself by way of others.
 """
 
@@ -28,7 +28,7 @@ BASE_PORT = 8000
 # The rooms of libs/waddlebot, lowest first; `testing` stands beside them and may use all.
 ROOMS = ("base", "data", "web", "community", "module", "collecting", "fleet", "cli")
 STARTERS = ("Thread", "Timer", "start_new_thread", "create_task", "ensure_future")
-NOT_WATCHED = re.compile(r"# not watched: \w")
+NOT_WATCHED = re.compile(r"# not watched: \S")
 TABLE = re.compile(r"(<!-- modules -->\n).*?(<!-- /modules -->)", re.DOTALL)
 
 

@@ -429,6 +429,7 @@ class _Writer:
         self._stopping.set()
         self._thread.join(STOP_WITHIN_S)
         self._write()
+        self._write()  # What there was to say about that.
         for handler in self._handlers:
             handler.close()
 

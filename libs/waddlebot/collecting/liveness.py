@@ -162,7 +162,7 @@ class Liveness:
             return
         try:
             self._save(signs)
-        except (psycopg2.Error, ValueError) as err:
+        except (psycopg2.DataError, ValueError) as err:
             if len(signs) > 1:
                 for entity_id, sign in signs.items():
                     self._save_together_or_alone({entity_id: sign})
