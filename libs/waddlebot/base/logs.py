@@ -25,7 +25,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 from .settings import Settings
 from .watched import Watched
@@ -377,6 +377,25 @@ class _FilePerModule(logging.Handler):
         super().close()
 
 
+class _Console(logging.StreamHandler[TextIO]):
+    """One that is gone, or on a disk that is full, costs its own lines."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._outage = _Outage("console", level=logging.ERROR)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        err = sys.exc_info()[1]
+        if isinstance(err, OSError | ValueError):
+            self._outage.lose(1, err)
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        self._outage.watched.forget()
+        super().close()
+
+
 class _Syslog(logging.handlers.SysLogHandler):
     """A server that cannot be found or reached costs its lines and one warning, and is looked for now and then."""
 
@@ -468,7 +487,7 @@ def configure_logging(settings: Settings) -> None:
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     formatter = AAAFormatter()
-    console = logging.StreamHandler(sys.stderr)
+    console = _Console()
     console.setLevel(settings.log_console_level or settings.log_level)
     handlers: list[logging.Handler] = [console]
     unwritable = _add_files(handlers, settings)
