@@ -35,7 +35,7 @@ from waddlebot.data.wakeup import Wakeup
 from waddlebot.fleet.home import Home, Running
 from waddlebot.testing.plugin import eventually
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("forgiven")]
 # What anybody on the fleet's Redis can say.
 NONSENSE = [b"not json", b"\xff\xfe", b"[]", b"{}", b'["a"]', b"[1, 2]", b'["a", null]', b"7", b"", b"[" * 100_000]
 

@@ -515,14 +515,15 @@ class Hub:
     # What becomes of it
 
     async def _save_acks(self) -> None:
-        """Record what pages said until now. Raises: DatabaseUnavailable; what they said is kept then."""
+        """Record what pages said until now. Raises: DatabaseUnavailable; what they said is kept then, as it is if
+        anything else is in the way."""
         async with self._saving:
             if not self._acks:
                 return
             acks, self._acks = self._acks, {}
             try:
                 await self._ask(self._store.save_acks, acks)
-            except DatabaseUnavailable:
+            except BaseException:
                 for key, rank in acks.items():
                     self._acks[key] = max(rank, self._acks.get(key, 0))
                 raise
