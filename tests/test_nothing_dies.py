@@ -192,7 +192,8 @@ def test_no_message_ends_the_listener_that_empties_caches(settings, anybody, log
     cache.get("a", lambda _fresh: 1)
     anybody.publish(CHANNEL, json.dumps(["people", "x", "a"]))
     eventually(lambda: cache.get("a", lambda _fresh: 2) == 2)
-    assert sum("cannot read" in line for line in logged) == 1  # Once a minute.
+    listeners = sum(each.name == "cache-bus" for each in watched._watched)
+    assert 1 <= sum("cannot read" in line for line in logged) <= listeners  # Once a minute.
     assert state_of("cache-bus").ended == 0
     bus.stop()
 
@@ -218,7 +219,12 @@ def log_to(tmp_path, monkeypatch):
 
     def start(**variables):
         monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@localhost/x")
-        for variable, value in {"LOG_DIR": str(tmp_path), "LOG_LEVEL": "INFO", **variables}.items():
+        for variable, value in {
+            "LOG_DIR": str(tmp_path),
+            "LOG_LEVEL": "INFO",
+            "LOG_CONSOLE_LEVEL": "INFO",
+            **variables,
+        }.items():
             monkeypatch.setenv(variable, value)
         configure_logging(Settings.load())
         return AAALog("inventory", "1.0.0")
