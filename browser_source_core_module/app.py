@@ -78,5 +78,5 @@ def clean_up() -> bool:
     )
 
 
-service.loops.add("trim", overlays.trim, every_s=settings.queue_interval_s)
-service.loops.add("clean-up", clean_up, every_s=settings.cleanup_interval_s)
+service.loops.add("trim", overlays.trim, every_s=settings.queue_interval_s, once=True)
+service.loops.add("clean-up", clean_up, every_s=settings.cleanup_interval_s, once=True)

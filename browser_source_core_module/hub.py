@@ -30,6 +30,7 @@ def main() -> None:
         max_connections=settings.max_connections,
         max_workers=threads,
         look_every_s=settings.queue_interval_s,
+        role=settings.log_role or "hub",
     )
     gc.freeze()
     asyncio.run(hub.run(settings.websocket_host, settings.websocket_port))
@@ -46,5 +47,7 @@ def open_bus(settings: BrowserSourceSettings) -> redis.asyncio.Redis:
         socket_timeout=None,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=10,
+        # What makes no sense must be read all the same, or it would be read again for ever.
+        encoding_errors="replace",
         decode_responses=True,
     )

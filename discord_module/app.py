@@ -145,8 +145,8 @@ if settings.bot_token and settings.application_id and settings.public_key:
     loops.add("shard-reports", shards.report, every_s=REPORT_EVERY_S, kind="worker", wake=shards.changed)
     loops.add("voice", shards.count_voice, every_s=VOICE_EVERY_S, kind="worker", wake=inbox.voice_changed)
     loops.add("slash-commands", commands.step, every_s=COMMANDS_EVERY_S, kind="worker", wake=guilds.changed)
-    loops.add("silent-commands", finish_silent, every_s=SILENT_EVERY_S, kind="worker")
-    loops.add("old-interactions", receiver.forget_old, every_s=FORGET_EVERY_S, kind="worker")
+    loops.add("silent-commands", finish_silent, every_s=SILENT_EVERY_S, kind="worker", once=True)
+    loops.add("old-interactions", receiver.forget_old, every_s=FORGET_EVERY_S, kind="worker", once=True)
 else:
     answer_not_configured(service, interactions, api, auth)
 

@@ -4,6 +4,7 @@
 - a module imports itself relatively, and no other module;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
 - simulators are for tests, demos and benchmarks: no module imports one;
+- what runs for as long as its process does is watched (`libs/waddlebot/base/watched.py`), so it cannot end silently;
 - a room of `libs/waddlebot` imports only those below it, and no file imports itself by way of others.
 """
 
@@ -27,6 +28,8 @@ FOLDERS = ("controllers", "services", "tests")
 BASE_PORT = 8000
 # The rooms of libs/waddlebot, lowest first; `testing` stands beside them and may use all.
 ROOMS = ("base", "data", "web", "community", "module", "collecting", "fleet", "cli")
+STARTERS = ("Thread", "Timer", "start_new_thread", "create_task", "ensure_future")
+NOT_WATCHED = re.compile(r"# not watched: \S")
 TABLE = re.compile(r"(<!-- modules -->\n).*?(<!-- /modules -->)", re.DOTALL)
 
 
@@ -39,6 +42,7 @@ def main(fix: bool) -> int:
     problems = [*check_files(manifests), *check_unique(manifests), *check_tables(manifests), *check_imports(manifests)]
     problems += [*check_rooms(ROOT / "libs" / "waddlebot"), *check_circles(manifests)]
     problems += [*check_tests(ROOT), *check_handlers(manifests)]
+    problems += check_watched([ROOT / "libs" / "waddlebot", *(each.folder for each in manifests)])
     problems += check_readme(manifests, fix=fix)
     for problem in problems:
         print(f"check_fleet: {problem}")
@@ -112,6 +116,20 @@ def check_rooms(package: Path) -> Iterator[str]:
             room = other.relative_to(package).parts[0]
             if room in known and known.index(room) > known.index(parts[0]):
                 yield f"{shown(path)}:{line}: {parts[0]}/ imports {room}/, which stands above it"
+
+
+def check_watched(folders: list[Path]) -> Iterator[str]:
+    """What starts a thread or a task by itself says on its line, or on the one above, why nobody need watch it."""
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
+        if {"tests", "testing"} & set(path.parts) or path.name == "watched.py":
+            continue
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text, str(path))):
+            if not isinstance(node, ast.Call) or ast.unparse(node.func).split(".")[-1] not in STARTERS:
+                continue
+            if not any(NOT_WATCHED.search(line) for line in lines[max(0, node.lineno - 2) : node.lineno]):
+                yield f"{shown(path)}:{node.lineno}: starts what nobody watches; use Watched, or say why not"
 
 
 def check_circles(manifests: list[Manifest]) -> Iterator[str]:

@@ -88,10 +88,13 @@ if service.configured:
     service.mount(api, using=[records])
     service.check("workspaces", installations.check)
     service.loops.add(
-        "delete-commands", lambda: delete_old(db, "slack_commands", "created_at"), every_s=EVERY_S, kind="worker"
+        "delete-commands",
+        lambda: delete_old(db, "slack_commands", "created_at"),
+        every_s=EVERY_S,
+        kind="worker",
+        once=True,
     )
-    for kind in ("service", "worker"):
-        service.loops.add("warm-up", calls.warm_up, every_s=WARM_UP_EVERY_S, kind=kind)
+    service.loops.add("warm-up", calls.warm_up, every_s=WARM_UP_EVERY_S, kind="both")
     if settings.bot_token:
         service.loops.add(
             "own-workspace", installations.notice_own_workspace, every_s=OWN_WORKSPACE_EVERY_S, kind="worker"

@@ -45,7 +45,6 @@ SEND_WINDOW_S = 30.0
 LOOK_EVERY_S = 5.0
 SWEEP_EVERY_S = 3600.0
 PURGE_EVERY_S = 5.0
-SWEEP_KEY = "waddlebot:twitch:sweep"
 
 
 class WebhookOpener:
@@ -169,9 +168,7 @@ def _keep_subscriptions(
         return subscriptions.step([each.channel_id for each in claims.held.values()])
 
     def sweep() -> None:
-        # One replica does it for all; while Redis is away nobody does.
-        if service.bus.client.set(SWEEP_KEY, collector.holder, nx=True, ex=int(SWEEP_EVERY_S * 0.9)):
-            twitch.run(subscriptions.sweep())
+        twitch.run(subscriptions.sweep())
 
     def check_callback() -> str:
         if settings.callback_url.startswith("https://"):
@@ -184,7 +181,7 @@ def _keep_subscriptions(
     service.check("callback", check_callback)
     if settings.callback_url.startswith("https://"):
         service.loops.add("subscriptions", step, every_s=LOOK_EVERY_S, kind="worker")
-        service.loops.add("sweep", sweep, every_s=SWEEP_EVERY_S, kind="worker")
+        service.loops.add("sweep", sweep, every_s=SWEEP_EVERY_S, kind="worker", once=True)
     return claims
 
 
@@ -214,9 +211,8 @@ def _look_after(
     loops = service.loops
     loops.add("live", lambda: live.step(claims), every_s=LOOK_EVERY_S, kind="worker")
     loops.add("validate", accounts.validate_some, every_s=60.0, kind="worker")
-    loops.add("purge", channels.purge, every_s=PURGE_EVERY_S, kind="worker")
-    for kind in ("service", "worker"):
-        loops.add("bot-profile", accounts.learn_bot, every_s=3600.0, kind=kind)
+    loops.add("purge", channels.purge, every_s=PURGE_EVERY_S, kind="worker", once=True)
+    loops.add("bot-profile", accounts.learn_bot, every_s=3600.0, kind="both")
     service.check("consent", twitch.tokens.check)
     service.check("troubles", channels.check)
 

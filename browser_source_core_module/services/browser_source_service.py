@@ -238,8 +238,8 @@ class BrowserSourceService:
         }
         deleted = [
             self._database.statement(
-                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {column} < now() - %s LIMIT %s"
-                " FOR UPDATE SKIP LOCKED) RETURNING id",
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {column} < now() - %s LIMIT %s)"
+                " RETURNING id",
                 (age, CLEANUP_BATCH),
             )
             for (table, column), age in old.items()

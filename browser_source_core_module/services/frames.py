@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 SOURCE_TYPES = ("ticker", "media", "general")
 # Items go out by this channel, `<community>:<source type>` at its end; the message is `<seq> <frame>`.
 ITEMS = "waddlebot:overlay:item:"
+NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 # What makes hubs look into the database: names of caches that nobody keeps, on the fleet's own invalidation channel.
 QUEUES = "overlay_queues"
 TOKENS = "overlay_tokens"
@@ -28,8 +30,19 @@ class Source:
 
     @classmethod
     def parse(cls, text: str) -> Source:
+        """Raises: ValueError."""
         community_id, _, source_type = text.partition(":")
+        if source_type not in SOURCE_TYPES or not NUMBER.fullmatch(community_id):
+            raise ValueError("not a source")
         return cls(int(community_id), source_type)
+
+
+def read_item(message: str) -> tuple[int, str]:
+    """An item's number and its frame, as the HTTP side tells of it. Raises: ValueError."""
+    number, _, frame = message.partition(" ")
+    if not NUMBER.fullmatch(number) or not frame.startswith("{"):
+        raise ValueError("not a number and a frame")
+    return int(number), frame
 
 
 def item_frame(

@@ -36,6 +36,7 @@ class QueueState:
 class HubStore:
     def __init__(self, url: str, *, pool_size: int) -> None:
         self._pool = StatementPool(url, pool_size)
+        self.run = self._pool.run
 
     def find_admission(self, token: str, source_type: str) -> Admission | None:
         rows = self._pool.run(FIND, (hash_token(token), source_type))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import re
@@ -21,11 +22,16 @@ from typing import Any, TypeVar
 
 import redis.asyncio
 import redis.exceptions
+from waddlebot.base import watched
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.watched import Watched, tell_of_lost_errors
 from waddlebot.data.cache import CHANNEL as INVALIDATIONS
+from waddlebot.data.cache import read_invalidation
 from waddlebot.data.database import DatabaseUnavailable
+from waddlebot.data.processes import SAVE_EVERY_S as REPORT_EVERY_S
+from waddlebot.data.processes import ProcessReports
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -34,7 +40,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from .admission import Admission
-from .frames import ITEMS, PRESENCE, QUEUES, TOKENS, Source, as_text
+from .frames import ITEMS, PRESENCE, QUEUES, TOKENS, Source, as_text, read_item
 from .hub_store import ACK_RANKS, HubStore, QueueState
 
 T = TypeVar("T")
@@ -147,6 +153,7 @@ class Hub:
         max_connections: int,
         max_workers: int,
         look_every_s: float,
+        role: str,
     ) -> None:
         self.id = new_id()
         self._store = store
@@ -163,6 +170,9 @@ class Hub:
         self._saving = asyncio.Lock()
         self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._reports = ProcessReports(store.run, role)
+        self._listener = Watched("hub-listener")
+        self._bugs = Watched("hub")
 
     async def run(self, host: str, port: int) -> None:
         """Serve until SIGTERM, then tell every page to come back and record what they said."""
@@ -186,17 +196,8 @@ class Hub:
             )
         except OSError as err:
             raise ConfigError(f"The hub cannot listen on {host}:{port}: {err.strerror}.") from err
-        loops = [
-            asyncio.create_task(each)
-            for each in (
-                self._hear(),
-                self._repeat(self._look, self._look_every_s),
-                self._repeat(self._shed, SHED_EVERY_S),
-                self._repeat(self._save_acks, SAVE_ACKS_EVERY_S),
-                self._repeat(self._tell_presence, PRESENCE_EVERY_S),
-                self._repeat(self._save_last_seen, LAST_SEEN_EVERY_S),
-            )
-        ]
+        tell_of_lost_errors(asyncio.get_running_loop(), "hub-loop")
+        loops = [self._listener.start_task(self._hear), *self._start_loops()]
         self._log.system("hub_started", hub=self.id, port=port)
         await stopping.wait()
         server.close(code=RESTARTING, reason="restarting")
@@ -206,9 +207,24 @@ class Hub:
             loop.cancel()
         with contextlib.suppress(DatabaseUnavailable):
             await self._save_acks()
+            await self._ask(self._reports.withdraw)
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             await self._bus.delete(PRESENCE + self.id)
         self._store.close()
+
+    def _start_loops(self) -> list[asyncio.Task[None]]:
+        steps = {
+            "hub-look": (self._look, self._look_every_s),
+            "hub-shed": (self._shed, SHED_EVERY_S),
+            "hub-acks": (self._save_acks, SAVE_ACKS_EVERY_S),
+            "hub-presence": (self._tell_presence, PRESENCE_EVERY_S),
+            "hub-last-seen": (self._save_last_seen, LAST_SEEN_EVERY_S),
+            "hub-report": (self._report, REPORT_EVERY_S),
+        }
+        return [
+            Watched(name).start_task(functools.partial(self._repeat, step, every_s))
+            for name, (step, every_s) in steps.items()
+        ]
 
     # A page comes and goes
 
@@ -216,7 +232,7 @@ class Hub:
         """Let in who has a token for what they ask for. Everything else is refused before there is a socket."""
         path = request.path.partition("?")[0]
         if path == HEALTH:
-            return _answer(200, "OK", self._health())
+            return _answer(200, "OK", self._answer_health())
         asked = PATH.fullmatch(path)
         if asked is None:
             return _answer(404, "Not Found", {"success": False})
@@ -227,6 +243,9 @@ class Hub:
             admission = await self._admission(asked[1], asked[2])
         except DatabaseUnavailable:
             return _answer(503, "Service Unavailable", {"success": False}, retry_after="1")
+        except Exception as err:  # noqa: BLE001 - the library would answer the same, and tell nobody
+            self._note_bug("page_not_admitted", err)
+            return _answer(500, "Internal Server Error", {"success": False})
         if admission is None:
             self._counts["refused"] += 1
             return _answer(403, "Forbidden", {"success": False})
@@ -257,6 +276,9 @@ class Hub:
             pass
         except DatabaseUnavailable:
             await page.close(TRY_LATER, "the database is away")
+        except Exception as err:  # noqa: BLE001 - the library would close the socket, and tell nobody
+            self._note_bug("page_failed", err)
+            await page.close(TRY_LATER, "a bug on our side")
         finally:
             self._held -= 1
             self._by_token[token_id] -= 1
@@ -283,11 +305,12 @@ class Hub:
     async def _load(self, room: Room) -> None:
         """Find out how far the queue is, once for all pages that come at the same time."""
         if room.loaded is None:
+            # not watched: whoever waits for it has its error
             room.loaded = asyncio.ensure_future(self._read_state(room))
         try:
             await asyncio.shield(room.loaded)
-        except DatabaseUnavailable:
-            room.loaded = None
+        except Exception:
+            room.loaded = None  # Whoever comes next tries again.
             raise
 
     async def _read_state(self, room: Room) -> None:
@@ -381,27 +404,39 @@ class Hub:
                     while True:
                         message = await subscription.get_message(timeout=5.0)
                         if message:
-                            self._told(message["channel"], message["data"])
+                            self._hear_message(message["channel"], message["data"])
             except (redis.exceptions.RedisError, OSError, DatabaseUnavailable):
                 await asyncio.sleep(RECONNECT_S)
 
-    def _told(self, channel: str, message: str) -> None:
-        if channel == INVALIDATIONS:
-            name, key = json.loads(message)
-            if name == TOKENS:
-                self._admissions.clear()
-                self._start(self._close_revoked())
-            elif name == QUEUES and (room := self._rooms.get(Source.parse(key))):
+    def _hear_message(self, channel: str, message: str) -> None:
+        try:
+            if channel == INVALIDATIONS:
+                self._told_to_look(*read_invalidation(message))
+            else:
+                self._told_of_item(Source.parse(channel.removeprefix(ITEMS)), *read_item(message))
+        except ValueError as err:
+            self._listener.note(f"cannot read what {channel[:100]} says: {err}")
+
+    def _told_to_look(self, name: str, keys: list[str]) -> None:
+        if name == TOKENS:
+            self._admissions.clear()
+            self._start(self._close_revoked())
+        elif name == QUEUES:
+            for room in self._rooms.values() if "*" in keys else self._rooms_of(keys):
                 self._start(self._catch_up(room))
-            return
-        room = self._rooms.get(Source.parse(channel.removeprefix(ITEMS)))
+
+    def _rooms_of(self, keys: list[str]) -> list[Room]:
+        sources = [Source.parse(key) for key in keys]
+        return [self._rooms[source] for source in sources if source in self._rooms]
+
+    def _told_of_item(self, source: Source, number: int, frame: str) -> None:
+        room = self._rooms.get(source)
         if room is None or room.loaded is None or not room.loaded.done():
             return
-        number, _, frame = message.partition(" ")
-        if int(number) == room.sent_seq + 1:
+        if number == room.sent_seq + 1:
             room.sent_seq += 1
             self._counts["sent"] += room.deliver(frame)
-        elif int(number) > room.sent_seq:
+        elif number > room.sent_seq:
             self._start(self._catch_up(room))
 
     async def _catch_up(self, room: Room) -> None:
@@ -480,14 +515,15 @@ class Hub:
     # What becomes of it
 
     async def _save_acks(self) -> None:
-        """Record what pages said until now. Raises: DatabaseUnavailable; what they said is kept then."""
+        """Record what pages said until now. Raises: DatabaseUnavailable; what they said is kept then, as it is if
+        anything else is in the way."""
         async with self._saving:
             if not self._acks:
                 return
             acks, self._acks = self._acks, {}
             try:
                 await self._ask(self._store.save_acks, acks)
-            except DatabaseUnavailable:
+            except BaseException:
                 for key, rank in acks.items():
                     self._acks[key] = max(rank, self._acks.get(key, 0))
                 raise
@@ -521,6 +557,14 @@ class Hub:
             "counts": dict(self._counts),
         }
 
+    def _answer_health(self) -> dict[str, Any]:
+        """What it holds, with what has ended unasked of late or cannot be done."""
+        troubles = [f"{each.name} {each.trouble}" for each in watched.states() if each.trouble]
+        return {**self._health(), "status": "degraded" if troubles else "healthy", "troubles": troubles}
+
+    async def _report(self) -> None:
+        await self._ask(self._reports.save, [self._log.module])
+
     # Small print
 
     async def _ask(self, question: Callable[..., T], *arguments: Any, **named: Any) -> T:
@@ -536,14 +580,20 @@ class Hub:
 
     def _start(self, work: Any) -> None:
         """Run something beside; the loop alone would not keep it from being collected."""
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(work)  # not watched: `_ended` tells of its error
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() and not isinstance(task.exception(), DatabaseUnavailable):
-            self._log.error("hub_task_failed", error=repr(task.exception()))
+        if task.cancelled() or (err := task.exception()) is None or isinstance(err, DatabaseUnavailable):
+            return
+        self._note_bug("hub_task_failed", err)
+
+    def _note_bug(self, action: str, err: BaseException) -> None:
+        self._counts["bugs"] += 1
+        self._bugs.note(f"{action}: {type(err).__name__}", is_logged=False)
+        self._log.error(action, error=repr(err))
 
 
 def _read(message: str | bytes) -> Hello | Ack | Ping | Trouble | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from waddlebot.base.logs import AAALog
+from waddlebot.base.watched import Watched
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Delivery, Holding
 from waddlebot.data.database import DatabaseUnavailable
@@ -42,6 +43,7 @@ class Inbox:
         self._voice = voice
         self._prefix = command_prefix
         self._log = log
+        self._lost = Watched("gateway-inbox-room", log.module)
         self._jobs: deque[Job] = deque()
         self._is_ending = False
         self.wake = threading.Event()
@@ -53,6 +55,7 @@ class Inbox:
         if len(self._jobs) >= MAX_WAITING:
             self._jobs.popleft()
             self._collector.count("gateway", "lost")
+            self._lost.note("what a shard hears is lost: the database has been away for too long")
         self._jobs.append(job)
         self.wake.set()
 

@@ -85,7 +85,8 @@ class RestClient:
         client = await self.client()
         task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[key] = asyncio.ensure_future(call(client))
+            task = asyncio.ensure_future(call(client))  # not watched: whoever waits for it has its error
+            self._under_way[key] = task
         done, _ = await asyncio.wait({task}, timeout=REQUEST_TIMEOUT_S)
         if not done:
             raise Busy()

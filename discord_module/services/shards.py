@@ -23,6 +23,7 @@ from waddlebot.base.bridge import Bridge
 from waddlebot.base.contracts import ClaimedEntity
 from waddlebot.base.errors import Busy, UpstreamError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.watched import Watched
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Holding
 from waddlebot.data.database import Database
@@ -131,6 +132,7 @@ class Shard:
 
     async def run(self) -> None:
         """Keep the shard connected until this is cancelled."""
+        self.closed.clear()
         try:
             await self._supervise()
         finally:
@@ -166,7 +168,7 @@ class Shard:
         )
         self._began_at, self._broken_at = time.monotonic(), 0.0
         self._become("connecting")
-        task = asyncio.ensure_future(self._start(bot))
+        task = asyncio.ensure_future(self._start(bot))  # not watched: it is waited for here
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=WATCH_EVERY_S)
@@ -210,7 +212,7 @@ class Shard:
         if self._privileged:
             await bot.connect()
             return
-        connection = asyncio.ensure_future(bot.connect())
+        connection = asyncio.ensure_future(bot.connect())  # not watched: it is waited for here
         try:
             while not connection.done():
                 await asyncio.wait({connection}, timeout=INTENTS_EVERY_S)
@@ -247,6 +249,7 @@ class Shard:
             self._broken_at = now
             self._gateway.log.system("gateway_silent", result="FAILED", shard=self.id, silent_s=round(age_s, 1))
             self._become("silent", f"Discord has not answered a heartbeat for {age_s:.0f} s; connecting anew.")
+            # not watched: the loop tells of its error, and the next look breaks what still stands
             self._breaking = asyncio.ensure_future(bot.break_connection())
 
     def _become(self, state: str, detail: str = "") -> None:
@@ -350,7 +353,8 @@ class Shards:
     def gained(self, entity: ClaimedEntity) -> None:
         shard = Shard(self._gateway, entity, heard_at=self._last_heard(entity), changed=self.changed.set)
         with self._lock:
-            self._running[entity.entity_id] = shard, self._bridge.submit(shard.run())
+            watched = Watched("shard", self._gateway.log.module)
+            self._running[entity.entity_id] = shard, self._bridge.keep(watched, shard.run)
 
     def _last_heard(self, entity: ClaimedEntity) -> datetime | None:
         try:
@@ -444,7 +448,8 @@ async def _close(bot: ShardBot, task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(Exception):
         await asyncio.wait_for(bot.close(), STOP_WITHIN_S)
-    with contextlib.suppress(Exception):
-        await bot.http.close()
     with contextlib.suppress(asyncio.CancelledError, Exception):
         await task
+    # Last, because until then it may have opened another one.
+    with contextlib.suppress(Exception):
+        await bot.http.close()

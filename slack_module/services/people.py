@@ -123,7 +123,7 @@ class People:
                 return
             self._minute = {each: count for each, count in self._minute.items() if each[1] == minute[1]}
             self._minute[minute] = self._minute.get(minute, 0) + 1
-        self._bridge.submit(self._look_up(team, user))
+        self._bridge.start(self._look_up(team, user))
 
     async def _look_up(self, team: str, user: str) -> Person | None:
         found = await self._ask(team, user)

@@ -111,7 +111,7 @@ class SlashService:
             text = (
                 f"There is no `{write_text(word[:60])}` here. `{event.data['slash_command']} help` lists what there is."
             )
-            self._bridge.submit(self._tell(event.event_id, text))
+            self._bridge.start(self._tell(event.event_id, text))
 
     def _take(self, form: SlashForm) -> dict[str, Any] | None:
         if not self._collector.served.serves(form.channel_id, form.team_id):

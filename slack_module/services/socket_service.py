@@ -126,6 +126,9 @@ class SocketService:
         except (OSError, TimeoutError) as err:
             await client.close()
             raise UpstreamError(f"Slack opens no socket: {type(err).__name__}.") from err
+        except BaseException:  # Cancelled, because it took too long, among others.
+            await client.close()
+            raise
         self._client = client
         self._log.system("socket_opened")
 

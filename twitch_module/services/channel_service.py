@@ -277,7 +277,7 @@ class ChannelService:
         rows = self._db.statement(
             "WITH leaver AS (SELECT broadcaster_id, purged_to, (SELECT max(id) FROM ("
             "   SELECT id FROM twitch_events WHERE id > purged_to ORDER BY id LIMIT %(limit)s) AS next) AS upto"
-            "  FROM twitch_channels WHERE purged_to IS NOT NULL LIMIT 1 FOR UPDATE SKIP LOCKED),"
+            "  FROM twitch_channels WHERE purged_to IS NOT NULL LIMIT 1),"
             " gone AS (DELETE FROM twitch_events e USING leaver l WHERE e.id > l.purged_to AND e.id <= l.upto"
             "  AND e.broadcaster_id = l.broadcaster_id),"
             " done AS (DELETE FROM twitch_channels c USING leaver l"

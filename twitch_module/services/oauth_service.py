@@ -283,7 +283,7 @@ class OAuthService:
     def _populate(self) -> None:
         """Have the channel claimed, or given up, soon instead of within a minute."""
         # A request to this very process may not be made in the thread of another one.
-        self._api.bridge.submit(asyncio.to_thread(self._populate_now))
+        self._api.bridge.start(asyncio.to_thread(self._populate_now))
 
     def _populate_now(self) -> None:
         try:

@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 from waddlebot.base.contracts import ClaimedEntity, OpaqueId, Wire
 from waddlebot.base.errors import Busy, UpstreamError, WaddleBotError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.watched import Watched
 from waddlebot.base.wire import parse_json, validate
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Holding
@@ -90,7 +91,7 @@ class Welcomed:
 
     def receive(self) -> asyncio.Task[str | bytes]:
         if self.receiving is None:
-            self.receiving = asyncio.create_task(self.socket.recv())
+            self.receiving = asyncio.create_task(self.socket.recv())  # not watched: `received` has its error
         return self.receiving
 
     def received(self) -> str | bytes:
@@ -132,8 +133,7 @@ class WebSocketService:
             broadcaster_id=entity.channel_id,
             log=self._log,
         )
-        running = self._api.bridge.submit(socket.run())
-        running.add_done_callback(lambda done: self._note_end(entity.entity_id, done))
+        running = self._api.bridge.keep(Watched("channel-socket", self._log.module), socket.run)
         self._sockets[entity.entity_id] = socket, running
 
     def lost(self, entity: ClaimedEntity) -> None:
@@ -147,11 +147,7 @@ class WebSocketService:
         """Have those channels looked at again whose consent or subscriptions have changed."""
         by_channel = {socket.broadcaster_id: socket for socket, _ in list(self._sockets.values())}
         for id_ in self._channels.take_due(by_channel, every=CHECK_EVERY, limit=len(by_channel)):
-            self._api.bridge.submit(by_channel[id_].look_again())
-
-    def _note_end(self, entity_id: str, done: Future[None]) -> None:
-        if not done.cancelled() and (bug := done.exception()) is not None:
-            self._log.error("socket_failed", entity_id=entity_id, error=type(bug).__name__)
+            self._api.bridge.start(by_channel[id_].look_again())
 
     def check(self) -> str:
         """Say how many of the sockets are open."""
@@ -269,7 +265,7 @@ class ChannelSocket:
                 if text is not None:
                     url = await self._take(text)
                     if url and moving is None:
-                        moving = asyncio.create_task(self._connect(url))
+                        moving = asyncio.create_task(self._connect(url))  # not watched: it is waited for here
                     continue
                 assert moving is not None
                 moved, moving = self._finish_moving(moving), None

@@ -1,4 +1,5 @@
-"""Work that runs beside requests: loops, and one bounded pool of threads for each target of the router."""
+"""Work that runs beside requests: loops, jobs that one replica does for all, and a bounded pool of threads for each
+target of the router."""
 
 from __future__ import annotations
 
@@ -9,16 +10,26 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from .errors import WaddleBotError
 from .logs import AAALog, new_log_context
+from .watched import Watched, backoff_s
 
-Kind = Literal["service", "worker"]
-# After a failure a loop tries again soon, then waits longer each time, up to this.
-FIRST_BACKOFF_S = 0.25
-MAX_BACKOFF_S = 5.0
+Kind = Literal["service", "worker", "both"]
 STOP_TIMEOUT_S = 5.0
+# So long a loop may wait for what starts beside it, a database or another module, before that is worth a warning.
+STARTED_WITHIN_S = 15.0
+
+
+class Turns(Protocol):
+    """Who of all replicas does a job that one does for all."""
+
+    def begin(self, job: str, *, every_s: float) -> float:
+        """0 when it is this process's turn, which lasts until `end`; else in how many seconds to ask again."""
+
+    def end(self, job: str, *, is_done: bool) -> None:
+        """What was not done may be begun again at once, by anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +40,22 @@ class _Loop:
     kind: Kind
     wake: threading.Event | None
     finish: Callable[[], None] | None
+    once: bool
 
 
 class Loops:
-    """A module's loops. `service` loops belong to its HTTP process, `worker` loops to the collectors' process.
+    """A module's loops. `service` loops belong to its HTTP process, `worker` loops to the collectors' process, `both`
+    to each, once where one process is both.
 
-    A step that returns True is repeated at once, because it left work behind.
+    A step that returns True is repeated at once, because it left work behind. What fails is tried again soon, then
+    later each time.
     """
 
-    def __init__(self, log: AAALog) -> None:
+    def __init__(self, log: AAALog, turns: Turns | None = None) -> None:
         self._log = log
+        self._turns = turns
         self._loops: list[_Loop] = []
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[_Loop, threading.Thread] = {}
         self.stopping = threading.Event()
 
     def add(
@@ -52,16 +67,22 @@ class Loops:
         kind: Kind = "service",
         wake: threading.Event | None = None,
         finish: Callable[[], None] | None = None,
+        once: bool = False,
     ) -> None:
-        """Run `step` every `every_s` seconds, or sooner when `wake` is set, and `finish` once when the loops stop."""
-        self._loops.append(_Loop(name, step, every_s, kind, wake, finish))
+        """Run `step` every `every_s` seconds, or sooner when `wake` is set, and `finish` once when the loops stop.
+
+        With `once` one replica does it for all: nowhere else is the step running meanwhile, nor again before `every_s`
+        has passed since it was begun. When that replica dies another one goes on.
+        """
+        if once and (wake or self._turns is None):
+            raise ValueError(f"{name}: a job for all replicas needs turns, and cannot be woken")
+        self._loops.append(_Loop(name, step, every_s, kind, wake, finish, once))
 
     def start(self, *kinds: Kind) -> None:
         for loop in self._loops:
-            if loop.kind in kinds:
-                thread = threading.Thread(target=self._run, args=(loop,), name=loop.name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            if loop.kind in (*kinds, "both") and loop not in self._threads:
+                watched = Watched(loop.name, self._log.module)
+                self._threads[loop] = watched.start(_Runner(self, loop, watched).run, stopping=self.stopping)
 
     def stop(self) -> None:
         """Ask every loop to end and wait a little for those that are at work."""
@@ -73,39 +94,79 @@ class Loops:
             if loop.wake:
                 loop.wake.set()
 
-    def _run(self, loop: _Loop) -> None:
-        failures = 0
-        while not self.stopping.is_set():
-            new_log_context()
-            again = False
-            try:
-                again = bool(loop.step())
-                failures = 0
-            except Exception as err:  # noqa: BLE001 - a loop outlives any bug in one of its steps
-                failures += 1
-                self._note_failure(loop, err, failures)
-            if not again:
-                wait_s = min(FIRST_BACKOFF_S * 2 ** min(failures, 10), MAX_BACKOFF_S) if failures else loop.every_s
-                if loop.wake:
-                    loop.wake.wait(wait_s)
-                    loop.wake.clear()
-                else:
-                    self.stopping.wait(wait_s)
+
+class _Runner:
+    """One loop at work."""
+
+    def __init__(self, loops: Loops, loop: _Loop, watched: Watched) -> None:
+        self._loop = loop
+        self._watched = watched
+        self._log = loops._log
+        self._turns = loops._turns
+        self._stopping = loops.stopping
+        self._started_at = time.monotonic()
+        self._has_succeeded = False
+        self._failures = 0
+
+    def run(self) -> None:
+        loop = self._loop
+        while not self._stopping.is_set():
+            wait_s = self._try()
+            if wait_s > 0 and loop.wake:
+                loop.wake.wait(wait_s)
+                loop.wake.clear()
+            elif wait_s > 0:
+                self._stopping.wait(wait_s)
         if loop.finish:
             try:
                 loop.finish()
             except Exception as err:  # noqa: BLE001 - the process is ending; the log is all that is left to tell
-                self._note_failure(loop, err, failures + 1)
+                self._note_failure(err)
 
-    def _note_failure(self, loop: _Loop, err: Exception, failures: int) -> None:
+    def _try(self) -> float:
+        """Take a step. Returns how long to wait for the next one."""
+        new_log_context()
+        try:
+            wait_s = self._step_in_turn() if self._loop.once else self._step()
+        except Exception as err:  # noqa: BLE001 - a loop outlives any bug in one of its steps
+            self._note_failure(err)
+            return backoff_s(self._failures)
+        self._has_succeeded, self._failures = True, 0
+        self._watched.succeed()
+        return wait_s
+
+    def _step(self) -> float:
+        return 0.0 if self._loop.step() else self._loop.every_s
+
+    def _step_in_turn(self) -> float:
+        assert self._turns is not None
+        wait_s = self._turns.begin(self._loop.name, every_s=self._loop.every_s)
+        if wait_s > 0:
+            return wait_s
+        left_work = True
+        try:
+            left_work = bool(self._loop.step())
+        finally:
+            self._turns.end(self._loop.name, is_done=not left_work)
+        return 0.0 if left_work else self._loop.every_s
+
+    def _note_failure(self, err: Exception) -> None:
+        self._failures += 1
+        loop, failures = self._loop.name, self._failures
         if not isinstance(err, WaddleBotError):
-            self._log.error("loop_failed", exc_info=True, loop=loop.name, failures=failures)
+            self._watched.fail(type(err).__name__, is_bug=True)
+            self._log.error("loop_failed", exc_info=True, loop=loop, failures=failures)
+            return
+        self._watched.fail(err.message, is_bug=False)
+        if err.retryable and not self._has_succeeded and time.monotonic() - self._started_at < STARTED_WITHIN_S:
+            if failures == 1:
+                self._log.system("loop_waits", loop=loop, code=err.code, message=err.message)
             return
         self._log.system(
             "loop_failed",
             result="FAILED",
             level=logging.WARNING if err.retryable else logging.ERROR,
-            loop=loop.name,
+            loop=loop,
             code=err.code,
             message=err.message,
             failures=failures,
@@ -117,7 +178,7 @@ def stop_loops(all_loops: Sequence[Loops], *, within_s: float = STOP_TIMEOUT_S) 
     for loops in all_loops:
         loops._ask_to_stop()
     until = time.monotonic() + within_s
-    for thread in [thread for loops in all_loops for thread in loops._threads]:
+    for thread in [thread for loops in all_loops for thread in loops._threads.values()]:
         thread.join(max(0.0, until - time.monotonic()))
 
 

@@ -14,6 +14,8 @@ import functools
 import json
 import logging
 import logging.handlers
+import math
+import os
 import queue
 import re
 import sys
@@ -23,9 +25,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 from .settings import Settings
+from .watched import Watched
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +38,9 @@ FILE_BACKUPS = 5
 # A full queue drops lines rather than stopping the fleet; ten thousand lines are many seconds of the heaviest load.
 QUEUE_LINES = 10_000
 WRITE_EVERY_S = 0.05
+# A console that nobody reads may hold the writer up for ever; the process does not wait for that.
+STOP_WITHIN_S = 5.0
+SYSLOG_RESTS_S = 60.0
 SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|signature", re.IGNORECASE)
 SECRET_TEXT = re.compile(
     r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
@@ -222,62 +228,206 @@ def _value(value: Any) -> str:
 
 
 class _QueueHandler(logging.handlers.QueueHandler):
+    """Puts records where the writer takes them. A full queue drops the line and counts it."""
+
+    dropped = 0
+
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record  # The listener runs in this process, so the record needs no flattening here.
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A full queue drops the line."""
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's name
+        self.dropped += 1
 
 
-class _File(logging.handlers.RotatingFileHandler):
-    """Writes lines as they come and puts them on disk when nothing more waits."""
+class _Outage:
+    """Lines that cannot be written where they belong: told once when it begins, and once when it is over."""
 
-    size = 0
+    def __init__(self, what: str, *, level: int) -> None:
+        self.watched = Watched(what)
+        self._what = what
+        self._level = level
+        self._lost = 0
+        self._why = ""
 
-    def _open(self) -> Any:
-        stream = super()._open()
-        self.size = stream.tell()
-        return stream
+    def lose(self, lines: int, err: BaseException | None) -> None:
+        if err is not None:
+            self._why = getattr(err, "strerror", None) or str(err)
+        self.watched.note(f"cannot be written: {self._why}", count=lines, is_logged=False)
+        if not self._lost:
+            self._tell("log_not_written", self._level, why=self._why)
+        self._lost += lines
 
-    def shouldRollover(self, record: logging.LogRecord) -> int:  # noqa: N802 - logging's name
-        # Counted here, because asking the stream writes what it holds, line by line.
-        self.size += len(self.format(record)) + 1
-        return int(self.size >= self.maxBytes)
+    def be_over(self) -> None:
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._tell("log_written_again", logging.WARNING, lines_lost=lost)
 
-    def flush(self) -> None:
-        pass
+    def _tell(self, action: str, level: int, **fields: Any) -> None:
+        fields = {"what": self._what, **fields}
+        line = {"module": "process", "version": "-", "category": "SYSTEM", "result": "FAILED", "fields": fields}
+        logging.getLogger("waddlebot.process").log(level, action, extra={"aaa": line})
 
-    def flush_now(self) -> None:
-        super().flush()
+
+class _File:
+    """One module's file. Lines gather until they are written together; what did not fit is known to the line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines: list[bytes] = []
+        self._descriptor: int | None = None
+        self._size = 0
+        # The last line that is in the file is not all there.
+        self._is_torn = False
+
+    def add(self, line: str) -> None:
+        self._lines.append(line.encode("utf-8", "backslashreplace") + b"\n")
+
+    def write(self) -> int:
+        """Write what has gathered, however little. Returns how many lines. Raises: OSError; the rest is
+        still here then."""
+        before = len(self._lines)
+        try:
+            while self._lines:
+                del self._lines[: self._write_some()]
+        except OSError:
+            self.close()  # It is opened anew the next time: by then it may be another file.
+            raise
+        return before
+
+    def forget(self) -> int:
+        """Give up what could not be written. Returns how many lines."""
+        lost, self._lines = len(self._lines), []
+        return lost
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _write_some(self) -> int:
+        """Write as many lines as the file has room for. Returns how many are in it as a whole. Raises: OSError."""
+        descriptor = self._open()
+        if self._size and self._size + len(self._lines[0]) > FILE_BYTES:
+            self._roll()
+            descriptor = self._open()
+        end, size = 0, self._size
+        while end < len(self._lines) and (end == 0 or size + len(self._lines[end]) <= FILE_BYTES):
+            size += len(self._lines[end])
+            end += 1
+        if self._is_torn:
+            os.write(descriptor, b"\n")
+            self._is_torn = False
+        data = b"".join(self._lines[:end])
+        written = data[: os.write(descriptor, data)]
+        self._size += len(written)
+        self._is_torn = not written.endswith(b"\n")
+        return written.count(b"\n")
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._size = os.fstat(self._descriptor).st_size
+        return self._descriptor
+
+    def _roll(self) -> None:
+        self.close()
+        names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, FILE_BACKUPS + 1))]
+        for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
+            if newer.exists():
+                newer.replace(older)
 
 
 class _FilePerModule(logging.Handler):
-    """Write each module's lines to LOG_DIR/<module>[.<role>].log."""
+    """Write each module's lines to LOG_DIR/<module>[.<role>].log; those for which there is no room are counted."""
 
     def __init__(self, folder: Path, role: str) -> None:
         super().__init__()
         self.folder = folder
         self.suffix = f".{role}.log" if role else ".log"
         self.files: dict[str, _File] = {}
+        self._outage = _Outage("log-files", level=logging.ERROR)
 
     def emit(self, record: logging.LogRecord) -> None:
         module = record.aaa["module"] if hasattr(record, "aaa") else "libraries"
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - one that cannot be put into words is shown on the console as it is
+            self.handleError(record)
+            return
         if module not in self.files:
-            path = self.folder / f"{module}{self.suffix}"
-            self.files[module] = _File(
-                path, maxBytes=FILE_BYTES, backupCount=FILE_BACKUPS, encoding="utf-8", errors="backslashreplace"
-            )
-            self.files[module].setFormatter(self.formatter)
-        self.files[module].emit(record)
+            self.files[module] = _File(self.folder / f"{module}{self.suffix}")
+        self.files[module].add(line)
 
     def flush(self) -> None:
+        wrote, lost, why = 0, 0, None
         for file in self.files.values():
-            file.flush_now()
+            try:
+                wrote += file.write()
+            except OSError as err:
+                lost, why = lost + file.forget(), err
+        if lost:
+            self._outage.lose(lost, why)
+        elif wrote:
+            self._outage.be_over()
 
     def close(self) -> None:
-        self.flush()
         for file in self.files.values():
             file.close()
+        self._outage.watched.forget()
+        super().close()
+
+
+class _Console(logging.StreamHandler[TextIO]):
+    """One that is gone, or on a disk that is full, costs its own lines."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._outage = _Outage("console", level=logging.ERROR)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        err = sys.exc_info()[1]
+        if isinstance(err, OSError | ValueError):
+            self._outage.lose(1, err)
+        else:
+            super().handleError(record)
+
+    def close(self) -> None:
+        self._outage.watched.forget()
+        super().close()
+
+
+class _Syslog(logging.handlers.SysLogHandler):
+    """A server that cannot be found or reached costs its lines and one warning, and is looked for now and then."""
+
+    socket: Any
+
+    def __init__(self, address: tuple[str, int], facility: int) -> None:
+        self._outage = _Outage("syslog", level=logging.WARNING)
+        self._rests_until = math.inf  # It is first looked for when there is something to tell it.
+        super().__init__(address, facility=facility)
+        self._rests_until = 0.0
+
+    def createSocket(self) -> None:  # noqa: N802 - logging's name
+        if time.monotonic() >= self._rests_until:
+            super().createSocket()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if time.monotonic() < self._rests_until:
+            self._outage.lose(1, None)
+            return
+        super().emit(record)
+        if self.socket is not None:
+            self._outage.be_over()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging's name
+        self._rests_until = time.monotonic() + SYSLOG_RESTS_S
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+        self._outage.lose(1, sys.exc_info()[1])
+
+    def close(self) -> None:
+        self._outage.watched.forget()
         super().close()
 
 
@@ -286,36 +436,41 @@ class _Writer:
     cost the requests more than the line itself."""
 
     def __init__(self, handlers: list[logging.Handler]) -> None:
-        self.lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
+        self._lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LINES)
+        self.entrance = _QueueHandler(self._lines)
         self._handlers = handlers
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-        self._thread.start()
+        self._watched = Watched("log-writer")
+        self._thread = self._watched.start(self._run, stopping=self._stopping)
 
     def stop(self) -> None:
         """Write what is queued and close the files."""
         self._stopping.set()
-        self._thread.join()
+        self._thread.join(STOP_WITHIN_S)
+        self._write()
+        self._write()  # What there was to say about that.
         for handler in self._handlers:
             handler.close()
 
     def _run(self) -> None:
         while not self._stopping.wait(WRITE_EVERY_S):
             self._write()
-        self._write()
 
     def _write(self) -> None:
-        wrote = False
+        records: list[logging.LogRecord] = []
         with contextlib.suppress(queue.Empty):
-            while True:
-                record = self.lines.get_nowait()
-                wrote = True
-                for handler in self._handlers:
-                    if record.levelno >= handler.level:
-                        handler.handle(record)
-        if wrote:
-            for handler in self._handlers:
+            while len(records) < QUEUE_LINES:
+                records.append(self._lines.get_nowait())
+        for handler in self._handlers if records else []:
+            for record in records:
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+            # A console that is gone must not take the files with it.
+            with contextlib.suppress(OSError, ValueError):
                 handler.flush()
+        if self.entrance.dropped:
+            dropped, self.entrance.dropped = self.entrance.dropped, 0
+            self._watched.note("more lines than can be written; some are lost", count=dropped)
 
 
 _writer: _Writer | None = None
@@ -332,18 +487,18 @@ def configure_logging(settings: Settings) -> None:
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     formatter = AAAFormatter()
-    console = logging.StreamHandler(sys.stderr)
+    console = _Console()
     console.setLevel(settings.log_console_level or settings.log_level)
     handlers: list[logging.Handler] = [console]
     unwritable = _add_files(handlers, settings)
     if settings.enable_syslog:
         facility = logging.handlers.SysLogHandler.facility_names[settings.syslog_facility.lower()]
-        handlers.append(logging.handlers.SysLogHandler((settings.syslog_host, settings.syslog_port), facility=facility))
+        handlers.append(_Syslog((settings.syslog_host, settings.syslog_port), facility))
     for handler in handlers:
         handler.setFormatter(formatter)
     _writer = _Writer(handlers)
     root = logging.getLogger()
-    root.handlers = [_QueueHandler(_writer.lines)]
+    root.handlers = [_writer.entrance]
     root.setLevel(logging.WARNING)
     logging.getLogger("waddlebot").setLevel(settings.log_level)
     if unwritable:

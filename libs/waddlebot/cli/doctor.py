@@ -38,9 +38,17 @@ def examine(home: Home) -> Iterator[Finding]:
     yield _disk(home)
     yield Finding("ok", "python", sys.version.split()[0])
     http = HTTPClient()
+    told: set[str] = set()
     for manifest in all_manifests():
-        if manifest.name in running.modules:
-            yield from _module(http, running, manifest, home.console_key() or "")
+        if manifest.name not in running.modules:
+            continue
+        for finding in _module(http, running, manifest, home.console_key() or ""):
+            # What ails a process ails all modules in it.
+            is_news = finding.detail not in told
+            if finding.verdict == "bad":
+                told.add(finding.detail)
+            if is_news:
+                yield finding
 
 
 def _disk(home: Home) -> Finding:
@@ -59,11 +67,13 @@ def _module(http: HTTPClient, running: Running, manifest: Manifest, key: str) ->
         logs = "see its log in the home's logs folder"
         yield Finding("bad", manifest.name, f"does not answer: {err.message}", f"It is restarted by itself; {logs}.")
         return
+    failed = {name: each["detail"] for name, each in health["checks"].items() if not each["ok"]}
     if health["status"] == "unconfigured":
         advice = f"{manifest.package}/README.md says how to connect it."
         yield Finding("note", manifest.name, "has no credentials, so it does nothing", advice)
+        if "background" in failed:
+            yield Finding("bad", f"{manifest.name} background", str(failed["background"]))
         return
-    failed = {name: each["detail"] for name, each in health["checks"].items() if not each["ok"]}
     if not failed:
         yield Finding("ok", manifest.name, f"healthy, up for {_ago(health['uptime_s'])}")
     for name, detail in failed.items():

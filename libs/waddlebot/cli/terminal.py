@@ -86,6 +86,7 @@ class Chat:
         self._show(outcome)
         if outcome.is_pending:
             _print(("class:hint", "… still at work; the answer will appear here"))
+            # not watched: it ends with its answer
             threading.Thread(target=self._wait, args=(event, outcome), daemon=True).start()
 
     def _wait(self, event: dict[str, Any], outcome: Outcome) -> None:

@@ -22,6 +22,7 @@ from ..base.combine import FairCombiner
 from ..base.contracts import MAX_BATCH, Event, Strict
 from ..base.errors import ConfigError, NotConfigured
 from ..base.settings import Settings
+from ..base.watched import Watched
 from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch_one
 from ..data.outbox import Outgoing
@@ -112,6 +113,7 @@ class Collector:
         # Nothing that it stores waits for another's lock, so batches need not pass each other.
         self._combined = FairCombiner(self._store_and_ring, max_batch=MAX_BATCH, patience_s=None)
         self._kept: deque[Delivery] = deque()
+        self._lost = Watched("intake-room", log.module)
         self._wakeup = Wakeup(service.settings, table.name)
         self._sender = Sender(
             db,
@@ -155,6 +157,7 @@ class Collector:
         if len(self._kept) >= MAX_KEPT:
             lost = self._kept.popleft()
             self.count(lost.type, "lost")
+            self._lost.note("deliveries are lost: the database has been away for too long")
         self._kept.append(delivery)
         self._forwarder.wake.set()
 
@@ -259,9 +262,8 @@ class Collector:
         loops.add("sender", sender.step, every_s=SENDER_POLL_S, kind="worker", wake=sender.wake, finish=sender.finish)
         listener = OutboxListener(self._service.settings.database_url, self.platform, sender.look)
         loops.add("outbox-listener", listener.step, every_s=1.0, kind="worker", finish=listener.close)
-        loops.add("delete-events", clean, every_s=EVERY_S, kind="worker")
-        for kind in ("service", "worker"):
-            loops.add("liveness", liveness.save, every_s=SAVE_EVERY_S, kind=kind, finish=liveness.save)
+        loops.add("delete-events", clean, every_s=EVERY_S, kind="worker", once=True)
+        loops.add("liveness", liveness.save, every_s=SAVE_EVERY_S, kind="both", finish=liveness.save)
         loops.add("intake", liveness.open_intake, every_s=SAVE_EVERY_S, kind=self._intake)
         loops.add("deafness", liveness.judge, every_s=LOOK_EVERY_S, kind="worker")
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg2
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector as MetricsCollector
 
@@ -144,19 +145,42 @@ class Liveness:
         self._db.statement("DELETE FROM channel_liveness WHERE entity_id = ANY(%s)", (ids,))
 
     def save(self) -> None:
-        """Raises: DatabaseUnavailable; nothing is forgotten then."""
+        """Raises: DatabaseUnavailable, or whatever else was in the way; nothing is forgotten then."""
         with self._lock:
             signs, self._signs = self._signs, {}
+        is_saved = False
+        try:
+            self._save_together_or_alone(signs)
+            is_saved = True
+        finally:
+            if not is_saved:
+                self._restore(signs)
+
+    def _save_together_or_alone(self, signs: dict[str, _Sign]) -> None:
+        """One that the database will never take may not keep the others from being heard."""
         if not signs:
             return
-        rows = [sign.row(entity_id) for entity_id, sign in signs.items()]
         try:
-            self._db.statement(SAVE, {"platform": self._platform, "signs": to_json(rows)})
-        except WaddleBotError:
-            with self._lock:
+            self._save(signs)
+        except (psycopg2.DataError, ValueError) as err:
+            if len(signs) > 1:
                 for entity_id, sign in signs.items():
-                    self._signs.setdefault(entity_id, sign)
-            raise
+                    self._save_together_or_alone({entity_id: sign})
+                return
+            self._log.error("sign_of_life_not_saved", entity_id=next(iter(signs)), error=type(err).__name__)
+
+    def _save(self, signs: dict[str, _Sign]) -> None:
+        rows = [sign.row(entity_id) for entity_id, sign in signs.items()]
+        self._db.statement(SAVE, {"platform": self._platform, "signs": to_json(rows)})
+
+    def _restore(self, signs: dict[str, _Sign]) -> None:
+        """What was noted meanwhile counts, and with it what was noted before and not again."""
+        with self._lock:
+            for entity_id, before in signs.items():
+                sign = self._signs.setdefault(entity_id, before)
+                sign.heard_at = sign.heard_at or before.heard_at
+                sign.said_at = before.said_at or sign.said_at
+                sign.silent_after = sign.silent_after or before.silent_after
 
     def open_intake(self) -> None:
         """Say that deliveries are taken now, and note what was missed while none were."""

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 import redis
@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from ..base.errors import ConfigError
 from ..base.settings import Settings
+from ..base.watched import Watched
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -36,6 +37,8 @@ def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
         timeout=1,
         socket_connect_timeout=1,
         socket_timeout=None if blocking else 1,
+        # A subscription must be able to read what makes no sense, or it would read it again for ever.
+        encoding_errors="replace" if blocking else "strict",
         # The library's default of ten retries keeps a caller waiting 4.5 s while the server is down.
         retry=Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), 1),
         health_check_interval=30,
@@ -138,7 +141,7 @@ class Bus:
         self._blocking_client = blocking_client
         self._caches: dict[str, list[Cache[Hashable, object]]] = {}
         self._listeners: dict[str, list[Callable[[str], None]]] = {}
-        self._thread: threading.Thread | None = None
+        self._watched: Watched | None = None
         self._stopping = threading.Event()
 
     def cache(self, name: str, *, ttl_s: float, max_size: int = 10_000) -> Cache[K, V]:
@@ -157,13 +160,13 @@ class Bus:
         for text in texts:
             self._drop(name, text)
         with contextlib.suppress(redis.RedisError):
-            self.client.publish(CHANNEL, json.dumps([name, *texts]))
+            self.client.publish(CHANNEL, write_invalidation(name, texts))
 
     def start(self) -> None:
         """Begin to listen to the other processes."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._listen, name="cache-bus", daemon=True)
-            self._thread.start()
+        if self._watched is None:
+            self._watched = Watched("cache-bus")
+            self._watched.start(self._listen, stopping=self._stopping)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -188,12 +191,35 @@ class Bus:
                     while not self._stopping.is_set():
                         message = subscription.get_message(timeout=1.0)
                         if message:
-                            name, *keys = json.loads(message["data"])
-                            for key in keys:
-                                self._drop(name, key)
+                            self._hear(message["data"])
             except (redis.RedisError, OSError):
                 self._drop_all()
                 self._stopping.wait(RECONNECT_S)
+
+    def _hear(self, message: str) -> None:
+        try:
+            name, keys = read_invalidation(message)
+        except ValueError as err:
+            assert self._watched
+            self._watched.note(f"cannot read what {CHANNEL} says: {err}")
+            return
+        for key in keys:
+            self._drop(name, key)
+
+
+def write_invalidation(name: str, keys: Sequence[str]) -> str:
+    return json.dumps([name, *keys])
+
+
+def read_invalidation(message: str) -> tuple[str, list[str]]:
+    """The cache and the keys of it that are to be forgotten; `*` is all of them. Raises: ValueError."""
+    try:
+        said = json.loads(message)
+    except RecursionError as err:
+        raise ValueError("nested too deeply") from err
+    if not isinstance(said, list) or len(said) < 2 or not all(isinstance(each, str) for each in said):
+        raise ValueError("not a list of a name and keys")
+    return said[0], said[1:]
 
 
 _buses: dict[tuple[str, int, int], Bus] = {}

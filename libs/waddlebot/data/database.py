@@ -7,10 +7,12 @@ import queue
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.sql import Composable
 from pydal import DAL
 from pydal.connection import ConnectionPool
@@ -102,21 +104,30 @@ class StatementPool:
         self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any]
     ) -> list[dict[str, Any]]:
         """Raises: DatabaseUnavailable."""
-        connection: Connection | None = None
+        with self.session() as session:
+            return session.run(sql, parameters)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """One connection for several statements: for what a session holds, like an advisory lock.
+
+        Raises: DatabaseUnavailable.
+        """
         try:
             connection = self._take()
-            with connection.cursor() as cursor:
-                if isinstance(sql, Prepared):
-                    assert isinstance(parameters, Mapping)
-                    rows = sql.run_on(connection, cursor, parameters)
-                else:
-                    rows = _fetch(cursor, sql, parameters)
         except BROKEN as err:
-            if connection is not None:
-                connection.close()
             raise unavailable(err) from err
-        self._give_back(connection)
-        return rows
+        try:
+            yield Session(connection)
+        except BROKEN as err:
+            connection.close()
+            raise unavailable(err) from err
+        finally:
+            # The server refuses a statement without harm; a connection in any other state is of no use to anybody.
+            if connection.closed or connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
+                connection.close()
+            else:
+                self._give_back(connection)
 
     def close(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -142,6 +153,22 @@ class StatementPool:
             self._idle.put_nowait(connection)
         except queue.Full:
             connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A connection on which each statement is a transaction by itself."""
+
+    connection: Connection
+
+    def run(
+        self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
+    ) -> list[dict[str, Any]]:
+        with self.connection.cursor() as cursor:
+            if isinstance(sql, Prepared):
+                assert isinstance(parameters, Mapping)
+                return sql.run_on(self.connection, cursor, parameters)
+            return _fetch(cursor, sql, parameters)
 
 
 class OpenTransaction(AssertionError):
@@ -189,6 +216,12 @@ class Database:
         """Run one statement on the primary that is a transaction of its own, and return its rows."""
         with self._noticing_loss():
             return self._statements.run(sql, parameters)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Session]:
+        """A connection to the primary for several statements, each a transaction of its own."""
+        with self._noticing_loss(), self._statements.session() as session:
+            yield session
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[DAL]:

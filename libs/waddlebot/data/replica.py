@@ -22,6 +22,7 @@ from prometheus_client import Counter
 
 from ..base.errors import Busy
 from ..base.logs import AAALog, redact
+from ..base.watched import Watched
 
 # A statement that takes longer is run on the primary instead; the replica stops it by itself.
 SESSION_OPTIONS = "-c TimeZone=UTC -c default_transaction_read_only=on -c statement_timeout=500"
@@ -117,9 +118,8 @@ class Replica:
         )
         self._lookups_here, self._lookups_on_primary = self.lookups.labels("replica"), self.lookups.labels("primary")
         self._wake = threading.Event()
-        self._stopping = False
-        self._thread = threading.Thread(target=self._watch, name="replica-watch", daemon=True)
-        self._thread.start()
+        self._stopping = threading.Event()
+        self._thread = Watched("replica-watch").start(self._watch, stopping=self._stopping)
 
     @property
     def is_used(self) -> bool:
@@ -162,7 +162,7 @@ class Replica:
             self._leave(f"does not answer: {_reason(err)}")
 
     def close(self) -> None:
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
         self._thread.join()
         self._forget_idle()
@@ -172,7 +172,7 @@ class Replica:
     def _watch(self) -> None:
         every_s = min(PROBE_EVERY_S, self._max_lag_s / 4)
         probe_at = 0.0
-        while not self._stopping:
+        while not self._stopping.is_set():
             self._wake.clear()
             if time.monotonic() >= probe_at:
                 self._probe()

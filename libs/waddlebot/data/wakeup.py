@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import redis
 
 from ..base.settings import Settings
+from ..base.watched import Watched
 from .cache import open_redis
 
 CHANNEL = "waddlebot:wake:"
@@ -27,7 +29,7 @@ class Wakeup:
         self._channel = CHANNEL + name
         self._rung = threading.Event()
         self._lock = threading.Lock()
-        self._threads: dict[str, threading.Thread] = {}
+        self._watched: dict[str, Watched] = {}
         self._stopping = threading.Event()
 
     def ring(self) -> None:
@@ -44,14 +46,13 @@ class Wakeup:
         self._stopping.set()
         self._rung.set()
 
-    def _ensure(self, name: str, run: object) -> None:
-        if name in self._threads:
+    def _ensure(self, name: str, run: Callable[[], None]) -> None:
+        if name in self._watched:
             return
         with self._lock:
-            if name not in self._threads:
-                thread = threading.Thread(target=run, name=f"wakeup-{name}", daemon=True)  # type: ignore[arg-type]
-                self._threads[name] = thread
-                thread.start()
+            if name not in self._watched:
+                self._watched[name] = Watched(f"wakeup-{name}")
+                self._watched[name].start(run, stopping=self._stopping)
 
     def _tell(self) -> None:
         client = open_redis(self._settings)

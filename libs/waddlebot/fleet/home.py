@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,7 @@ from typing import IO
 from ..base.errors import ConfigError, NotFound
 
 ROOT_HOME = Path("/var/lib/waddlebot")
+ASKED_WITHIN_S = 0.5
 
 
 def default_home() -> Path:
@@ -59,15 +61,6 @@ class Running:
     environment: dict[str, str]
     modules: dict[str, str] = field(default_factory=dict)
 
-    def is_alive(self) -> bool:
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
-
 
 class Home:
     """A fleet's folder."""
@@ -77,6 +70,7 @@ class Home:
         self.secrets_path = self.path / "secrets.json"
         self.console_key_path = self.path / "console.key"
         self.running_path = self.path / "running.json"
+        self.lock_path = self.path / "lock"
         self.logs = self.path / "logs"
         self._lock: IO[str] | None = None
 
@@ -86,13 +80,15 @@ class Home:
             # The database's user passes through this folder; what is secret in it has its own mode.
             self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
             self.logs.mkdir(mode=0o700, exist_ok=True)
-            self._lock = (self.path / "lock").open("w")
+            self._lock = self.lock_path.open("w")
         except OSError as err:
             raise ConfigError(f"Cannot write to the home {self.path}: {err.strerror}.") from err
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as err:
-            raise ConfigError(f"A fleet already runs in {self.path}. Give this one another --home.") from err
+        # Somebody who only asks whether a fleet runs has the lock for a moment.
+        until = time.monotonic() + ASKED_WITHIN_S
+        while not _try_lock(self._lock, fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                raise ConfigError(f"A fleet already runs in {self.path}. Give this one another --home.")
+            time.sleep(0.01)
 
     def load_secrets(self) -> tuple[Secrets, bool]:
         """The secrets, and whether they were made just now. Raises: ConfigError when the file is damaged."""
@@ -119,7 +115,15 @@ class Home:
             running = Running(**json.loads(self.running_path.read_text()))
         except (OSError, ValueError, TypeError):
             return None
-        return running if running.is_alive() else None
+        return running if self._is_locked() else None
+
+    def _is_locked(self) -> bool:
+        """Whether a fleet runs here: what its process left behind may name one that is somebody else's by now."""
+        try:
+            with self.lock_path.open() as lock:
+                return not _try_lock(lock, fcntl.LOCK_SH)
+        except OSError:
+            return False
 
     def get_running(self) -> Running:
         """The fleet that runs in this home. Raises: NoFleet, naming what runs elsewhere."""
@@ -135,6 +139,15 @@ class Home:
             return self.console_key_path.read_text().strip()
         except OSError:
             return None
+
+
+def _try_lock(file: IO[str], kind: int) -> bool:
+    """Take a lock that is let go with the file, unless that would mean to wait."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_private(path: Path, text: str) -> None:

@@ -134,7 +134,7 @@ class InteractionModule:
             return self.execute(call)
 
         self.service.mount(execute)
-        self.service.loops.add("forget-replies", self._forget_replies, every_s=600)
+        self.service.loops.add("forget-replies", self._forget_replies, every_s=600, once=True)
         self.service.register_with_router(
             ModuleRegistration(
                 module_name=self.service.name,
@@ -275,7 +275,7 @@ class InteractionModule:
             gone = fetch(
                 db,
                 "DELETE FROM module_replies WHERE id IN (SELECT id FROM module_replies"
-                f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000 FOR UPDATE SKIP LOCKED)"
+                f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000)"
                 " RETURNING id",
             )
         return len(gone) == 1000

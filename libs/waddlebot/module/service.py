@@ -12,6 +12,7 @@ from typing import Any
 import redis
 from pydal import DAL
 
+from ..base import watched
 from ..base.background import Loops
 from ..base.contracts import Heartbeat, ModuleRegistration
 from ..base.errors import Busy, UpstreamError, UpstreamRefused, WaddleBotError
@@ -21,12 +22,15 @@ from ..base.metrics import CONTENT_TYPE, Metrics
 from ..base.settings import Settings
 from ..data.cache import shared_bus
 from ..data.database import fetch, shared_database
+from ..data.jobs import Jobs
+from ..data.processes import SAVE_EVERY_S, ProcessReports
 from ..web.auth import ANYBODY, COLLECTORS_OR_ADMINS, Account, Accounts
 from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
 from ..web.static import StaticFiles
+from .background_metrics import BackgroundMetrics
 
 HEARTBEAT_EVERY_S = 30.0
 HOUSEKEEPING_EVERY_S = 60.0
@@ -62,9 +66,12 @@ class Service:
             router_url=settings.router_url,
             timeout_s=settings.request_timeout_s,
         )
-        self.loops = Loops(self.log)
+        self.loops = Loops(self.log, Jobs(self.database, self.name))
+        self._reports = ProcessReports(self.database.statement, settings.log_role)
         self.checks: dict[str, Callable[[], str]] = {"database": self._check_database, "redis": self._check_redis}
         self.essential = {"database"}
+        self.check("background", self._check_background)
+        self.metrics.registry.register(BackgroundMetrics(self._reports, self.name, self.metrics.module))
         if self.database.replica:
             self.check("replica", self.database.replica.check)
             self.metrics.registry.register(self.database.replica.lookups)
@@ -75,6 +82,9 @@ class Service:
         self._mount = Mount(self.manifest.prefix, self.accounts, self.database, self.log, self.metrics)
         self._mount_standard_endpoints()
         self.loops.add("housekeeping", self.accounts.save_last_used, every_s=HOUSEKEEPING_EVERY_S)
+        if not SERVICES:
+            save, withdraw = self._report_process, self._reports.withdraw
+            self.loops.add("process-report", save, every_s=SAVE_EVERY_S, kind="both", finish=withdraw)
         SERVICES.append(self)
 
     @property
@@ -185,9 +195,29 @@ class Service:
             fetch(db, "SELECT 1")
         return "connected"
 
+    def _report_process(self) -> None:
+        self._reports.save([service.name for service in SERVICES])
+
+    def _check_background(self) -> str:
+        """Say what runs beside requests, in this process and in the module's others. Raises: BackgroundTrouble."""
+        here = watched.states(self.name)
+        others = self._reports.list_others(self.name)
+        troubles = [f"{each.name} {each.trouble}" for each in here if each.trouble]
+        troubles += [trouble for other in others for trouble in other.troubles]
+        if troubles:
+            raise BackgroundTrouble("; ".join(troubles))
+        elsewhere = sum(len(other.states) for other in others)
+        return f"{len(here)} run here, {elsewhere} in {len(others)} other processes"
+
     def _check_redis(self) -> str:
         self.bus.client.ping()
         return "connected"
+
+
+class BackgroundTrouble(Busy):
+    """Something that runs beside requests has ended or fails."""
+
+    code = "background_trouble"
 
 
 class NotReady(Busy):

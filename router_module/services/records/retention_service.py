@@ -16,10 +16,10 @@ RECORDS = {
     "outbox": ("created_at", "id"),
 }
 # Plain chat is what asked for nothing: no execution has its text. The batch ends at the first event that is too young,
-# because sessions need not be in the order of the times exactly. One router at a time has the mark.
+# because sessions need not be in the order of the times exactly. One router does it for all.
 FORGET_PLAIN_CHAT = f"""
 WITH mark AS (
-    SELECT up_to FROM retention_marks WHERE name = 'plain_chat' FOR UPDATE SKIP LOCKED
+    SELECT up_to FROM retention_marks WHERE name = 'plain_chat'
 ), batch AS (
     SELECT session_id, bool_and(received_at < now() - %(keep)s) OVER (ORDER BY session_id) AS is_old FROM (
         SELECT session_id, received_at FROM router_events WHERE session_id > (SELECT up_to FROM mark)

@@ -60,6 +60,7 @@ class ThreadPool:
 
     def _start_thread(self) -> None:
         self._threads += 1
+        # not watched: nothing that a job raises ends the thread; it is raised where the job is waited for.
         threading.Thread(target=self._work, name=f"{self.name}-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:

@@ -49,7 +49,8 @@ class Streams:
         headers = [each for each in response.headers if each[0] != b"content-length"]
         try:
             await send({"type": "http.response.start", "status": response.status, "headers": headers})
-            await _Writer(stream, send, self._log).run(asyncio.create_task(_gone(receive)), self._stopping)
+            gone = asyncio.create_task(_gone(receive))  # not watched: the writer waits for it
+            await _Writer(stream, send, self._log).run(gone, self._stopping)
         except (TimeoutError, _Broken):
             # Not ended in order: whoever reads it knows that something is missing.
             scope["waddlebot.abort"]()
@@ -78,7 +79,7 @@ class _Writer:
 
     async def run(self, gone: asyncio.Task[None], stopping: asyncio.Event) -> None:
         """Raises: TimeoutError when the client does not read; _Broken."""
-        stopped = asyncio.create_task(stopping.wait())
+        stopped = asyncio.create_task(stopping.wait())  # not watched: waited for below
         try:
             while (piece := await self._next_unless({gone, stopped})) is not None:
                 await self._write(piece)
@@ -92,7 +93,7 @@ class _Writer:
 
     async def _next_unless(self, ending: set[asyncio.Task[Any]]) -> str | None:
         """What is yielded next; None when nothing is, or one of these tasks is done first."""
-        step = asyncio.create_task(self._step(), context=self._context)
+        step = asyncio.create_task(self._step(), context=self._context)  # not watched: waited for here
         try:
             while True:
                 done, _ = await asyncio.wait({step, *ending}, timeout=QUIET_S, return_when=asyncio.FIRST_COMPLETED)
