@@ -44,6 +44,9 @@ def examine(home: Home) -> Iterator[Finding]:
     http = HTTPClient()
     for manifest in all_manifests():
         yield from _module(http, running, manifest, home.console_key() or "")
+        for scope in manifest.scopes:
+            asked = f"{scope.scope} on {scope.platform}, of the {scope.on}: {scope.why}"
+            yield Finding("ok", f"{manifest.name} asks for", asked)
 
 
 def _disk(home: Home) -> Finding:

@@ -23,6 +23,7 @@ from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
 from ..catalogue.cache_manager import CacheManager
+from ..catalogue.module_specs import ROUTER
 from .points import AMOUNT_IN, points_for
 
 GLOBAL = "global"
@@ -198,7 +199,9 @@ class ReputationService:
         community_id, user_id = self._community_of(activity, caller), self._user_of(activity, caller)
         platform = activity.platform or ""
         field = AMOUNT_IN.get(activity.activity, "")
-        score, amount = points_for(self._points, activity.activity, platform, {field: activity.amount})
+        # No entity is named, so what counts is what is set for the whole community.
+        worth = self._points | self._lookups.catalogue(community_id).config_of(ROUTER, None)["points"]
+        score, amount = points_for(worth, activity.activity, platform, {field: activity.amount})
         source = str(uuid.uuid5(REPORTED, f"{platform}:{activity.event_id}")) if activity.event_id else new_id()
         rows = self._db.statement(
             EARN,
