@@ -44,9 +44,15 @@ def examine(home: Home) -> Iterator[Finding]:
     http = HTTPClient()
     for manifest in all_manifests():
         yield from _module(http, running, manifest, home.console_key() or "")
-        for scope in manifest.scopes:
-            asked = f"{scope.scope} on {scope.platform}, of the {scope.on}: {scope.why}"
-            yield Finding("ok", f"{manifest.name} asks for", asked)
+        yield from scopes_of(manifest)
+
+
+def scopes_of(manifest: Manifest) -> Iterator[Finding]:
+    """What a module needs of platforms, and what for."""
+    for each in manifest.scopes:
+        yield Finding(
+            "ok", f"{manifest.name} asks for", f"{each.scope} on {each.platform}, of the {each.on}: {each.why}"
+        )
 
 
 def _disk(home: Home) -> Finding:

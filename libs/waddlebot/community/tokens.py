@@ -175,7 +175,7 @@ class Tokens:
                 return token
             if not token.refresh:
                 self.refuse(owner, "it has ended and cannot be renewed", version=token.version)
-            elif spare := self._find_spare(token):
+            elif spare := self._find_spare(owner, token.version + 1):
                 self._store(spare, is_late=True)
             elif lease := self._take_lease(token):
                 return self._refresh(token, lease, refresh, refused)
@@ -265,6 +265,10 @@ class Tokens:
         row = self._read(owner)
         if row is None:
             raise NoToken(f"{owner} has not granted access.")
+        if row["state"] != "ok" and (spare := self._find_spare(owner, row["version"])):
+            # What was refused was the refresh token that this one was bought with.
+            self._store(spare, is_late=True)
+            return self._look(owner, refused)
         if row["state"] != "ok":
             raise NeedsReauth(f"{owner} has to grant access again: {row['reason']}.", owner=owner)
         token = self._open(row)
@@ -409,20 +413,23 @@ class Tokens:
             return False
         return True
 
-    def _find_spare(self, token: Token) -> Token | None:
-        """What a refresh of this very token brought in a process that could not store it."""
+    def _find_spare(self, owner: str, version: int) -> Token | None:
+        """The token of this version, if a process brought it that could not store it."""
         found = None
         if self._spare is not None:
             with contextlib.suppress(redis.RedisError):
-                found = self._spare.get(self._spare_key(token.owner))
+                found = self._spare.get(self._spare_key(owner))
         if not found:
             return None
         row = json.loads(str(found))
-        if row["version"] != token.version + 1:
+        if row["version"] != version:
             return None
         ends_at = datetime.fromisoformat(row["expires_at"]) if row["expires_at"] else None
-        spare = {"owner_id": row["owner"], "access_token": row["access"], "refresh_token": row["refresh"]}
-        return self._open({**row, **spare, "expires_at": ends_at})
+        spare = {"owner_id": owner, "access_token": row["access"], "refresh_token": row["refresh"]}
+        try:
+            return self._open({**row, **spare, "expires_at": ends_at})
+        except CannotOpen:
+            return None
 
     def _spare_key(self, owner: str) -> str:
         return f"waddlebot:token:{self._table}:{owner}"
