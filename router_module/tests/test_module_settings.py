@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from waddlebot.base.contracts import Event
 from waddlebot.community.credentials import Credentials
 from waddlebot.module.service import SERVICES
 from waddlebot.testing.module_stub import chat, reply_to
@@ -212,11 +213,30 @@ def test_points_are_what_the_community_says_they_are(fleet, bot):
     assert reported.json()["event_score"] == 100
 
 
+def lookups_of_the_router():
+    router = next(each for each in SERVICES if each.name == "router")
+    return router.more_metrics.__self__._lookups
+
+
+def test_the_router_reads_its_own_settings_for_a_place_and_sees_a_change_at_once(fleet, bot):
+    lookups = lookups_of_the_router()
+    here, games = (lookups.place(Event.model_validate(bot.event("hi", channel=name))) for name in ("general", "games"))
+    assert lookups.core_settings(here)["shared_chat"] is False
+    put(fleet, bot, "router", config={"shared_chat": True})
+    put(fleet, bot, "router", at=games.entity_id, config={"announce": False})
+    assert (lookups.core_settings(here)["shared_chat"], lookups.core_settings(here)["announce"]) == (True, None)
+    assert (lookups.core_settings(games)["shared_chat"], lookups.core_settings(games)["announce"]) == (True, False)
+
+
+def test_a_module_with_neither_settings_nor_commands_cannot_be_set(fleet, bot):
+    assert put(fleet, bot, "twitch", config={"a": 1}).status == 404
+    assert put(fleet, bot, "nonsense", config={"a": 1}).status == 404
+
+
 def test_a_plain_message_asks_the_database_for_no_setting(fleet, bot):
     """Settings are read with the switches, and kept with them."""
     bot.say("warm")
-    router = SERVICES[[each.name for each in SERVICES].index("router")]
-    lookups = router.more_metrics.__self__._lookups
+    lookups = lookups_of_the_router()
     _, before = lookups.hits_and_misses
     for _ in range(5):
         bot.say("and on")

@@ -9,6 +9,7 @@ import pytest
 from waddlebot.community.tokens import Grant
 from waddlebot.module.service import SERVICES
 from waddlebot.testing.module_stub import ModuleStub, chat, reply_to
+from waddlebot.testing.plugin import eventually
 
 YOUTUBE, SPOTIFY = "youtube_music", "spotify"
 
@@ -136,3 +137,19 @@ def test_a_token_that_was_refused_is_no_credential(fleet, bot, players):
     )
     service.credentials.tell(bot.community_id, "youtube")
     assert bot.say("!track").chat == "spotify plays"
+
+
+def test_the_library_tells_the_router_at_once_where_a_module_is_at_work(fleet, bot):
+    service = next(each for each in SERVICES if each.name == "inventory")
+
+    def is_at_work() -> bool:
+        (row,) = fleet.database.statement("SELECT active_in FROM collector_modules WHERE module_name = 'inventory'")
+        return bot.community_id in row["active_in"]
+
+    try:
+        for at_work in ([bot.community_id], []):
+            service.active_in = lambda at_work=at_work: at_work
+            service.activity_changed.set()
+            eventually(lambda at_work=at_work: is_at_work() is bool(at_work))
+    finally:
+        service.active_in = None

@@ -113,12 +113,13 @@ class Service:
         def beat() -> None:
             nonlocal registered
             try:
-                if registered:
-                    self.router.heartbeat(self._heartbeat())
-                else:
+                if not registered:
                     self.router.register(registration)
                     registered = True
                     self.log.system("registered", commands=len(registration.commands))
+                    if self.configured and self.active_in is None:
+                        return  # There is nothing to add.
+                self.router.heartbeat(self._heartbeat())
             except UpstreamRefused:
                 registered = False
                 raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,9 +106,9 @@ class SwitchService:
             raise Invalid("A module cannot replace itself.", field="replaced_by")
         with self._db.transaction() as db:
             modules = load_module_specs(db)
-            _check_module(db, module_name, modules)
+            _check_module(db, module_name, {name for name, specs in modules.items() if specs.settings})
             if switch and switch.replaced_by:
-                _check_module(db, switch.replaced_by, {})
+                _check_module(db, switch.replaced_by)
             specs = modules[module_name].settings if module_name in modules else None
             plain = None if config is None else self._keep_secrets(db, scope, module_name, specs, config)
             row = fetch_one(
@@ -278,9 +278,9 @@ def command_name(text: str) -> str:
     return line.prefix + fold(line.command)
 
 
-def _check_module(db: DAL, name: str, registered: Container[str]) -> None:
-    """Raises: UnknownModule unless it is among the registered, or ever had a command."""
-    if name in registered or fetch(db, "SELECT FROM commands WHERE module_name = %s LIMIT 1", (name,)):
+def _check_module(db: DAL, name: str, with_settings: Collection[str] = ()) -> None:
+    """Raises: UnknownModule unless it has settings, or ever had a command."""
+    if name in with_settings or fetch(db, "SELECT FROM commands WHERE module_name = %s LIMIT 1", (name,)):
         return
     raise UnknownModule(f"There is no module {name[:64]} with commands here.")
 
