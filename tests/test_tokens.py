@@ -392,7 +392,7 @@ def test_a_replica_that_tried_the_used_up_refresh_token_does_not_end_the_new_one
         living.fresh("7", never)
 
 
-def test_who_consented_or_left_meanwhile_is_not_overruled(simulated, stack, valkey):
+def test_who_consented_meanwhile_is_not_overruled(simulated, stack, valkey):
     living = tokens_on(simulated, spare=valkey)
     keep(living, simulated)
     refused = living.find("7")
@@ -400,10 +400,18 @@ def test_who_consented_or_left_meanwhile_is_not_overruled(simulated, stack, valk
     keep(living, simulated, access="consented", refresh="r9")
     assert living.fresh("7", never, refused=refused).access == "consented"
     assert living.fresh("7", Platform().refresh, refused=living.find("7")).access == "a10"
+
+
+def test_who_left_meanwhile_and_comes_back_has_only_what_they_granted_then(simulated, stack, valkey, platform):
+    living = tokens_on(simulated, spare=valkey)
+    keep(living, simulated)
+    die_refreshing(simulated, stack)
     with simulated.database.transaction() as db:
         living.forget(db, "7")
     with pytest.raises(NoToken):
         living.fresh("7", never)
+    keep(living, simulated, access="again", refresh="r9")
+    assert living.fresh("7", platform.refresh, refused=living.find("7")).access == "a10"
 
 
 def test_a_copy_that_another_key_sealed_is_no_worse_than_none(simulated, stack, valkey, platform):

@@ -122,12 +122,12 @@ class Credentials:
 
     def forget(self, db: DAL, community_id: int, provider: str) -> list[str]:
         """Delete a provider's secrets and token. Returns what kinds there were."""
-        rows = fetch(
-            db,
-            f"DELETE FROM {TABLE} WHERE owner_id = ANY(%s) RETURNING kind",
-            ([_owner(community_id, provider, "secret"), _owner(community_id, provider, "token")],),
-        )
-        return sorted(row["kind"] for row in rows)
+        kinds: Sequence[Kind] = ("secret", "token")
+        owners = [_owner(community_id, provider, kind) for kind in kinds]
+        rows = fetch(db, f"SELECT kind FROM {TABLE} WHERE owner_id = ANY(%s) ORDER BY kind", (owners,))
+        for owner in owners:
+            self._tokens.forget(db, owner)
+        return [row["kind"] for row in rows]
 
     def forget_settings(self, db: DAL, community_id: int, module_name: str) -> None:
         self._tokens.forget(db, _owner(community_id, module_name, "setting"))

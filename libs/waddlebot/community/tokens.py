@@ -204,6 +204,10 @@ class Tokens:
     def forget(self, db: DAL, owner: str) -> None:
         """Delete an owner's token, in the caller's transaction."""
         fetch_one(db, self._sql("DELETE FROM {table} WHERE owner_id = %(owner)s"), {"owner": owner})
+        with self._lock:
+            self._held.pop(owner, None)
+        # Or it would be taken for what follows the first token of a later consent.
+        self._delete_spare(owner)
 
     def take_unchecked(self, *, older_than: timedelta, limit: int) -> list[Token]:
         """Tokens that nobody has checked for so long, as checked from now on: no two replicas get the same.
@@ -397,9 +401,7 @@ class Tokens:
             was_held = self._held.get(kept.owner)
             if was_held is not None and was_held.version <= kept.version:
                 del self._held[kept.owner]
-        if self._spare is not None:
-            with contextlib.suppress(redis.RedisError):
-                self._spare.delete(self._spare_key(kept.owner))
+        self._delete_spare(kept.owner)
 
     def _save_spare(self, kept: Token) -> bool:
         if self._spare is None:
@@ -430,6 +432,11 @@ class Tokens:
             return self._open({**row, **spare, "expires_at": ends_at})
         except CannotOpen:
             return None
+
+    def _delete_spare(self, owner: str) -> None:
+        if self._spare is not None:
+            with contextlib.suppress(redis.RedisError):
+                self._spare.delete(self._spare_key(owner))
 
     def _spare_key(self, owner: str) -> str:
         return f"waddlebot:token:{self._table}:{owner}"
