@@ -20,6 +20,7 @@ from .config import RouterSettings
 from .controllers import (
     coordination,
     core_api,
+    credentials,
     directory,
     events,
     modules,
@@ -31,11 +32,12 @@ from .controllers import (
 )
 from .models import define_tables
 from .services.catalogue.cache_manager import COMMANDS, CacheManager
+from .services.catalogue.module_specs import ROUTER
 from .services.claims.coordination_service import CoordinationService
 from .services.claims.directory_service import DirectoryService
 from .services.commands.builtin_commands import BuiltinCommands
 from .services.commands.command_processor import CommandProcessor
-from .services.commands.planner import ROUTER, Planner
+from .services.commands.planner import Planner
 from .services.commands.rate_limiter import CommandLimits
 from .services.commands.response_service import ResponseService
 from .services.engines.circuit_breaker import CircuitBreakers
@@ -47,6 +49,7 @@ from .services.engines.starts import Starts
 from .services.engines.webhook_client import WebhookClient
 from .services.engines.webhook_engine import WebhookEngine
 from .services.engines.webhook_secrets import WebhookSecrets
+from .services.modules.credential_service import CredentialService
 from .services.modules.registry import Registry
 from .services.modules.switch_service import SwitchService
 from .services.people.rbac_service import RBACService
@@ -72,7 +75,7 @@ lookups = CacheManager(db, bus, settings)
 sessions = SessionManager(bus.client, prefix=settings.session_prefix, ttl_s=settings.session_ttl_s)
 explainer = Explainer(db, sessions)
 usage = UsageService(db)
-reputation_service = ReputationService(db, lookups.people, log, points=settings.points)
+reputation_service = ReputationService(db, lookups, log, points=settings.points)
 
 guard, keyring = EgressGuard(settings.egress_allow), Keyring(settings)
 webhooks = WebhookClient(guard)
@@ -132,6 +135,7 @@ service.mount(
     directory,
     core_api,
     coordination,
+    credentials,
     reputation,
     roles,
     string_rules,
@@ -147,7 +151,8 @@ service.mount(
         reputation_service,
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
-        SwitchService(db, bus),
+        SwitchService(db, bus, service.credentials),
+        CredentialService(db, service.credentials),
         db,
         log,
     ],

@@ -2,6 +2,7 @@
 
 - every module folder has a manifest and the files that each module has;
 - a module imports itself relatively, and no other module;
+- a command is one module's, unless all that have it share it by name, which a setting of the router decides;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
 - simulators are for tests, demos and benchmarks: no module imports one;
 - what runs for as long as its process does is watched (`libs/waddlebot/base/watched.py`), so it cannot end silently;
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from waddlebot.base.chat import fold
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.manifest import Manifest, load_manifest
 from waddlebot.data.migrate import FOLDER as MIGRATIONS
@@ -40,7 +42,7 @@ def main(fix: bool) -> int:
         print(f"check_fleet: {err.message}")
         return 1
     problems = [*check_files(manifests), *check_unique(manifests), *check_tables(manifests), *check_imports(manifests)]
-    problems += [*check_rooms(ROOT / "libs" / "waddlebot"), *check_circles(manifests)]
+    problems += [*check_commands(manifests), *check_rooms(ROOT / "libs" / "waddlebot"), *check_circles(manifests)]
     problems += [*check_tests(ROOT), *check_handlers(manifests)]
     problems += check_watched([ROOT / "libs" / "waddlebot", *(each.folder for each in manifests)])
     problems += check_readme(manifests, fix=fix)
@@ -85,6 +87,20 @@ def check_tables(manifests: list[Manifest]) -> Iterator[str]:
 def tables_made_by(owner: str) -> Iterator[str]:
     for path in sorted((MIGRATIONS / owner).glob("*.sql")):
         yield from re.findall(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def check_commands(manifests: list[Manifest]) -> Iterator[str]:
+    takers: dict[str, dict[str, str]] = {}
+    for manifest in manifests:
+        for spec in manifest.commands:
+            takers.setdefault(spec.prefix + fold(spec.command), {})[manifest.name] = spec.shared
+    turns = {spec.name: spec.choices for each in manifests if each.name == "router" for spec in each.settings}
+    for name, found in sorted(takers.items()):
+        if len(found) > 1 and ("" in found.values() or len(set(found.values())) > 1):
+            yield f"{', '.join(found)} have command {name}; name one `shared` group for it in each, or rename it"
+        for module, shared in found.items():
+            if shared and module not in turns.get(shared, ()):
+                yield f"{module} shares {name}, but no setting {shared} of the router can name it"
 
 
 def check_imports(manifests: list[Manifest]) -> Iterator[str]:

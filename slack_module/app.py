@@ -41,7 +41,7 @@ service.configured = check_credentials(settings, "slack", settings.credentials)
 if service.configured:
     db, bus, log, bridge = service.database, service.bus, service.log, shared_bridge()
     keyring = Keyring(settings)
-    tokens = Tokens(db, "slack_tokens", keyring, log=log)
+    tokens = Tokens(db, "slack_tokens", keyring, log=log, spare=service.bus.client)
     calls = SlackCalls(
         api_base_url=settings.api_base_url, client_id=settings.client_id, client_secret=settings.client_secret
     )

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import redis
 from waddlebot.base.encryption import CannotOpen, Keyring
 from waddlebot.base.errors import NotConfigured, UpstreamTimeout
 from waddlebot.base.logs import AAALog
 from waddlebot.base.settings import Settings
 from waddlebot.community.tokens import Grant, NeedsReauth, NoToken, RefreshRefused, Token, Tokens
-from waddlebot.data.database import fetch
+from waddlebot.data.database import DatabaseUnavailable, fetch
 from waddlebot.fleet.home import make_encryption_key
 from waddlebot.testing.plugin import eventually
 
 OLD, NEW = make_encryption_key("old"), make_encryption_key("new")
 TABLE = "twitch_tokens"
+SPARES = f"waddlebot:token:{TABLE}:*"
 
 
-def tokens_on(simulated, keys=OLD) -> Tokens:
+def tokens_on(simulated, keys=OLD, **options) -> Tokens:
     keyring = Keyring(Settings(DATABASE_URL="postgresql://h/d", WADDLEBOT_ENCRYPTION_KEYS=keys))
-    return Tokens(simulated.database, TABLE, keyring, log=AAALog("test", "1"))
+    return Tokens(simulated.database, TABLE, keyring, log=AAALog("test", "1"), **options)
 
 
 @pytest.fixture
@@ -66,6 +74,16 @@ class Platform:
             raise self.error
         number = int(token.refresh[1:]) + 1
         return Grant(f"a{number}", f"r{number}", datetime.now(UTC) + timedelta(days=1))
+
+
+@pytest.fixture
+def valkey(stack) -> Iterator[redis.Redis]:
+    """The real one, with nothing of another test in it."""
+    client = redis.Redis(port=stack.valkey.port, password=stack.valkey.password, decode_responses=True)
+    yield client
+    for key in client.scan_iter(SPARES):
+        client.delete(key)
+    client.close()
 
 
 @pytest.fixture
@@ -263,3 +281,143 @@ def test_a_forgotten_token_is_gone(tokens, simulated):
         tokens.forget(db, "7")
     with pytest.raises(NoToken):
         tokens.fresh("7", never)
+
+
+class Losing(Platform):
+    """Renews tokens, and the database is gone before the answer can be stored."""
+
+    def __init__(self, simulated) -> None:
+        super().__init__()
+        self.simulated = simulated
+
+    def refresh(self, token: Token) -> Grant:
+        grant = super().refresh(token)
+        self.simulated.lose()
+        return grant
+
+
+# The same in a process that is killed before it can do anything about it.
+DIES = """
+import os, signal, redis
+from waddlebot.base.encryption import Keyring
+from waddlebot.base.logs import AAALog
+from waddlebot.base.settings import Settings
+from waddlebot.community.tokens import Grant, Tokens
+from waddlebot.testing.simulated import SimulatedDatabase
+
+simulated = SimulatedDatabase(os.environ["SERVER"], os.environ["NAME"])
+keyring = Keyring(Settings(DATABASE_URL="postgresql://h/d", WADDLEBOT_ENCRYPTION_KEYS=os.environ["KEYS"]))
+spare = redis.Redis(port=int(os.environ["PORT"]), password=os.environ["PASSWORD"], decode_responses=True)
+tokens = Tokens(simulated.database, "twitch_tokens", keyring, log=AAALog("test", "1"), spare=spare)
+
+def refresh(token):
+    simulated.lose()
+    return Grant("a2", "r2")
+
+print(tokens.fresh("7", refresh, refused=tokens.find("7")).access, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def die_refreshing(simulated, stack) -> None:
+    environment = {
+        **os.environ,
+        "SERVER": simulated.server_url,
+        "NAME": simulated.name,
+        "KEYS": OLD,
+        "PORT": str(stack.valkey.port),
+        "PASSWORD": stack.valkey.password,
+    }
+    died = subprocess.run([sys.executable, "-c", DIES], env=environment, capture_output=True, text=True, check=False)
+    simulated.restore()
+    assert (died.returncode, died.stdout) == (-signal.SIGKILL, "a2\n"), died.stderr
+
+
+def stored(simulated):
+    return row(simulated)["version"], row(simulated)["state"]
+
+
+def test_a_refresh_that_cannot_be_stored_is_used_and_stored_later(simulated, tokens):
+    losing = Losing(simulated)
+    keep(tokens, simulated)
+    fresh = tokens.fresh("7", losing.refresh, refused=tokens.find("7"))
+    assert (fresh.access, fresh.refresh, fresh.version) == ("a2", "r2", 2)
+    # While the database is away the new token is at hand, and nobody asks the platform again.
+    assert tokens.fresh("7", never) == tokens.find("7") == fresh
+    with pytest.raises(DatabaseUnavailable):
+        tokens.fresh("7", never, refused=fresh)
+    assert losing.asked == ["r1"]
+
+    simulated.restore()
+    eventually(lambda: stored(simulated) == (2, "ok"))
+    other = tokens_on(simulated)
+    assert (other.find("7").access, other.find("7").refresh) == ("a2", "r2")
+    # The next one is bought with what was rescued.
+    assert other.fresh("7", Platform().refresh, refused=other.find("7")).access == "a3"
+
+
+def test_what_a_dead_process_could_not_store_is_found_by_the_next_refresh(simulated, stack, valkey):
+    living = tokens_on(simulated, spare=valkey)
+    keep(living, simulated)
+    refused = living.find("7")
+    die_refreshing(simulated, stack)
+    (copy,) = [valkey.get(key) for key in valkey.scan_iter(SPARES)]
+    assert "r2" not in copy.replace(json.loads(copy)["refresh"], "")
+    assert stored(simulated) == (1, "ok")
+
+    found = living.fresh("7", never, refused=refused)
+    assert (found.access, found.refresh, found.version) == ("a2", "r2", 2)
+    assert stored(simulated) == (2, "ok")
+    assert list(valkey.scan_iter(SPARES)) == []
+
+
+def test_a_replica_that_tried_the_used_up_refresh_token_does_not_end_the_new_one(simulated, stack, valkey):
+    living, blind = tokens_on(simulated, spare=valkey), tokens_on(simulated)
+    keep(living, simulated)
+    refused = living.find("7")
+    die_refreshing(simulated, stack)
+    simulated.advance(seconds=21)
+    platform = Platform()
+    platform.error = RefreshRefused("it was used before")
+    with pytest.raises(NeedsReauth):
+        blind.fresh("7", platform.refresh, refused=refused)
+
+    assert living.fresh("7", never).access == "a2"
+    assert stored(simulated) == (2, "ok")
+    # A refusal of that one counts.
+    platform.error = RefreshRefused("they left")
+    with pytest.raises(NeedsReauth, match="they left"):
+        living.fresh("7", platform.refresh, refused=living.find("7"))
+    with pytest.raises(NeedsReauth, match="they left"):
+        living.fresh("7", never)
+
+
+def test_who_consented_meanwhile_is_not_overruled(simulated, stack, valkey):
+    living = tokens_on(simulated, spare=valkey)
+    keep(living, simulated)
+    refused = living.find("7")
+    die_refreshing(simulated, stack)
+    keep(living, simulated, access="consented", refresh="r9")
+    assert living.fresh("7", never, refused=refused).access == "consented"
+    assert living.fresh("7", Platform().refresh, refused=living.find("7")).access == "a10"
+
+
+def test_who_left_meanwhile_and_comes_back_has_only_what_they_granted_then(simulated, stack, valkey, platform):
+    living = tokens_on(simulated, spare=valkey)
+    keep(living, simulated)
+    die_refreshing(simulated, stack)
+    with simulated.database.transaction() as db:
+        living.forget(db, "7")
+    with pytest.raises(NoToken):
+        living.fresh("7", never)
+    keep(living, simulated, access="again", refresh="r9")
+    assert living.fresh("7", platform.refresh, refused=living.find("7")).access == "a10"
+
+
+def test_a_copy_that_another_key_sealed_is_no_worse_than_none(simulated, stack, valkey, platform):
+    living = tokens_on(simulated, NEW, spare=valkey)
+    keep(living, simulated)
+    refused = living.find("7")
+    copy = {"access": "old:x", "refresh": "old:x", "expires_at": None, "scopes": [], "version": 2}
+    valkey.set(f"waddlebot:token:{TABLE}:7", json.dumps(copy))
+    assert living.fresh("7", platform.refresh, refused=refused).access == "a2"

@@ -78,7 +78,7 @@ def build(service: Service, settings: TwitchSettings) -> None:
     assert settings.bot_user_id
     log, db, bot_user_id = service.log, service.database, settings.bot_user_id
     keyring = Keyring(settings)
-    tokens = Tokens(db, "twitch_tokens", keyring, log=log)
+    tokens = Tokens(db, "twitch_tokens", keyring, log=log, spare=service.bus.client)
     twitch = TwitchAPI(
         app_id=settings.app_id,
         app_secret=settings.app_secret,

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from waddlebot.web.endpoint import Raw
 from waddlebot.web.pages import Pages, escape
 
-from ..services.oauth_service import Added
+from ..services.oauth_service import Added, module_scopes
 from ..services.shards import NO_INTENTS, ShardReports
 
 BLURPLE = ("#4752c4", "#8b95ff")
@@ -28,7 +28,8 @@ class ConsentPages(Pages):
 
     def start(self, *, community: str, is_possible: bool) -> Raw:
         """What the bot will do in a server, and the button that adds it; or who has to do what first."""
-        items = "".join(_item("", title, text) for title, text in FEATURES)
+        more = tuple((each.module, f"{each.why} ({each.scope})") for each in module_scopes())
+        items = "".join(_item("", title, text) for title, text in FEATURES + more)
         query = f"?community={quote(community)}" if community else ""
         action = (
             f'<p><a class="button" href="/discord/auth/login{query}">Add WaddleBot to a server</a></p>'

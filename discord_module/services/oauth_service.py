@@ -12,6 +12,7 @@ from pydantic import SecretStr, ValidationError
 from waddlebot.base.contracts import IdPart, Name, OpaqueId, Wire
 from waddlebot.base.errors import NotAllowed, NotConfigured, UpstreamError, UpstreamRefused
 from waddlebot.base.logs import AAALog
+from waddlebot.base.manifest import WantedScope, scopes_wanted
 from waddlebot.community import consent
 from waddlebot.community.consent import Consenter, Settled
 from waddlebot.community.oauth import OAuthStates, Started
@@ -26,6 +27,24 @@ TIMEOUT_S = 8.0
 # View channels, send messages also in threads, embed links, read history, add reactions, use other servers' emoji;
 # manage messages, time out, kick, ban; manage roles; view the audit log, where it says who kicked whom.
 PERMISSIONS = sum(1 << bit for bit in (6, 10, 11, 14, 16, 18, 38, 13, 40, 1, 2, 28, 7))
+
+
+def _asked() -> tuple[str, int]:
+    """The scopes and permissions that are asked for: the bot's own, and what other modules of this checkout need."""
+    from discord import Permissions
+
+    scopes, permissions = SCOPES.split(), PERMISSIONS
+    for each in module_scopes():
+        bit = Permissions.VALID_FLAGS.get(each.scope)
+        if bit is not None:
+            permissions |= bit
+        elif each.scope not in scopes:
+            scopes.append(each.scope)
+    return " ".join(scopes), permissions
+
+
+def module_scopes() -> tuple[WantedScope, ...]:
+    return scopes_wanted("discord", "bot") + scopes_wanted("discord", "channel")
 
 
 class NotConsented(NotAllowed):
@@ -103,10 +122,11 @@ class OAuthService:
         if self._client_secret is None:
             raise CannotProve()
         started = self._states.start({"community": community})
+        scopes, permissions = _asked()
         asked = {
             "client_id": self._application_id,
-            "scope": SCOPES,
-            "permissions": str(PERMISSIONS),
+            "scope": scopes,
+            "permissions": str(permissions),
             "response_type": "code",
             "redirect_uri": self._callback_url,
             "integration_type": "0",

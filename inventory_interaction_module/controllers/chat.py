@@ -11,8 +11,6 @@ from waddlebot.module.interaction import Call
 
 from ..services.inventory_service import CACHE, FILTERS, InventoryService, Item, Page
 
-# A list that does not fit one chat message is cut here and says so.
-LISTED = 15
 SHOWN_NAME_CHARS = 40
 
 
@@ -46,7 +44,7 @@ class InventoryChat:
         chosen = fold(which).replace("_", "").replace("-", "")
         if chosen not in FILTERS:
             raise UsageError(f"“{shorten(which, 40)}” is not a list. Usage: !inventory list [all|available|checkedout]")
-        page = self._inventory.list_items(call.db, call.community_id, chosen, limit=LISTED)  # type: ignore[arg-type]
+        page = self._inventory.list_items(call.db, call.community_id, chosen, limit=call.settings["listed"])  # type: ignore[arg-type]
         empty = {"all": "The inventory is empty.", "available": "Nothing is available."}
         return _listed(page, empty.get(chosen, "Nothing is checked out."))
 
@@ -54,7 +52,7 @@ class InventoryChat:
         if not query:
             raise UsageError("Usage: !inventory search <query>")
         words = " ".join(query)
-        page = self._inventory.search(call.db, call.community_id, words, limit=LISTED)
+        page = self._inventory.search(call.db, call.community_id, words, limit=call.settings["listed"])
         return _listed(page, f"Nothing matches “{shorten(words, SHOWN_NAME_CHARS)}”.")
 
     def status(self, call: Call, item_name: str) -> str:

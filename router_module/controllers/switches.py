@@ -14,7 +14,7 @@ from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 
-from ..services.modules.switch_service import MAX_SUBJECTS, Scope, SwitchService
+from ..services.modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 Subjects = Annotated[list[ShortText], Field(max_length=MAX_SUBJECTS)]
@@ -22,9 +22,17 @@ NAME = TypeAdapter(ModuleName)
 
 
 class ModuleSwitch(Strict):
-    enabled: bool = True
+    """What is left out stays as it is, but for an empty body, which switches the module on."""
+
+    enabled: bool | None = None
     replaced_by: ModuleName | None = None
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] | None = None
+
+    @property
+    def state(self) -> ModuleState | None:
+        if self.enabled is None and self.replaced_by is None and self.config is not None:
+            return None
+        return ModuleState(self.enabled is not False, self.replaced_by)
 
 
 class PermissionConfig(Strict):
@@ -185,8 +193,10 @@ def _permissions(found: list[dict[str, Any]]) -> dict[str, Any]:
 def _set_module(
     scope: Scope, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
-    made = switches.set_module(scope, validate(NAME.validate_python, name), **switch.model_dump(), by=caller.name)
-    _audit(log, "module_switched", scope, caller, module_name=name, enabled=made["enabled"])
+    module_name = validate(NAME.validate_python, name)
+    made = switches.set_module(scope, module_name, switch=switch.state, config=switch.config, by=caller.name)
+    settings = sorted(switch.config or ())
+    _audit(log, "module_switched", scope, caller, module_name=name, enabled=made["enabled"], settings=settings)
     return {"success": True, "module": made}
 
 

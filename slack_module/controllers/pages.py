@@ -8,7 +8,7 @@ from pathlib import Path
 from waddlebot.web.endpoint import Raw
 from waddlebot.web.pages import Pages, escape
 
-from ..services.oauth_service import Installed
+from ..services.oauth_service import Installed, module_scopes
 
 AUBERGINE = ("#611f69", "#cf9fd6")
 DELETES = "It may delete messages that break a rule of yours."
@@ -22,7 +22,9 @@ class ConsentPages(Pages):
         super().__init__(Path(__file__).parents[1] / "templates", accent=AUBERGINE, leads_to=authorize_url)
 
     def install(self, *, community: str) -> Raw:
-        return self.page("Let WaddleBot into your workspace", self.fill("install", community=escape(community)))
+        return self.page(
+            "Let WaddleBot into your workspace", self.fill("install", community=escape(community), more=_more())
+        )
 
     def installed(self, found: Installed, *, headers: Mapping[str, str]) -> Raw:
         """What works now, and what is missing for the rest."""
@@ -40,3 +42,13 @@ class ConsentPages(Pages):
             deletes=DELETES if found.may_delete else WARNS,
         )
         return self.page(f"WaddleBot is in {found.team_name}", body, headers=headers)
+
+
+def _more() -> str:
+    """What modules ask for beside the bot's own work."""
+    items = "".join(
+        f"<li><b>{escape(each.module)}</b><span>{escape(each.why)}</span>"
+        f"<small><code>{escape(each.scope)}</code></small></li>"
+        for each in module_scopes()
+    )
+    return f"<p>Its modules also ask for:</p><ul>{items}</ul>" if items else ""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from pydantic import SecretStr
 from waddlebot.base.errors import UpstreamError, UserError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.manifest import WantedScope, scopes_wanted
 from waddlebot.community.consent import Consenter, Settled
 from waddlebot.community.oauth import OAuthStates, Started
 from waddlebot.community.tokens import Tokens
@@ -82,10 +84,11 @@ class OAuthService:
         from slack_sdk.oauth import AuthorizeUrlGenerator
 
         started = self._states.start({"community": community})
+        user_scopes = ADMIN_SCOPES if moderate else ()
         generator = AuthorizeUrlGenerator(
             client_id=quote(self._client_id, safe=""),
-            scopes=list(BOT_SCOPES),
-            user_scopes=list(ADMIN_SCOPES) if moderate else [],
+            scopes=[*BOT_SCOPES, *_more("bot", BOT_SCOPES)],
+            user_scopes=[*user_scopes, *_more("channel", user_scopes)],
             # The generator puts it into the address as it is.
             redirect_uri=quote(self._redirect_uri, safe=""),
             authorization_url=self._authorize_url,
@@ -107,12 +110,12 @@ class OAuthService:
 
         store = Store(self._installations, self._tokens)
         settled = store.save(installation, person=person, community=asked.get("community") or None)
-        scopes = set(installation.bot_scopes or ())
+        scopes = {*(installation.bot_scopes or ()), *(installation.user_scopes or ())}
         return Installed(
             settled,
             installation.team_name or "",
-            tuple(sorted(NEEDED - scopes)),
-            bool(installation.user_token),
+            tuple(sorted({*NEEDED, *_more("bot"), *_more("channel")} - scopes)),
+            bool(installation.user_token) and set(ADMIN_SCOPES) <= set(installation.user_scopes or ()),
         )
 
     def forget_cookie(self, state: str) -> str:
@@ -147,6 +150,16 @@ class OAuthService:
             return Consenter("slack", user, user, user)
         person = read_user(answer.get("user") or {})
         return Consenter("slack", user, person.name or user, person.display_name or person.name or user)
+
+
+def module_scopes() -> tuple[WantedScope, ...]:
+    """What other modules of this checkout need of a workspace."""
+    return scopes_wanted("slack", "bot") + scopes_wanted("slack", "channel")
+
+
+def _more(on: Literal["bot", "channel"], own: Collection[str] = ()) -> list[str]:
+    """Scopes of other modules, of the bot or of the person who installs it, beyond those that are asked for anyway."""
+    return [scope for scope in dict.fromkeys(each.scope for each in scopes_wanted("slack", on)) if scope not in own]
 
 
 def _installation(granted: dict[str, Any]) -> Installation:

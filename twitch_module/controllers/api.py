@@ -18,7 +18,7 @@ from ..services.activity_service import ActivityService
 from ..services.channel_service import ChannelService
 from ..services.moderation_service import ModerationService
 from ..services.refusals import HelixRefusal
-from ..services.subscription_kinds import BOT_SCOPES, KINDS
+from ..services.subscription_kinds import KINDS, bot_scopes
 from ..services.subscription_service import SubscriptionService
 from ..services.twitch_api import TwitchAPI
 
@@ -167,7 +167,7 @@ class TwitchDesk:
                 "user_id": settings.bot_user_id,
                 "login": bot.login if bot else None,
                 "has_consented": granted is not None,
-                "missing_scopes": [each for each in BOT_SCOPES if granted is None or each not in granted.scopes],
+                "missing_scopes": [each for each in bot_scopes() if granted is None or each not in granted.scopes],
             },
             "subscription_types": [{"type": each.type, "version": each.version} for each in KINDS],
             "send_limit": settings.send_limit,

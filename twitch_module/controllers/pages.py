@@ -10,7 +10,7 @@ from waddlebot.web.endpoint import Raw
 from waddlebot.web.pages import Pages, escape
 
 from ..services.oauth_service import BotGranted, Joined, LeaveAsked, Left
-from ..services.subscription_kinds import MODERATION, Feature
+from ..services.subscription_kinds import MODERATION, Feature, module_features
 
 HEARD = "Write <code>!help</code> in your chat: it answers."
 NOT_HEARD = "It will answer in your chat once what follows is put right."
@@ -24,9 +24,7 @@ class ConsentPages(Pages):
         super().__init__(Path(__file__).parents[1] / "templates", accent=VIOLET, leads_to=auth_base_url)
 
     def start(self, features: Iterable[Feature], *, bot: str, community: str) -> Raw:
-        items = "".join(
-            f"<li><b>{escape(each.name)}</b><span>{escape(each.why)}</span>{_scopes(each)}</li>" for each in features
-        )
+        items = _items(features)
         chosen = f"<p>It will belong to your community <b>{escape(community)}</b>.</p>" if community else ""
         return self._page(
             "Let the bot into your channel",
@@ -76,7 +74,7 @@ class ConsentPages(Pages):
         )
 
     def bot(self) -> Raw:
-        return self._page("The bot's own account", "bot")
+        return self._page("The bot's own account", "bot", features=_items(module_features("bot")))
 
     def leave(self) -> Raw:
         return self._page("Take the bot out of your channel", "leave")
@@ -92,6 +90,12 @@ class ConsentPages(Pages):
 
     def _page(self, title: str, template: str, *, headers: dict[str, str] | None = None, **parts: str) -> Raw:
         return self.page(title, self.fill(template, **parts), headers=headers)
+
+
+def _items(features: Iterable[Feature]) -> str:
+    return "".join(
+        f"<li><b>{escape(each.name)}</b><span>{escape(each.why)}</span>{_scopes(each)}</li>" for each in features
+    )
 
 
 def _scopes(feature: Feature) -> str:

@@ -25,7 +25,7 @@ from waddlebot.web.clients import RouterClient
 from .account_service import AccountService
 from .channel_service import ChannelService, SubscriptionRow
 from .refusals import CodeRefused
-from .subscription_kinds import BOT_SCOPES, MODERATION, OWN_CONNECTION, Feature, Transport, features_for, scopes_of
+from .subscription_kinds import MODERATION, OWN_CONNECTION, Feature, Transport, bot_scopes, features_for, scopes_of
 from .translation import CHAT_MESSAGE
 from .twitch_api import TwitchAPI
 
@@ -147,7 +147,7 @@ class OAuthService:
             raise NotConfigured(NO_TOKENS_KEPT, retry_after_s=3600)
         scopes = {
             "join": scopes_of((*self.features, MODERATION) if moderate else self.features),
-            "bot": BOT_SCOPES,
+            "bot": bot_scopes(),
         }.get(purpose, ())
         started = self._states.start({"purpose": purpose, "community": community, "moderate": moderate})
         return self._api.authorize_url(scopes, redirect_uri=self._redirect_url, state=started.state), started
@@ -255,7 +255,7 @@ class OAuthService:
         with self._db.transaction() as db:
             self._api.tokens.keep(db, consent.user_id, consent.grant)
         self._log.audit("bot_consented", owner=consent.user_id)
-        return BotGranted(consent.login, tuple(each for each in BOT_SCOPES if each not in consent.grant.scopes))
+        return BotGranted(consent.login, tuple(each for each in bot_scopes() if each not in consent.grant.scopes))
 
     def _close_at_twitch(self, user_id: str) -> list[str]:
         """Delete subscriptions and token there. Returns what could not be done, for people."""

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from waddlebot.base.manifest import scopes_wanted
+
 from .translation import AUTHORIZATION_REVOKED, CHAT_MESSAGE, STREAM_OFFLINE, STREAM_ONLINE
 
 if TYPE_CHECKING:
@@ -180,7 +182,21 @@ BOT_SCOPES = (
 
 
 def features_for(transport: Transport) -> tuple[Feature, ...]:
-    return tuple(each for each in FEATURES if transport == "websocket" or OWN_CONNECTION not in each.scopes)
+    own = tuple(each for each in FEATURES if transport == "websocket" or OWN_CONNECTION not in each.scopes)
+    return own + module_features("channel")
+
+
+def module_features(on: Literal["bot", "channel"]) -> tuple[Feature, ...]:
+    """What other modules of this checkout need of a channel, or of the bot's account."""
+    return tuple(
+        Feature(each.module, (each.scope,), each.why, f"The bot cannot do this: {each.why}")
+        for each in scopes_wanted("twitch", on)
+    )
+
+
+def bot_scopes() -> tuple[str, ...]:
+    """What the bot's own account is asked for."""
+    return tuple(dict.fromkeys((*BOT_SCOPES, *scopes_of(module_features("bot")))))
 
 
 def scopes_of(features: Collection[Feature]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from .errors import TooLarge
 from .ids import ID_PART, PLATFORM, parse_entity_id
+from .module_settings import CredentialSpec, SettingSpec
 
 CONTROL = re.compile("[\x00-\x1f\x7f\ufffd]")
 CONTRACT_VERSION = "1.0"
@@ -131,6 +132,12 @@ def _check_metadata(data: dict[str, Any]) -> dict[str, Any]:
     if len(json.dumps(data)) > MAX_METADATA_CHARS:
         raise ValueError(f"must be at most {MAX_METADATA_CHARS} characters of JSON")
     return data
+
+
+def check_names(specs: list[SettingSpec]) -> list[SettingSpec]:
+    if len({spec.name for spec in specs}) < len(specs):
+        raise ValueError("two settings have one name")
+    return specs
 
 
 PlatformName = Annotated[str, StringConstraints(pattern=f"^{PLATFORM.pattern}$")]
@@ -287,6 +294,8 @@ class ModuleCall(Wire):
     user: CallUser
     trigger: Trigger
     mode: Literal["live", "simulate"] = "live"
+    # What the community set for the module, defaults filled in; never a secret.
+    settings: dict[str, Any] = Field(default_factory=dict)
     deadline: datetime
     timeout_ms: int
     traceparent: str
@@ -430,6 +439,8 @@ class CommandSpec(Wire):
     priority: int = 100
     execution_mode: Literal["sequential", "parallel"] = "sequential"
     subcommands: list[SubcommandSpec] = Field(default_factory=list)
+    # Modules that name the same group here take this command in turns: the router's setting of that name says who.
+    shared: Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9_]{0,62})?$")] = ""
 
 
 class ModuleRegistration(Wire):
@@ -441,11 +452,16 @@ class ModuleRegistration(Wire):
     commands: list[CommandSpec] = Field(default_factory=list, max_length=200)
     # Asks for another secret for the module's webhooks; the one that it had is worth nothing from then on.
     rotate_webhook_secret: bool = False
+    # None: the module takes any config, and looks after it itself.
+    settings: Annotated[list[SettingSpec], Field(max_length=100), AfterValidator(check_names)] | None = None
+    credentials: list[CredentialSpec] = Field(default_factory=list, max_length=20)
 
 
 class Heartbeat(Wire):
     module_name: ModuleName
     status: Annotated[str, StringConstraints(max_length=32)] = "healthy"
+    # The communities in which the module is at work just now, such as playing music. None: as it was.
+    active_in: Annotated[list[UserId], Field(max_length=10_000)] | None = None
 
 
 class ContainerRequest(Wire):

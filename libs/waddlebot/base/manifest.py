@@ -6,17 +6,37 @@ import importlib
 import os
 import sys
 import tomllib
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from .contracts import CommandSpec, ModuleName, Strict
+from .contracts import CommandSpec, ModuleName, Strict, check_names
 from .errors import ConfigError
+from .module_settings import CredentialSpec, SettingSpec
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+class OwnSetting(SettingSpec):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OwnCredential(CredentialSpec):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScopeSpec(Strict):
+    """What a module needs of a platform beyond what its collector asks for. On Discord a permission, such as
+    manage_roles, is one too; everything there is the bot's."""
+
+    platform: Literal["twitch", "discord", "slack"]
+    scope: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_:.]{0,99}$")]
+    on: Literal["bot", "channel"]
+    why: Annotated[str, StringConstraints(min_length=1, max_length=300)]
 
 
 class Manifest(Strict):
@@ -35,6 +55,9 @@ class Manifest(Strict):
     replay_environment: list[str] = Field(
         default_factory=list, description="Settings that `waddlebot replay` needs of the running fleet."
     )
+    settings: Annotated[list[OwnSetting], AfterValidator(check_names)] = Field(default_factory=list)
+    credentials: list[OwnCredential] = Field(default_factory=list)
+    scopes: list[ScopeSpec] = Field(default_factory=list)
     folder: Path
 
     @cached_property
@@ -83,3 +106,22 @@ def all_manifests() -> list[Manifest]:
 def find_manifest(name: str) -> Manifest | None:
     """A module by its name or its folder's name."""
     return next((m for m in all_manifests() if name in (m.name, m.package)), None)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedScope:
+    """A scope that a module needs, and what for, for people who are asked for it."""
+
+    module: str
+    scope: str
+    why: str
+
+
+def scopes_wanted(platform: str, on: Literal["bot", "channel"]) -> tuple[WantedScope, ...]:
+    """What the other modules of this checkout need of a platform, beyond what its collector asks for by itself."""
+    return tuple(
+        WantedScope(manifest.title, spec.scope, spec.why)
+        for manifest in all_manifests()
+        for spec in manifest.scopes
+        if manifest.name != platform and spec.platform == platform and spec.on == on
+    )

@@ -49,6 +49,15 @@ def examine(home: Home) -> Iterator[Finding]:
                 told.add(finding.detail)
             if is_news:
                 yield finding
+        yield from scopes_of(manifest)
+
+
+def scopes_of(manifest: Manifest) -> Iterator[Finding]:
+    """What a module needs of platforms, and what for."""
+    for each in manifest.scopes:
+        yield Finding(
+            "ok", f"{manifest.name} asks for", f"{each.scope} on {each.platform}, of the {each.on}: {each.why}"
+        )
 
 
 def _disk(home: Home) -> Finding:

@@ -2,25 +2,35 @@
 
 The table `{platform}_tokens` is the platform's own (see migrations/twitch/0002_pre_oauth.sql); a token's `owner` is
 whoever granted it there: a Twitch user, a Slack team.
+
+Many refresh tokens work once, so what a refresh brought is never dropped: while the database does not take it, it is
+used from memory, a sealed copy waits in Redis for whoever refreshes next, and storing is tried until it succeeds
+(docs/adr/0023).
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import json
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg2
+import redis
 from psycopg2 import sql
 from pydal import DAL, Field
 
 from ..base.encryption import CannotOpen, Keyring
 from ..base.errors import Busy, NotAllowed, NotFound, UpstreamError
 from ..base.logs import AAALog
-from ..data.database import Database, check_no_transaction, fetch_one
+from ..base.watched import Watched
+from ..data.database import Database, DatabaseUnavailable, check_no_transaction, fetch_one
 
 # A token that ends so soon is replaced now, so that no request is on its way with one that has just ended.
 MARGIN = timedelta(minutes=5)
@@ -29,6 +39,12 @@ LEASE = timedelta(seconds=20)
 FIRST_LOOK_S = 0.02
 MAX_LOOK_S = 0.5
 MAX_REASON_CHARS = 300
+# How soon what could not be stored is tried again, at first and at most.
+FIRST_RETRY_S = 0.25
+MAX_RETRY_S = 5.0
+# Longer than anybody leaves a fleet without its database.
+SPARE_KEPT_FOR = timedelta(days=30)
+NOT_STORED = (DatabaseUnavailable, psycopg2.Error)
 
 
 class NoToken(NotFound):
@@ -95,11 +111,20 @@ Refresh = Callable[[Token], Grant]
 class Tokens:
     """One platform's tokens. Secrets are sealed for their table, owner and kind, so none opens in another's row."""
 
-    def __init__(self, db: Database, table: str, keyring: Keyring, *, log: AAALog) -> None:
+    def __init__(
+        self, db: Database, table: str, keyring: Keyring, *, log: AAALog, spare: redis.Redis | None = None
+    ) -> None:
+        """`spare` keeps what could not be stored when this process dies before it can be."""
         self._db = db
         self._table = table
         self._keyring = keyring
         self._log = log
+        self._spare = spare
+        # What refreshes brought and the database has not taken, each with the version that it will have there.
+        self._held: dict[str, Token] = {}
+        self._lock = threading.Lock()
+        # Set when nothing is held any more; there is a thread while it is not.
+        self._all_stored: threading.Event | None = None
 
     def keep(self, db: DAL, owner: str, grant: Grant) -> None:
         """Keep what an owner has just granted, instead of whatever was there. In the caller's transaction.
@@ -121,8 +146,14 @@ class Tokens:
 
     def find(self, owner: str) -> Token | None:
         """An owner's token as it is, expired or not; None without one that works. Raises: CannotOpen."""
+        if held := self._held.get(owner):
+            return held
         row = self._read(owner)
         return self._open(row) if row and row["state"] == "ok" else None
+
+    def open(self, owner: str, sealed: str) -> str:
+        """The access token of an owner that somebody has read from the table. Raises: CannotOpen."""
+        return self._keyring.open(sealed, purpose=self._purpose(owner, "access"))
 
     def fresh(self, owner: str, refresh: Refresh, *, refused: Token | None = None) -> Token:
         """A token that works, refreshed by one caller if it has to be. All others wait and get that one.
@@ -134,6 +165,10 @@ class Tokens:
         away and the token at hand has ended.
         """
         check_no_transaction()
+        if held := self._held.get(owner):
+            if not _ends_soon(held) and (refused is None or refused.version != held.version):
+                return held
+            self._store(held, is_late=True)
         give_up_at = time.monotonic() + LEASE.total_seconds() + MAX_LOOK_S
         look_s = FIRST_LOOK_S
         while True:
@@ -142,6 +177,8 @@ class Tokens:
                 return token
             if not token.refresh:
                 self.refuse(owner, "it has ended and cannot be renewed", version=token.version)
+            elif spare := self._find_spare(owner, token.version + 1):
+                self._store(spare, is_late=True)
             elif lease := self._take_lease(token):
                 return self._refresh(token, lease, refresh, refused)
             elif time.monotonic() > give_up_at:
@@ -169,6 +206,10 @@ class Tokens:
     def forget(self, db: DAL, owner: str) -> None:
         """Delete an owner's token, in the caller's transaction."""
         fetch_one(db, self._sql("DELETE FROM {table} WHERE owner_id = %(owner)s"), {"owner": owner})
+        with self._lock:
+            self._held.pop(owner, None)
+        # Or it would be taken for what follows the first token of a later consent.
+        self._delete_spare(owner)
 
     def take_unchecked(self, *, older_than: timedelta, limit: int) -> list[Token]:
         """Tokens that nobody has checked for so long, as checked from now on: no two replicas get the same.
@@ -230,6 +271,10 @@ class Tokens:
         row = self._read(owner)
         if row is None:
             raise NoToken(f"{owner} has not granted access.")
+        if row["state"] != "ok" and (spare := self._find_spare(owner, row["version"])):
+            # What was refused was the refresh token that this one was bought with.
+            self._store(spare, is_late=True)
+            return self._look(owner, refused)
         if row["state"] != "ok":
             raise NeedsReauth(f"{owner} has to grant access again: {row['reason']}.", owner=owner)
         token = self._open(row)
@@ -273,26 +318,129 @@ class Tokens:
         except BaseException:
             self._release(token, lease)
             raise
-        self._replace(token, grant)
-        return self._current(token.owner)
+        kept = Token(
+            token.owner,
+            grant.access,
+            grant.refresh or token.refresh,
+            grant.expires_at,
+            grant.scopes or token.scopes,
+            token.version + 1,
+        )
+        try:
+            is_stored = self._store(kept)
+        except NOT_STORED as err:
+            self._hold(kept, err)
+            return kept
+        return kept if is_stored else self._current(token.owner)
 
-    def _replace(self, token: Token, grant: Grant) -> None:
-        """Keep what a refresh brought, unless somebody else was faster."""
-        kept = Grant(grant.access, grant.refresh or token.refresh, grant.expires_at, grant.scopes or token.scopes)
-        self._db.statement(
+    def _store(self, kept: Token, *, is_late: bool = False) -> bool:
+        """Keep what a refresh brought. False if somebody has consented anew or has left, and it is worth nothing.
+
+        If it `is_late`, others may have tried the refresh token that was used up for it; their being refused says
+        nothing about this one. Raises: NOT_STORED.
+        """
+        rows = self._db.statement(
             self._sql(
                 "UPDATE {table} SET access_token = %(access)s, refresh_token = %(refresh)s,"
-                " expires_at = %(expires_at)s, scopes = %(scopes)s, version = version + 1, refresh_holder = '',"
-                " refresh_until = NULL, checked_at = now(), updated_at = now()"
-                " WHERE owner_id = %(owner)s AND version = %(version)s"
+                " expires_at = %(expires_at)s, scopes = %(scopes)s, version = %(version)s, state = 'ok', reason = '',"
+                " refresh_holder = '', refresh_until = NULL, checked_at = now(), updated_at = now()"
+                " WHERE owner_id = %(owner)s AND (version = %(version)s - 1"
+                "  OR %(is_late)s AND version = %(version)s AND state = 'needs_reauth') RETURNING owner_id"
             ),
             {
-                **self._sealed(token.owner, kept),
+                **self._sealed(kept.owner, kept),
                 "expires_at": kept.expires_at,
                 "scopes": list(kept.scopes),
-                "version": token.version,
+                "version": kept.version,
+                "is_late": is_late,
             },
         )
+        self._let_go(kept)
+        return bool(rows)
+
+    # What the database does not take
+
+    def _hold(self, kept: Token, why: Exception) -> None:
+        """Keep it here until the database takes it, and where others find it if this process dies before."""
+        has_spare = self._save_spare(kept)
+        with self._lock:
+            self._held[kept.owner] = kept
+            is_first = self._all_stored is None
+            all_stored = self._all_stored = self._all_stored or threading.Event()
+        self._log.error(
+            "token_not_stored", table=self._table, owner=kept.owner, why=type(why).__name__, spare=has_spare
+        )
+        if is_first:
+            atexit.register(self._try_a_last_time)
+            Watched("held-tokens").start(lambda: self._keep_trying(all_stored), stopping=all_stored)
+
+    def _keep_trying(self, all_stored: threading.Event) -> None:
+        retry_s = FIRST_RETRY_S
+        while not all_stored.wait(retry_s):
+            try:
+                self._store_held()
+            except NOT_STORED:
+                retry_s = min(retry_s * 2, MAX_RETRY_S)
+                continue
+            with self._lock:
+                if not self._held:
+                    self._all_stored = None
+                    atexit.unregister(self._try_a_last_time)
+                    all_stored.set()
+
+    def _try_a_last_time(self) -> None:
+        with contextlib.suppress(*NOT_STORED):
+            self._store_held()
+
+    def _store_held(self) -> None:
+        for kept in list(self._held.values()):
+            is_stored = self._store(kept, is_late=True)
+            self._log.system("token_stored_late", table=self._table, owner=kept.owner, was_needed=is_stored)
+
+    def _let_go(self, kept: Token) -> None:
+        with self._lock:
+            was_held = self._held.get(kept.owner)
+            if was_held is not None and was_held.version <= kept.version:
+                del self._held[kept.owner]
+        self._delete_spare(kept.owner)
+
+    def _save_spare(self, kept: Token) -> bool:
+        if self._spare is None:
+            return False
+        sealed = self._sealed(kept.owner, kept)
+        ends_at = kept.expires_at.isoformat() if kept.expires_at else None
+        sealed |= {"expires_at": ends_at, "scopes": list(kept.scopes), "version": kept.version}
+        try:
+            self._spare.set(self._spare_key(kept.owner), json.dumps(sealed), ex=SPARE_KEPT_FOR)
+        except redis.RedisError:
+            return False
+        return True
+
+    def _find_spare(self, owner: str, version: int) -> Token | None:
+        """The token of this version, if a process brought it that could not store it."""
+        found = None
+        if self._spare is not None:
+            with contextlib.suppress(redis.RedisError):
+                found = self._spare.get(self._spare_key(owner))
+        if not found:
+            return None
+        row = json.loads(str(found))
+        if row["version"] != version:
+            return None
+        ends_at = datetime.fromisoformat(row["expires_at"]) if row["expires_at"] else None
+        spare = {"owner_id": owner, "access_token": row["access"], "refresh_token": row["refresh"]}
+        try:
+            return self._open({**row, **spare, "expires_at": ends_at})
+        except CannotOpen:
+            return None
+
+    def _delete_spare(self, owner: str) -> None:
+        if self._spare is not None:
+            with contextlib.suppress(redis.RedisError):
+                self._spare.delete(self._spare_key(owner))
+
+    def _spare_key(self, owner: str) -> str:
+        return f"waddlebot:token:{self._table}:{owner}"
 
     def _release(self, token: Token, lease: str) -> bool:
         """Give the lease back. True if the token at hand still works."""
@@ -309,7 +457,7 @@ class Tokens:
     def _current(self, owner: str) -> Token:
         return self._look(owner, None)[0]
 
-    def _sealed(self, owner: str, grant: Grant) -> dict[str, str]:
+    def _sealed(self, owner: str, grant: Grant | Token) -> dict[str, Any]:
         refresh = self._keyring.seal(grant.refresh, purpose=self._purpose(owner, "refresh")) if grant.refresh else ""
         access = self._keyring.seal(grant.access, purpose=self._purpose(owner, "access"))
         return {"owner": owner, "access": access, "refresh": refresh}
@@ -318,7 +466,7 @@ class Tokens:
         owner, refresh = row["owner_id"], row["refresh_token"]
         return Token(
             owner,
-            self._keyring.open(row["access_token"], purpose=self._purpose(owner, "access")),
+            self.open(owner, row["access_token"]),
             self._keyring.open(refresh, purpose=self._purpose(owner, "refresh")) if refresh else "",
             row["expires_at"],
             tuple(row["scopes"]),
@@ -330,6 +478,11 @@ class Tokens:
 
     def _sql(self, text: str) -> Any:
         return sql.SQL(text).format(table=sql.Identifier(self._table))
+
+
+def _ends_soon(token: Token) -> bool:
+    """By this machine's clock, for when the database's cannot be asked."""
+    return token.expires_at is not None and token.expires_at <= datetime.now(UTC) + MARGIN
 
 
 def define_tokens(db: DAL, table: str) -> None:

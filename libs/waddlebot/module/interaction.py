@@ -11,7 +11,7 @@ import functools
 import inspect
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,7 @@ from ..base.contracts import (
 )
 from ..base.errors import ConfigError, UsageError, UserError
 from ..base.logs import log_context
+from ..base.module_settings import defaults_of
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY
 from ..web.endpoint import endpoint
@@ -59,6 +60,8 @@ class Call:
 
     payload: ModuleCall
     db: DAL
+    # The manifest's, for a router that does not know of settings yet.
+    defaults: Mapping[str, Any]
     invalidations: list[tuple[str, str]] = field(default_factory=list)
 
     def invalidate(self, cache: str, key: object) -> None:
@@ -86,6 +89,11 @@ class Call:
         return Level.named(self.payload.user.level)
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """What is set for the module here, by the names in its manifest, defaults filled in."""
+        return {**self.defaults, **self.payload.settings}
+
+    @property
     def args(self) -> list[str]:
         return self.payload.trigger.args
 
@@ -100,6 +108,7 @@ class InteractionModule:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._specs: dict[str, CommandSpec] = {spec.command: spec for spec in service.manifest.commands}
+        self._defaults = defaults_of(service.manifest.settings)
         self._commands: dict[tuple[str, str | None], Handler] = {}
         self._readers: set[tuple[str, str | None]] = set()
         # Replies that come with no writes and at the same moment go into one statement and one commit.
@@ -172,7 +181,7 @@ class InteractionModule:
         only_reads = self._only_reads(payload)
         database = self.service.database
         with database.reading() if only_reads else database.transaction() as db:
-            call = Call(payload, db)
+            call = Call(payload, db, self._defaults)
             kept = self._reply(payload, _as_responses(self._dispatch(call)), None, started), call.invalidations
             if not only_reads and not KEEP.run(db, self._rows([kept])):
                 raise _Undone
@@ -198,7 +207,7 @@ class InteractionModule:
         replies: list[ModuleReply] = []
         try:
             with self.service.database.transaction() as db:
-                responses = _as_responses(self._dispatch(Call(payload, db)))
+                responses = _as_responses(self._dispatch(Call(payload, db, self._defaults)))
                 replies.append(self._reply(payload, responses, None, started))
                 raise _Undone
         except UserError as err:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -15,11 +16,13 @@ from pydal import DAL
 from ..base import watched
 from ..base.background import Loops
 from ..base.contracts import Heartbeat, ModuleRegistration
+from ..base.encryption import Keyring
 from ..base.errors import Busy, UpstreamError, UpstreamRefused, WaddleBotError
 from ..base.logs import AAALog
 from ..base.manifest import Manifest, load_manifest
 from ..base.metrics import CONTENT_TYPE, Metrics
 from ..base.settings import Settings
+from ..community.credentials import Credentials
 from ..data.cache import shared_bus
 from ..data.database import fetch, shared_database
 from ..data.jobs import Jobs
@@ -58,6 +61,8 @@ class Service:
             self.database.define(tables)
         self.bus = shared_bus(settings)
         self.accounts = Accounts(self.database, self.bus)
+        # What communities gave this fleet for other services; it opens where WADDLEBOT_ENCRYPTION_KEYS are set.
+        self.credentials = Credentials(self.database, self.bus, Keyring(settings), log=self.log)
         self.transport = FleetTransport(HTTPClient())
         self.client = FleetClient(self.transport, settings.api_key.get_secret_value() if settings.api_key else None)
         self.router = RouterClient(
@@ -78,6 +83,10 @@ class Service:
         # What a module adds to its own health and metrics.
         self.more_health: Callable[[], dict[str, Any]] = dict
         self.more_metrics: Callable[[], dict[str, Any]] = dict
+        # The communities in which the module is at work, such as playing music; `activity_changed` tells the router at
+        # once, else it hears with the next heartbeat. None: the module has no such state.
+        self.active_in: Callable[[], Sequence[int]] | None = None
+        self.activity_changed = threading.Event()
         self.configured = True
         self._mount = Mount(self.manifest.prefix, self.accounts, self.database, self.log, self.metrics)
         self._mount_standard_endpoints()
@@ -116,18 +125,24 @@ class Service:
             self.essential.add(name)
 
     def register_with_router(self, registration: ModuleRegistration) -> None:
-        """Register at the start, send a heartbeat from then on, and register anew if the router has forgotten."""
+        """Register at the start, send a heartbeat from then on, and register anew if the router has forgotten.
+
+        What the manifest says about settings and credentials goes along.
+        """
         registered = False
+        own = {"settings": self.manifest.settings, "credentials": self.manifest.credentials}
+        registration = registration.model_copy(update=own)
 
         def beat() -> None:
             nonlocal registered
             try:
-                if registered:
-                    self.router.heartbeat(Heartbeat(module_name=self.name))
-                else:
+                if not registered:
                     self.router.register(registration)
                     registered = True
                     self.log.system("registered", commands=len(registration.commands))
+                    if self.configured and self.active_in is None:
+                        return  # There is nothing to add.
+                self.router.heartbeat(self._heartbeat())
             except UpstreamRefused:
                 registered = False
                 raise
@@ -138,7 +153,12 @@ class Service:
             return "registered"
 
         self.check("registration", check_registered, essential=True)
-        self.loops.add("registration", beat, every_s=HEARTBEAT_EVERY_S)
+        self.loops.add("registration", beat, every_s=HEARTBEAT_EVERY_S, wake=self.activity_changed)
+
+    def _heartbeat(self) -> Heartbeat:
+        status = "healthy" if self.configured else "unconfigured"
+        active_in = None if self.active_in is None else list(self.active_in())
+        return Heartbeat(module_name=self.name, status=status, active_in=active_in)
 
     def _mount_standard_endpoints(self) -> None:
         prefix = self.manifest.prefix

@@ -32,12 +32,13 @@ def chat(message: str) -> dict[str, Any]:
 
 
 class ModuleStub:
-    """Serves module `stub`. Set `behaviour`; `calls`, `bodies` and `headers` hold what it was sent."""
+    """Serves module `stub`. Set `behaviour`; `calls`, `bodies`, `headers` and `paths` hold what it was sent."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.paths: list[str] = []
         self.behaviour: Behaviour = lambda call: reply_to(call, chat("stub says hello"))
         # What a server that has lost count sends after its response.
         self.excess = b""
@@ -53,6 +54,7 @@ class ModuleStub:
                 stub.bodies.append(sent)
                 stub.calls.append(body)
                 stub.headers.append(dict(self.headers.items()))
+                stub.paths.append(self.path)
                 answer = stub.behaviour(body)
                 status, raw = answer if isinstance(answer, tuple) else (200, json.dumps(answer).encode())
                 self.send_response(status)
@@ -76,16 +78,23 @@ class ModuleStub:
 
     def reset(self, behaviour: Behaviour) -> None:
         """Forget what was sent before and behave so from now on."""
-        self.calls, self.headers, self.bodies, self.behaviour, self.excess = [], [], [], behaviour, b""
+        self.calls, self.headers, self.bodies, self.paths = [], [], [], []
+        self.behaviour, self.excess = behaviour, b""
 
-    def register(self, fleet: Fleet, *commands: dict[str, Any], **fields: Any) -> None:
-        """Register these commands, or only !stub with these fields; what is not among them any more is gone."""
+    def register(
+        self, fleet: Fleet, *commands: dict[str, Any], more: dict[str, Any] | None = None, **fields: Any
+    ) -> None:
+        """Register these commands, or only !stub with these fields; what is not among them any more is gone.
+
+        `more` is said of the module itself.
+        """
         wanted = commands or ({"command": "stub", "description": "whatever a test asks for", **fields},)
         registration = {
             "module_name": "stub",
             "module_version": "1",
             "endpoint_url": self.url,
             "commands": [{"timeout": 2, **command} for command in wanted],
+            **(more or {}),
         }
         registered = fleet.request("POST", "/api/modules/register", registration, key="stub")
         assert registered.status == 200, registered.body

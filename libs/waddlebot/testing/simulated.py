@@ -23,28 +23,46 @@ CREATE FUNCTION now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT at FROM
 class SimulatedDatabase:
     """An empty database, migrated. Time stands still in it until it is moved."""
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
+    def __init__(self, server_url: str, name: str) -> None:
+        self.server_url = server_url
+        self.name = name
+        self.database = Database(_url_of(server_url, name))
 
     @classmethod
     @contextmanager
     def on(cls, server_url: str) -> Iterator[SimulatedDatabase]:
         """One on that server, until the end of the block."""
         name = "simulated_" + new_id().replace("-", "")
-        url = f"{server_url.rpartition('/')[0]}/{name}"
+        url = _url_of(server_url, name)
         _run(server_url, f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
         try:
             _run(url, CLOCK)
             migrate(url, post=True)
-            simulated = cls(url)
+            simulated = cls(server_url, name)
             yield simulated
             simulated.database.close()
         finally:
             _run(server_url, f"DROP DATABASE {name} WITH (FORCE)")
 
+    def lose(self) -> None:
+        """End all connections to it, and let it take no new ones until it is restored."""
+        _run(
+            self.server_url,
+            f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false",
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'",
+        )
+
+    def restore(self) -> None:
+        _run(self.server_url, f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
+        self.database.close()  # What is left of the connections from before is of no use.
+
     def advance(self, **units: float) -> None:
         """Let time pass: `advance(seconds=3)`."""
         self.database.statement("UPDATE clock SET at = at + %s", (timedelta(**units),))
+
+
+def _url_of(server_url: str, name: str) -> str:
+    return f"{server_url.rpartition('/')[0]}/{name}"
 
 
 def _run(url: str, *statements: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from waddlebot.data.database import Database, fetch, fetch_one
 
 from ...config import RouterSettings
 from .catalogue import Catalogue, Command, Commands, find_command, load_catalogue, load_commands
+from .module_specs import ROUTER
 
 COMMANDS = "commands"
 ENTITIES = "entities"
@@ -61,6 +63,10 @@ class CacheManager:
 
     def catalogue(self, community_id: int) -> Catalogue:
         return self._catalogues.get(community_id, lambda fresh: self._load_catalogue(community_id, fresh))
+
+    def core_settings(self, place: Place) -> Mapping[str, Any]:
+        """What is set for the bot itself in one place, by the names in the router's manifest."""
+        return self.catalogue(place.community_id).config_of(ROUTER, place.entity_id)
 
     def find_command(self, command_id: int) -> Command | None:
         """A module's command, also one that it no longer has."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydal import DAL
 from waddlebot.base.contracts import CommandSpec, MessageType
+from waddlebot.base.module_settings import defaults_of, fitting
 from waddlebot.data.database import fetch, fetch_one
+
+from .module_specs import ROUTER, ModuleSpecs, load_module_specs
 
 ALIAS_MODULE = "alias"
 ALL_COMMANDS = "*"
 OTHER_PREFIX = {"!": "#", "#": "!"}
+# A module that was not heard for so long, three heartbeats, is at work nowhere.
+ACTIVE_FOR = "90 seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class Commands:
 
     by_name: dict[tuple[str, str], list[Command]] = field(default_factory=dict)
     by_event: dict[MessageType, list[Command]] = field(default_factory=dict)
+    modules: dict[str, ModuleSpecs] = field(default_factory=dict)
 
     @property
     def alias_command(self) -> Command | None:
@@ -81,17 +87,23 @@ class Catalogue:
     aliases: dict[tuple[str, str], list[Alias]]
     switches: dict[tuple[str | None, str], Switch]
     permissions: dict[tuple[str | None, str], Permission]
+    # What was set for modules, secrets left out.
+    configs: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
+    # Whose secrets or tokens the community gave, and which modules are at work in it.
+    providers: frozenset[str] = frozenset()
+    active: frozenset[str] = frozenset()
+    _merged: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
 
     def find(self, prefix: str, name: str, entity_id: str) -> list[Command]:
         """Every command of that name in the order in which they run, or the alias.
 
-        What is switched off is left out, unless nothing else is left to say so.
+        What is switched off is left out, unless nothing else is left to say so; of those that share it one is left.
         """
         found = [self._in_place_of(each, entity_id) for each in self.commands.by_name.get((prefix, name), ())]
         if found:
             by_id = {each.id: each for each in found}  # One module may stand in for several.
             switched_on = [each for each in by_id.values() if self.is_on(each, entity_id)]
-            return switched_on or found[:1]
+            return self._taking_turns(switched_on, entity_id) or found[:1]
         alias = self._alias_at(prefix, name, entity_id)
         alias_command = self.commands.alias_command
         return [_alias_as_command(alias_command, alias)] if alias and alias_command else []
@@ -109,6 +121,18 @@ class Catalogue:
         if switch is None:
             return command.is_core or self._replaces_another(command.module_name, entity_id)
         return switch.enabled
+
+    def config_of(self, module_name: str, entity_id: str | None) -> Mapping[str, Any]:
+        """What is set for a module: its defaults, over them what the community set, over that what was set for the
+        entity. No secrets. Merged once, because it is asked for with every message."""
+        merged = self._merged.get((entity_id, module_name))
+        if merged is None:
+            specs = self.commands.modules.get(module_name)
+            merged = defaults_of(specs.settings or ()) if specs else {}
+            for place in (None, entity_id):
+                merged |= self.configs.get((place, module_name), {})
+            self._merged[entity_id, module_name] = merged
+        return merged
 
     def settings_for(self, name: str, entity_id: str) -> list[Permission]:
         """What was set for a command, or for ALL_COMMANDS: at this entity, then in its community."""
@@ -131,7 +155,33 @@ class Catalogue:
     def usable(self, entity_id: str) -> Iterator[Command]:
         """The modules' commands that are switched on at this entity."""
         for commands in self.commands.by_name.values():
-            yield from (each for each in commands if self.is_on(each, entity_id))
+            yield from self._taking_turns([each for each in commands if self.is_on(each, entity_id)], entity_id)
+
+    def _taking_turns(self, commands: list[Command], entity_id: str) -> list[Command]:
+        """Of the commands that share a group only the one whose turn it is here."""
+        groups: dict[str, list[Command]] = {}
+        for each in commands:
+            groups.setdefault(each.spec.shared, []).append(each)
+        chosen = {self._choose(name, sharing, entity_id).id for name, sharing in groups.items() if name}
+        return [each for each in commands if not each.spec.shared or each.id in chosen]
+
+    def _choose(self, group: str, sharing: list[Command], entity_id: str) -> Command:
+        """The module that the router's setting of that name names; else the first that has credentials and is at work,
+        else the first that has credentials, else the first."""
+        if len(sharing) == 1:
+            return sharing[0]
+        wanted = self.config_of(ROUTER, entity_id).get(group)
+        named = [each for each in sharing if each.module_name == wanted]
+        ready = [each for each in sharing if self._has_credentials(each.module_name)]
+        at_work = [each for each in ready if each.module_name in self.active]
+        return [*named, *at_work, *ready, *sharing][0]
+
+    def _has_credentials(self, module_name: str) -> bool:
+        """Whether a module can do its work for this community: what needs none of it only needs the operator's."""
+        specs = self.commands.modules.get(module_name)
+        if specs is None or not specs.credentials:
+            return specs is None or specs.is_configured
+        return specs.is_configured and any(each.provider in self.providers for each in specs.credentials)
 
     def _in_place_of(self, command: Command, entity_id: str) -> Command:
         """The command of the module that replaces this one's here, if it has one of that name."""
@@ -168,7 +218,7 @@ def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
 
 
 def load_commands(db: DAL) -> Commands:
-    commands = Commands()
+    commands = Commands(modules=load_module_specs(db))
     for row in fetch(db, "SELECT * FROM commands WHERE is_active ORDER BY priority, id"):
         command = _command(row)
         if command.spec.trigger_type != "event":
@@ -193,11 +243,20 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
         " FROM alias_commands WHERE community_id = %s AND is_active",
         (community_id,),
     )
+    switches = fetch(
+        db,
+        "SELECT entity_id, module_name, enabled, replaced_by, config FROM module_switches WHERE community_id = %s",
+        (community_id,),
+    )
+    providers, active = _load_readiness(db, community_id)
     return Catalogue(
         commands,
         _grouped(Alias(**row) for row in aliases),
-        _load_switches(db, community_id),
+        {_place(row): Switch(row["enabled"], row["replaced_by"]) for row in switches if row["enabled"] is not None},
         _load_permissions(db, community_id),
+        {_place(row): _config(commands, row) for row in switches if row["config"]},
+        providers,
+        active,
     )
 
 
@@ -208,13 +267,26 @@ def _grouped(aliases: Iterable[Alias]) -> dict[tuple[str, str], list[Alias]]:
     return by_name
 
 
-def _load_switches(db: DAL, community_id: int) -> dict[tuple[str | None, str], Switch]:
-    rows = fetch(
+def _place(row: dict[str, Any]) -> tuple[str | None, str]:
+    return row["entity_id"], row["module_name"]
+
+
+def _config(commands: Commands, row: dict[str, Any]) -> dict[str, Any]:
+    specs = commands.modules.get(row["module_name"])
+    return fitting(specs.settings if specs else None, row["config"])
+
+
+def _load_readiness(db: DAL, community_id: int) -> tuple[frozenset[str], frozenset[str]]:
+    row = fetch_one(
         db,
-        "SELECT entity_id, module_name, enabled, replaced_by FROM module_switches WHERE community_id = %s",
-        (community_id,),
+        "SELECT ARRAY(SELECT provider FROM community_credentials"
+        "  WHERE community_id = %(community)s AND state = 'ok') AS providers,"
+        " ARRAY(SELECT module_name FROM collector_modules WHERE %(community)s = ANY(active_in)"
+        f"  AND last_heartbeat > now() - interval '{ACTIVE_FOR}') AS active",
+        {"community": community_id},
     )
-    return {(row["entity_id"], row["module_name"]): Switch(row["enabled"], row["replaced_by"]) for row in rows}
+    assert row is not None
+    return frozenset(row["providers"]), frozenset(row["active"])
 
 
 def _load_permissions(db: DAL, community_id: int) -> dict[tuple[str | None, str], Permission]:

@@ -36,6 +36,7 @@ from waddlebot.web.auth import Account
 from ...config import RouterSettings
 from ..catalogue.cache_manager import CacheManager, Place
 from ..catalogue.catalogue import Command
+from ..catalogue.module_specs import ROUTER
 from ..engines.execution_engine import Engine, Result
 from ..records.ledger import Ledger, Orphan, Recorded, Rehearsal
 from ..records.overlay_delivery import OverlayDelivery
@@ -43,7 +44,7 @@ from ..records.session_manager import SessionManager
 from ..records.usage_service import UsageService
 from ..records.work import Job, Said, Work
 from ..rules.rule_webhook import RULES_MODULE, webhook_command
-from .planner import ROUTER, Planner, chat_line
+from .planner import Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
 
 MAX_DEPTH = 3

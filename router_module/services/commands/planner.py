@@ -19,6 +19,7 @@ from waddlebot.base.logs import AAALog
 from ...config import RouterSettings
 from ..catalogue.cache_manager import CacheManager
 from ..catalogue.catalogue import Catalogue, Command
+from ..catalogue.module_specs import ROUTER
 from ..people.points import points_for
 from ..people.rbac_service import RBACService
 from ..records.session_manager import SessionManager
@@ -28,7 +29,6 @@ from ..rules.rule_service import command_of
 from ..rules.rule_webhook import webhook_body, webhook_command
 from .rate_limiter import CommandLimits, refusal
 
-ROUTER = "router"
 # Where the bot may delete a message of somebody else's.
 DELETES_MESSAGES = ("twitch", "discord")
 PLACEHOLDER = re.compile(r"\{(user|message)\}")
@@ -71,7 +71,9 @@ class Planner:
             self._read_chat(work, catalogue)
         if work.is_blocked:
             return
-        work.points = points_for(self._settings.points, message_type, work.place.platform, work.event.data)
+        own = self._lookups.core_settings(work.place)["points"]
+        worth = self._settings.points | own if own else self._settings.points
+        work.points = points_for(worth, message_type, work.place.platform, work.event.data)
         commanded = {job.command.id for job in work.jobs}
         for command in catalogue.triggered_by(message_type, work.place.entity_id):
             if command.id not in commanded:
@@ -199,7 +201,11 @@ class Planner:
         """Put together what the module is sent."""
         level = self._rbac.level_of(work.event, work.person, work.place, scope=job.command.spec.scope)
         timeout_s = min(job.command.spec.timeout, self._settings.execution_timeout_s)
-        job.set_call(work.call_for(job, level, timeout_s=timeout_s, raw=work.event.message), payload)
+        settings = self._lookups.catalogue(work.place.community_id).config_of(
+            job.command.module_name, work.place.entity_id
+        )
+        call = work.call_for(job, level, timeout_s=timeout_s, raw=work.event.message, settings=settings)
+        job.set_call(call, payload)
 
     def _refused(self, work: Work, job: Job, reason: str) -> None:
         self._log.authz(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from psycopg2.extras import execute_values
 from pydal import DAL
+from pydantic import BaseModel
 from waddlebot.base.chat import fold
 from waddlebot.base.contracts import CommandSpec, Heartbeat, ModuleRegistration
 from waddlebot.base.errors import NotAllowed, NotFound
@@ -66,10 +67,11 @@ class Registry:
         with self._db.transaction() as db:
             fetch(
                 db,
-                "INSERT INTO collector_modules (module_name, module_version, platform, endpoint_url, health_check_url)"
-                " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (module_name) DO UPDATE SET"
+                "INSERT INTO collector_modules (module_name, module_version, platform, endpoint_url, health_check_url,"
+                " settings, credentials) VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (module_name) DO UPDATE SET"
                 " module_version = excluded.module_version, platform = excluded.platform,"
                 " endpoint_url = excluded.endpoint_url, health_check_url = excluded.health_check_url,"
+                " settings = excluded.settings, credentials = excluded.credentials, active_in = '{}',"
                 " status = 'registered', last_heartbeat = now(), updated_at = now()",
                 (
                     registration.module_name,
@@ -77,6 +79,8 @@ class Registry:
                     registration.platform,
                     registration.endpoint_url,
                     registration.health_check_url,
+                    _as_json(registration.settings),
+                    _as_json(registration.credentials),
                 ),
             )
             self.save_commands(db, registration)
@@ -95,11 +99,19 @@ class Registry:
         with self._db.transaction() as db:
             row = fetch_one(
                 db,
-                "UPDATE collector_modules SET status = %s, last_heartbeat = now() WHERE module_name = %s RETURNING id",
-                (beat.status, beat.module_name),
+                "UPDATE collector_modules m SET status = %s, last_heartbeat = now(),"
+                " active_in = coalesce(%s::bigint[], before.active_in)"
+                " FROM (SELECT id, status, active_in FROM collector_modules WHERE module_name = %s FOR UPDATE) before"
+                " WHERE m.id = before.id RETURNING before.active_in AS before, m.active_in AS now,"
+                " (before.status = 'unconfigured') <> (m.status = 'unconfigured') AS is_other",
+                (beat.status, beat.active_in, beat.module_name),
             )
         if row is None:
             raise UnknownModule()
+        if row["is_other"]:
+            self._bus.invalidate(COMMANDS)
+        elif changed := set(row["before"]) ^ set(row["now"]):
+            self._bus.invalidate(COMMANDS, *changed)
         return {"success": True, "module_name": beat.module_name}
 
     def save_commands(self, db: DAL, registration: ModuleRegistration) -> None:
@@ -108,14 +120,15 @@ class Registry:
                 db._adapter.cursor,
                 "INSERT INTO commands (command, prefix, description, usage, level, scope, location_url, location, type,"
                 " method, timeout, headers, rate_limit, module_type, module_name, version, trigger_type, event_types,"
-                " priority, execution_mode, subcommands) VALUES %s ON CONFLICT (module_name, prefix, command) DO UPDATE"
-                " SET description = excluded.description, usage = excluded.usage, level = excluded.level,"
+                " priority, execution_mode, subcommands, shared) VALUES %s"
+                " ON CONFLICT (module_name, prefix, command) DO UPDATE SET"
+                " description = excluded.description, usage = excluded.usage, level = excluded.level,"
                 " scope = excluded.scope, location_url = excluded.location_url, location = excluded.location,"
                 " type = excluded.type, method = excluded.method, timeout = excluded.timeout,"
                 " headers = excluded.headers, rate_limit = excluded.rate_limit, version = excluded.version,"
                 " trigger_type = excluded.trigger_type, event_types = excluded.event_types,"
                 " priority = excluded.priority, execution_mode = excluded.execution_mode,"
-                " subcommands = excluded.subcommands, is_active = true, updated_at = now()",
+                " subcommands = excluded.subcommands, shared = excluded.shared, is_active = true, updated_at = now()",
                 [_command_row(spec, registration) for spec in registration.commands],
             )
         fetch(
@@ -135,7 +148,7 @@ class Registry:
                 db,
                 "SELECT prefix || command AS command, prefix, description, usage, level, scope, location, type,"
                 " module_name, module_type, version, trigger_type, event_types, priority, execution_mode, rate_limit,"
-                " subcommands, count(*) OVER () AS total FROM commands WHERE is_active"
+                " subcommands, shared, count(*) OVER () AS total FROM commands WHERE is_active"
                 " AND (%(prefix)s::text IS NULL OR prefix = %(prefix)s)"
                 " AND (%(module)s::text IS NULL OR module_name = %(module)s)"
                 " AND (%(own)s::text IS NULL OR module_name = %(own)s)"
@@ -218,7 +231,12 @@ def _command_row(spec: CommandSpec, registration: ModuleRegistration) -> tuple[A
         spec.priority,
         spec.execution_mode,
         json.dumps([each.model_dump() for each in spec.subcommands], ensure_ascii=False),
+        spec.shared,
     )
+
+
+def _as_json(specs: Sequence[BaseModel] | None) -> str | None:
+    return None if specs is None else json.dumps([each.model_dump(mode="json") for each in specs], ensure_ascii=False)
 
 
 def as_list(name: str, rows: list[dict[str, Any]], limit: int, offset: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""What owners set for modules and commands: on or off, replaced, who may, how often (contracts §6, §7)."""
+"""What owners set for modules and commands: on or off, replaced, settings, who may, how often (contracts §6, §7)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,14 @@ from waddlebot.base.chat import fold, parse_command
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import Invalid, NotFound
 from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.module_settings import HIDDEN, SettingSpec, check_config, fitting
+from waddlebot.community.credentials import Credentials
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 
 from ..catalogue.cache_manager import COMMANDS
 from ..catalogue.catalogue import ALL_COMMANDS
+from ..catalogue.module_specs import ModuleSpecs, load_module_specs
 from .registry import UnknownModule
 
 MAX_LABEL_CHARS = 100
@@ -33,10 +36,19 @@ class Scope:
     entity_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ModuleState:
+    """A module on or off, or replaced by another."""
+
+    enabled: bool = True
+    replaced_by: str | None = None
+
+
 class SwitchService:
-    def __init__(self, db: Database, bus: Bus) -> None:
+    def __init__(self, db: Database, bus: Bus, credentials: Credentials) -> None:
         self._db = db
         self._bus = bus
+        self._credentials = credentials
 
     def scope_of_entity(self, text: str) -> Scope:
         """Raises: Invalid; NotFound."""
@@ -48,65 +60,109 @@ class SwitchService:
         return Scope(row["community_id"], entity_id)
 
     def list_modules(self, scope: Scope) -> list[dict[str, Any]]:
-        """Every module with commands, and whether it is on here, by whose word."""
+        """Every module with commands or settings: whether it is on here, by whose word, and what is set for it.
+
+        `config` is what was set at this very place; `settings` is what holds, None for a module without specs.
+        """
         with self._db.transaction() as db:
-            return fetch(
+            rows = fetch(
                 db,
-                "SELECT m.module_name, m.module_type, m.version, m.commands,"
-                " coalesce(here.enabled, everywhere.enabled, m.module_type = 'core') AS enabled,"
-                " CASE WHEN here.id IS NOT NULL THEN 'entity' WHEN everywhere.id IS NOT NULL THEN 'community'"
+                "SELECT m.module_name, coalesce(c.module_type, 'core') AS module_type,"
+                " coalesce(c.version, r.module_version, '') AS version,"
+                " coalesce(c.commands, '{}') AS commands,"
+                " coalesce(here.enabled, everywhere.enabled, coalesce(c.module_type, 'core') = 'core') AS enabled,"
+                " CASE WHEN here.enabled IS NOT NULL THEN 'entity' WHEN everywhere.enabled IS NOT NULL THEN 'community'"
                 "  ELSE 'default' END AS decided_by,"
-                " coalesce(here.replaced_by, everywhere.replaced_by) AS replaced_by,"
-                " coalesce(here.config, everywhere.config, '{}') AS config"
-                " FROM (SELECT module_name, min(module_type) AS module_type, max(version) AS version,"
+                " CASE WHEN here.enabled IS NULL THEN everywhere.replaced_by ELSE here.replaced_by END AS replaced_by,"
+                " coalesce(here.config, '{}') AS here, coalesce(everywhere.config, '{}') AS everywhere"
+                " FROM (SELECT module_name FROM commands WHERE is_active"
+                "  UNION SELECT module_name FROM collector_modules WHERE settings <> '[]') m"
+                " LEFT JOIN (SELECT module_name, min(module_type) AS module_type, max(version) AS version,"
                 "  array_agg(prefix || command ORDER BY command) AS commands"
-                "  FROM commands WHERE is_active GROUP BY 1) m"
+                "  FROM commands WHERE is_active GROUP BY 1) c ON c.module_name = m.module_name"
+                " LEFT JOIN collector_modules r ON r.module_name = m.module_name"
                 " LEFT JOIN module_switches here ON here.module_name = m.module_name"
                 "  AND here.community_id = %(community)s AND here.entity_id = %(entity)s"
                 " LEFT JOIN module_switches everywhere ON everywhere.module_name = m.module_name"
                 "  AND everywhere.community_id = %(community)s AND everywhere.entity_id IS NULL ORDER BY 1",
                 {"community": scope.community_id, "entity": scope.entity_id},
             )
+            specs = load_module_specs(db)
+            secrets = self._credentials.setting_names(db, scope.community_id)
+        return [_module(row, specs.get(row["module_name"]), secrets, scope) for row in rows]
 
     def set_module(
         self,
         scope: Scope,
         module_name: str,
         *,
-        enabled: bool,
-        replaced_by: str | None,
-        config: Mapping[str, Any],
+        switch: ModuleState | None,
+        config: Mapping[str, Any] | None,
         by: str,
     ) -> dict[str, Any]:
-        """Turn a module on or off here, or put another in its place. Raises: UnknownModule; Invalid."""
-        if replaced_by == module_name:
+        """Turn a module on or off here, put another in its place, or set its config; None stays as it is.
+
+        Raises: UnknownModule; Invalid, naming the setting; NotConfigured for a secret that nobody could seal.
+        """
+        if switch and switch.replaced_by == module_name:
             raise Invalid("A module cannot replace itself.", field="replaced_by")
         with self._db.transaction() as db:
-            _check_modules(db, [module_name, *([replaced_by] if replaced_by else [])])
+            modules = load_module_specs(db)
+            _check_module(db, module_name, {name for name, specs in modules.items() if specs.settings})
+            if switch and switch.replaced_by:
+                _check_module(db, switch.replaced_by)
+            specs = modules[module_name].settings if module_name in modules else None
+            plain = None if config is None else self._keep_secrets(db, scope, module_name, specs, config)
             row = fetch_one(
                 db,
-                "INSERT INTO module_switches (community_id, entity_id, module_name, enabled, replaced_by, config,"
-                " updated_by) VALUES (%s, %s, %s, %s, %s, %s, %s)"
-                " ON CONFLICT (community_id, entity_id, module_name) DO UPDATE SET enabled = excluded.enabled,"
-                " replaced_by = excluded.replaced_by, config = excluded.config, updated_by = excluded.updated_by,"
-                " updated_at = now() RETURNING community_id, entity_id, module_name, enabled, replaced_by, config",
-                (
-                    scope.community_id,
-                    scope.entity_id,
-                    module_name,
-                    enabled and not replaced_by,
-                    replaced_by,
-                    json.dumps(config),
-                    by,
-                ),
+                "INSERT INTO module_switches AS s (community_id, entity_id, module_name, enabled, replaced_by, config,"
+                " updated_by) VALUES (%(community)s, %(entity)s, %(module)s, %(enabled)s, %(replaced_by)s,"
+                " coalesce(%(config)s::jsonb, '{}'), %(by)s)"
+                " ON CONFLICT (community_id, entity_id, module_name) DO UPDATE SET"
+                " enabled = CASE WHEN %(switches)s THEN excluded.enabled ELSE s.enabled END,"
+                " replaced_by = CASE WHEN %(switches)s THEN excluded.replaced_by ELSE s.replaced_by END,"
+                " config = coalesce(%(config)s::jsonb, s.config), updated_by = excluded.updated_by, updated_at = now()"
+                " RETURNING community_id, entity_id, module_name, enabled, replaced_by, config",
+                {
+                    "community": scope.community_id,
+                    "entity": scope.entity_id,
+                    "module": module_name,
+                    "switches": switch is not None,
+                    "enabled": switch.enabled and not switch.replaced_by if switch else None,
+                    "replaced_by": switch.replaced_by if switch else None,
+                    "config": None if plain is None else json.dumps(plain),
+                    "by": by,
+                },
             )
-        self._changed(scope)
+            secrets = self._credentials.setting_names(db, scope.community_id)
+        self._changed(scope, module_name)
         assert row is not None
-        return row
+        return {**row, "config": row["config"] | _hidden(secrets, module_name, scope)}
+
+    def _keep_secrets(
+        self,
+        db: DAL,
+        scope: Scope,
+        module_name: str,
+        specs: Sequence[SettingSpec] | None,
+        config: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Seal what of a config is secret, and return the rest."""
+        checked = check_config(specs, config)
+        secret = {spec.name for spec in specs or () if spec.type == "secret"}
+        given = {name: value for name, value in checked.items() if name in secret and value != HIDDEN}
+        if given and scope.entity_id:
+            name = f"config.{min(given)}"
+            raise Invalid(f"{name} is a secret; set it for the whole community.", field=name)
+        if given:
+            self._credentials.keep_settings(db, scope.community_id, module_name, given)
+        return {name: value for name, value in checked.items() if name not in secret}
 
     def unset_module(self, scope: Scope, module_name: str) -> None:
         """Let the default hold again. Raises: NotFound."""
         with self._db.transaction() as db:
+            if scope.entity_id is None:
+                self._credentials.forget_settings(db, scope.community_id, module_name)
             row = fetch_one(
                 db,
                 "DELETE FROM module_switches WHERE community_id = %s AND entity_id IS NOT DISTINCT FROM %s"
@@ -115,7 +171,7 @@ class SwitchService:
             )
         if row is None:
             raise NotFound(f"Nothing is set for {module_name} here.")
-        self._changed(scope)
+        self._changed(scope, module_name)
 
     def list_permissions(self, scope: Scope) -> list[dict[str, Any]]:
         """What is set for commands in a community, its entities included, or at one entity."""
@@ -186,8 +242,10 @@ class SwitchService:
             fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
         self._changed(scope)
 
-    def _changed(self, scope: Scope) -> None:
+    def _changed(self, scope: Scope, module_name: str | None = None) -> None:
         self._bus.invalidate(COMMANDS, scope.community_id)
+        if module_name:
+            self._credentials.tell(scope.community_id, module_name)
 
 
 SELECT_PERMISSION = (
@@ -222,12 +280,48 @@ def command_name(text: str) -> str:
     return line.prefix + fold(line.command)
 
 
-def _check_modules(db: DAL, names: Sequence[str]) -> None:
-    """Raises: UnknownModule."""
-    rows = fetch(db, "SELECT DISTINCT module_name FROM commands WHERE module_name = ANY(%s)", (list(names),))
-    unknown = sorted(set(names) - {row["module_name"] for row in rows})
-    if unknown:
-        raise UnknownModule(f"There is no module {unknown[0][:64]} with commands here.")
+def _check_module(db: DAL, name: str, with_settings: Collection[str] = ()) -> None:
+    """Raises: UnknownModule unless it has settings, or ever had a command."""
+    if name in with_settings or fetch(db, "SELECT FROM commands WHERE module_name = %s LIMIT 1", (name,)):
+        return
+    raise UnknownModule(f"There is no module {name[:64]} with commands here.")
+
+
+def _module(
+    row: dict[str, Any], specs: ModuleSpecs | None, secrets: Mapping[str, Sequence[str]], scope: Scope
+) -> dict[str, Any]:
+    here, everywhere = row.pop("here"), row.pop("everywhere")
+    if scope.entity_id is None:
+        here = everywhere
+    row["config"] = here | _hidden(secrets, row["module_name"], scope)
+    if specs is None or specs.settings is None:
+        return {**row, "settings": None}
+    return {**row, "settings": [_setting(spec, here, everywhere, secrets, row, scope) for spec in specs.settings]}
+
+
+def _setting(
+    spec: SettingSpec,
+    here: Mapping[str, Any],
+    everywhere: Mapping[str, Any],
+    secrets: Mapping[str, Sequence[str]],
+    row: Mapping[str, Any],
+    scope: Scope,
+) -> dict[str, Any]:
+    """A setting, its value here, and by whose word it has that."""
+    if spec.type == "secret":
+        is_set = spec.name in secrets.get(row["module_name"], ())
+        value, decided_by = (HIDDEN, "community") if is_set else (None, "default")
+    elif scope.entity_id and spec.name in fitting((spec,), here):
+        value, decided_by = here[spec.name], "entity"
+    elif spec.name in fitting((spec,), everywhere):
+        value, decided_by = everywhere[spec.name], "community"
+    else:
+        value, decided_by = spec.default, "default"
+    return {**spec.model_dump(), "value": value, "decided_by": decided_by}
+
+
+def _hidden(secrets: Mapping[str, Sequence[str]], module_name: str, scope: Scope) -> dict[str, str]:
+    return {} if scope.entity_id else dict.fromkeys(secrets.get(module_name, ()), HIDDEN)
 
 
 def _subjects(db: DAL, texts: Sequence[str]) -> list[str]:

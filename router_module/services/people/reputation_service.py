@@ -19,10 +19,12 @@ from waddlebot.base.errors import Invalid, NotFound, UsageError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.community.communities import Reference, get_community
-from waddlebot.community.people import People, find_by_name
+from waddlebot.community.people import find_by_name
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
+from ..catalogue.cache_manager import CacheManager
+from ..catalogue.module_specs import ROUTER
 from .points import AMOUNT_IN, points_for
 
 GLOBAL = "global"
@@ -142,9 +144,10 @@ class Earning:
 
 
 class ReputationService:
-    def __init__(self, db: Database, people: People, log: AAALog, *, points: Mapping[str, float]) -> None:
+    def __init__(self, db: Database, lookups: CacheManager, log: AAALog, *, points: Mapping[str, float]) -> None:
         self._db = db
-        self._people = people
+        self._lookups = lookups
+        self._people = lookups.people
         self._log = log
         self._points = points
         self._global_id: int | None = None
@@ -198,7 +201,9 @@ class ReputationService:
         community_id, user_id = self._community_of(activity, caller), self._user_of(activity, caller)
         platform = activity.platform or ""
         field = AMOUNT_IN.get(activity.activity, "")
-        score, amount = points_for(self._points, activity.activity, platform, {field: activity.amount})
+        # No entity is named, so what counts is what is set for the whole community.
+        worth = self._points | self._lookups.catalogue(community_id).config_of(ROUTER, None)["points"]
+        score, amount = points_for(worth, activity.activity, platform, {field: activity.amount})
         source = str(uuid.uuid5(REPORTED, f"{platform}:{activity.event_id}")) if activity.event_id else new_id()
         rows = self._db.statement(
             EARN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -183,7 +184,9 @@ class Work:
     def job_ended(self) -> None:
         self._running -= 1
 
-    def call_for(self, job: Job, level: Level, *, timeout_s: float, raw: str) -> ModuleCall:
+    def call_for(
+        self, job: Job, level: Level, *, timeout_s: float, raw: str, settings: Mapping[str, Any]
+    ) -> ModuleCall:
         """What the module of a job is sent."""
         event, place, person = self.event, self.place, self.person
         return ModuleCall(
@@ -217,6 +220,7 @@ class Work:
                 data=event.data,
             ),
             mode=event.mode,
+            settings=dict(settings),
             deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
             timeout_ms=int(timeout_s * 1000),
             traceparent=event.traceparent or new_traceparent(),

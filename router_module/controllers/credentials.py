@@ -1,0 +1,91 @@
+"""What a community gives for other services. Secrets come in here and never go out again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+from waddlebot.base.contracts import Strict
+from waddlebot.base.logs import AAALog
+from waddlebot.base.module_settings import MAX_SECRET_CHARS
+from waddlebot.community.communities import get_community
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.endpoint import endpoint
+
+from ..services.modules.credential_service import CredentialService
+
+# An owner's business. A key of api-users is as good as its community's owner, who made it.
+OWNER = ADMINS_OR_API_USERS
+SecretText = Annotated[str, StringConstraints(max_length=MAX_SECRET_CHARS)]
+
+
+class NewSecrets(Strict):
+    """All of the provider's fields."""
+
+    secrets: Annotated[dict[str, SecretText], Field(min_length=1, max_length=20)] = Field(repr=False)
+
+
+@endpoint("GET", "/router/communities/<community>/credentials", caller=OWNER)
+def list_credentials(
+    community: str, caller: Account, database: Database, credentials: CredentialService
+) -> dict[str, Any]:
+    """List the services that modules use, and what kinds of credentials the community gave for each, and when."""
+    found = credentials.list_providers(get_community(database, caller, community))
+    return {"success": True, "credentials": found, "total": len(found), "limit": len(found), "offset": 0}
+
+
+@endpoint("GET", "/router/communities/<community>/credentials/<provider>", caller=OWNER)
+def show_credentials(
+    community: str, provider: str, caller: Account, database: Database, credentials: CredentialService
+) -> dict[str, Any]:
+    """Show what kinds of credentials are kept for a service, and since when."""
+    found = credentials.get_provider(get_community(database, caller, community), provider)
+    return {"success": True, "credentials": found}
+
+
+@endpoint("PUT", "/router/communities/<community>/credentials/<provider>", caller=OWNER, body=NewSecrets)
+def keep_credentials(
+    community: str,
+    provider: str,
+    new: NewSecrets,
+    caller: Account,
+    database: Database,
+    credentials: CredentialService,
+    log: AAALog,
+) -> dict[str, Any]:
+    """Keep a community's secrets for a service, sealed, instead of those that were there."""
+    community_id = get_community(database, caller, community)
+    found = credentials.keep(community_id, provider, new.secrets)
+    log.audit(
+        "credentials_kept",
+        result="SUCCESS",
+        community=community_id,
+        account=caller.name,
+        provider=provider,
+        fields=sorted(new.secrets),
+    )
+    return {"success": True, "credentials": found}
+
+
+@endpoint("DELETE", "/router/communities/<community>/credentials/<provider>", caller=OWNER)
+def forget_credentials(
+    community: str,
+    provider: str,
+    caller: Account,
+    database: Database,
+    credentials: CredentialService,
+    log: AAALog,
+) -> dict[str, Any]:
+    """Delete a community's secrets and token for a service."""
+    community_id = get_community(database, caller, community)
+    kinds = credentials.forget(community_id, provider)
+    log.audit(
+        "credentials_deleted",
+        result="SUCCESS",
+        community=community_id,
+        account=caller.name,
+        provider=provider,
+        kinds=kinds,
+    )
+    return {"success": True, "message": f"Nothing is kept for {provider} any more."}
