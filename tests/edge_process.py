@@ -34,12 +34,8 @@ class Wanted(BaseModel):
 def echo(request: RawRequest) -> dict[str, Any]:
     """Say what came in."""
     headers = {name: value for name, value in request.headers.items() if name != "content-type"}
-    return {
-        "length": len(request.body),
-        "address": request.address,
-        "body": request.body[:200].decode("latin-1"),
-        "headers": headers,
-    }
+    body = request.body[:200].decode("latin-1")
+    return {"length": len(request.body), "address": request.address, "body": body, "headers": headers}
 
 
 @endpoint("POST", "/t/hook", caller=ANYBODY)

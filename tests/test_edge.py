@@ -141,7 +141,7 @@ def start_edge(stack: Stack, folder: Path, **settings: str) -> EdgeProcess:
     (folder / "outside.txt").write_text("outside")
     database = Database(stack.postgres.url)
     with database.transaction() as db:
-        key = create_account(db, name=folder.name, groups=["admins"]).api_key
+        key = create_account(db, name=folder.name, groups=["admins", "services", "collectors"]).api_key
     database.close()
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -188,15 +188,16 @@ def edge(stack, tmp_path_factory) -> Iterator[EdgeProcess]:
     yield edge
     edge.process.terminate()
     assert edge.process.wait(20) == 0, edge.says
-    assert "Traceback" not in edge.says.replace("a bug", ""), edge.says
+    # One test has a stream that fails; nothing else may have gone wrong unseen.
+    assert edge.says.count("Traceback") == edge.says.count("stream_failed"), edge.says
+    assert "uvicorn" not in edge.says
 
 
 @pytest.fixture
 def own_edge(stack, tmp_path_factory) -> Iterator[EdgeProcess]:
     """A process of the test's own, to be ended by it."""
-    edge = start_edge(
-        stack, tmp_path_factory.mktemp("own"), WADDLEBOT_THREADS="8", WADDLEBOT_TRUSTED_PROXIES="127.0.0.1"
-    )
+    settings = {"WADDLEBOT_THREADS": "8", "WADDLEBOT_TRUSTED_PROXIES": "127.0.0.1"}
+    edge = start_edge(stack, tmp_path_factory.mktemp("own"), **settings)
     yield edge
     edge.process.kill()
     edge.process.wait(20)
@@ -398,8 +399,7 @@ def test_idle_connections_make_room_for_others(own_edge):
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(own_edge.connect()) for _ in range(MAX_CONNECTIONS)]
         for each in opened:
-            each.send("GET /t/none HTTP/1.1\r\nHost: e\r\n\r\n")
-        assert {each.answer().status for each in opened} == {404}
+            assert each.send("GET /t/none HTTP/1.1\r\nHost: e\r\n\r\n").answer().status == 404
         assert own_edge.request("POST", "/t/echo", body=b"x").status == 200
         assert opened[0].is_closed()
 

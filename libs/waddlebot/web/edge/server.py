@@ -116,7 +116,7 @@ class Connection(HttpToolsProtocol):
         _check_framing(self.headers, is_upgrade=self.parser.should_upgrade())
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _Unfit(400, "Wait for answers before you send more requests.")
-        self.scope["waddlebot.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope["waddlebot.cut_off"] = self.cut_off  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False  # The parser lets go of what comes after it.
@@ -128,6 +128,11 @@ class Connection(HttpToolsProtocol):
             if self.in_head:  # The next request is already coming in.
                 self._unset_keepalive_if_required()
                 self.head_since, self.idle_since = self.loop.time(), None
+
+    def cut_off(self) -> None:
+        """End the connection at once, what was written or not."""
+        self.cycle.disconnected = True
+        self.transport.abort()
 
     def _unsupported_upgrade_warning(self) -> None:
         pass

@@ -53,7 +53,7 @@ class Streams:
             await _Writer(stream, send, self._log).run(gone, self._stopping)
         except (TimeoutError, _Broken):
             # Not ended in order: whoever reads it knows that something is missing.
-            scope["waddlebot.abort"]()
+            scope["waddlebot.cut_off"]()
         finally:
             self._open[stream.owner] -= 1
             if not self._open[stream.owner]:
