@@ -115,14 +115,16 @@ if settings.bot_token and settings.application_id and settings.public_key:
         callback_url=settings.callback_url,
         log=log,
     )
+    pages = ConsentPages(reports)
     service.mount(
         interactions,
         api,
         auth,
+        pages.look.statics.serve,
         using=[
             receiver,
             oauth,
-            ConsentPages(reports),
+            pages,
             InfoService(db, guilds, reports),
             ActionService(bot, shared_bridge(), log),
         ],

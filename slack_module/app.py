@@ -125,7 +125,8 @@ if service.configured:
             authorize_url=settings.authorize_url,
             log=log,
         )
-        service.mount(auth, using=[oauth, ConsentPages(authorize_url=settings.authorize_url)])
+        pages = ConsentPages(authorize_url=settings.authorize_url)
+        service.mount(auth, pages.look.statics.serve, using=[oauth, pages])
     else:
         answer_not_configured(service, auth)
 else:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from pydal import DAL
@@ -26,6 +27,7 @@ from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
+from ..web.site import Site, SiteSettings
 
 HEARTBEAT_EVERY_S = 30.0
 HOUSEKEEPING_EVERY_S = 60.0
@@ -85,6 +87,21 @@ class Service:
     def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
         """Serve the endpoints of these controllers with these services."""
         self._mount.mount(*controllers, using=using)
+
+    def site(self, settings: SiteSettings, **options: Any) -> Site:
+        """What this module's pages for people who sign in stand on; options are `Site`'s."""
+        module_host = urlsplit(self.url).hostname or ""
+        return Site(
+            self.manifest.prefix,
+            self.manifest.folder,
+            settings,
+            database=self.database,
+            client=self.bus.client,
+            log=self.log,
+            metrics=self.metrics,
+            hosts=[self.manifest.host, module_host],
+            **options,
+        )
 
     def check(self, name: str, run: Callable[[], str], *, essential: bool = False) -> None:
         """Add a health check: it returns a word for what it found, or raises. Essential ones decide readiness."""

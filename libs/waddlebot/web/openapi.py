@@ -32,7 +32,8 @@ def openapi(title: str, version: str, endpoints: Iterable[Endpoint]) -> dict[str
     paths: dict[str, Any] = {}
     for each in endpoints:
         path = PARAMETER.sub(r"{\1}", each.path)
-        paths.setdefault(path, {})[each.method.lower()] = _operation(each, schemas)
+        for method in each.method.lower().split():
+            paths.setdefault(path, {})[method] = _operation(each, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version},
@@ -59,7 +60,9 @@ class _Schemas:
 def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     done: dict[str, Any] = {"description": "Done."}
     returns = typing.get_type_hints(each.function).get("return")
-    if returns not in (None, Raw, dict, type(None)):
+    if each.answers != JSON_TYPE:
+        done["content"] = {each.answers: {}}
+    elif returns not in (None, Raw, dict, type(None)):
         done["content"] = {JSON_TYPE: {"schema": schemas.of(returns)}}
     operation: dict[str, Any] = {
         "operationId": f"{each.function.__module__.split('.')[-1]}_{each.function.__name__}",
@@ -73,7 +76,7 @@ def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
                 "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Error"}}},
             },
         },
-        "security": [] if each.caller.open else [{"key": []}],
+        "security": [] if each.caller.open or each.answers != JSON_TYPE else [{"key": []}],
         "x-caller": each.caller.who,
     }
     if each.body is not None:
