@@ -38,8 +38,14 @@ overlays = BrowserSourceService(
 tokens = TokenService(database, bus, keyring, log, base_url=settings.base_url, token_length=settings.token_length)
 themes = ThemeService(database)
 audience = AudienceService(database, bus)
+form_pages = forms.FormPages(Path(__file__).parent)
+statics = form_pages.look.statics
 pages = PageService(
-    Path(__file__).parent, media, sockets_url=settings.sockets_url, frame_ancestors=settings.frame_ancestors
+    Path(__file__).parent,
+    media,
+    static=statics.base,
+    sockets_url=settings.sockets_url,
+    frame_ancestors=settings.frame_ancestors,
 )
 guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
 gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))
@@ -54,11 +60,12 @@ form_service = FormService(
 )
 desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
 
+service.mount_static(statics)
 service.mount(
     display,
     admin,
     forms,
-    using=[service, database, log, tokens, themes, audience, pages, overlays, form_service, desk],
+    using=[service, database, log, tokens, themes, audience, pages, form_pages, overlays, form_service, desk],
 )
 
 chat = OverlayChat(overlays, audience)

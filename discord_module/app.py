@@ -115,6 +115,8 @@ if settings.bot_token and settings.application_id and settings.public_key:
         callback_url=settings.callback_url,
         log=log,
     )
+    pages = ConsentPages(reports)
+    service.mount_static(pages.look.statics)
     service.mount(
         interactions,
         api,
@@ -122,7 +124,7 @@ if settings.bot_token and settings.application_id and settings.public_key:
         using=[
             receiver,
             oauth,
-            ConsentPages(reports),
+            pages,
             InfoService(db, guilds, reports),
             ActionService(bot, shared_bridge(), log),
         ],

@@ -128,7 +128,9 @@ if service.configured:
             authorize_url=settings.authorize_url,
             log=log,
         )
-        service.mount(auth, using=[oauth, ConsentPages(authorize_url=settings.authorize_url)])
+        pages = ConsentPages(authorize_url=settings.authorize_url)
+        service.mount_static(pages.look.statics)
+        service.mount(auth, using=[oauth, pages])
     else:
         answer_not_configured(service, auth)
 else:

@@ -20,7 +20,7 @@ from waddlebot.module.service import SERVICES
 from waddlebot.web.auth import ANY_KEY, ANYBODY, Account
 from waddlebot.web.edge import serve as serve_edge
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint, stream
-from waddlebot.web.static import static_files
+from waddlebot.web.static import StaticFiles
 from waddlebot.web.stream import sse
 
 held = threading.Event()
@@ -95,7 +95,7 @@ def main(statics: Path) -> None:
     for function in more:
         function.__module__ = "apps.router_module.edge_process"  # py4web serves nothing that is in no app.
     SERVICES[0].mount(*more)
-    SERVICES[0].mount_static(static_files("/t/static/", statics))
+    SERVICES[0].mount_static(StaticFiles("/t/static/", statics))
     print("ready", SERVICES[0].statics[0].version, flush=True)
     serve_edge(serve._make_edge(app, settings), listening, trusted_proxies=settings.trusted_proxies)
     serve._finish()

@@ -120,6 +120,7 @@ def build(service: Service, settings: TwitchSettings) -> None:
     _look_after(service, claims, twitch, channels, accounts)
     oauth = _oauth(service, settings, keyring, twitch, channels, accounts, opener, collector.liveness)
     pages = ConsentPages(auth_base_url=settings.auth_base_url)
+    service.mount_static(pages.look.statics)
     service.mount(auth, using=[AuthDesk(oauth, pages, accounts)])
     desk = TwitchDesk(settings, twitch, subscriptions, moderation, accounts)
     service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db)])

@@ -123,13 +123,6 @@ def overlay_page(
     return Raw(pages.overlay(token, source_type, theme), HTML, headers=pages.overlay_headers())
 
 
-@endpoint("GET", "/browser/static/<version>/<kind>/<name>", caller=ANYBODY)
-def static_file(version: str, kind: str, name: str, pages: PageService) -> Raw:
-    """Serve a stylesheet or script of the pages."""
-    file = pages.static_file(f"{kind}/{name}")
-    return Raw(file.text, file.content_type, headers=pages.static_headers(version))
-
-
 @endpoint("POST", REPORT_PATH, caller=ANYBODY, max_body_bytes=MAX_REPORT_BYTES)
 def policy_report(request: RawRequest, desk: DisplayDesk, log: AAALog) -> dict[str, Any]:
     """Take a browser's report that our page tried to load what its policy forbids."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -9,40 +10,75 @@ from waddlebot.base.errors import Invalid, UpstreamError, UserError
 from waddlebot.base.wire import clean
 from waddlebot.web.auth import ANYBODY
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
+from waddlebot.web.pages import Pages
+from yatl.helpers import XML
 
 from ..services.form_fields import draw, read_answers
 from ..services.form_service import FormService, OpenForm
-from ..services.page_service import PageService, escape
-from .display import HTML
 
 MAX_FORM_BYTES = 64 * 1024
 
 
+class FormPages(Pages):
+    """What a viewer sees of a form; `folder` is the module's, whose static files the overlays need too."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("/browser/form", folder, prefix="/browser", start="")
+
+    def asking(
+        self,
+        form: OpenForm,
+        sent: dict[str, list[str]] | None = None,
+        problems: dict[str, str] | None = None,
+        *,
+        status: int = 200,
+    ) -> Raw:
+        sent, problems = sent or {}, problems or {}
+        fields = (draw(each, sent.get(each.name, []), problems.get(each.name, "")) for each in form.form.form_fields)
+        return self.page(
+            "form.html",
+            form.form.form_title,
+            status=status,
+            description=form.form.form_description,
+            fields=XML("".join(fields)),
+            problem=problems.get("", ""),
+        )
+
+    def thanks(self, form: OpenForm) -> Raw:
+        """Where to go next, if the module said so; a page of ours in between says what happened."""
+        url = form.form.form_callback_url
+        following = url if url.startswith(("https://", "http://")) else ""
+        return self.page("form_sent.html", "Thank you", following=following)
+
+    def closed(self, err: UserError) -> Raw:
+        return self.message("This form is closed", err.message, status=err.http_status)
+
+
 @endpoint("GET", "/browser/form/<link>", caller=ANYBODY)
-def form_page(link: str, forms: FormService, pages: PageService) -> Raw:
+def form_page(link: str, forms: FormService, pages: FormPages) -> Raw:
     """Serve a form to the viewer who has its link."""
     try:
-        return _page(pages, _asking(forms.find(link)))
+        return pages.asking(forms.find(link))
     except UserError as err:
-        return _page(pages, _saying("This form is closed", err.message), status=err.http_status)
+        return pages.closed(err)
 
 
 @endpoint("POST", "/browser/form/<link>", caller=ANYBODY, max_body_bytes=MAX_FORM_BYTES)
-def submit_form(link: str, request: RawRequest, forms: FormService, pages: PageService) -> Raw:
+def submit_form(link: str, request: RawRequest, forms: FormService, pages: FormPages) -> Raw:
     """Take a viewer's answers, once, and hand them to the module that asked."""
     try:
         form = forms.find(link)
         sent = _read(request.body)
         answers, problems = read_answers(form.form.form_fields, sent)
         if problems:
-            return _page(pages, _asking(form, sent, problems), status=422)
+            return pages.asking(form, sent, problems, status=422)
         forms.submit(link, answers)
     except UserError as err:
-        return _page(pages, _saying("This form is closed", err.message), status=err.http_status)
+        return pages.closed(err)
     except UpstreamError:
         message = "That did not get through. Nothing was sent; please try again in a moment."
-        return _page(pages, _asking(form, sent, {"": message}), status=502)
-    return _page(pages, _thanks(form))
+        return pages.asking(form, sent, {"": message}, status=502)
+    return pages.thanks(form)
 
 
 def _read(body: bytes) -> dict[str, list[str]]:
@@ -52,38 +88,3 @@ def _read(body: bytes) -> dict[str, list[str]]:
     except ValueError as err:
         raise Invalid("The form cannot be read.") from err
     return {str(name): [str(value) for value in values] for name, values in fields.items()}
-
-
-def _asking(
-    form: OpenForm, sent: dict[str, list[str]] | None = None, problems: dict[str, str] | None = None
-) -> dict[str, str]:
-    sent, problems = sent or {}, problems or {}
-    fields = "".join(
-        draw(field, sent.get(field.name, []), problems.get(field.name, "")) for field in form.form.form_fields
-    )
-    general = f'<p class="problem" role="alert">{escape(problems[""])}</p>' if "" in problems else ""
-    send = '<button type="submit">Send</button>'
-    return {
-        "title": escape(form.form.form_title),
-        "description": escape(form.form.form_description),
-        "body": f'<form method="post" action="">{general}{fields}{send}</form>',
-        "head": "",
-    }
-
-
-def _thanks(form: OpenForm) -> dict[str, str]:
-    """Where to go next, if the module said so; a page of ours in between says what happened."""
-    url = form.form.form_callback_url
-    if not url.startswith(("https://", "http://")):
-        return _saying("Thank you", "Your answer is on its way. You can close this page.")
-    said = _saying("Thank you", "Your answer is on its way.")
-    link = f'<p><a class="button" rel="noreferrer" href="{escape(url)}">Go on</a></p>'
-    return {**said, "body": link, "head": f'<meta http-equiv="refresh" content="3; url={escape(url)}">'}
-
-
-def _saying(title: str, text: str) -> dict[str, str]:
-    return {"title": escape(title), "description": escape(text), "body": "", "head": ""}
-
-
-def _page(pages: PageService, parts: dict[str, str], *, status: int = 200) -> Raw:
-    return Raw(pages.form(**parts), HTML, status, pages.form_headers())

@@ -132,11 +132,13 @@ def draw(field: FormField, sent: Sequence[str], problem: str) -> str:
     label = escape(field.label or field.name)
     name = escape(field.name)
     star = ' <abbr title="needed">*</abbr>' if field.required else ""
-    hint = f'<p class="problem" id="{name}-problem">{escape(problem)}</p>' if problem else ""
-    marks = f' aria-invalid="true" aria-describedby="{name}-problem"' if problem else ""
+    error = f'<p class="error" id="{name}-error">{escape(problem)}</p>' if problem else ""
+    marks = f' aria-invalid="true" aria-describedby="{name}-error"' if problem else ""
     if field.type in ("radio", "checkbox"):
-        return f"<fieldset{marks}><legend>{label}{star}</legend>{_ticks(field, sent)}{hint}</fieldset>"
-    return f"<label><span>{label}{star}</span>{_control(field, sent, marks)}{hint}</label>"
+        described = f' aria-describedby="{name}-error"' if problem else ""
+        return f'<fieldset class="row"{described}><legend>{label}{star}</legend>{_ticks(field, sent)}{error}</fieldset>'
+    control = _control(field, sent, f' id="{name}"{marks}')
+    return f'<div class="row"><label for="{name}">{label}{star}</label>{control}{error}</div>'
 
 
 def _ticks(field: FormField, sent: Sequence[str]) -> str:
@@ -147,7 +149,7 @@ def _ticks(field: FormField, sent: Sequence[str]) -> str:
         checked = " checked" if option in sent else ""
         text = escape(option) if field.options else escape("Yes")
         drawn.append(
-            f'<label class="tick"><input type="{field.type}" name="{name}" value="{escape(option)}"{checked}{needed}>'
+            f'<label class="choice"><input type="{field.type}" name="{name}" value="{escape(option)}"{checked}{needed}>'
             f"<span>{text}</span></label>"
         )
     return "".join(drawn)

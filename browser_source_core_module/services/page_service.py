@@ -1,12 +1,10 @@
-"""The pages that OBS opens, and the files they need: read once, and served with a policy that lets nothing else in."""
+"""The pages that OBS opens, with a policy that lets nothing in that is not ours."""
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,7 +14,6 @@ from waddlebot.base.errors import NotFound
 from .frames import SOURCE_TYPES
 from .safe_content import MediaPolicy
 
-TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 REPORT_PATH = "/browser/source/csp-report"
 # Twitch has no files of clips for others, only its player.
 PLAYERS = "https://clips.twitch.tv https://player.twitch.tv"
@@ -28,26 +25,22 @@ COMMON_HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StaticFile:
-    text: str
-    content_type: str
-
-
 class PageService:
-    """Renders pages. All static files share one version in their path, so that no cache can mix two of them."""
+    """Renders the overlays. Their files are below `static`."""
 
     def __init__(
-        self, folder: Path, media: MediaPolicy, *, sockets_url: str, frame_ancestors: Sequence[str] = ()
+        self,
+        folder: Path,
+        media: MediaPolicy,
+        *,
+        static: str,
+        sockets_url: str,
+        frame_ancestors: Sequence[str] = (),
     ) -> None:
-        self._templates = {path.stem: Template(path.read_text("utf-8")) for path in folder.glob("templates/*.html")}
-        self._files = {
-            str(path.relative_to(folder / "static")): StaticFile(path.read_text("utf-8"), TYPES[path.suffix])
-            for path in sorted(folder.glob("static/*/*"))
-            if path.suffix in TYPES
+        self._static = static
+        self._templates = {
+            name: Template((folder / "templates" / f"{name}.html").read_text("utf-8")) for name in SOURCE_TYPES
         }
-        whole = "\0".join(f"{name}\0{file.text}" for name, file in self._files.items())
-        self.version = hashlib.sha256(whole.encode()).hexdigest()[:12]
         self._sockets_url = sockets_url
         self.overlay_policy = "; ".join(
             (
@@ -64,9 +57,6 @@ class PageService:
                 f"report-uri {REPORT_PATH}",
             )
         )
-        self.form_policy = (
-            "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-        )
 
     def overlay(self, token: str, source_type: str, theme: dict[str, str]) -> str:
         """The page of one overlay. Raises: NotFound for a source that does not exist."""
@@ -75,29 +65,11 @@ class PageService:
         settings = {"socket": f"{self._sockets_url}/ws/{token}/{source_type}", "theme": theme}
         return self._render(source_type, settings=_as_data(settings))
 
-    def form(self, **parts: str) -> str:
-        return self._render("form", **parts)
-
     def overlay_headers(self) -> dict[str, str]:
         return {**COMMON_HEADERS, "Content-Security-Policy": self.overlay_policy}
 
-    def form_headers(self) -> dict[str, str]:
-        return {**COMMON_HEADERS, "Content-Security-Policy": self.form_policy}
-
-    def static_file(self, name: str) -> StaticFile:
-        """Raises: NotFound."""
-        try:
-            return self._files[name]
-        except KeyError:
-            raise NotFound("There is no such file.") from None
-
-    def static_headers(self, version: str) -> dict[str, str]:
-        """Kept for good under the present version; under another one, which is a page of before, not at all."""
-        age = "public, max-age=31536000, immutable" if version == self.version else "no-store"
-        return {"Cache-Control": age, "X-Content-Type-Options": "nosniff", "Access-Control-Allow-Origin": "*"}
-
     def _render(self, template: str, **parts: str) -> str:
-        return self._templates[template].substitute(static=f"/browser/static/{self.version}", **parts)
+        return self._templates[template].substitute(static=self._static, **parts)
 
 
 def _as_data(value: Any) -> str:

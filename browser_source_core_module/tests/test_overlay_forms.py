@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_asked_for_again_with_the_rest_kept(ask, submit, st
     answer = submit(path, {**GOOD, field: bad})
 
     assert answer.status == 422
-    assert 'class="problem"' in answer.body.decode()
+    assert 'class="error"' in answer.body.decode()
     assert stub.calls == []
     if field != "mail":
         assert 'value="zoe@example.org"' in answer.body.decode()

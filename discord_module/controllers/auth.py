@@ -37,7 +37,7 @@ def send_to_discord(query: StartQuery, oauth: OAuthService, pages: ConsentPages)
         url, started = oauth.begin(community=query.community)
     except WaddleBotError as err:
         return pages.refusal(err, again=START)
-    return pages.redirect(url, set_cookie=started.set_cookie)
+    return pages.redirect(url, cookies=[started.set_cookie])
 
 
 @endpoint("GET", "/discord/auth/callback", caller=ANYBODY, query=CallbackQuery)

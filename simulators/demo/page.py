@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, web
+from waddlebot.web.static import LOOK, TYPES
 
 from . import celebrations
 from .fleet_side import FleetSide
@@ -21,10 +22,12 @@ from .timeline import Line, Timeline
 
 STATIC = Path(__file__).parent / "static"
 FILES = {
-    "/": ("index.html", "text/html"),
-    "/demo.css": ("demo.css", "text/css"),
-    "/demo.js": ("demo.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": (STATIC / "index.html", "text/html; charset=utf-8"),
+    "/demo.css": (STATIC / "demo.css", TYPES[".css"]),
+    "/demo.js": (STATIC / "demo.js", TYPES[".js"]),
+    "/waddlebot.css": (LOOK / "waddlebot.css", TYPES[".css"]),
+    "/inter.woff2": (LOOK / "inter.woff2", TYPES[".woff2"]),
+    "/icon.svg": (LOOK / "icon.svg", TYPES[".svg"]),
 }
 MAX_TEXT_CHARS, MAX_NAME_CHARS = 2000, 25
 SIGN_OF_LIFE_S = 15.0
@@ -77,11 +80,12 @@ class Page:
     # Looking
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        name, content_type = FILES[request.path]
+        path, content_type = FILES[request.path]
         base = urlsplit(self._fleet.overlays_url)
         policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
-            f" frame-src {base.scheme}://{base.netloc}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
+            f" connect-src 'self'; frame-src {base.scheme}://{base.netloc}; base-uri 'none'; form-action 'none';"
+            " frame-ancestors 'none'"
         )
         headers = {
             "Content-Security-Policy": policy,
@@ -89,9 +93,7 @@ class Page:
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
         }
-        return web.Response(
-            text=(STATIC / name).read_text("utf-8"), content_type=content_type, charset="utf-8", headers=headers
-        )
+        return web.Response(body=path.read_bytes(), headers={**headers, "Content-Type": content_type})
 
     async def _healthz(self, _: web.Request) -> web.StreamResponse:
         return web.json_response({"success": True})

@@ -37,13 +37,13 @@ def show_install_page(query: InstallQuery, pages: ConsentPages) -> Raw:
 def start_install(query: InstallQuery, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Send the browser to Slack's consent page."""
     url, started = oauth.start(moderate=bool(query.moderate), community=query.community or None)
-    return pages.redirect(url, set_cookie=started.set_cookie)
+    return pages.redirect(url, cookies=[started.set_cookie])
 
 
 @endpoint("GET", "/slack/oauth/callback", caller=ANYBODY, query=CallbackQuery)
 def finish_install(query: CallbackQuery, request: RawRequest, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Take the browser back from Slack, and say what came of it."""
-    cookie = {"Set-Cookie": oauth.forget_cookie(query.state)} if query.state else {}
+    cookies = [oauth.forget_cookie(query.state)] if query.state else []
     try:
         installed = oauth.finish(
             code=query.code, state=query.state, error=query.error, cookies=request.headers.get("cookie", "")
@@ -51,5 +51,5 @@ def finish_install(query: CallbackQuery, request: RawRequest, oauth: OAuthServic
     except WaddleBotError as err:
         if err.http_status >= 500 and not (err.retryable or isinstance(err, UserError)):
             raise
-        return pages.refusal(err, again="/slack/install", headers=cookie)
-    return pages.installed(installed, headers=cookie)
+        return pages.refusal(err, again="/slack/install", cookies=cookies)
+    return pages.installed(installed, cookies=cookies)

@@ -47,13 +47,13 @@ class AuthDesk:
             url, started = self.oauth.begin(purpose, **options)
         except WaddleBotError as err:
             return self.pages.refusal(err, again=START)
-        return self.pages.redirect(url, set_cookie=started.set_cookie)
+        return self.pages.redirect(url, cookies=[started.set_cookie])
 
 
 @endpoint("GET", "/twitch/auth", caller=ANYBODY, query=StartQuery)
 def show_start(query: StartQuery, desk: AuthDesk) -> Raw:
     """Show what the bot will do in a channel and why it asks for what it asks for."""
-    return desk.pages.start(desk.oauth.features, bot=desk.bot, community=query.community)
+    return desk.pages.start(desk.oauth.features, community=query.community)
 
 
 @endpoint("GET", "/twitch/auth/login", caller=ANYBODY, query=StartQuery)

@@ -110,7 +110,7 @@ def test_what_is_not_granted_is_missing_in_words(browser, streamer):
     page = browser.consent(streamer.login, grant=["channel:bot", "bits:read"])
     text = text_of(page)
     assert "The bot does not notice new followers" in text
-    assert "✗" in page.body.decode()
+    assert "Missing: " in page.body.decode()
     assert "Consent again" in text
     eventually(
         lambda: (

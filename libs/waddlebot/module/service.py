@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from pydal import DAL
@@ -32,6 +33,7 @@ from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
+from ..web.site import Site, SiteSettings
 from ..web.static import StaticFiles
 from .background_metrics import BackgroundMetrics
 
@@ -117,6 +119,21 @@ class Service:
     @property
     def statics(self) -> Sequence[StaticFiles]:
         return self._mount.statics
+
+    def site(self, settings: SiteSettings, **options: Any) -> Site:
+        """What this module's pages for people who sign in stand on; options are `Site`'s."""
+        module_host = urlsplit(self.url).hostname or ""
+        return Site(
+            self.manifest.prefix,
+            self.manifest.folder,
+            settings,
+            database=self.database,
+            client=self.bus.client,
+            log=self.log,
+            metrics=self.metrics,
+            hosts=[self.manifest.host, module_host],
+            **options,
+        )
 
     def check(self, name: str, run: Callable[[], str], *, essential: bool = False) -> None:
         """Add a health check: it returns a word for what it found, or raises. Essential ones decide readiness."""

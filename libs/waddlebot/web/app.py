@@ -16,26 +16,34 @@ from py4web.core import Reloader, wsgi
 from ..base.errors import ConfigError
 from ..base.manifest import modules_dir
 from ..base.wire import to_json
-from .endpoint import JSON_HEADERS, MAX_BODY_BYTES, plain_error
+from .endpoint import A_BUG, JSON_HEADERS, MAX_BODY_BYTES, plain_error
+from .pages import find_look, prefers_html
 
 
 def install_error_pages() -> None:
-    """Make the server's own errors (unknown route, wrong method, bad path) speak the fleet's JSON."""
+    """Make the server's own errors (unknown route, wrong method, bad path) speak the fleet's JSON, and in a browser the
+    look of the pages that the address is below."""
     app = ombott.default_app()
     app.setup({"max_body_size": MAX_BODY_BYTES, "max_memfile_size": MAX_BODY_BYTES})
 
-    def as_json(err: Any) -> str:
+    def answer(err: Any) -> str | bytes:
+        status = err.status_code
+        look = find_look(request.path)
+        if look is not None and prefers_html(request.environ.get("HTTP_ACCEPT", "")):
+            page = look.error(status)
+            response.headers.update({"Content-Type": page.content_type, **page.headers})
+            return page.body
         response.headers.update(JSON_HEADERS)
         messages = {
             404: f"There is nothing at {request.path[:200]}.",
             405: f"{request.method} is not served here.",
             413: f"At most {MAX_BODY_BYTES} bytes are taken.",
-            500: "This is a bug on our side; it was logged.",
+            500: A_BUG,
         }
-        return to_json(plain_error(err.status_code, messages.get(err.status_code, "The request cannot be read.")))
+        return to_json(plain_error(status, messages.get(status, "The request cannot be read.")))
 
     for status in (400, 404, 405, 413, 500):
-        app.error_handlers[status] = as_json
+        app.error_handlers[status] = answer
 
 
 def create_app(*modules: str, apps_folder: Path) -> Any:

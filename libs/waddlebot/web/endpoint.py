@@ -1,4 +1,4 @@
-"""HTTP in and out. The only place that knows py4web's request, response and routes.
+"""HTTP in and out. Beside the pages, the only place that knows py4web's request, response and routes.
 
 `@endpoint` says what a handler serves and asks for; `mount` binds it: authenticate → validate → log context →
 transaction → JSON. An exception of any kind rolls the transaction back before it becomes an answer.
@@ -10,8 +10,8 @@ import inspect
 import re
 import time
 import typing
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -41,6 +41,7 @@ MAX_WEBHOOK_BYTES = 1024 * 1024
 JSON_TYPE = "application/json"
 # What is answered is for the caller, for now, and never anything but JSON.
 JSON_HEADERS = {"Content-Type": JSON_TYPE, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+A_BUG = "This is a bug on our side; it was logged."
 INTEGER = re.compile(r"<(\w+):int>")
 CODES = {
     400: "bad_request",
@@ -56,12 +57,13 @@ CODES = {
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """An answer that is not JSON."""
+    """An answer that is not JSON. Each of `cookies` is the value of a Set-Cookie header."""
 
-    body: str
+    body: str | bytes
     content_type: str = "text/plain; charset=utf-8"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    cookies: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class RawRequest:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
+    """What a function serves; `method` may name several, with spaces between."""
+
     method: str
     path: str
     function: Callable[..., Any]
@@ -93,6 +97,14 @@ class Endpoint:
     @property
     def summary(self) -> str:
         return (inspect.getdoc(self.function) or "").split("\n")[0]
+
+    @property
+    def answers(self) -> str:
+        """The media type of what it answers when all is well."""
+        return JSON_TYPE
+
+    def bind(self, mount: Mount, services: Mapping[type, object]) -> Bound:
+        return Bound(mount, self, services)
 
 
 def endpoint(
@@ -173,7 +185,7 @@ class Mount:
 
         def serve_static(path: str) -> bytes:
             try:
-                answer = files.answer(files.prefix + path, _read_headers(request.environ))
+                answer = files.answer(files.prefix + path, read_headers(request.environ))
             except NotFound as err:
                 raise ombott.HTTPError(404) from err
             response.status = answer.status
@@ -192,16 +204,17 @@ class Mount:
                 declared = getattr(function, "__endpoint__", None)
                 if isinstance(declared, Endpoint):
                     self.endpoints.append(declared)
-                    bound = _Bound(self, declared, services)
-                    action(bound.route, method=[declared.method])(bound.serve)
+                    bound = declared.bind(self, services)
+                    action(bound.route, method=declared.method.split())(bound.serve)
 
 
-class _Bound:
+class Bound:
     """An endpoint with its services, ready to serve requests."""
 
     def __init__(self, mount: Mount, declared: Endpoint, services: Mapping[type, object]) -> None:
         self.mount = mount
         self.endpoint = declared
+        self.function = declared.function
         self.body = TypeAdapter(declared.body) if declared.body is not None else None
         self.body_is_optional = type(None) in typing.get_args(declared.body)
         self.fixed: dict[str, object] = {}
@@ -234,42 +247,49 @@ class _Bound:
             return "query"
         return {Account: "account", RawRequest: "raw", DAL: "db"}.get(kind)
 
-    def _named_after(self, function: Callable[..., Any]) -> Callable[..., str]:
-        def serve(**path: Any) -> str:
+    def _named_after(self, function: Callable[..., Any]) -> Callable[..., str | bytes]:
+        def serve(**path: Any) -> str | bytes:
             return self._serve(path)
 
         serve.__name__ = function.__name__
         serve.__module__ = function.__module__
         return serve
 
-    def _serve(self, path: dict[str, Any]) -> str:
+    def _serve(self, path: dict[str, Any]) -> str | bytes:
         started = time.perf_counter()
         context = new_log_context()
-        headers = dict(JSON_HEADERS)
         try:
-            result = self._call(path)
-            if isinstance(result, Raw):
-                status, text = result.status, result.body
-                headers = {"Content-Type": result.content_type, "X-Content-Type-Options": "nosniff", **result.headers}
-            elif isinstance(result, Stream):
-                status, text = self.endpoint.status, hand_over(request.environ, result)
-                headers = {"Content-Type": SSE_TYPE, "X-Content-Type-Options": "nosniff", **SSE_HEADERS}
-            else:
-                status, text = self.endpoint.status, to_json(result)
+            answer = self._answer(path)
         except WaddleBotError as err:
-            status, text = err.http_status, to_json(error_body(err, context.session_id))
+            answer = self._refusal(err.http_status, error_body(err, context.session_id))
             if isinstance(err, Busy):
-                headers["Retry-After"] = str(err.retry_after_s)
+                answer = replace(answer, headers={**answer.headers, "Retry-After": str(err.retry_after_s)})
             self._log_refusal(err)
         except ombott.HTTPError as err:
-            status, text = err.status_code, to_json(plain_error(err.status_code, str(err.body)))
+            answer = self._refusal(err.status_code, plain_error(err.status_code, str(err.body)))
         except Exception:
             self.mount.log.error("request_failed", exc_info=True, path=self.endpoint.path)
-            status, text = 500, to_json(plain_error(500, "This is a bug on our side; it was logged."))
-        response.status = status
-        response.headers.update(headers)
-        self._durations(status).observe(time.perf_counter() - started)
-        return text
+            answer = self._refusal(500, plain_error(500, A_BUG))
+        response.status = answer.status
+        response.headers.update(
+            {"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff", **answer.headers}
+        )
+        for cookie in answer.cookies:
+            response.headers.append("Set-Cookie", cookie)
+        self._durations(answer.status).observe(time.perf_counter() - started)
+        return answer.body
+
+    def _answer(self, path: dict[str, Any]) -> Raw:
+        result = self._call(path)
+        if isinstance(result, Raw):
+            return result
+        if isinstance(result, Stream):
+            return Raw(hand_over(request.environ, result), SSE_TYPE, self.endpoint.status, SSE_HEADERS)
+        return Raw(to_json(result), JSON_TYPE, self.endpoint.status, JSON_HEADERS)
+
+    def _refusal(self, status: int, body: dict[str, Any]) -> Raw:
+        """How a client is told of an error."""
+        return Raw(to_json(body), JSON_TYPE, status, JSON_HEADERS)
 
     def _durations(self, status: int) -> Any:
         """The histogram of this endpoint and status; finding it anew costs more than adding to it."""
@@ -282,18 +302,14 @@ class _Bound:
         arguments = {**self.fixed, **clean(path)}
         arguments |= {name: int(path[name]) for name in self.integers}
         owner = request.environ.get("REMOTE_ADDR") or ""
-        if not self.endpoint.caller.open:
-            # Not by `request.headers`: that and the environ hold each other, and the body, until the garbage collector
-            # comes by.
-            account = self.mount.accounts.authenticate(request.environ.get("HTTP_X_API_KEY"))
-            self.endpoint.caller.check(account)
+        if not self.endpoint.caller.open and (account := self._authenticate()):
             owner = f"account {account.id}"
             if "account" in self.asks:
                 arguments[self.asks["account"]] = account
         if "raw" in self.asks:
             arguments[self.asks["raw"]] = RawRequest(
                 _read_body(self.endpoint.max_body_bytes),
-                _read_headers(request.environ),
+                read_headers(request.environ),
                 request.environ.get("REMOTE_ADDR") or "",
             )
         if "body" in self.asks and self.body is not None:
@@ -305,8 +321,16 @@ class _Bound:
             return Stream(self.endpoint.function(**arguments), owner)
         if "db" in self.asks:
             with self.mount.database.transaction() as db:
-                return self.endpoint.function(**arguments, **{self.asks["db"]: db})
-        return self.endpoint.function(**arguments)
+                return self.function(**arguments, **{self.asks["db"]: db})
+        return self.function(**arguments)
+
+    def _authenticate(self) -> Account | None:
+        """Whose key the request has. Raises: NotAuthenticated; NotAllowed."""
+        # Not by `request.headers`: that and the environ hold each other, and the body, until the garbage collector
+        # comes by.
+        account = self.mount.accounts.authenticate(request.environ.get("HTTP_X_API_KEY"))
+        self.endpoint.caller.check(account)
+        return account
 
     def _log_refusal(self, err: WaddleBotError) -> None:
         log = self.mount.log
@@ -318,7 +342,7 @@ class _Bound:
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
 
 
-def _read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
+def read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
     """All headers of a request, names in lower case."""
     named = {name[5:]: value for name, value in environ.items() if name.startswith("HTTP_")}
     named |= {name: environ[name] for name in ("CONTENT_TYPE", "CONTENT_LENGTH") if name in environ}

@@ -32,7 +32,8 @@ def openapi(title: str, version: str, endpoints: Iterable[Endpoint]) -> dict[str
     paths: dict[str, Any] = {}
     for each in endpoints:
         path = PARAMETER.sub(r"{\1}", each.path)
-        paths.setdefault(path, {})[each.method.lower()] = _operation(each, schemas)
+        for method in each.method.lower().split():
+            paths.setdefault(path, {})[method] = _operation(each, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version},
@@ -61,6 +62,8 @@ def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     returns = typing.get_type_hints(each.function).get("return")
     if each.is_stream:
         done["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+    elif each.answers != JSON_TYPE:
+        done["content"] = {each.answers: {}}
     elif returns not in (None, Raw, dict, type(None)):
         done["content"] = {JSON_TYPE: {"schema": schemas.of(returns)}}
     operation: dict[str, Any] = {
@@ -75,7 +78,7 @@ def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
                 "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Error"}}},
             },
         },
-        "security": [] if each.caller.open else [{"key": []}],
+        "security": [] if each.caller.open or each.answers != JSON_TYPE else [{"key": []}],
         "x-caller": each.caller.who,
     }
     if each.body is not None:

@@ -1,68 +1,174 @@
-"""Small pages for people on their way to a platform's consent and back: no script, nothing from elsewhere."""
+"""How pages look: one frame, one policy that lets nothing foreign in, and templates in py4web's own language.
+
+`Look` renders a module's templates with the shared ones below them. `Pages` is what a module needs that only has pages
+for people on their way to a platform and back; modules with signed-in people have a `Site`.
+"""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
+from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from py4web import URL, request
+from py4web.core import HELPERS, Renoir
+from yatl.helpers import XML
 
 from ..base.errors import WaddleBotError
 from .endpoint import Raw
+from .static import LOOK, StaticFiles
 
-FRAME = Path(__file__).parent / "templates" / "page.html"
-STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+TEMPLATES = Path(__file__).parent / "templates"
 HTML = "text/html; charset=utf-8"
+THEMES = ("light", "dark")
+THEME_COOKIE = "theme"
+# What a module serves below its pages' root that is for programs.
+FOR_PROGRAMS = ("api", "execute", "health", "metrics", "openapi.json", "ready", "static")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
+    " connect-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'self'{beyond};"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+MESSAGES = {
+    404: ("There is nothing here", "The address may be mistyped, or what was here is gone."),
+    405: ("That does not work here", "This address does not take that kind of request."),
+    500: ("Something broke", "This is a bug on our side; it was logged. Try again in a moment."),
+}
 
 
-def escape(text: str) -> str:
-    """A text as HTML, also for an attribute in quotes."""
-    return html.escape(text, quote=True)
+class Templates(Renoir):  # type: ignore[misc]
+    """py4web's templates, from the first folder that has one of that name."""
+
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
+        super().__init__(path=str(folders[0]), delimiters=("[[", "]]"))
+        self.preload = self._find
+
+    def _find(self, name: str, path: str | Path | None = None) -> tuple[str, str]:
+        folders = (Path(path),) if path else self._folders
+        return str(next((each for each in folders if (each / name).is_file()), folders[0])), name
 
 
-class Pages:
-    """One module's pages. `folder` has its own templates; what is put into those is HTML, so escape it first.
+class Look:
+    """One module's pages. `root` is the path that they are below; a form may lead to us, and by way of us to the site
+    `leads_to`. `folder` may have `templates/` and `static/` of its own."""
 
-    `accent` is a colour for light and one for dark. A form may lead to us, and by way of us to the site `leads_to`.
-    """
-
-    def __init__(self, folder: Path | None = None, *, accent: tuple[str, str], leads_to: str = "") -> None:
-        self._templates = (
-            {path.stem: Template(path.read_text("utf-8")) for path in folder.glob("*.html")} if folder else {}
-        )
-        light, dark = accent
-        self._frame = Template(
-            Template(FRAME.read_text("utf-8")).safe_substitute(accent=light, accent_in_the_dark=dark)
-        )
-        style = STYLE.search(self._frame.template)
-        assert style is not None
-        digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    def __init__(
+        self,
+        root: str,
+        folder: Path | None = None,
+        *,
+        prefix: str | None = None,
+        leads_to: str = "",
+        referrer: Literal["no-referrer", "same-origin"] = "no-referrer",
+        start: str | None = None,
+    ) -> None:
+        """`start` is where an error page leads back to: the root, unless it is nothing to look at."""
+        own = [folder] if folder else []
+        self._start = root if start is None else start
+        self.statics = StaticFiles(f"{prefix or root}/static/", LOOK, *(each / "static" for each in own))
+        self._templates = Templates(*(each / "templates" for each in own), TEMPLATES)
         parts = urlsplit(leads_to)
         # Browsers hold where a form's answer leads against form-action too.
         beyond = f" {parts.scheme}://{parts.netloc}" if leads_to else ""
-        self._headers = {
-            "Content-Security-Policy": (
-                f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none';"
-                f" form-action 'self'{beyond}"
-            ),
-            "Referrer-Policy": "no-referrer",
+        self.headers = {
+            "Content-Security-Policy": POLICY.format(beyond=beyond),
+            "Referrer-Policy": referrer,
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
             "Cache-Control": "no-store",
         }
+        LOOKS[root] = self
 
-    def fill(self, template: str, **parts: str) -> str:
-        """One of the module's templates with its parts, which are HTML."""
-        return self._templates[template].substitute(parts)
+    def render(self, template: str, values: Mapping[str, Any]) -> str:
+        """A template with values, which it escapes."""
+        theme = request.get_cookie(THEME_COOKIE)
+        common = {
+            **HELPERS,
+            "URL": URL,
+            "static": self.statics.base,
+            "icon": self.icon,
+            "theme": theme if theme in THEMES else "",
+            "here": request.path,
+            "title": "",
+        }
+        text: str = self._templates.render(template, {**common, **values})
+        return text
 
-    def page(self, title: str, body: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Raw:
-        """A whole page; its title is text, its body HTML."""
-        text = self._frame.substitute(title=escape(title), body=body)
-        return Raw(text, HTML, status, {**self._headers, **(headers or {})})
+    def icon(self, name: str, more: str = "") -> XML:
+        """One of the icons of `icons.svg`; it says nothing to who cannot see it."""
+        href = self.statics.url("icons.svg")
+        return XML(f'<svg class="icon {more}" aria-hidden="true"><use href="{href}#{name}"></use></svg>')
+
+    def error(self, status: int, message: str = "", *, headers: Mapping[str, str] | None = None) -> Raw:
+        """What did not work, in the look."""
+        title, text = MESSAGES.get(status, ("That did not work" if status < 500 else "Not just now", ""))
+        values = {"title": title, "text": message or text, "status": status, "start": self._start}
+        return Raw(self.render("error.html", values), HTML, status, {**self.headers, **(headers or {})})
+
+
+# By the root of their paths: whose pages an address that nobody serves would have been.
+LOOKS: dict[str, Look] = {}
+
+
+def find_look(path: str) -> Look | None:
+    """Whose pages a path is below; none for what is for programs."""
+    for root, look in LOOKS.items():
+        if path == root or path.startswith(root + "/"):
+            first = path[len(root) + 1 :].partition("/")[0]
+            return None if first in FOR_PROGRAMS else look
+    return None
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether a client wants a page rather than JSON: browsers name text/html first, programs do not."""
+    wanted = {"text/html": 0.0, "application/json": 0.0}
+    for part in accept.lower().split(","):
+        kind, *parameters = (each.strip() for each in part.split(";"))
+        if kind in wanted:
+            wanted[kind] = next((_number(each[2:]) for each in parameters if each.startswith("q=")), 1.0)
+    return wanted["text/html"] > 0 and wanted["text/html"] >= wanted["application/json"]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+class Pages:
+    """Pages without a shell. `platform` is whose mark stands at their head; values are escaped by the templates."""
+
+    def __init__(
+        self,
+        root: str,
+        folder: Path | None = None,
+        *,
+        prefix: str | None = None,
+        platform: str = "",
+        leads_to: str = "",
+        start: str | None = None,
+    ) -> None:
+        self.look = Look(root, folder, prefix=prefix, leads_to=leads_to, start=start)
+        self._platform = platform
+
+    def page(
+        self,
+        template: str,
+        title: str,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        cookies: Sequence[str] = (),
+        **values: Any,
+    ) -> Raw:
+        """A whole page."""
+        text = self.look.render(template, {"title": title, "platform": self._platform, **values})
+        return Raw(text, HTML, status, {**self.look.headers, **(headers or {})}, cookies)
 
     def message(
         self,
@@ -71,18 +177,17 @@ class Pages:
         *,
         action: tuple[str, str] | None = None,
         status: int = 200,
-        headers: Mapping[str, str] | None = None,
+        cookies: Sequence[str] = (),
     ) -> Raw:
         """A page that says one thing, and where to go from there: what the button says, and its address."""
-        link = f'<p><a class="button" href="{escape(action[1])}">{escape(action[0])}</a></p>' if action else ""
-        return self.page(title, f"<p>{escape(text)}</p>\n{link}", status=status, headers=headers)
+        return self.page("message.html", title, status=status, cookies=cookies, text=text, action=action)
 
-    def refusal(self, err: WaddleBotError, *, again: str, headers: Mapping[str, str] | None = None) -> Raw:
+    def refusal(self, err: WaddleBotError, *, again: str, cookies: Sequence[str] = ()) -> Raw:
         """What did not work, in words, and the way to begin again."""
         title = "That did not work" if err.http_status < 500 else "Not just now"
         text = err.message if err.http_status < 502 else f"{err.message} Nothing was changed. Try again in a moment."
-        return self.message(title, text, action=("Begin again", again), status=err.http_status, headers=headers)
+        return self.message(title, text, action=("Begin again", again), status=err.http_status, cookies=cookies)
 
-    def redirect(self, url: str, *, set_cookie: str) -> Raw:
-        """Send a browser elsewhere with a cookie that it brings back."""
-        return Raw("", HTML, 303, {**self._headers, "Location": url, "Set-Cookie": set_cookie})
+    def redirect(self, url: str, *, cookies: Sequence[str] = ()) -> Raw:
+        """Send a browser elsewhere, with cookies that it brings back."""
+        return Raw("", HTML, 303, {**self.look.headers, "Location": url}, cookies)

@@ -9,10 +9,13 @@ import importlib
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..base.errors import NotFound
 
+# The look that all pages share; what in it is not ours is in its VENDORED.md.
+LOOK = Path(__file__).parent / "static"
 # The present version never changes; what a page of an older or newer one asks for may be other than it is here.
 FOR_GOOD = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"
@@ -51,22 +54,26 @@ class _File:
 
 
 class StaticFiles:
-    """A folder's files as they were at the start, below `<prefix><version>/`."""
+    """The files of folders as they were at the start, below `<prefix><version>/`; a later folder's files hide an
+    earlier one's. One version stands for all of them, so that they may name each other and no cache can mix two."""
 
-    def __init__(self, prefix: str, folder: Path) -> None:
+    def __init__(self, prefix: str, *folders: Path) -> None:
         self.prefix = prefix
-        paths = sorted(path for path in folder.rglob("*") if _is_served(path.relative_to(folder)) and path.is_file())
-        contents = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-        digest = hashlib.sha256()
-        for name, content in contents.items():
-            digest.update(f"{name}\0{len(content)}\0".encode() + content)
-        self.version = digest.hexdigest()[:16]
-        self._files = {name: _prepare(name, content) for name, content in contents.items()}
+        self._files: dict[str, _File] = {}
+        for folder in folders:
+            self._files |= _read_folder(folder)
+        whole = "\0".join(f"{name}\0{file.etag}" for name, file in sorted(self._files.items()))
+        self.version = hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+    @property
+    def base(self) -> str:
+        """What the paths of all files of the present version begin with."""
+        return f"{self.prefix}{self.version}"
 
     def url(self, name: str) -> str:
         """The path of a file under the present version. Raises: KeyError when there is none."""
         self._files[name]
-        return f"{self.prefix}{self.version}/{name}"
+        return f"{self.base}/{name}"
 
     def answer(self, path: str, headers: Mapping[str, str]) -> StaticAnswer:
         """Answer a GET of a path below the prefix; names of the request's headers are in lower case.
@@ -84,6 +91,8 @@ class StaticFiles:
             "ETag": etag,
             "Vary": "Accept-Encoding",
             "X-Content-Type-Options": "nosniff",
+            # Overlays are sandboxed, so even ours are foreign to them.
+            "Access-Control-Allow-Origin": "*",
         }
         if _matches(etag, headers.get("if-none-match", "")):
             return StaticAnswer(304, common)
@@ -94,13 +103,17 @@ class StaticFiles:
         return StaticAnswer(200, {**common, **more}, body_of_it)
 
 
-def static_files(prefix: str, folder: Path) -> StaticFiles:
-    """A folder's files, read now, for `service.mount_static`: `static_files("/portal/static/", HERE / "static")`."""
-    return StaticFiles(prefix, folder)
+@lru_cache
+def _read_folder(folder: Path) -> dict[str, _File]:
+    """Every file of a folder; modules of one process share the look's."""
+    paths = sorted(path for path in folder.rglob("*") if _is_served(path.relative_to(folder)) and path.is_file())
+    return {name: _prepare(name, path.read_bytes()) for path in paths if (name := path.relative_to(folder).as_posix())}
 
 
 def _is_served(path: Path) -> bool:
-    return not any(part.startswith((".", "__")) for part in path.parts)
+    """What is beside the files for whoever reads the code is not for browsers."""
+    is_ours = path.suffix == ".md" or path.name.startswith("LICENSE")
+    return not is_ours and not any(part.startswith((".", "__")) for part in path.parts)
 
 
 def _prepare(name: str, content: bytes) -> _File:

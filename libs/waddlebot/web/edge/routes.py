@@ -29,7 +29,8 @@ class Routes:
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         found: dict[str, dict[str, Route]] = {}
         for each in endpoints:
-            found.setdefault(each.path, {})[each.method] = Route(each.pool, each.max_body_bytes)
+            for method in each.method.split():
+                found.setdefault(each.path, {})[method] = Route(each.pool, each.max_body_bytes)
         self._exact = {path: methods for path, methods in found.items() if "<" not in path}
         patterns = {_pattern(path): methods for path, methods in found.items() if "<" in path}
         self._by_group = list(patterns.values())
