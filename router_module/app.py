@@ -6,6 +6,7 @@ import os
 import secrets
 
 from waddlebot.base.background import TargetPools
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import ModuleRegistration
 from waddlebot.base.encryption import Keyring
 from waddlebot.collecting.sender import OutboxListener
@@ -40,7 +41,6 @@ from .services.commands.command_processor import CommandProcessor
 from .services.commands.planner import Planner
 from .services.commands.rate_limiter import CommandLimits
 from .services.commands.response_service import ResponseService
-from .services.engines.circuit_breaker import CircuitBreakers
 from .services.engines.container_engine import ContainerEngine
 from .services.engines.execution_engine import Engine, RemoteEngine
 from .services.engines.lambda_engine import LambdaEngine
@@ -175,6 +175,7 @@ def register_own_commands() -> None:
 register_own_commands()
 service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease_s / 3)
 service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
+service.loops.add("late-replies", processor.look_after_late, every_s=0.5)
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0, once=True)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)

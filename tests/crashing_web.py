@@ -30,7 +30,16 @@ from waddlebot.base.settings import Settings
 from waddlebot.module.service import SERVICES
 from waddlebot.web.clients import set_own_app
 
-LOOPS = {"housekeeping", "registration", "forget-replies", "renew-leases", "take-over", "outbox-sweep", "cache-bus"}
+LOOPS = {
+    "housekeeping",
+    "registration",
+    "forget-replies",
+    "renew-leases",
+    "take-over",
+    "late-replies",
+    "outbox-sweep",
+    "cache-bus",
+}
 
 
 class Crash:

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
-from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.settings import Secret
+from waddlebot.web.twitch_app import Identifier, TwitchAppSettings
 
 # The specification's number of claims, and the highest that coordination takes.
 CHANNELS_BY_SOCKET = 5
 ALL_CHANNELS = 100_000
 # The documentation's own example, which the general list of placeholders does not have.
 EXAMPLE_WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the very value that is refused
-
-
-def _no_placeholder(text: str) -> str:
-    if any(mark in text.lower() for mark in PLACEHOLDERS):
-        raise ValueError("is still the placeholder from the documentation; set a real one")
-    return text
 
 
 def _check_webhook_secret(secret: SecretStr) -> SecretStr:
@@ -35,23 +30,13 @@ def _socket_url(url: str) -> str:
     return url
 
 
-def _with_slash(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return url.rstrip("/") + "/"
-
-
-Identifier = Annotated[str, AfterValidator(_no_placeholder)]
-BaseURL = Annotated[str, AfterValidator(_with_slash)]
 SocketURL = Annotated[str, AfterValidator(_socket_url)]
 WebhookSecret = Annotated[Secret, AfterValidator(_check_webhook_secret)]
 
 
-class TwitchSettings(Settings):
+class TwitchSettings(TwitchAppSettings):
     prefix: ClassVar[str] = "TWITCH"
 
-    app_id: Identifier | None = Field(None, alias="TWITCH_APP_ID", description="Client ID of the Twitch application.")
-    app_secret: Secret | None = Field(None, alias="TWITCH_APP_SECRET", description="Its client secret.")
     webhook_secret: WebhookSecret | None = Field(
         None,
         alias="TWITCH_WEBHOOK_SECRET",
@@ -81,12 +66,6 @@ class TwitchSettings(Settings):
         ge=1,
         le=1_000_000,
         description="Messages that the bot may say in 30 s; 100 apply by themselves where it moderates.",
-    )
-    api_base_url: BaseURL = Field(
-        "https://api.twitch.tv/helix/", alias="TWITCH_API_BASE_URL", description="Where Helix is."
-    )
-    auth_base_url: BaseURL = Field(
-        "https://id.twitch.tv/oauth2/", alias="TWITCH_AUTH_BASE_URL", description="Where Twitch hands out tokens."
     )
     websocket_url: SocketURL = Field(
         "wss://eventsub.wss.twitch.tv/ws", alias="TWITCH_EVENTSUB_WEBSOCKET_URL", description="Where its sockets are."

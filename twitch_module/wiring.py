@@ -73,20 +73,12 @@ class SocketOpener:
 
 def build(service: Service, settings: TwitchSettings) -> None:
     """Serve Twitch. The settings have all credentials."""
-    assert settings.app_id
-    assert settings.app_secret
+    assert settings.twitch_app
     assert settings.bot_user_id
     log, db, bot_user_id = service.log, service.database, settings.bot_user_id
     keyring = Keyring(settings)
     tokens = Tokens(db, "twitch_tokens", keyring, log=log, spare=service.bus.client)
-    twitch = TwitchAPI(
-        app_id=settings.app_id,
-        app_secret=settings.app_secret,
-        api_base_url=settings.api_base_url,
-        auth_base_url=settings.auth_base_url,
-        tokens=tokens,
-        bridge=shared_bridge(),
-    )
+    twitch = TwitchAPI(settings.twitch_app, tokens, service.providers, shared_bridge())
     channels = ChannelService(db, tokens, log)
     accounts = AccountService(twitch, channels, bot_user_id=bot_user_id, log=log)
     moderation = ModerationService(twitch, bot_user_id=bot_user_id, bot_login=accounts.bot_login, log=log)

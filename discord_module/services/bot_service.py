@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 from waddlebot.base.contracts import OutboxState
-from waddlebot.base.errors import UpstreamError, WaddleBotError
+from waddlebot.base.errors import ProviderError, UpstreamError, WaddleBotError
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.moderation import ModerationAction
@@ -95,7 +95,7 @@ class BotService:
         place = parse_entity_id(action.entity_id)
         try:
             await self._act(action, guild=place.server_id, channel=place.channel_id)
-        except rest.failures() as err:
+        except ProviderError as err:
             if rest.is_gone_already(err):
                 return Outcome(OutboxState.SENT, "there was nothing left to do")
             return rest.outcome_of(err)
@@ -109,7 +109,7 @@ class BotService:
         where = {"guild_id": guild_id, "user_id": user_id, "role_id": role_id}
         try:
             await self.client.request("PUT" if add else "DELETE", path, reason="a label of WaddleBot's", **where)
-        except rest.failures() as err:
+        except ProviderError as err:
             return rest.outcome_of(err)
         return SENT
 
@@ -120,7 +120,7 @@ class BotService:
         path, where = "/guilds/{guild_id}/members/{user_id}", {"guild_id": guild_id, "user_id": user_id}
         try:
             await self.client.request("DELETE", path, reason=reason[:400], **where)
-        except rest.failures() as err:
+        except ProviderError as err:
             if rest.is_gone_already(err):
                 return Outcome(OutboxState.SENT, "they are not there any more")
             return rest.outcome_of(err)
@@ -128,16 +128,14 @@ class BotService:
 
     async def recommended_shards(self) -> int:
         """How many shards Discord wants the bot to have. Raises: UpstreamError."""
-        from . import rest
 
         try:
             return int((await self.client.request("GET", "/gateway/bot"))["shards"])
-        except rest.failures() as err:
-            raise UpstreamError(f"Discord does not say how many shards it wants: {type(err).__name__}.") from err
+        except ProviderError as err:
+            raise UpstreamError(f"Discord does not say how many shards it wants: {err.message}.") from err
 
     async def finish_silent(self) -> int:
         """Put words where a slash command would go on "thinking" for 15 minutes. Returns how many."""
-        from . import rest
 
         assert self.interactions is not None
         silent = await asyncio.to_thread(self.interactions.list_silent)
@@ -148,7 +146,7 @@ class BotService:
             try:
                 token = self.interactions.open_token(row)
                 await self.client.answer(self._application_id, token, words, first=True, key=("silent", id_))
-            except (*rest.failures(), WaddleBotError) as err:
+            except WaddleBotError as err:
                 self._log.system("interaction_left_silent", result="FAILED", error=type(err).__name__)
         return len(silent)
 
@@ -173,7 +171,7 @@ class BotService:
                 sent = await self.client.say(
                     channel, part, nonce=f"{reply.id}.{number}", reply_to=reply_to if number == 0 else ""
                 )
-            except rest.failures() as err:
+            except ProviderError as err:
                 return rest.outcome_of(err)
         return Outcome(OutboxState.SENT, sent)
 
@@ -193,7 +191,7 @@ class BotService:
             try:
                 key = ("answer", reply.id, number)
                 await self.client.answer(self._application_id, token, part, first=is_first, key=key)
-            except rest.failures() as err:
+            except ProviderError as err:
                 outcome = rest.outcome_of(err)
                 if not is_first and outcome.state is OutboxState.PENDING:
                     return Outcome(OutboxState.UNKNOWN, f"after {number} of {len(parts)} parts: {outcome.detail}")
@@ -245,7 +243,7 @@ class BotService:
                 "POST", "/users/@me/channels", json={"recipient_id": action.platform_user_id}
             )
             await self.client.say(str(opened["id"]), text, nonce=nonce, reply_to="")
-        except rest.failures() as err:
+        except ProviderError as err:
             if rest.outcome_of(err).state is not OutboxState.DROPPED or not channel:
                 raise
             reply_to = action.message_id if action.message_id.isdigit() else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import OutboxState
-from waddlebot.base.errors import UpstreamRefused
+from waddlebot.base.errors import ProviderError, Unclear, UpstreamRefused
 from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database
 from waddlebot.web.clients import FleetClient
@@ -127,7 +127,7 @@ class CommandService:
         return commands + aliases
 
     def _tell(self, row: Mapping[str, Any], wanted: SlashCommands) -> int:
-        from .rest import failures, outcome_of
+        from .rest import outcome_of
 
         guild_id = row["guild_id"]
         if not self._db.statement(TAKE, (FAILED_FOR, guild_id, row["commands_hash"])):
@@ -141,8 +141,8 @@ class CommandService:
         )
         try:
             self._submit(request).result(TELL_TIMEOUT_S)
-        except failures() as err:
-            outcome = outcome_of(err)
+        except (ProviderError, TimeoutError) as err:
+            outcome = outcome_of(err if isinstance(err, ProviderError) else Unclear("Discord takes too long"))
             is_final = outcome.state is OutboxState.DROPPED
             pause = REFUSED_FOR if is_final else max(outcome.retry_after, FAILED_FOR)
             self._db.statement(FAILED, (outcome.detail[:300], pause, guild_id))

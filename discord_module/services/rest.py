@@ -12,14 +12,17 @@ import aiohttp
 import discord
 from discord.http import Route
 from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import Away, Later, ProviderError, Refused, Unclear
 from waddlebot.collecting.sender import Outcome
 
 T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 8.0
 SOON = timedelta(seconds=2)
-NO_TOKEN_PAUSE = timedelta(seconds=15)
+NO_TOKEN_PAUSE_S = 15.0
 MAX_PAUSE_S = 120.0
+# Raised before anything could reach Discord, or when nobody can know whether it did.
+NOT_REACHED = (aiohttp.ClientError, OSError, TimeoutError)
 # Discord's codes that people can do something about.
 # Source: https://discord.com/developers/docs/topics/opcodes-and-status-codes#json
 WORDS = {
@@ -39,10 +42,6 @@ WORDS = {
 }
 # The message, the member, the ban that was to go is gone: what was wanted is so.
 GONE_ALREADY = frozenset({10007, 10008, 10026})
-
-
-class Busy(Exception):
-    """The same request is still under way."""
 
 
 class RestClient:
@@ -80,8 +79,14 @@ class RestClient:
     async def ask(self, key: Hashable, call: Callable[[discord.Client], Coroutine[Any, Any, T]]) -> T:
         """Make a request, or wait on for the one of that key that is under way.
 
-        Raises: Busy when it takes longer than 8 s; whatever the request raises.
+        Raises: Refused; Later, also for a bot token that Discord does not take; Away; Unclear, also after 8 s.
         """
+        try:
+            return await self._ask(key, call)
+        except (discord.HTTPException, discord.LoginFailure, *NOT_REACHED) as err:
+            raise translate(err) from err
+
+    async def _ask(self, key: Hashable, call: Callable[[discord.Client], Coroutine[Any, Any, T]]) -> T:
         client = await self.client()
         task = self._under_way.get(key)
         if task is None:
@@ -89,7 +94,7 @@ class RestClient:
             self._under_way[key] = task
         done, _ = await asyncio.wait({task}, timeout=REQUEST_TIMEOUT_S)
         if not done:
-            raise Busy()
+            raise TimeoutError
         self._under_way.pop(key, None)
         result: T = task.result()
         return result
@@ -141,35 +146,36 @@ class RestClient:
         return await self.ask(key, lambda client: client.http.request(Route(method, path, **ids), **options))
 
 
-def outcome_of(err: Exception) -> Outcome:
-    """What became of a request that may be made again, by what it raised; a bug is raised again."""
-    if isinstance(err, Busy | aiohttp.ClientError | OSError | TimeoutError):
-        return Outcome(OutboxState.PENDING, f"Discord is not reached: {type(err).__name__}", SOON)
+def translate(err: Exception) -> ProviderError:
+    """What an error of the library's, or of the way to Discord, means."""
+    if isinstance(err, aiohttp.ClientConnectorError):
+        return Away(f"Discord is not reached: {type(err).__name__}")
     if isinstance(err, discord.LoginFailure):
-        return Outcome(OutboxState.PENDING, "Discord refuses DISCORD_BOT_TOKEN", NO_TOKEN_PAUSE)
+        return Later("Discord refuses DISCORD_BOT_TOKEN", status=401, retry_after_s=NO_TOKEN_PAUSE_S)
     if not isinstance(err, discord.HTTPException):
-        raise err
+        return Unclear(f"Discord is not reached: {type(err).__name__}")
     if err.status == 429:
-        return Outcome(OutboxState.PENDING, "Discord asks to wait", timedelta(seconds=_retry_after_s(err)))
+        return Later("Discord asks to wait", status=429, retry_after_s=_retry_after_s(err))
     if err.status == 401 and err.code not in WORDS:
-        return Outcome(OutboxState.PENDING, "Discord refuses DISCORD_BOT_TOKEN", NO_TOKEN_PAUSE)
+        return Later("Discord refuses DISCORD_BOT_TOKEN", status=401, retry_after_s=NO_TOKEN_PAUSE_S)
     if err.status >= 500:
-        return Outcome(OutboxState.PENDING, f"Discord answers HTTP {err.status}", SOON)
-    return Outcome(OutboxState.DROPPED, explain(err))
+        return Unclear(f"Discord answers HTTP {err.status}", status=err.status)
+    words = WORDS.get(err.code, err.text[:200] or "refused")
+    text = f"{words} (HTTP {err.status}, code {err.code})"
+    return Refused(text, status=err.status, words=words, discord_code=err.code)
 
 
-def explain(err: discord.HTTPException) -> str:
-    """What Discord refused and why, in words."""
-    return f"{WORDS.get(err.code, err.text[:200] or 'refused')} (HTTP {err.status}, code {err.code})"
+def outcome_of(err: ProviderError) -> Outcome:
+    """What became of a request that may be made again."""
+    if isinstance(err, Refused):
+        return Outcome(OutboxState.DROPPED, err.message)
+    return Outcome(
+        OutboxState.PENDING, err.message, timedelta(seconds=err.retry_after_s) if isinstance(err, Later) else SOON
+    )
 
 
-def is_gone_already(err: Exception) -> bool:
-    return isinstance(err, discord.HTTPException) and err.code in GONE_ALREADY
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """Everything that a request can raise."""
-    return (Busy, discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError)
+def is_gone_already(err: ProviderError) -> bool:
+    return err.details.get("discord_code") in GONE_ALREADY
 
 
 def timed_out_until(duration_s: int) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
 
 import pytest
+from waddlebot.base import circuit_breaker
 from waddlebot.base.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
@@ -30,8 +30,8 @@ def metrics():
 
 
 @pytest.fixture
-def breaker(fleet):
-    return importlib.import_module("apps.router_module.services.engines.circuit_breaker")
+def breaker():
+    return circuit_breaker
 
 
 @pytest.fixture

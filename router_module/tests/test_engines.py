@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec, ModuleCall
 from waddlebot.base.errors import ConfigError, Invalid
 from waddlebot.base.ids import new_id
@@ -642,9 +643,7 @@ def engine_of(parts, fleet, monkeypatch):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         settings = parts("config.RouterSettings").load()
-        circuits = parts("services.engines.circuit_breaker.CircuitBreakers")(
-            AAALog("test", "1"), Metrics("test"), max_failures=5, rest_s=5
-        )
+        circuits = CircuitBreakers(AAALog("test", "1"), Metrics("test"), max_failures=5, rest_s=5)
         starts = parts("services.engines.starts.Starts")(fleet.database)
         engine = {"lambda": "lambda_engine.LambdaEngine", "openwhisk": "openwhisk_engine.OpenWhiskEngine"}[kind]
         return parts(f"services.engines.{engine}")(circuits, starts, settings)

@@ -158,3 +158,74 @@ def test_recent_responses_can_be_filtered(bot, fleet, stub):
     assert [each["response_action"] for each in found] == ["chat"]
     assert fleet.request("GET", "/router/responses/recent", query={"limit": 0}).status == 422
     assert fleet.request("GET", "/router/responses/recent", query={"lmit": 5}).status == 422
+
+
+def later(call, seconds):
+    """A module's "not yet"."""
+    return reply_to(call, later_s=seconds)
+
+
+def test_what_is_put_off_stays_pending_until_the_reply_is_posted_and_is_said_once(bot, fleet, stub):
+    stub.behaviour = lambda call: later(call, 30)
+    event = bot.event("!stub")
+    assert bot.submit(event).statuses == ["pending"]
+    call = stub.calls[0]
+
+    reply = reply_to(call, chat("at last"))
+    assert not post(fleet, reply).json()["duplicate"]
+    assert post(fleet, reply).json()["duplicate"]
+    assert post(fleet, reply_to(call, chat("other"))).status == 409
+    again = bot.submit(event)
+    assert (again.statuses, again.chat) == (["success"], "at last")
+    assert len(stub.calls) == 1
+
+
+def test_what_the_same_person_asks_next_follows_the_late_reply(bot, fleet, stub):
+    stub.behaviour = lambda call: later(call, 30)
+    bot.say("!stub")
+    first = stub.calls[0]
+    stub.behaviour = lambda call: reply_to(call, chat("second"))
+    assert post(fleet, reply_to(first, chat("first"))).status == 200
+
+    assert bot.say("!stub", by="bob").chat == "second"
+
+
+def test_a_reply_that_is_posted_before_it_was_put_off_counts(bot, fleet, stub):
+    def both(call):
+        assert post(fleet, reply_to(call, chat("posted"))).status == 200
+        return later(call, 30)
+
+    stub.behaviour = both
+    event = bot.event("!stub")
+    bot.submit(event)
+
+    eventually(lambda: bot.submit(event).statuses == ["success"])
+    assert bot.submit(event).chat == "posted"
+
+
+def test_a_module_that_puts_off_and_dies_is_asked_again_under_the_same_id(bot, stub):
+    stub.behaviour = lambda call: later(call, 0.1) if len(stub.calls) == 1 else reply_to(call, chat("once more"))
+    event = bot.event("!stub")
+    bot.submit(event)
+
+    eventually(lambda: bot.submit(event).statuses == ["success"])
+    assert bot.submit(event).chat == "once more"
+    assert len({call["execution_id"] for call in stub.calls}) == 1
+
+
+def test_a_reply_that_never_comes_is_a_timeout_and_said(bot, fleet, stub):
+    stub.behaviour = lambda call: later(call, 0.1)
+    event = bot.event("!stub")
+    bot.submit(event)
+
+    eventually(lambda: bot.submit(event).statuses == ["timeout"])
+    assert "did not answer in time" in bot.submit(event).chat
+    assert len(stub.calls) == 2
+    assert post(fleet, reply_to(stub.calls[0], chat("too late"))).status == 409
+
+
+def test_an_effect_that_nobody_knows_the_end_of_is_unknown(bot, stub):
+    stub.behaviour = lambda call: reply_to(call, chat("who knows"), success=False, is_unknown=True)
+
+    heard = bot.say("!stub")
+    assert (heard.statuses, heard.chat) == (["unknown"], "who knows")

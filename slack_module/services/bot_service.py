@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from waddlebot.base.contracts import OutboxState
-from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
+from waddlebot.base.errors import Away, Later, NotAllowed, NotFound, ProviderError, Refused, Unclear, WaddleBotError
 from waddlebot.base.ids import EntityId, parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.moderation import ModerationAction
@@ -106,24 +106,20 @@ class BotService:
 
     async def _answer(self, text: str, question: Question) -> Outcome | None:
         """Answer a slash command at its own address; None when that is used up, old or unknown."""
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         try:
             url = await asyncio.to_thread(self._questions.take_url, question.event_id)
             if url is None:
                 return None
             shown_to = "ephemeral" if question.is_private else "in_channel"
             await self._calls.api.answer(url, text=text, response_type=shown_to, replace_original=False)
-        except (WaddleBotError, SlackRefused, SlackLater):
+        except Unclear as err:
+            return Outcome(OutboxState.UNKNOWN, err.message)
+        except WaddleBotError:
             return None  # It was not said there, so it can be said in the channel.
-        except SlackUnclear as err:
-            return Outcome(OutboxState.UNKNOWN, str(err))
         return Outcome(OutboxState.SENT, "response_url")
 
     async def _with_token(self, place: EntityId, call: Callable[[Any, str], Any]) -> Outcome:
         """Do something in a workspace, with a new token if Slack refuses the one at hand."""
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         refused = error = ""
         while True:
             try:
@@ -135,16 +131,16 @@ class BotService:
             try:
                 answer = await self._calls.api.ask(lambda slack, token=token: call(slack, token))  # type: ignore[misc]
                 return Outcome(OutboxState.SENT, str(answer.get("ts") or answer.get("message_ts") or ""))
-            except SlackLater as err:
-                return _not_left(str(err), timedelta(seconds=err.retry_after_s))
-            except SlackUnclear as err:
-                return Outcome(OutboxState.UNKNOWN, str(err))
-            except SlackRefused as err:
+            except (Later, Away) as err:
+                return _not_left(err.message, timedelta(seconds=err.retry_after_s))
+            except Unclear as err:
+                return Outcome(OutboxState.UNKNOWN, err.message)
+            except Refused as err:
                 if not err.is_about_token:
-                    return Outcome(OutboxState.DROPPED, _in_words(err.error))
+                    return Outcome(OutboxState.DROPPED, _in_words(err.words))
                 if refused:
-                    return await self._lost(place.server_id, err.error)
-                refused, error = token, err.error
+                    return await self._lost(place.server_id, err.words)
+                refused, error = token, err.words
 
     async def _lost(self, team_id: str, error: str) -> Outcome:
         reason = f"Slack refuses the app's token ({error})"
@@ -159,12 +155,10 @@ class BotService:
 
     async def tell(self, url: str, text: str) -> None:
         """Say something at a response_url that nobody has to repeat when it fails."""
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         try:
             await self._calls.api.answer(url, text=text, response_type="ephemeral", replace_original=False)
-        except (SlackRefused, SlackLater, SlackUnclear) as err:
-            self._log.system("slash_hint_not_sent", result="FAILED", detail=str(err))
+        except ProviderError as err:
+            self._log.system("slash_hint_not_sent", result="FAILED", detail=err.message)
 
     # Moderating
 
@@ -186,8 +180,6 @@ class BotService:
         return Outcome(OutboxState.DROPPED, NOTHING_LIKE_IT.format(action=action.action))
 
     async def _delete(self, place: EntityId, message_id: str) -> Outcome:
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         ts = message_ts(message_id)
         if not ts:
             return Outcome(OutboxState.DROPPED, "there is no message to delete")
@@ -199,15 +191,15 @@ class BotService:
             return Outcome(OutboxState.DROPPED, MAY_NOT_DELETE)
         try:
             await self._calls.api.ask(lambda slack: slack.chat_delete(token=token, channel=place.channel_id, ts=ts))
-        except SlackLater as err:
-            return _not_left(str(err), timedelta(seconds=err.retry_after_s))
-        except SlackUnclear as err:
-            return Outcome(OutboxState.UNKNOWN, str(err))
-        except SlackRefused as err:
+        except (Later, Away) as err:
+            return _not_left(err.message, timedelta(seconds=err.retry_after_s))
+        except Unclear as err:
+            return Outcome(OutboxState.UNKNOWN, err.message)
+        except Refused as err:
             if err.is_about_token:
                 await asyncio.to_thread(self._installations.revoke_admin, place.server_id)
                 return Outcome(OutboxState.DROPPED, MAY_NOT_DELETE)
-            return Outcome(OutboxState.DROPPED, _in_words(err.error))
+            return Outcome(OutboxState.DROPPED, _in_words(err.words))
         return Outcome(OutboxState.SENT, ts)
 
 

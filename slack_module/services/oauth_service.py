@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from pydantic import SecretStr
-from waddlebot.base.errors import UpstreamError, UserError
+from waddlebot.base.errors import ProviderError, Refused, UpstreamError, UserError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.manifest import WantedScope, scopes_wanted
 from waddlebot.community.consent import Consenter, Settled
@@ -122,8 +122,6 @@ class OAuthService:
         return self._states.forget_cookie(state)
 
     def _exchange(self, code: str) -> dict[str, Any]:
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         try:
             return self._calls.api.ask_once(
                 lambda slack: slack.oauth_v2_access(
@@ -133,20 +131,18 @@ class OAuthService:
                     redirect_uri=self._redirect_uri,
                 )
             )
-        except SlackRefused as err:
-            self._log.auth("code_refused", result="FAILED", error=err.error)
-            raise NotGranted(f"Slack did not accept the answer of its own page ({err.error}). Begin again.") from err
-        except (SlackLater, SlackUnclear) as err:
+        except Refused as err:
+            self._log.auth("code_refused", result="FAILED", error=err.words)
+            raise NotGranted(f"Slack did not accept the answer of its own page ({err.words}). Begin again.") from err
+        except ProviderError as err:
             raise UpstreamError("Slack does not answer. Begin again in a moment.") from err
 
     def _who(self, installation: Installation) -> Consenter:
         """Who consented, with their name if Slack tells it."""
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         token, user = installation.bot_token, installation.user_id
         try:
             answer = self._calls.api.ask_once(lambda slack: slack.users_info(token=token, user=user))
-        except (SlackRefused, SlackLater, SlackUnclear):
+        except ProviderError:
             return Consenter("slack", user, user, user)
         person = read_user(answer.get("user") or {})
         return Consenter("slack", user, person.name or user, person.display_name or person.name or user)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
-from waddlebot.base.errors import UpstreamError, WaddleBotError
+from waddlebot.base.errors import Away, Later, ProviderError, Refused, UpstreamError, WaddleBotError
 from waddlebot.community.tokens import Grant, NeedsReauth, RefreshRefused, Token
 
 from .installations import Workspace
@@ -42,15 +42,13 @@ class SlackCalls:
 
     async def who(self, bot_token: SecretStr) -> Workspace:
         """Whose token it is. Raises: NeedsReauth; UpstreamError."""
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         token = bot_token.get_secret_value()
         try:
             found = await self.api.ask(lambda slack: slack.auth_test(token=token))
-        except SlackRefused as err:
-            raise NeedsReauth(f"Slack refuses SLACK_BOT_TOKEN ({err.error}).") from err
-        except (SlackLater, SlackUnclear) as err:
-            raise UpstreamError(f"Slack does not say whose SLACK_BOT_TOKEN is: {err}.") from err
+        except Refused as err:
+            raise NeedsReauth(f"Slack refuses SLACK_BOT_TOKEN ({err.words}).") from err
+        except ProviderError as err:
+            raise UpstreamError(f"Slack does not say whose SLACK_BOT_TOKEN is: {err.message}.") from err
         return Workspace(found["team_id"], found.get("team") or "", bot_user_id=found.get("user_id") or "")
 
     def refresh(self, token: Token) -> Grant:
@@ -66,18 +64,16 @@ class SlackCalls:
 
     async def user(self, token_of: Callable[[str], str], team: str, user: str) -> dict[str, Any] | None:
         """Slack's user object; None when it cannot be had now."""
-        from .web_api import SlackLater, SlackRefused, SlackUnclear
-
         now = asyncio.get_running_loop().time()
         if self._paused.get(team, 0.0) > now:
             return None
         try:
             token = await asyncio.to_thread(token_of, team)
             answer = await self.api.ask(lambda slack: slack.users_info(token=token, user=user))
-        except SlackLater as err:
+        except (Later, Away) as err:
             self._paused[team] = now + max(err.retry_after_s, USERS_PAUSE_S)
             return None
-        except (WaddleBotError, SlackRefused, SlackUnclear):
+        except WaddleBotError:
             return None
         found = answer.get("user")
         return found if isinstance(found, dict) else None

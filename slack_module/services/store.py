@@ -13,12 +13,12 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackTokenRotationError
 from slack_sdk.oauth.installation_store import Bot, Installation, InstallationStore
 from slack_sdk.oauth.token_rotation import TokenRotator
-from waddlebot.base.errors import UpstreamError
+from waddlebot.base.errors import Refused, UpstreamError
 from waddlebot.community.consent import Consenter, Settled
 from waddlebot.community.tokens import Grant, RefreshRefused, Token, Tokens
 
 from .installations import Installations, Workspace, admin_of
-from .web_api import BROKEN_OFF, SlackRefused, explain
+from .web_api import BROKEN_OFF, explain
 
 # Renew whenever it is asked for: when that is, waddlebot.community.tokens decides.
 ALWAYS = 10**9
@@ -159,9 +159,9 @@ def _as_installation(token: Token) -> Installation:
 
 def _why(refusal: SlackApiError) -> Exception:
     err = explain(refusal)
-    if isinstance(err, SlackRefused) and err.error in WORTHLESS:
-        return RefreshRefused(f"Slack does not renew its token ({err.error})")
-    return UpstreamError(f"Slack did not renew the token: {err}.")
+    if isinstance(err, Refused) and err.words in WORTHLESS:
+        return RefreshRefused(f"Slack does not renew its token ({err.words})")
+    return UpstreamError(f"Slack did not renew the token: {err.message}.")
 
 
 def _admin(installation: Installation) -> Grant | None:

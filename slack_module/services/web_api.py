@@ -16,10 +16,12 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
+from waddlebot.base.errors import Away, Later, ProviderError, Refused, Unclear
 
 CONNECT_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 5.0
 MAX_RETRY_AFTER_S = 300.0
+NOT_REACHED_PAUSE_S = 2.0
 # Open at the same time; more than a process speaks in channels at once.
 MAX_CONNECTIONS = 120
 
@@ -37,30 +39,6 @@ TOKEN_REFUSED = frozenset({"invalid_auth", "not_authed", "token_expired", "token
 Call = Callable[[AsyncWebClient], Coroutine[Any, Any, Any]]
 
 
-class SlackRefused(Exception):
-    """Slack said no, in one word; it will say so again."""
-
-    def __init__(self, error: str) -> None:
-        super().__init__(error)
-        self.error = error
-
-    @property
-    def is_about_token(self) -> bool:
-        return self.error in TOKEN_REFUSED
-
-
-class SlackLater(Exception):
-    """It was certainly not done, and may be tried again."""
-
-    def __init__(self, why: str, retry_after_s: float = 2.0) -> None:
-        super().__init__(why)
-        self.retry_after_s = retry_after_s
-
-
-class SlackUnclear(Exception):
-    """It was done, or it was not."""
-
-
 class WebAPI:
     """One connection pool for everything that is asked of Slack. Everything here runs on the bridge's loop."""
 
@@ -72,7 +50,7 @@ class WebAPI:
     async def ask(self, call: Call) -> dict[str, Any]:
         """What a method answers: `ask(lambda slack: slack.auth_test(token=…))`.
 
-        Raises: SlackRefused; SlackLater; SlackUnclear.
+        Raises: Refused; Later; Away; Unclear.
         """
         try:
             response = await call(self.client())
@@ -80,34 +58,35 @@ class WebAPI:
         except SlackApiError as err:
             raise explain(err) from err
         except NOT_CONNECTED as err:
-            raise SlackLater("Slack is not reached") from err
+            raise Away("Slack is not reached", retry_after_s=NOT_REACHED_PAUSE_S) from err
         except BROKEN_OFF as err:
-            raise SlackUnclear(f"broken off: {type(err).__name__}") from err
+            raise Unclear(f"broken off: {type(err).__name__}") from err
         if not isinstance(data, dict):
-            raise SlackUnclear("answer not understood")
+            raise Unclear("answer not understood")
         return data
 
     async def answer(self, url: str, **message: Any) -> None:
         """Say something at a slash command's response_url.
 
-        Raises: SlackRefused when it is used up, old, or not Slack's; SlackLater; SlackUnclear.
+        Raises: Refused when it is used up, old, or not Slack's; Later; Away; Unclear.
         """
         if not self.is_slacks(url):
-            raise SlackRefused("not an address of Slack's")
+            raise Refused("not an address of Slack's")
         try:
             webhook = AsyncWebhookClient(url, session=self._opened(), retry_handlers=[])
             webhook.proxy = self._proxy(webhook.proxy)
             response = await webhook.send(**message)
         except NOT_CONNECTED as err:
-            raise SlackLater("Slack is not reached") from err
+            raise Away("Slack is not reached", retry_after_s=NOT_REACHED_PAUSE_S) from err
         except BROKEN_OFF as err:
-            raise SlackUnclear(f"broken off: {type(err).__name__}") from err
+            raise Unclear(f"broken off: {type(err).__name__}") from err
         if response.status_code in (429, 503):
-            raise SlackLater(f"HTTP {response.status_code}", _seconds(response.headers.get("Retry-After")))
+            pause_s = _seconds(response.headers.get("Retry-After"))
+            raise Later(f"HTTP {response.status_code}", status=response.status_code, retry_after_s=pause_s)
         if response.status_code >= 500:
-            raise SlackUnclear(f"HTTP {response.status_code}")
+            raise Unclear(f"HTTP {response.status_code}", status=response.status_code)
         if response.status_code >= 300:
-            raise SlackRefused(f"HTTP {response.status_code} {str(response.body)[:60]}")
+            raise Refused(f"HTTP {response.status_code} {str(response.body)[:60]}", status=response.status_code)
 
     def is_slacks(self, url: str) -> bool:
         """Whether a response_url is an address of Slack's, or of what stands in for it."""
@@ -123,9 +102,9 @@ class WebAPI:
         except SlackApiError as err:
             raise explain(err) from err
         except BROKEN_OFF as err:
-            raise SlackUnclear(f"broken off: {type(err).__name__}") from err
+            raise Unclear(f"broken off: {type(err).__name__}") from err
         if not isinstance(data, dict):
-            raise SlackUnclear("answer not understood")
+            raise Unclear("answer not understood")
         return data
 
     def client_for_threads(self) -> WebClient:
@@ -150,18 +129,20 @@ class WebAPI:
         return None if (self._origin[1].split(":")[0] in ("127.0.0.1", "localhost")) else found
 
 
-def explain(err: SlackApiError) -> Exception:
-    """What a refusal of the SDK's means: SlackRefused, SlackLater or SlackUnclear."""
+def explain(err: SlackApiError) -> ProviderError:
+    """What a refusal of the SDK's means; `words` is Slack's one word for it."""
     response = err.response
     status = getattr(response, "status_code", getattr(response, "status", 0))
     data = getattr(response, "data", None)
     error = str(data.get("error", "")) if isinstance(data, dict) else ""
+    text = error or f"HTTP {status}"
     if status in (429, 503) or error in LATER:
         headers = getattr(response, "headers", None) or {}
-        return SlackLater(error or f"HTTP {status}", _seconds(headers.get("Retry-After")))
+        return Later(text, status=status, words=error, retry_after_s=_seconds(headers.get("Retry-After")))
     if status >= 500 or error in UNCLEAR or not error:
-        return SlackUnclear(error or f"HTTP {status}")
-    return SlackRefused(error)
+        return Unclear(text, status=status, words=error)
+    # Slack answers 200 with a word for what HTTP has a status for.
+    return Refused(text, status=401 if error in TOKEN_REFUSED else status, words=error)
 
 
 def _seconds(text: str | None) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import IdPart, OpaqueId, Strict
-from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.base.errors import Conflict, Invalid, NotFound, Refused
 from waddlebot.base.ids import EntityId, parse_entity_id
 from waddlebot.collecting.moderation import ModerationAction
 from waddlebot.web.auth import Account, Caller
@@ -17,7 +17,6 @@ from ..services.account_service import AccountService
 from ..services.activity_service import ActivityService
 from ..services.channel_service import ChannelService
 from ..services.moderation_service import ModerationService
-from ..services.refusals import HelixRefusal
 from ..services.subscription_kinds import KINDS, bot_scopes
 from ..services.subscription_service import SubscriptionService
 from ..services.twitch_api import TwitchAPI
@@ -135,7 +134,7 @@ class TwitchDesk:
         """Raises: Conflict for one that there is; Invalid where Twitch will not have it."""
         try:
             return self._api.run(self.subscriptions.make(type_, channel_id))
-        except HelixRefusal as err:
+        except Refused as err:
             if err.status == 409:
                 raise Conflict("That subscription is there already.") from err
             if err.status in (400, 403):
@@ -145,7 +144,7 @@ class TwitchDesk:
     def remove(self, subscription_id: str) -> None:
         try:
             self._api.run(self.subscriptions.remove(subscription_id))
-        except HelixRefusal as err:
+        except Refused as err:
             if err.status in (400, 404):
                 raise NotFound(f"Twitch has no subscription {subscription_id[:64]}.") from err
             raise

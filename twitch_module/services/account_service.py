@@ -16,8 +16,8 @@ from .twitch_api import TwitchAPI
 
 if TYPE_CHECKING:
     from twitchAPI.object.api import TwitchUser
+    from waddlebot.web.helix_client import HelixClient
 
-    from .helix import HelixClient
 
 # Twitch asks to validate tokens that are kept every hour.
 # Source: https://dev.twitch.tv/docs/authentication/validate-tokens/

@@ -11,12 +11,13 @@ from datetime import timedelta
 
 from waddlebot.base.chat import neutralise
 from waddlebot.base.contracts import OutboxState
+from waddlebot.base.errors import Away, Later, Refused, Unclear
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.sender import Outcome
 from waddlebot.data.outbox import Outgoing
+from waddlebot.web.helix import NoAppToken
 
-from .refusals import HelixRefusal, NoAppToken, TwitchAway, TwitchUnclear
 from .twitch_api import TwitchAPI
 
 MAX_CHARS = 500
@@ -30,8 +31,8 @@ INVISIBLE_TAIL = " \U000e0000"
 MAX_REMEMBERED = 10_000
 NO_TOKEN_PAUSE = timedelta(seconds=5)
 NOT_REACHED_PAUSE = timedelta(seconds=2)
-# Twitch did the work or it did not: these do not tell.
-UNCLEAR = frozenset({500, 502, 504})
+# That is the app's limit; another status that asks to wait is about this one request.
+TOO_MANY = 429
 DUPLICATE = "msg_duplicate"
 # What can be done about it, for the reasons that Twitch gives only as a code and a sentence for the sender.
 HINTS = {
@@ -95,11 +96,16 @@ class BotService:
             )
         except NoAppToken as err:
             return self._pause(err.message, NO_TOKEN_PAUSE)
-        except HelixRefusal as err:
-            return self._refused(err)
-        except TwitchAway as err:
+        except Refused as err:
+            if err.is_about_token:
+                return self._pause(err.message, NO_TOKEN_PAUSE)
+            return Outcome(OutboxState.DROPPED, err.message)
+        except Later as err:
+            pause = timedelta(seconds=err.retry_after_s)
+            return self._pause(err.message, pause) if err.status == TOO_MANY else _not_left(err.message, pause)
+        except Away as err:
             return _not_left(err.message)
-        except TwitchUnclear as err:
+        except Unclear as err:
             self._remember(channel, text)
             return Outcome(OutboxState.UNKNOWN, err.message)
         reason = response.drop_reason
@@ -121,15 +127,6 @@ class BotService:
         self._said[channel] = (text, time.monotonic())
         if len(self._said) > MAX_REMEMBERED:
             del self._said[next(iter(self._said))]  # Where nothing was said for the longest.
-
-    def _refused(self, err: HelixRefusal) -> Outcome:
-        if err.status == 401:
-            return self._pause(err.message, NO_TOKEN_PAUSE)
-        if err.status == 429:
-            return self._pause(err.message, timedelta(seconds=err.retry_after_s))
-        if err.status == 503:
-            return _not_left(err.message, timedelta(seconds=err.retry_after_s))
-        return Outcome(OutboxState.UNKNOWN if err.status in UNCLEAR else OutboxState.DROPPED, err.message)
 
     def _pause(self, detail: str, pause: timedelta) -> Outcome:
         """Put back everything for a while: token and limit are the app's, so no other reply would fare better."""

@@ -12,7 +12,8 @@ from .channel_service import ChannelService, StreamNow
 from .twitch_api import TwitchAPI
 
 if TYPE_CHECKING:
-    from .helix import HelixClient
+    from waddlebot.web.helix_client import HelixClient
+
 
 ASK_EVERY_S = 60.0
 # Helix takes as many channels in one request.

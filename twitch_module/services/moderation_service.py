@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from waddlebot.base.contracts import OutboxState
 from waddlebot.base.encryption import CannotOpen
-from waddlebot.base.errors import Busy
+from waddlebot.base.errors import Away, Busy, Later, Refused, Unclear
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.moderation import ModerationAction
 from waddlebot.collecting.sender import Outcome
 from waddlebot.community.tokens import NeedsReauth, NoToken
 
-from .refusals import HelixRefusal, NoAppToken, TwitchAway, TwitchUnclear
 from .twitch_api import TwitchAPI
 
 if TYPE_CHECKING:
-    from .helix import HelixClient
+    from waddlebot.web.helix_client import HelixClient
 
 DEFAULT_TIMEOUT_S = 600
 MAX_TIMEOUT_S = 1_209_600
@@ -60,28 +59,20 @@ class ModerationService:
             except (NoToken, NeedsReauth, CannotOpen) as err:
                 reasons.append(err.message.rstrip("."))
                 continue
-            except HelixRefusal as err:
+            except Refused as err:
                 if err.status in NOT_THEIRS:
                     reasons.append(err.words or err.message)
                     continue
-                return self._refused(action, err)
-            except (TwitchAway, NoAppToken, Busy) as err:
+                return _refused(action, err)
+            except Later as err:
+                return Outcome(OutboxState.PENDING, err.message, timedelta(seconds=err.retry_after_s))
+            except (Away, Busy) as err:
                 return Outcome(OutboxState.PENDING, err.message, AGAIN_AFTER)
-            except TwitchUnclear as err:
+            except Unclear as err:
                 return _unclear(action, err.message)
             return self._done(action, moderator)
         advice = f"type /mod {self._bot_login()} in the channel, or consent to moderation at /twitch/auth"
         return Outcome(OutboxState.DROPPED, f"the bot may not {action.action} here ({'; '.join(reasons)}): {advice}")
-
-    def _refused(self, action: ModerationAction, err: HelixRefusal) -> Outcome:
-        if err.status in (429, 503):
-            return Outcome(OutboxState.PENDING, err.message, timedelta(seconds=err.retry_after_s))
-        if err.status >= 500:
-            return _unclear(action, err.message)
-        gone = action.action == "delete" and err.status == 404
-        if gone or any(words in err.words.lower() for words in SO_ALREADY):
-            return Outcome(OutboxState.SENT, f"it was so already: {err.words}")
-        return Outcome(OutboxState.DROPPED, err.message)
 
     def _done(self, action: ModerationAction, moderator: str) -> Outcome:
         who = "the bot" if moderator == self._bot_user_id else "the broadcaster"
@@ -89,6 +80,13 @@ class ModerationService:
             "moderated", what=action.action, entity_id=action.entity_id, person=action.platform_user_id, by=moderator
         )
         return Outcome(OutboxState.SENT, f"{action.action} as {who}")
+
+
+def _refused(action: ModerationAction, err: Refused) -> Outcome:
+    gone = action.action == "delete" and err.status == 404
+    if gone or any(words in err.words.lower() for words in SO_ALREADY):
+        return Outcome(OutboxState.SENT, f"it was so already: {err.words}")
+    return Outcome(OutboxState.DROPPED, err.message)
 
 
 def _unclear(action: ModerationAction, detail: str) -> Outcome:

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from waddlebot.base.errors import NotFound
+from waddlebot.base.errors import Later, NotFound, ProviderError, Refused
 from waddlebot.base.logs import AAALog
 
 from .channel_service import ChannelService, SubscriptionRow
-from .refusals import HelixRefusal
 from .subscription_kinds import BY_NAME, OF_THE_APP, Kind, Who, wanted_kinds
 from .translation import CHAT_MESSAGE
 from .twitch_api import TwitchAPI
 
 if TYPE_CHECKING:
-    from .helix import HelixClient
+    from waddlebot.web.helix_client import HelixClient
+
 
 ENABLED = "enabled"
 PENDING = "webhook_callback_verification_pending"
@@ -127,7 +127,7 @@ class SubscriptionService:
         is_done = False
         try:
             is_done = self._api.run(self._reconcile(due), STEP_TIMEOUT_S)
-        except HelixRefusal as err:
+        except Later as err:
             if err.status != 429:
                 raise
             self._pause(err.retry_after_s)
@@ -140,7 +140,7 @@ class SubscriptionService:
     async def open(self, broadcaster_id: str) -> dict[str, SubscriptionRow]:
         """Give one channel all that its consent allows, now. Returns what became of each, by type.
 
-        Raises: HelixRefusal; TwitchAway; TwitchUnclear; NoAppToken.
+        Raises: Refused; Later; Away; Unclear.
         """
         rows = await self._settle([broadcaster_id], await self._listed([broadcaster_id]), made_at_most=MADE_AT_ONCE)
         made = {row.type: row for row in rows}
@@ -171,7 +171,7 @@ class SubscriptionService:
             return
         try:
             await self._api.as_app(self._listen_for_revocations)
-        except HelixRefusal as err:
+        except Refused as err:
             if err.status != 409:
                 raise
 
@@ -200,7 +200,7 @@ class SubscriptionService:
         return await self._listen(kind, self._who(broadcaster_id))
 
     async def remove(self, subscription_id: str) -> None:
-        """Raises: HelixRefusal, 404 for one that is not there; as `open`."""
+        """Raises: Refused, 404 for one that is not there; as `open`."""
         await self._api.as_app(lambda client: client.delete_eventsub_subscription(subscription_id))
         await asyncio.to_thread(self._channels.forget_subscription, subscription_id)
 
@@ -291,10 +291,12 @@ class SubscriptionService:
         self._log.system("subscriptions_paused", result="FAILED", pause_s=pause_s)
 
     async def _try(self, kind: Kind, broadcaster_id: str) -> SubscriptionRow:
-        """Raises: RateLimited; TwitchAway; TwitchUnclear; NoAppToken."""
+        """Raises: RateLimited; Away; Unclear."""
         try:
             made = await self._listen(kind, self._who(broadcaster_id))
-        except HelixRefusal as err:
+        except ProviderError as err:
+            if not err.status:
+                raise
             return refused_row(_row(broadcaster_id, kind, status="refused"), err)
         return _row(broadcaster_id, kind, status=MADE, subscription_id=made)
 
@@ -310,7 +312,7 @@ class SubscriptionService:
         from .helix import FleetEventSub, nobody
 
         made: str = await FleetEventSub(client, self._transport).listen_user_authorization_revoke(
-            self._api.app_id, nobody
+            self._api.app.app_id, nobody
         )
         return made
 
@@ -334,7 +336,7 @@ class SubscriptionService:
             async with gate:
                 try:
                     await self._api.as_app(lambda client: client.delete_eventsub_subscription(id_))
-                except HelixRefusal as err:
+                except Refused as err:
                     if err.status != 404:
                         raise
 
@@ -344,7 +346,7 @@ class SubscriptionService:
         return Who(broadcaster_id, self._bot_user_id)
 
 
-def refused_row(row: SubscriptionRow, err: HelixRefusal) -> SubscriptionRow:
+def refused_row(row: SubscriptionRow, err: ProviderError) -> SubscriptionRow:
     """What a refused subscription is from now on. Raises: RateLimited for one that is only too soon."""
     if err.status == 409:  # Somebody was faster; the next look finds which one it is.
         return replace(row, status=PENDING)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from waddlebot.base.contracts import ClaimedEntity, OpaqueId, Wire
-from waddlebot.base.errors import Busy, UpstreamError, WaddleBotError
+from waddlebot.base.errors import Busy, ProviderError, UpstreamError, WaddleBotError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.watched import Watched
 from waddlebot.base.wire import parse_json, validate
@@ -29,16 +29,15 @@ from waddlebot.community.tokens import NeedsReauth, NoToken
 from .channel_service import ChannelService, SubscriptionRow
 from .eventsub import parse_timestamp
 from .notification_service import NotificationService, Origin
-from .refusals import HelixRefusal
 from .subscription_kinds import Kind, Who, wanted_kinds
 from .subscription_service import CHECK_EVERY, MADE, RateLimited, refused_row
 from .translation import CHAT_MESSAGE
 from .twitch_api import TwitchAPI
 
 if TYPE_CHECKING:
+    from waddlebot.web.helix_client import HelixClient
     from websockets.asyncio.client import ClientConnection
 
-    from .helix import HelixClient
 
 KEEPALIVE_S = 20
 # A keepalive may be late; a connection without one for so many of its intervals is dead.
@@ -384,7 +383,9 @@ class ChannelSocket:
             try:
                 made = await self._api.as_user(self.broadcaster_id, listen)
                 return SubscriptionRow(self.broadcaster_id, kind.type, kind.version, MADE, "websocket", made)
-            except HelixRefusal as err:
+            except ProviderError as err:
+                if not err.status:
+                    raise
                 if "session" in err.words and err.status == 400:
                     raise SocketEnded(err.words) from err
                 try:

@@ -8,10 +8,12 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from pydantic import SecretStr
 from test_twitch_api import moderate
 from test_twitch_oauth import query
 from waddlebot.base.errors import UpstreamError
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.twitch_app import TwitchApp
 
 
 @pytest.fixture
@@ -119,10 +121,10 @@ def test_a_redirect_tells_no_secret_to_log_or_caller(helix, twitch):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     here = f"http://127.0.0.1:{server.server_port}/"
-    application = helix.Application("the-id", "the-secret", here, here)
+    consents = helix.Consents(TwitchApp("the-id", SecretStr("the-secret"), here, here))
     try:
         with pytest.raises(UpstreamError) as raised:
-            asyncio.run(application.exchange("the-code", redirect_uri="https://waddlebot.test/back"))
+            asyncio.run(consents.exchange("the-code", redirect_uri="https://waddlebot.test/back"))
     finally:
         server.shutdown()
         thread.join()

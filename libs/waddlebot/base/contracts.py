@@ -389,6 +389,10 @@ class ModuleReply(Wire):
     success: bool
     processing_time_ms: float = Field(0, ge=0, allow_inf_nan=False)
     error_message: str | None = None
+    # "Not yet": the reply comes to /router/responses within so many seconds.
+    later_s: float | None = Field(None, gt=0, le=900)
+    # Something was begun whose end nobody knows, so nobody does it again.
+    is_unknown: bool = False
     responses: list[ModuleResponse] = Field(default_factory=list, max_length=20)
     response_action: Literal["chat", "media", "ticker", "general", "form", "command"] | None = None
     response_data: dict[str, Any] | None = None

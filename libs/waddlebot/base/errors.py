@@ -152,6 +152,56 @@ class UpstreamRefused(UpstreamError):
     retryable = False
 
 
+class ProviderError(UpstreamError):
+    """Somebody outside of the fleet did not do what they were asked.
+
+    `status` is that of their answer, 0 without one; `words` are their own, as they may be shown to people.
+    """
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        status: int = 0,
+        words: str = "",
+        retry_after_s: float = 1.0,
+        **details: Any,
+    ) -> None:
+        super().__init__(message, **details)
+        self.status = status
+        self.words = words
+        self.retry_after_s = retry_after_s
+
+
+class Refused(ProviderError, UpstreamRefused):
+    """A provider said no, and will say so again."""
+
+    code = "refused"
+
+    @property
+    def is_about_token(self) -> bool:
+        """Whether it is the key or token that a provider does not take, which a new one may cure."""
+        return self.status == NotAuthenticated.http_status
+
+
+class Away(ProviderError, UpstreamUnreachable):
+    """A provider is not reached, so nothing was done there. Try again in a moment."""
+
+    code = "away"
+
+
+class Later(ProviderError):
+    """A provider asks to wait for `retry_after_s`, and nothing was done there. Try again in a moment."""
+
+    code = "later"
+
+
+class Unclear(ProviderError):
+    """A provider broke off, so nobody knows whether it did what it was asked."""
+
+    code = "unclear"
+
+
 class EgressDenied(UpstreamRefused):
     """That address is not one the fleet may call. See EGRESS_ALLOW."""
 

@@ -111,8 +111,8 @@ class AAALog:
         """What the service itself did."""
         self._write("SYSTEM", action, result, fields, level=level)
 
-    def error(self, action: str, *, exc_info: bool = False, **fields: Any) -> None:
-        """What failed. With exc_info the current exception's traceback is written, escaped, as one field."""
+    def error(self, action: str, *, exc_info: bool | BaseException = False, **fields: Any) -> None:
+        """What failed. With exc_info the traceback of that or the current exception is one field, escaped."""
         self._write("ERROR", action, "FAILED", fields, level=logging.ERROR, exc_info=exc_info)
 
     def _write(
@@ -123,7 +123,7 @@ class AAALog:
         fields: dict[str, Any],
         *,
         level: int | None = None,
-        exc_info: bool = False,
+        exc_info: bool | BaseException = False,
     ) -> None:
         level = level or (logging.INFO if result == "SUCCESS" else logging.WARNING)
         if not self._logger.isEnabledFor(level):

@@ -111,6 +111,13 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         30, alias="REQUEST_TIMEOUT", gt=0, le=900, description="Give up on another service after this, s."
     )
+    calls_out_at_once: int = Field(
+        20,
+        alias="CALLS_OUT_AT_ONCE",
+        ge=1,
+        le=500,
+        description="Commands of a module that may wait for a provider at once; more are told to try again.",
+    )
     egress_allow: CommaList = Field(
         default_factory=list,
         alias="EGRESS_ALLOW",

@@ -11,11 +11,9 @@ import functools
 import inspect
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
-
-from pydal import DAL
 
 from ..base.chat import closest, fold
 from ..base.combine import FairCombiner
@@ -28,78 +26,21 @@ from ..base.contracts import (
     ModuleResponse,
     SubcommandSpec,
 )
-from ..base.errors import ConfigError, UsageError, UserError
-from ..base.logs import log_context
+from ..base.errors import ConfigError, ProviderError, UsageError, UserError, WaddleBotError
+from ..base.logs import log_context, new_log_context
 from ..base.module_settings import defaults_of
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY
 from ..web.endpoint import endpoint
+from .call import Asked, Call, Said, run_command, say
+from .outside import Crowded, Described, Effects, EffectUnclear, OutsideCall, OutsideRuns
 from .service import Service
 
-Said = str | ModuleResponse | Sequence[ModuleResponse] | None
 Handler = Callable[..., Said]
 
 REPLIES_KEPT = "24 hours"
-
-
-def say(message: str, *, reply: bool = False) -> ModuleResponse:
-    """Something to say in chat; `reply` threads it to the message that asked."""
-    return ModuleResponse(response_action="chat", response_data={"message": message, "reply": reply})
-
-
-def run_command(prefix: str, command: str, args: Sequence[str]) -> ModuleResponse:
-    """Another command for the router to run, for the same caller and at the caller's own level."""
-    return ModuleResponse(
-        response_action="command", response_data={"prefix": prefix, "command": command, "args": list(args)}
-    )
-
-
-@dataclass(slots=True)
-class Call:
-    """One call of a module, with the transaction that its writes belong to."""
-
-    payload: ModuleCall
-    db: DAL
-    # The manifest's, for a router that does not know of settings yet.
-    defaults: Mapping[str, Any]
-    invalidations: list[tuple[str, str]] = field(default_factory=list)
-
-    def invalidate(self, cache: str, key: object) -> None:
-        """Make every process forget a cached value once the writes of this call are committed.
-
-        Kept with the reply, so that a crash in between only delays it until the call is repeated.
-        """
-        self.invalidations.append((cache, str(key)))
-
-    @property
-    def community_id(self) -> int:
-        return self.payload.community.id
-
-    @property
-    def entity_id(self) -> str:
-        return self.payload.entity.entity_id
-
-    @property
-    def user_name(self) -> str:
-        user = self.payload.user
-        return user.display_name or user.name or user.platform_user_id
-
-    @property
-    def level(self) -> Level:
-        return Level.named(self.payload.user.level)
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What is set for the module here, by the names in its manifest, defaults filled in."""
-        return {**self.defaults, **self.payload.settings}
-
-    @property
-    def args(self) -> list[str]:
-        return self.payload.trigger.args
-
-    @property
-    def is_simulated(self) -> bool:
-        return self.payload.mode == "simulate"
+# What is said to the person who asked; anything else that a handler raises is a bug.
+TOLD = (UserError, ProviderError)
 
 
 class InteractionModule:
@@ -111,14 +52,25 @@ class InteractionModule:
         self._defaults = defaults_of(service.manifest.settings)
         self._commands: dict[tuple[str, str | None], Handler] = {}
         self._readers: set[tuple[str, str | None]] = set()
+        self._callers: set[tuple[str, str | None]] = set()
+        self._effects = Effects(service.database, service.name)
         # Replies that come with no writes and at the same moment go into one statement and one commit.
         self._keep_with_others: FairCombiner[Kept, bool] = FairCombiner(self._keep)
         self._calls = service.metrics.counter("calls", "Calls executed.", ["command", "result"])
 
-    def command(self, command: str, subcommand: str | None = None, *, run: Handler, only_reads: bool = False) -> None:
+    def command(
+        self,
+        command: str,
+        subcommand: str | None = None,
+        *,
+        run: Handler,
+        only_reads: bool = False,
+        calls_out: bool = False,
+    ) -> None:
         """Run `run(call, *words)` for a command. Words that do not fit its parameters are answered with the usage.
 
-        One that `only_reads` gets a database that takes no writes, and needs no transaction.
+        One that `only_reads` gets a database that takes no writes, and needs no transaction. One that `calls_out` gets
+        an OutsideCall and runs in a pool of its own.
         """
         spec = self._specs.get(command)
         if spec is None or (subcommand and subcommand not in {each.name for each in spec.subcommands}):
@@ -126,6 +78,8 @@ class InteractionModule:
         self._commands[command, subcommand] = run
         if only_reads:
             self._readers.add((command, subcommand))
+        if calls_out:
+            self._callers.add((command, subcommand))
 
     def serve(self) -> None:
         """Mount POST <prefix>/execute and register with the router."""
@@ -156,32 +110,80 @@ class InteractionModule:
 
     def execute(self, payload: ModuleCall) -> ModuleReply:
         """Run a call, or give the reply that it had before."""
-        context = log_context()
-        context.session_id = payload.session_id
-        context.community = payload.community.id
-        context.user = payload.user.id
+        _enter_log_context(payload)
         started = time.perf_counter()
         if payload.mode == "simulate":
             return self._rehearse(payload, started)
+        if self._key(payload) not in self._callers:
+            return self._execute(payload, lambda: self._run(payload, started), started)
         try:
-            kept = self._run(payload, started)
-        except UserError as err:
+            return self._outside.execute(payload)
+        except Crowded as err:
+            return self._told(self._refuse(payload, self._crowded(payload, err), started))
+
+    def _crowded(self, payload: ModuleCall, err: Crowded) -> WaddleBotError:
+        """What to say where there is no place: to try again only if nothing was begun before a crash."""
+        try:
+            self._effects.check_none(payload.execution_id)
+        except EffectUnclear as unclear:
+            return unclear
+        return err
+
+    def _execute(self, payload: ModuleCall, run: Callable[[], Kept], started: float) -> ModuleReply:
+        try:
+            kept = run()
+        except TOLD as err:
             # Everything that the handler wrote is undone; that it refused is kept.
-            kept = self._reply(payload, [say(err.message, reply=True)], err, started), []
-            if not self._keep_with_others(kept):
-                kept = self._kept_before(payload)
+            kept = self._refuse(payload, err, started)
         except _Undone:
             kept = self._kept_before(payload)
+        return self._told(kept)
+
+    def _refuse(self, payload: ModuleCall, err: WaddleBotError, started: float) -> Kept:
+        kept: Kept = self._reply(payload, [say(err.message, reply=True)], err, started), []
+        return kept if self._keep_with_others(kept) else self._kept_before(payload)
+
+    def _told(self, kept: Kept) -> ModuleReply:
         for cache, key in kept[1]:
             self.service.bus.invalidate(cache, key)
         return kept[0]
+
+    @cached_property
+    def _outside(self) -> OutsideRuns:
+        return OutsideRuns(
+            self._execute_outside,
+            self.service.router.respond,
+            module_name=self.service.name,
+            at_once=self.service.settings.calls_out_at_once,
+            log=self.service.log,
+        )
+
+    def _execute_outside(self, payload: ModuleCall, until: float) -> ModuleReply:
+        """Run a call that calls out, in a thread of the module's own."""
+        new_log_context()
+        _enter_log_context(payload)
+        started = time.perf_counter()
+        # Looked for first: to run again and undo it, as other handlers do, would call out again.
+        if kept := self._find_kept(payload):
+            return self._told(kept)
+        return self._execute(payload, lambda: self._run_outside(payload, until, started), started)
+
+    def _run_outside(self, payload: ModuleCall, until: float, started: float) -> Kept:
+        """Run a call and keep its reply with what it wrote. Raises: _Undone when it has one already."""
+        call = OutsideCall(payload, self._defaults, database=self.service.database, effects=self._effects, until=until)
+        with call.keeping():
+            kept = self._reply(payload, _as_responses(self._dispatch(call)), None, started), call.invalidations
+            is_new = KEEP.run(call.db, self._rows([kept])) if call.db else self._keep_with_others(kept)
+            if not is_new:
+                raise _Undone
+        return kept
 
     def _run(self, payload: ModuleCall, started: float) -> Kept:
         """Run a call and keep its reply. Raises: _Undone when it has one already."""
         only_reads = self._only_reads(payload)
         database = self.service.database
         with database.reading() if only_reads else database.transaction() as db:
-            call = Call(payload, db, self._defaults)
+            call = Call(payload, self._defaults, db=db)
             kept = self._reply(payload, _as_responses(self._dispatch(call)), None, started), call.invalidations
             if not only_reads and not KEEP.run(db, self._rows([kept])):
                 raise _Undone
@@ -203,28 +205,52 @@ class InteractionModule:
         }
 
     def _rehearse(self, payload: ModuleCall, started: float) -> ModuleReply:
-        """Run a call and undo it: the reply is real, the writes are gone."""
+        """Run a call and undo it: the reply is real, the writes are gone, and nobody outside was called."""
         replies: list[ModuleReply] = []
         try:
+            if self._key(payload) in self._callers:
+                return self._reply(payload, self._describe(payload), None, started)
             with self.service.database.transaction() as db:
-                responses = _as_responses(self._dispatch(Call(payload, db, self._defaults)))
+                responses = _as_responses(self._dispatch(Call(payload, self._defaults, db=db)))
                 replies.append(self._reply(payload, responses, None, started))
                 raise _Undone
-        except UserError as err:
+        except TOLD as err:
             return self._reply(payload, [say(err.message, reply=True)], err, started)
         except _Undone:
             return replies[0]
 
+    def _describe(self, payload: ModuleCall) -> list[ModuleResponse]:
+        """What a handler that calls out would say, as far as it comes, and what it would have called."""
+        call = OutsideCall(
+            payload, self._defaults, database=self.service.database, effects=self._effects, until=float("inf")
+        )
+        responses: list[ModuleResponse] = []
+        try:
+            with call.keeping():
+                responses += _as_responses(self._dispatch(call))
+                raise _Undone
+        except (_Undone, Described):
+            if call.described:
+                responses.append(say(f"Simulated, so nobody was asked to: {'; '.join(call.described)}."))
+        return responses
+
     def _kept_before(self, payload: ModuleCall) -> Kept:
         """The reply that this execution already has."""
-        (row,) = self.service.database.statement(
+        kept = self._find_kept(payload)
+        assert kept is not None, "a reply that was in the way is gone"
+        return kept
+
+    def _find_kept(self, payload: ModuleCall) -> Kept | None:
+        rows = self.service.database.statement(
             "SELECT reply, invalidations FROM module_replies WHERE module_name = %s AND execution_id = %s",
             (self.service.name, payload.execution_id),
         )
-        return ModuleReply.model_validate(row["reply"]), [(cache, key) for cache, key in row["invalidations"]]
+        if not rows:
+            return None
+        return ModuleReply.model_validate(rows[0]["reply"]), [(cache, key) for cache, key in rows[0]["invalidations"]]
 
     def _reply(
-        self, payload: ModuleCall, responses: list[ModuleResponse], refusal: UserError | None, started: float
+        self, payload: ModuleCall, responses: list[ModuleResponse], refusal: WaddleBotError | None, started: float
     ) -> ModuleReply:
         took_ms = (time.perf_counter() - started) * 1e3
         trigger = payload.trigger
@@ -245,19 +271,25 @@ class InteractionModule:
             success=refusal is None,
             processing_time_ms=round(took_ms, 3),
             error_message=refusal.message if refusal else None,
+            is_unknown=isinstance(refusal, EffectUnclear),
             responses=responses,
         )
 
     def _only_reads(self, payload: ModuleCall) -> bool:
+        key = self._key(payload)
+        return key is None or key in self._readers
+
+    def _key(self, payload: ModuleCall) -> tuple[str, str | None] | None:
+        """Which handler a call is for; None where it ends with the usage."""
         spec = self._specs.get(fold(payload.trigger.command))
         if spec is None:
-            return False
+            return "*", None
         if not spec.subcommands:
-            return (spec.command, None) in self._readers
+            return spec.command, None
         subcommand = find_subcommand(spec, payload.trigger.args[0]) if payload.trigger.args else None
-        return subcommand is None or (spec.command, subcommand.name) in self._readers
+        return (spec.command, subcommand.name) if subcommand else None
 
-    def _dispatch(self, call: Call) -> Said:
+    def _dispatch(self, call: Asked) -> Said:
         trigger = call.payload.trigger
         spec = self._specs.get(fold(trigger.command))
         if spec is None:
@@ -280,6 +312,8 @@ class InteractionModule:
         self._commands["*", None] = run
 
     def _forget_replies(self) -> bool:
+        if self._callers:
+            self._effects.purge()
         with self.service.database.transaction() as db:
             gone = fetch(
                 db,
@@ -288,6 +322,13 @@ class InteractionModule:
                 " RETURNING id",
             )
         return len(gone) == 1000
+
+
+def _enter_log_context(payload: ModuleCall) -> None:
+    context = log_context()
+    context.session_id = payload.session_id
+    context.community = payload.community.id
+    context.user = payload.user.id
 
 
 class _Undone(Exception):
@@ -312,7 +353,7 @@ ON CONFLICT DO NOTHING RETURNING execution_id::text
 
 
 def _fit(
-    handler: Handler, call: Call, words: Sequence[str], spec: CommandSpec, subcommand: SubcommandSpec | None
+    handler: Handler, call: Asked, words: Sequence[str], spec: CommandSpec, subcommand: SubcommandSpec | None
 ) -> Said:
     if not _takes(handler, len(words)):
         usage = subcommand.usage if subcommand else spec.usage
@@ -359,4 +400,4 @@ def _as_responses(said: Said) -> list[ModuleResponse]:
     return [said] if isinstance(said, ModuleResponse) else list(said)
 
 
-__all__ = ["Call", "InteractionModule", "run_command", "say"]
+__all__ = ["Call", "InteractionModule", "OutsideCall", "run_command", "say"]

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +34,7 @@ from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
+from ..web.provider import Providers
 from ..web.site import Site, SiteSettings
 from ..web.static import StaticFiles
 from .background_metrics import BackgroundMetrics
@@ -103,6 +105,11 @@ class Service:
         """Where the rest of the fleet reaches this module."""
         port = self.settings.module_port or self.manifest.port
         return (self.settings.module_url or f"http://127.0.0.1:{port}").rstrip("/")
+
+    @cached_property
+    def providers(self) -> Providers:
+        """Whom this module asks outside of the fleet: `service.providers.add("spotify", …)`."""
+        return Providers(self.bus.client, self.log, self.metrics)
 
     def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
         """Serve the endpoints of these controllers with these services."""

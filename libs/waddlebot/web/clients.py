@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from ..base.contracts import Answer, Event, Heartbeat, ModuleRegistration, Wire
+from ..base.contracts import Answer, Event, Heartbeat, ModuleRegistration, ModuleReply, Wire
 from ..base.errors import UpstreamError, UpstreamRefused
 from ..data.database import check_no_transaction
 from .http import HTTPClient, HTTPResponse
@@ -163,6 +163,12 @@ class RouterClient:
 
     def heartbeat(self, beat: Heartbeat) -> None:
         self._post(f"{self._core}/api/modules/heartbeat", beat.model_dump_json().encode())
+
+    def respond(self, reply: ModuleReply) -> HTTPResponse:
+        """Post the reply to a call that was answered with "not yet". Raises: UpstreamError."""
+        return self._client.post(
+            f"{self._router}/responses", reply.model_dump_json().encode(), timeout_s=self._timeout_s
+        )
 
     def coordinate(self, action: str, request: Wire) -> dict[str, Any]:
         """Ask about claims: `claim`, `heartbeat` and the rest. Raises: UpstreamError; a refusal has its `status`."""

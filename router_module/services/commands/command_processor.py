@@ -21,6 +21,7 @@ from waddlebot.base.contracts import (
     OVERLAY_SOURCES,
     Answer,
     CommandData,
+    ErrorInfo,
     Event,
     ExecutionStatus,
     MessageType,
@@ -44,6 +45,7 @@ from ..records.session_manager import SessionManager
 from ..records.usage_service import UsageService
 from ..records.work import Job, Said, Work
 from ..rules.rule_webhook import RULES_MODULE, webhook_command
+from .awaited_replies import AwaitedReplies
 from .planner import Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
 
@@ -54,6 +56,8 @@ HELD_UP_S = 0.25
 MAX_TAKE_OVERS = 5
 # What takes somebody away from a community makes nobody its member.
 LEAVING = (MessageType.MEMBER_LEAVE, MessageType.BAN, MessageType.KICK)
+# How often a module is asked that says "not yet" and then nothing.
+ASKED_AT_MOST = 2
 # Modules that are this very process, and so the names of their engines.
 OWN_ENGINES = (ROUTER, RULES_MODULE)
 
@@ -90,6 +94,7 @@ class CommandProcessor:
         self._pools = pools
         self._log = log
         self._active: dict[str, Work] = {}
+        self._awaited = AwaitedReplies()
         self._events = metrics.counter("events", "Events received.", ["message_type", "duplicate"])
         self._executions = metrics.counter("executions", "Executions ended.", ["module", "status"])
         self._duration = metrics.histogram("execution_seconds", "From the call to the module's answer.", ["module"])
@@ -276,10 +281,16 @@ class CommandProcessor:
         with self._abandoning(work):
             try:
                 result = engine.execute(job)
-                self.settle(work, job, result)
+                if result.later_s is None:
+                    self.settle(work, job, result)
+                elif self._awaited.put_off(work, job, result.later_s):
+                    return
             except BaseException:
                 job.status = ExecutionStatus.PENDING  # Not on record, so not done.
                 raise
+        self._job_ended(work)
+
+    def _job_ended(self, work: Work) -> None:
         with work.lock:
             work.job_ended()
         self._advance(work)
@@ -342,7 +353,10 @@ class CommandProcessor:
         work = self._active.get(row["session_id"])
         job = next((each for each in work.jobs if each.execution_id == row["execution_id"]), None) if work else None
         if work is not None and job is not None:
-            return self.settle(work, job, result)
+            recorded = self.settle(work, job, result)
+            if self._awaited.pop(job.execution_id):
+                self._job_ended(work)
+            return recorded
         work = self._restore(Event.model_validate(row["event"]), row["session_id"])
         work.jobs = [self._job_from_row(work, row)]
         recorded = self.settle(work, work.jobs[0], result)
@@ -350,6 +364,35 @@ class CommandProcessor:
             self._active[work.session_id] = work
         self._advance(work)
         return recorded
+
+    def look_after_late(self) -> None:
+        """Go on where another router has recorded the reply that was awaited, and ask a module again that has not
+        posted it in time: it may have died meanwhile. Once; then the execution's time is over."""
+        waiting = self._awaited.list()
+        if not waiting:
+            return
+        ended = set(self._ledger.list_ended([each.job.execution_id for each in waiting]))
+        for each in waiting:
+            is_over = each.is_due and each.job.put_off >= ASKED_AT_MOST
+            if not is_over and not each.is_due and each.job.execution_id not in ended:
+                continue
+            if self._awaited.pop(each.job.execution_id) is None:
+                continue
+            if is_over or each.job.execution_id in ended:
+                self._pools.submit(each.job.command.module_name, self._give_up_late, each.work, each.job)
+            else:
+                self._pools.submit(each.job.command.module_name, self._run, each.work, each.job)
+
+    def _give_up_late(self, work: Work, job: Job) -> None:
+        """End an execution as timed out, unless its end is on record already."""
+        with self._abandoning(work):
+            error = ErrorInfo(code="upstream_timeout", message="The reply that was to come later did not come.")
+            try:
+                self.settle(work, job, Result(ExecutionStatus.TIMEOUT, [], error))
+            except BaseException:
+                job.status = ExecutionStatus.PENDING
+                raise
+        self._job_ended(work)
 
     def _child(self, work: Work, parent: Job, response: ModuleResponse) -> Job:
         """The job for a `command` action: the same caller, at the caller's own level, at most MAX_DEPTH deep."""

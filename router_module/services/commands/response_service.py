@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, ModuleReply
+from waddlebot.base.contracts import ModuleReply
 from waddlebot.base.errors import Conflict, NotAllowed, NotFound
 from waddlebot.base.ids import is_uuid
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
-from ..engines.execution_engine import Result
+from ..engines.execution_engine import result_of
 from .command_processor import CommandProcessor
 
 
@@ -37,16 +37,8 @@ class ResponseService:
             raise NotAllowed("That execution belongs to another module.")
         if reply.session_id != row["session_id"]:
             raise NotAllowed("That execution belongs to another session.")
-        responses = reply.all_responses()
         digest = hashlib.sha256(reply.model_dump_json(exclude={"processing_time_ms"}).encode()).hexdigest()
-        result = Result(
-            ExecutionStatus.SUCCESS if reply.success else ExecutionStatus.FAILED,
-            responses,
-            None if reply.success else ErrorInfo(code="module", message=reply.error_message or "It failed."),
-            module_ms=reply.processing_time_ms,
-            digest=digest,
-        )
-        recorded = self._processor.settle_late(row, result)
+        recorded = self._processor.settle_late(row, result_of(reply, digest=digest))
         if not recorded and not self._is_repeat(reply.execution_id, digest):
             raise Conflict("That execution is answered already.")
         with self._db.transaction() as db:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.web.clients import ModuleClient
 from waddlebot.web.http import HTTPResponse
 
-from .circuit_breaker import CircuitBreakers
 from .execution_engine import RemoteEngine, Task, Tries
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import (
     CommandSpec,
     ErrorInfo,
@@ -25,7 +26,6 @@ from waddlebot.base.wire import parse_json
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPResponse, with_retries
 
 from ..catalogue.catalogue import Command
-from .circuit_breaker import CircuitBreakers
 from .starts import BegunBefore
 
 # Nobody can connect, ask and be answered in less; a try that is begun gets this much.
@@ -46,6 +46,8 @@ class Result:
     retries: int = 0
     # Of a reply that the module posted itself, to know the same one again.
     digest: str | None = None
+    # It is pending: the module posts its reply itself, within so many seconds.
+    later_s: float | None = None
 
 
 class Task(Protocol):
@@ -167,12 +169,23 @@ class RemoteEngine:
             if response.status in TARGET_IS_DOWN:
                 raise UpstreamError(f"{module_name} answered HTTP {response.status}.")
         reply = read_reply(response, task.call, module_name)
-        return Result(
-            ExecutionStatus.SUCCESS if reply.success else ExecutionStatus.FAILED,
-            reply.all_responses(),
-            None if reply.success else ErrorInfo(code="module", message=reply.error_message or "It failed."),
-            module_ms=reply.processing_time_ms,
+        if reply.later_s is not None:
+            return Result(ExecutionStatus.PENDING, [], later_s=reply.later_s)
+        return result_of(reply)
+
+
+def result_of(reply: ModuleReply, *, digest: str | None = None) -> Result:
+    """What a module says came of an execution. Raises: pydantic.ValidationError for bad response data."""
+    if reply.is_unknown:
+        status = ExecutionStatus.UNKNOWN
+    else:
+        status = ExecutionStatus.SUCCESS if reply.success else ExecutionStatus.FAILED
+    error = None
+    if status is not ExecutionStatus.SUCCESS:
+        error = ErrorInfo(
+            code=status.value if reply.is_unknown else "module", message=reply.error_message or "It failed."
         )
+    return Result(status, reply.all_responses(), error, module_ms=reply.processing_time_ms, digest=digest)
 
 
 def _failed(status: ExecutionStatus, code: str, message: str) -> Result:

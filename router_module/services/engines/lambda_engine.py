@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import SecretStr
 from pydantic_core import from_json
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec
 from waddlebot.base.errors import Invalid, UpstreamRefused, UpstreamUnreachable
 from waddlebot.data.database import check_no_transaction
 from waddlebot.web.http import MAX_RESPONSE_BYTES, HTTPResponse
 
 from ...config import RouterSettings, missing
-from .circuit_breaker import CircuitBreakers
 from .execution_engine import THROTTLED, CutOff, FunctionFailed, RemoteEngine, Task, TooLate, Tries, unwrap
 from .starts import Starts
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 from pydantic_core import to_json
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec, Wire
 from waddlebot.base.errors import (
     BadRequest,
@@ -22,7 +23,6 @@ from waddlebot.base.wire import parse_json
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPClient, HTTPResponse, with_retries
 
 from ...config import RouterSettings, missing
-from .circuit_breaker import CircuitBreakers
 from .execution_engine import THROTTLED, CutOff, FunctionFailed, RemoteEngine, Task, TooLate, Tries, unwrap
 from .starts import Starts
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec
 from waddlebot.base.errors import EgressDenied, Invalid
 from waddlebot.web.http import EgressGuard, HTTPResponse
 
-from .circuit_breaker import CircuitBreakers
 from .execution_engine import RemoteEngine, Task, Tries
 from .webhook_client import REPEATABLE, WebhookClient, check_webhook_url
 from .webhook_secrets import WebhookSecrets

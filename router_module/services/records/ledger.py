@@ -289,6 +289,15 @@ class Ledger:
         )
         return _stored(rows)
 
+    def list_ended(self, execution_ids: Sequence[str]) -> list[str]:
+        """Those of these executions that have ended, whichever router recorded it."""
+        rows = self._db.statement(
+            "SELECT execution_id::text FROM command_executions WHERE execution_id = ANY(%s::uuid[])"
+            " AND status <> 'pending'",
+            (list(execution_ids),),
+        )
+        return [row["execution_id"] for row in rows]
+
     def close(self, session_id: str) -> None:
         """End an event that has nothing left to do."""
         self._db.statement(

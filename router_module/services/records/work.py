@@ -67,6 +67,8 @@ class Job:
     parent_id: str | None = None
     depth: int = 0
     path: tuple[str, ...] = ()
+    # How often its module has said "not yet".
+    put_off: int = 0
 
     @property
     def call(self) -> ModuleCall:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from waddlebot.base.errors import UpstreamError, UpstreamRefused
-from waddlebot.base.logs import AAALog
-from waddlebot.base.metrics import Metrics
+from .errors import Later, UpstreamError, UpstreamRefused
+from .logs import AAALog
+from .metrics import Metrics
 
 
 class CircuitOpen(UpstreamError):
@@ -66,7 +66,7 @@ class CircuitBreakers:
         is_probe = self._enter(target)
         try:
             yield
-        except UpstreamRefused:
+        except (UpstreamRefused, Later):
             self._answered(target)
             raise
         except BaseException:

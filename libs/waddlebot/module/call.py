@@ -1,0 +1,79 @@
+"""What a handler is given, and what it may return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydal import DAL
+
+from ..base.contracts import Level, ModuleCall, ModuleResponse
+
+Said = str | ModuleResponse | Sequence[ModuleResponse] | None
+
+
+def say(message: str, *, reply: bool = False) -> ModuleResponse:
+    """Something to say in chat; `reply` threads it to the message that asked."""
+    return ModuleResponse(response_action="chat", response_data={"message": message, "reply": reply})
+
+
+def run_command(prefix: str, command: str, args: Sequence[str]) -> ModuleResponse:
+    """Another command for the router to run, for the same caller and at the caller's own level."""
+    return ModuleResponse(
+        response_action="command", response_data={"prefix": prefix, "command": command, "args": list(args)}
+    )
+
+
+@dataclass(slots=True)
+class Asked:
+    """One call of a module: who asks for what, and where."""
+
+    payload: ModuleCall
+    # The manifest's settings, for a router that does not know of settings yet.
+    defaults: Mapping[str, Any]
+    invalidations: list[tuple[str, str]] = field(default_factory=list, kw_only=True)
+
+    def invalidate(self, cache: str, key: object) -> None:
+        """Make every process forget a cached value once the writes of this call are committed.
+
+        Kept with the reply, so that a crash in between only delays it until the call is repeated.
+        """
+        self.invalidations.append((cache, str(key)))
+
+    @property
+    def community_id(self) -> int:
+        return self.payload.community.id
+
+    @property
+    def entity_id(self) -> str:
+        return self.payload.entity.entity_id
+
+    @property
+    def user_name(self) -> str:
+        user = self.payload.user
+        return user.display_name or user.name or user.platform_user_id
+
+    @property
+    def level(self) -> Level:
+        return Level.named(self.payload.user.level)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What is set for the module here, by the names in its manifest, defaults filled in."""
+        return {**self.defaults, **self.payload.settings}
+
+    @property
+    def args(self) -> list[str]:
+        return self.payload.trigger.args
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.payload.mode == "simulate"
+
+
+@dataclass(slots=True)
+class Call(Asked):
+    """One call of a module, with the transaction that its writes belong to."""
+
+    db: DAL
