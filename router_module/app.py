@@ -98,7 +98,7 @@ own_engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db),
     RULES_MODULE: RuleWebhook(webhooks, rules),
 }
-registry = Registry(db, bus, guard, own_url=service.url, engines=engines, secrets=webhook_secrets)
+registry = Registry(db, bus, guard, own_url=service.url, engines=engines, secrets=webhook_secrets, book=rule_book)
 pools = TargetPools(log, workers_per_target=settings.max_workers)
 holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
 overlays = OverlayDelivery(
@@ -147,7 +147,7 @@ service.mount(
         reputation_service,
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
-        SwitchService(db, bus),
+        SwitchService(db, bus, rule_book),
         db,
         log,
     ],

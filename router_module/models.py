@@ -34,6 +34,7 @@ def define_tables(db: DAL) -> None:
         Field("priority", "integer"),
         Field("execution_mode"),
         Field("subcommands", "json"),
+        Field("listen", "json"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )

@@ -70,7 +70,7 @@ def badge_level(platform: str, badges: list[str]) -> Level:
 
 
 class MessageType(StrEnum):
-    """What happened on a platform. The spec's 23 types."""
+    """What happened on a platform: the spec's 23 types, and a stream that begins or ends."""
 
     CHAT_MESSAGE = "chatMessage"
     SUBSCRIPTION = "subscription"
@@ -95,6 +95,8 @@ class MessageType(StrEnum):
     FILE_SHARE = "file_share"
     APP_MENTION = "app_mention"
     CHANNEL_JOIN = "channel_join"
+    STREAM_ONLINE = "stream_online"
+    STREAM_OFFLINE = "stream_offline"
 
 
 class ExecutionStatus(StrEnum):
@@ -397,6 +399,21 @@ class SubcommandSpec(Wire):
     level: Literal["member", "subscriber", "vip", "moderator", "admin", "owner"] = "member"
 
 
+class PatternSetting(Wire):
+    """Patterns that each community may choose: what its switch of the module says in `config`, else the default. A list
+    stands for as many listeners."""
+
+    setting: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    default: str | list[str] = Field(default_factory=list)
+
+
+class Listener(Wire):
+    """What a module wants to hear of plain chat. `mention` is the bot's own name and has no pattern."""
+
+    match: Literal["ends_with", "contains", "word", "regex", "mention"]
+    pattern: str | PatternSetting = ""
+
+
 class CommandSpec(Wire):
     command: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s!#\"]+$")]
     prefix: Literal["!", "#"] = "!"
@@ -412,6 +429,7 @@ class CommandSpec(Wire):
     rate_limit: int | None = Field(None, ge=0)
     trigger_type: Literal["command", "event", "both"] = "command"
     event_types: list[MessageType] = Field(default_factory=list)
+    listen: list[Listener] = Field(default_factory=list, max_length=20)
     priority: int = 100
     execution_mode: Literal["sequential", "parallel"] = "sequential"
     subcommands: list[SubcommandSpec] = Field(default_factory=list)

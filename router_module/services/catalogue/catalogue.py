@@ -66,6 +66,7 @@ class Commands:
 
     by_name: dict[tuple[str, str], list[Command]] = field(default_factory=dict)
     by_event: dict[MessageType, list[Command]] = field(default_factory=dict)
+    listeners: dict[int, Command] = field(default_factory=dict)
 
     @property
     def alias_command(self) -> Command | None:
@@ -99,6 +100,14 @@ class Catalogue:
     def triggered_by(self, message_type: MessageType, entity_id: str) -> list[Command]:
         """The modules that want to know of an event here."""
         return [each for each in self.commands.by_event.get(message_type, ()) if self.is_on(each, entity_id)]
+
+    def listener(self, command_id: int, place: str | None, entity_id: str) -> Command | None:
+        """A command that listens, if it is on at this entity and what is set for it here was said for `place`."""
+        command = self.commands.listeners.get(command_id)
+        if command is None or not self.is_on(command, entity_id):
+            return None
+        decides = entity_id if (entity_id, command.module_name) in self.switches else None
+        return command if place == decides else None
 
     def switch(self, module_name: str, entity_id: str) -> Switch | None:
         return self.switches.get((entity_id, module_name)) or self.switches.get((None, module_name))
@@ -174,8 +183,11 @@ def load_commands(db: DAL) -> Commands:
         if command.spec.trigger_type != "event":
             commands.by_name.setdefault((row["prefix"], row["command"]), []).append(command)
         if command.spec.trigger_type != "command":
-            for message_type in command.spec.event_types:
+            # Of plain chat a module hears what it listens for and nothing else (contracts §6).
+            for message_type in set(command.spec.event_types) - {MessageType.CHAT_MESSAGE}:
                 commands.by_event.setdefault(message_type, []).append(command)
+        if command.spec.listen:
+            commands.listeners[row["id"]] = command
     return commands
 
 

@@ -456,6 +456,7 @@ class CommandProcessor:
             row["parameters"],
             trigger=row["trigger_type"],
             rule_id=(row["decision"] or {}).get("rule_id"),
+            listen=(row["decision"] or {}).get("listen"),
             execution_id=row["execution_id"],
             parent_id=row["parent_id"],
             depth=row["depth"],

@@ -18,6 +18,8 @@ from waddlebot.data.database import Database, fetch, fetch_one
 
 from ..catalogue.cache_manager import COMMANDS
 from ..catalogue.catalogue import ALL_COMMANDS
+from ..rules.listeners import check_config
+from ..rules.rule_book import RuleBook
 from .registry import UnknownModule
 
 MAX_SUBJECTS = 1000
@@ -32,8 +34,9 @@ class Scope:
 
 
 class SwitchService:
-    def __init__(self, db: Database, bus: Bus) -> None:
+    def __init__(self, db: Database, bus: Bus, book: RuleBook) -> None:
         self._db = db
+        self._book = book
         self._bus = bus
 
     def scope_of_entity(self, text: str) -> Scope:
@@ -81,6 +84,7 @@ class SwitchService:
             raise Invalid("A module cannot replace itself.", field="replaced_by")
         with self._db.transaction() as db:
             _check_modules(db, [module_name, *([replaced_by] if replaced_by else [])])
+            check_config(db, module_name, config)
             row = fetch_one(
                 db,
                 "INSERT INTO module_switches (community_id, entity_id, module_name, enabled, replaced_by, config,"
@@ -98,7 +102,7 @@ class SwitchService:
                     by,
                 ),
             )
-        self._changed(scope)
+        self._module_changed(scope)
         assert row is not None
         return row
 
@@ -113,7 +117,7 @@ class SwitchService:
             )
         if row is None:
             raise NotFound(f"Nothing is set for {module_name} here.")
-        self._changed(scope)
+        self._module_changed(scope)
 
     def list_permissions(self, scope: Scope) -> list[dict[str, Any]]:
         """What is set for commands in a community, its entities included, or at one entity."""
@@ -183,6 +187,10 @@ class SwitchService:
                 raise NotFound(f"Nothing is set for {command[:80]} here.")
             fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
         self._changed(scope)
+
+    def _module_changed(self, scope: Scope) -> None:
+        self._changed(scope)
+        self._book.changed(scope.community_id)  # What it listens for is compiled with the rules.
 
     def _changed(self, scope: Scope) -> None:
         self._bus.invalidate(COMMANDS, scope.community_id)
