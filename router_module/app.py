@@ -18,6 +18,7 @@ from waddlebot.web.http import EgressGuard
 
 from .config import RouterSettings
 from .controllers import (
+    announcements,
     coordination,
     core_api,
     directory,
@@ -52,6 +53,7 @@ from .services.modules.switch_service import SwitchService
 from .services.people.rbac_service import RBACService
 from .services.people.reputation_service import ReputationService
 from .services.people.roles_service import RolesService
+from .services.records.announcement_service import AnnouncementService
 from .services.records.explainer import Explainer
 from .services.records.ledger import Ledger
 from .services.records.outbox_service import OutboxService
@@ -80,7 +82,8 @@ webhooks = WebhookClient(guard)
 # Before anything runs: what an event means, and whether it may.
 rule_book = RuleBook(db, bus, log)
 rules = RuleService(db, bus, rule_book, keyring, guard)
-limits = CommandLimits(RateLimiter(bus.client, log, service.metrics), settings)
+limiter = RateLimiter(bus.client, log, service.metrics)
+limits = CommandLimits(limiter, settings)
 planner = Planner(
     settings, lookups=lookups, rules=rule_book, rbac=RBACService(), limits=limits, sessions=sessions, log=log
 )
@@ -127,6 +130,7 @@ retention = RetentionService(db)
 
 service.mount(
     events,
+    announcements,
     modules,
     responses,
     directory,
@@ -140,6 +144,7 @@ service.mount(
         processor,
         registry,
         ResponseService(db, processor),
+        AnnouncementService(db, lookups, limiter),
         explainer,
         outbox,
         DirectoryService(db, bus, log),

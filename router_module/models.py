@@ -202,3 +202,19 @@ def define_tables(db: DAL) -> None:
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )
+    db.define_table(
+        "announcements",
+        Field("module_name"),
+        Field("announcement_id"),
+        Field("community_id", "bigint"),
+        Field("outbox_ids", "list:integer"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "notices",
+        Field("announcement_id", "bigint"),
+        Field("community_id", "bigint"),
+        Field("module_name"),
+        Field("messages", "json"),
+        Field("created_at", "datetime"),
+    )

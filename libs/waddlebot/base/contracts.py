@@ -61,6 +61,8 @@ BADGE_LEVELS: dict[str, dict[str, Level]] = {
     "slack": {"owner": Level.OWNER, "admin": Level.ADMIN},
 }
 PLATFORMS = tuple(BADGE_LEVELS)
+# Where something can be said to one person alone. The console is its reader's own.
+PRIVATE_PLATFORMS = (CONSOLE, "discord", "slack")
 
 
 def badge_level(platform: str, badges: list[str]) -> Level:
@@ -282,6 +284,8 @@ class ModuleCall(Wire):
 class ChatData(Wire):
     message: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MESSAGE_CHARS)]
     reply: bool = False
+    # For whoever caused it and nobody else; refused where that cannot be.
+    private: bool = False
 
 
 class MediaData(Wire):
@@ -356,6 +360,10 @@ OVERLAY_SOURCES = {"media": "media", "ticker": "ticker", "general": "general", "
 class ModuleResponse(Wire):
     response_action: Literal["chat", "media", "ticker", "general", "form", "command"]
     response_data: dict[str, Any]
+
+    @property
+    def is_private(self) -> bool:
+        return self.response_action == "chat" and self.response_data.get("private") is True
 
 
 class ModuleReply(Wire):
@@ -444,6 +452,25 @@ class ModuleRegistration(Wire):
     commands: list[CommandSpec] = Field(default_factory=list, max_length=200)
     # Asks for another secret for the module's webhooks; the one that it had is worth nothing from then on.
     rotate_webhook_secret: bool = False
+
+
+class Announcement(Strict):
+    """What a module says without being asked: in the channels of a community, or to its owner alone."""
+
+    announcement_id: OpaqueId
+    # The caller's own, if it says so at all.
+    module_name: ModuleName | None = None
+    community_id: int | Annotated[str, StringConstraints(max_length=255)] | None = None
+    entity_id: EntityIdText | None = None
+    responses: list[ModuleResponse] = Field(min_length=1, max_length=20)
+    to: Literal["channels", "owner"] = "channels"
+
+
+class Announced(Wire):
+    success: bool
+    announcement_id: str
+    duplicate: bool
+    outbox_ids: list[int] = Field(default_factory=list)
 
 
 class Heartbeat(Wire):

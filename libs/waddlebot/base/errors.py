@@ -112,6 +112,13 @@ class Busy(WaddleBotError):
         self.retry_after_s = retry_after_s
 
 
+class RateLimited(Busy):
+    """That was too often. Try again later."""
+
+    code = "rate_limited"
+    http_status = 429
+
+
 class NotConfigured(Busy):
     """This module has no credentials yet."""
 

@@ -20,6 +20,7 @@ from pydal import DAL
 from ..base.chat import closest, fold
 from ..base.combine import FairCombiner
 from ..base.contracts import (
+    PRIVATE_PLATFORMS,
     CommandSpec,
     Level,
     ModuleCall,
@@ -41,9 +42,13 @@ Handler = Callable[..., Said]
 REPLIES_KEPT = "24 hours"
 
 
-def say(message: str, *, reply: bool = False) -> ModuleResponse:
-    """Something to say in chat; `reply` threads it to the message that asked."""
-    return ModuleResponse(response_action="chat", response_data={"message": message, "reply": reply})
+def say(message: str, *, reply: bool = False, private: bool = False) -> ModuleResponse:
+    """Something to say in chat; `reply` threads it to the message that asked.
+
+    What is `private` only the caller reads. Where that cannot be it is refused: ask `Call.can_say_privately` first.
+    """
+    data = {"message": message, "reply": reply} | ({"private": True} if private else {})
+    return ModuleResponse(response_action="chat", response_data=data)
 
 
 def run_command(prefix: str, command: str, args: Sequence[str]) -> ModuleResponse:
@@ -88,6 +93,11 @@ class Call:
     @property
     def args(self) -> list[str]:
         return self.payload.trigger.args
+
+    @property
+    def can_say_privately(self) -> bool:
+        """Whether the caller can be told something here that nobody else reads; on Twitch nobody can."""
+        return self.payload.entity.platform in PRIVATE_PLATFORMS
 
     @property
     def is_simulated(self) -> bool:

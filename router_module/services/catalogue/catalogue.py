@@ -109,14 +109,20 @@ class Catalogue:
         decides = entity_id if (entity_id, command.module_name) in self.switches else None
         return command if place == decides else None
 
-    def switch(self, module_name: str, entity_id: str) -> Switch | None:
+    def switch(self, module_name: str, entity_id: str | None) -> Switch | None:
         return self.switches.get((entity_id, module_name)) or self.switches.get((None, module_name))
 
     def is_on(self, command: Command, entity_id: str) -> bool:
-        """Core modules are on, those of the marketplace off, until somebody says otherwise (design §7)."""
-        switch = self.switch(command.module_name, entity_id)
+        return self.is_module_on(command.module_name, entity_id, is_core=command.is_core)
+
+    def is_module_on(self, module_name: str, entity_id: str | None, *, is_core: bool) -> bool:
+        """Core modules are on, those of the marketplace off, until somebody says otherwise (design §7).
+
+        Without an entity: in the community as a whole.
+        """
+        switch = self.switch(module_name, entity_id)
         if switch is None:
-            return command.is_core or self._replaces_another(command.module_name, entity_id)
+            return is_core or self._replaces_another(module_name, entity_id)
         return switch.enabled
 
     def settings_for(self, name: str, entity_id: str) -> list[Permission]:
@@ -151,7 +157,7 @@ class Catalogue:
         candidates = (each for key in names for each in self.commands.by_name.get(key, ()))
         return next((each for each in candidates if each.module_name == switch.replaced_by), command)
 
-    def _replaces_another(self, module_name: str, entity_id: str) -> bool:
+    def _replaces_another(self, module_name: str, entity_id: str | None) -> bool:
         return any(
             switch.replaced_by == module_name
             for (place, _), switch in self.switches.items()

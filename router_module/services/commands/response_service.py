@@ -11,7 +11,7 @@ from waddlebot.base.ids import is_uuid
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
-from ..engines.execution_engine import Result
+from ..engines.execution_engine import Result, check_private
 from .command_processor import CommandProcessor
 
 
@@ -30,7 +30,8 @@ class ResponseService:
         """Record a late reply and hand it to chat or overlay; the same reply again changes nothing.
 
         Raises: UnknownExecution; NotAllowed for another module's execution or a session that is not the execution's;
-        Conflict when the execution was answered otherwise; pydantic.ValidationError for bad response data.
+        Conflict when the execution was answered otherwise; NotPrivateHere, and then it is not answered yet;
+        pydantic.ValidationError for bad response data.
         """
         row = self._execution(reply.execution_id)
         if caller.module_name != row["module_name"] or reply.module_name != row["module_name"]:
@@ -38,6 +39,7 @@ class ResponseService:
         if reply.session_id != row["session_id"]:
             raise NotAllowed("That execution belongs to another session.")
         responses = reply.all_responses()
+        check_private(responses, row["platform"])
         digest = hashlib.sha256(reply.model_dump_json(exclude={"processing_time_ms"}).encode()).hexdigest()
         result = Result(
             ExecutionStatus.SUCCESS if reply.success else ExecutionStatus.FAILED,
@@ -83,8 +85,8 @@ class ResponseService:
             "success": True,
             "execution_id": execution_id,
             "status": row["status"],
-            "responses": responses,
-            "outbox": said,
+            "responses": _without_private_texts(responses),
+            "outbox": _without_private_texts(said),
             "total": len(responses),
         }
 
@@ -116,7 +118,7 @@ class ResponseService:
                 },
             )
         filters = {"module_name": module_name, "response_action": action, "success_only": success_only}
-        found = {"responses": rows, "total": len(rows), "limit": limit, "offset": 0}
+        found = {"responses": _without_private_texts(rows), "total": len(rows), "limit": limit, "offset": 0}
         return {"success": True, **found, "filters": filters}
 
     def _execution(self, execution_id: str) -> dict[str, Any]:
@@ -142,6 +144,12 @@ class ResponseService:
                 (execution_id, digest),
             )
         return row is not None
+
+
+def _without_private_texts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is for one person alone is for nobody who reads lists either."""
+    private = {"private": True}
+    return [{**row, "response_data": private} if (row["response_data"] or {}).get("private") else row for row in rows]
 
 
 def own_module(caller: Account) -> str | None:

@@ -81,8 +81,8 @@ def list_listeners(db: DAL, community_id: int, log: AAALog) -> list[Listening]:
     """What is listened for in a community, in the order in which it counts, by modules that are on anywhere in it."""
     rows = fetch(
         db,
-        "SELECT c.id, c.module_name, c.priority, c.listen, s.entity_id, s.id IS NOT NULL AS is_said,"
-        " s.config, coalesce(s.enabled, c.module_type = 'core' OR EXISTS ("
+        "SELECT c.id, c.module_name, c.priority, c.listen, s.entity_id, s.config,"
+        " coalesce(s.enabled, c.module_type = 'core' OR EXISTS ("
         "  SELECT 1 FROM module_switches r WHERE r.community_id = %(community)s AND r.replaced_by = c.module_name)"
         " ) AS enabled FROM commands c LEFT JOIN ("
         # Always with a row for the whole community, whether anything is said for it or not.

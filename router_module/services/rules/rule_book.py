@@ -1,5 +1,5 @@
-"""The string rules that hold at an entity, and what modules listen for there, compiled together.
-Compiling happens beside the messages, not before one.
+"""The string rules that hold at an entity, and what modules listen for there, compiled together and at hand. Compiling
+happens beside the messages, not before one.
 
 A process's first message of a community waits for its rules. After that a change is compiled in another thread while
 the rules as they were still serve; the process that took the change has it compiled before it says so.
