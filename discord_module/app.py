@@ -60,6 +60,7 @@ if settings.bot_token and settings.application_id and settings.public_key:
         translate=translate,
         send=bot.send,
         act=bot.act,
+        whisper=bot.whisper,
         pace=Pace(key=lambda _: "all", limit=lambda _: settings.send_limit, per_s=1.0),
         echo_in=shard_of,
         intake="worker",

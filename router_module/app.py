@@ -19,6 +19,7 @@ from waddlebot.web.http import EgressGuard
 
 from .config import RouterSettings
 from .controllers import (
+    announcements,
     coordination,
     core_api,
     credentials,
@@ -55,6 +56,7 @@ from .services.modules.switch_service import SwitchService
 from .services.people.rbac_service import RBACService
 from .services.people.reputation_service import ReputationService
 from .services.people.roles_service import RolesService
+from .services.records.announcement_service import AnnouncementService
 from .services.records.explainer import Explainer
 from .services.records.ledger import Ledger
 from .services.records.outbox_service import OutboxService
@@ -83,7 +85,8 @@ webhooks = WebhookClient(guard)
 # Before anything runs: what an event means, and whether it may.
 rule_book = RuleBook(db, bus, log)
 rules = RuleService(db, bus, rule_book, keyring, guard)
-limits = CommandLimits(RateLimiter(bus.client, log, service.metrics), settings)
+limiter = RateLimiter(bus.client, log, service.metrics)
+limits = CommandLimits(limiter, settings)
 planner = Planner(
     settings, lookups=lookups, rules=rule_book, rbac=RBACService(), limits=limits, sessions=sessions, log=log
 )
@@ -101,7 +104,7 @@ own_engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db),
     RULES_MODULE: RuleWebhook(webhooks, rules),
 }
-registry = Registry(db, bus, guard, own_url=service.url, engines=engines, secrets=webhook_secrets)
+registry = Registry(db, bus, guard, own_url=service.url, engines=engines, secrets=webhook_secrets, book=rule_book)
 pools = TargetPools(log, workers_per_target=settings.max_workers)
 holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
 overlays = OverlayDelivery(
@@ -130,6 +133,7 @@ retention = RetentionService(db)
 
 service.mount(
     events,
+    announcements,
     modules,
     responses,
     directory,
@@ -144,6 +148,7 @@ service.mount(
         processor,
         registry,
         ResponseService(db, processor),
+        AnnouncementService(db, lookups, limiter),
         explainer,
         outbox,
         DirectoryService(db, bus, log),
@@ -151,7 +156,7 @@ service.mount(
         reputation_service,
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
-        SwitchService(db, bus, service.credentials),
+        SwitchService(db, bus, service.credentials, rule_book),
         CredentialService(db, service.credentials),
         db,
         log,

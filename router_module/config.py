@@ -37,6 +37,8 @@ DEFAULT_POINTS: dict[str, float] = {
     "file_share": 15,
     "app_mention": 8,
     "channel_join": 0,
+    "stream_online": 0,
+    "stream_offline": 0,
 }
 # So large that nobody needs more, so small that a ledger of many years still fits into 64 bits.
 MAX_POINTS = 1_000_000
@@ -146,6 +148,12 @@ class RouterSettings(Settings):
         alias="ROUTER_DEFAULT_RATE_LIMIT",
         ge=0,
         description="Uses of a command a minute and person; 0 for no limit.",
+    )
+    listen_rate_limit: int = Field(
+        20,
+        alias="ROUTER_LISTEN_RATE_LIMIT",
+        ge=0,
+        description="Lines of plain chat a minute, in one channel, that call one module which listens; 0 for no limit.",
     )
     points: PointsByType = Field(
         DEFAULT_POINTS,

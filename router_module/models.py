@@ -35,6 +35,7 @@ def define_tables(db: DAL) -> None:
         Field("execution_mode"),
         Field("subcommands", "json"),
         Field("shared"),
+        Field("listen", "json"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )
@@ -201,4 +202,20 @@ def define_tables(db: DAL) -> None:
         Field("config", "json"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
+    )
+    db.define_table(
+        "announcements",
+        Field("module_name"),
+        Field("announcement_id"),
+        Field("community_id", "bigint"),
+        Field("outbox_ids", "list:integer"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "notices",
+        Field("announcement_id", "bigint"),
+        Field("community_id", "bigint"),
+        Field("module_name"),
+        Field("messages", "json"),
+        Field("created_at", "datetime"),
     )

@@ -57,6 +57,7 @@ if service.configured:
         translate=Translator(people),
         send=bot.send,
         act=bot.act,
+        whisper=bot.whisper,
         # Slack takes one message a second in a channel.
         pace=Pace(key=str, limit=lambda _: 1, per_s=1),
         intake="worker" if settings.socket_mode else "service",

@@ -33,7 +33,7 @@ from .services.moderation_service import ModerationService
 from .services.notification_service import NotificationService
 from .services.oauth_service import OAuthService, Opener
 from .services.subscription_service import SubscriptionService
-from .services.translation import translate
+from .services.translation import Translator
 from .services.twitch_api import TwitchAPI
 from .services.webhook_service import WebhookService
 from .services.websocket_service import WebSocketService
@@ -87,7 +87,7 @@ def build(service: Service, settings: TwitchSettings) -> None:
     collector = Collector(
         service,
         EVENTS,
-        translate=translate,
+        translate=Translator(bot_user_id),
         send=bot.send,
         act=moderation.act,
         pace=_pace(service, settings, channels),

@@ -19,7 +19,7 @@ from waddlebot.base.errors import ProviderError, UpstreamError, WaddleBotError
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.moderation import ModerationAction
-from waddlebot.collecting.sender import Outcome
+from waddlebot.collecting.sender import Outcome, Send
 from waddlebot.data.outbox import Outgoing
 
 from .guild_service import GuildService
@@ -34,6 +34,7 @@ SURE_FOR_S = 90.0
 MAX_TRIED = 10_000
 DEFAULT_TIMEOUT_S = 600
 SENT = Outcome(OutboxState.SENT)
+FOR_YOU_ALONE = "The answer is below, for you alone."
 
 
 class BotService:
@@ -73,20 +74,38 @@ class BotService:
 
     async def send(self, reply: Outgoing) -> Outcome:
         """Say a reply, in as many parts as it takes."""
+        return await self._unless_paused(reply, self._send)
+
+    async def whisper(self, reply: Outgoing) -> Outcome:
+        """Say a reply to one person alone: below their slash command, where only they see it, or in a direct message.
+
+        Where they take none it is dropped; it is never said in the channel.
+        """
+        return await self._unless_paused(reply, self._whisper)
+
+    async def _unless_paused(self, reply: Outgoing, say: Send) -> Outcome:
         pause_s = self._paused_until - time.monotonic()
         if pause_s > 0:
             return Outcome(OutboxState.PENDING, "Discord asks to wait", timedelta(seconds=pause_s))
-        asked = await self._find_interaction(reply)
-        if asked is not None and asked["is_answerable"]:
-            outcome = await self._answer(reply, asked)
-        else:
-            # What happened without a message, and a command that Discord takes no answers to any more, has no thread.
-            is_message = asked is None and reply.reply_to.isdigit()
-            outcome = await self._post(reply, reply_to=reply.reply_to if is_message else "")
+        outcome = await say(reply)
         if outcome.state is OutboxState.PENDING:
             return self._again(reply, outcome)
         self._tried.pop(str(reply.id), None)
         return outcome
+
+    async def _send(self, reply: Outgoing) -> Outcome:
+        asked = await self._find_interaction(reply)
+        if asked is not None and asked["is_answerable"]:
+            return await self._answer(reply, asked)
+        # What happened without a message, and a command that Discord takes no answers to any more, has no thread.
+        is_message = asked is None and reply.reply_to.isdigit()
+        return await self._post(reply, reply_to=reply.reply_to if is_message else "")
+
+    async def _whisper(self, reply: Outgoing) -> Outcome:
+        asked = await self._find_interaction(reply)
+        if asked is not None and asked["is_answerable"]:
+            return await self._answer_alone(reply, asked)
+        return await self._write_to(reply)
 
     async def act(self, action: ModerationAction) -> Outcome:
         """Carry out moderation. All of it may be done twice without being more, except for a warning."""
@@ -157,12 +176,25 @@ class BotService:
         return await asyncio.to_thread(self.interactions.find, reply.event_id)
 
     async def _post(self, reply: Outgoing, *, reply_to: str) -> Outcome:
-        from . import rest
-
         place = parse_entity_id(reply.entity_id)
         channel = place.channel_id or await asyncio.to_thread(self._guilds.find_system_channel, place.server_id)
         if not channel:
             return Outcome(OutboxState.DROPPED, "the server has no system channel to say it in")
+        return await self._say_in(channel, reply, reply_to=reply_to)
+
+    async def _write_to(self, reply: Outgoing) -> Outcome:
+        from . import rest
+
+        recipient = {"recipient_id": str(reply.response_data["to"])}
+        try:
+            opened = await self.client.request("POST", "/users/@me/channels", json=recipient)
+        except rest.failures() as err:
+            return rest.outcome_of(err)
+        return await self._say_in(str(opened["id"]), reply, reply_to="")
+
+    async def _say_in(self, channel: str, reply: Outgoing, *, reply_to: str) -> Outcome:
+        from . import rest
+
         sent = ""
         for number, part in enumerate(split_message(str(reply.response_data["message"]))):
             if number and self.more is not None:
@@ -177,6 +209,20 @@ class BotService:
 
     async def _answer(self, reply: Outgoing, asked: dict[str, Any]) -> Outcome:
         """Answer a slash command. Its first answer may be tried again; a later one, which has no nonce, may not."""
+        assert self.interactions is not None
+        try:
+            token = self.interactions.open_token(asked)
+        except WaddleBotError as err:
+            return Outcome(OutboxState.DROPPED, err.message)
+        takes_the_place = await asyncio.to_thread(self.interactions.is_first, asked["interaction_id"], reply.id)
+        return await self._answer_with(token, reply, takes_the_place=takes_the_place)
+
+    async def _answer_alone(self, reply: Outgoing, asked: dict[str, Any]) -> Outcome:
+        """Answer a slash command so that only its user sees it.
+
+        What stands in the place of "is thinking…" is as public as that was, and so is whatever is said below before
+        something stands there, whatever its flags (Discord's documentation of followups). So first there are words.
+        """
         from . import rest
 
         assert self.interactions is not None
@@ -185,12 +231,25 @@ class BotService:
         except WaddleBotError as err:
             return Outcome(OutboxState.DROPPED, err.message)
         takes_the_place = await asyncio.to_thread(self.interactions.is_first, asked["interaction_id"], reply.id)
+        try:
+            if takes_the_place:
+                key = ("alone", reply.id)
+                await self.client.answer(self._application_id, token, FOR_YOU_ALONE, first=True, key=key)
+            elif await self.client.is_thinking(self._application_id, token, key=("thinking", reply.id)):
+                return Outcome(OutboxState.PENDING, "another answer comes first", rest.SOON)
+        except rest.failures() as err:
+            return rest.outcome_of(err)
+        return await self._answer_with(token, reply, takes_the_place=False, alone=True)
+
+    async def _answer_with(self, token: str, reply: Outgoing, *, takes_the_place: bool, alone: bool = False) -> Outcome:
+        from . import rest
+
         parts = split_message(str(reply.response_data["message"]))
         for number, part in enumerate(parts):
             is_first = takes_the_place and number == 0
             try:
                 key = ("answer", reply.id, number)
-                await self.client.answer(self._application_id, token, part, first=is_first, key=key)
+                await self.client.answer(self._application_id, token, part, first=is_first, key=key, alone=alone)
             except ProviderError as err:
                 outcome = rest.outcome_of(err)
                 if not is_first and outcome.state is OutboxState.PENDING:

@@ -47,7 +47,7 @@ WHERE e.state IN ('forwarded', 'failed') AND i.first_reply IS NULL
     AND NOT EXISTS (SELECT 1 FROM router_work w WHERE w.session_id = e.session_id)
     AND NOT EXISTS (SELECT 1 FROM command_executions x WHERE x.session_id = e.session_id AND x.status = 'pending')
     AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.platform = 'discord' AND o.event_id = i.interaction_id
-        AND o.response_action = 'chat' AND o.state IN ('pending', 'sending'))
+        AND o.response_action IN ('chat', 'private') AND o.state IN ('pending', 'sending'))
 ORDER BY i.created_at LIMIT 50
 """
 WORDS = {

@@ -159,7 +159,7 @@ class ShardBot(discord.AutoShardedBot):  # type: ignore[misc]
         if message.type.value in BOOST_MESSAGES:
             self._tell(_boost_of(message))
         elif message.type in (discord.MessageType.default, discord.MessageType.reply):
-            self._tell(_message(message))
+            self._tell(_message(message, bot_id=self.user.id))
 
     async def on_raw_reaction_add(self, raw: discord.RawReactionActionEvent) -> None:
         if raw.guild_id is not None and raw.member is not None and not raw.member.bot:
@@ -303,10 +303,12 @@ def _about(
     return Sighting(message_type, dispatch, where, "", _person(user), event_id, details=details)
 
 
-def _message(message: discord.Message) -> Sighting:
+def _message(message: discord.Message, *, bot_id: int) -> Sighting:
     details: dict[str, Any] = {"message_id": str(message.id)}
     if message.mentions:
         details["mentions"] = [{"id": str(user.id), "name": user.name} for user in message.mentions]
+    if any(user.id == bot_id for user in message.mentions):
+        details["mentions_bot"] = True
     if message.reference is not None and message.reference.message_id:
         details["reply_to"] = str(message.reference.message_id)
     if message.attachments:

@@ -44,6 +44,11 @@ WORDS = {
 GONE_ALREADY = frozenset({10007, 10008, 10026})
 
 
+# Flags of a message: only one person sees it; the bot "is thinking…".
+# Source: https://discord.com/developers/docs/resources/message#message-object-message-flags
+EPHEMERAL, LOADING = 1 << 6, 1 << 7
+
+
 class RestClient:
     """One logged-in client for the loop that it is used in. A request that takes long is left to finish by itself.
 
@@ -123,9 +128,14 @@ class RestClient:
 
         return str((await self.ask(("say", channel_id, nonce), send)).id)
 
-    async def answer(self, application_id: str, token: str, text: str, *, first: bool, key: Hashable) -> None:
-        """Answer a slash command: in the place of "is thinking…", or below."""
-        mentions: dict[str, list[str]] = {"parse": []}
+    async def answer(
+        self, application_id: str, token: str, text: str, *, first: bool, key: Hashable, alone: bool = False
+    ) -> None:
+        """Answer a slash command: in the place of "is thinking…", or below, there perhaps for its user alone."""
+        body: dict[str, Any] = {"content": text, "allowed_mentions": {"parse": []}}
+        if alone:
+            assert not first, "that is as public as the command"
+            body["flags"] = EPHEMERAL
 
         method, path = ("PATCH", "/messages/@original") if first else ("POST", "")
 
@@ -133,9 +143,16 @@ class RestClient:
             # Not py-cord's own functions for this, which send a form; Discord documents JSON.
             pattern = "/webhooks/{webhook_id}/{webhook_token}" + path
             route = Route(method, pattern, webhook_id=application_id, webhook_token=token)
-            return await client.http.request(route, json={"content": text, "allowed_mentions": mentions})
+            return await client.http.request(route, json=body)
 
         await self.ask(key, answer)
+
+    async def is_thinking(self, application_id: str, token: str, *, key: Hashable) -> bool:
+        """Whether a slash command still has no answer in the place of "is thinking…"."""
+        pattern = "/webhooks/{webhook_id}/{webhook_token}/messages/@original"
+        route = Route("GET", pattern, webhook_id=application_id, webhook_token=token)
+        found = await self.ask(key, lambda client: client.http.request(route))
+        return bool(int(found.get("flags") or 0) & LOADING)
 
     async def request(self, method: str, path: str, *, reason: str = "", json: Any = None, **ids: str) -> Any:
         """Any request of the API. `path` names its ids in braces."""

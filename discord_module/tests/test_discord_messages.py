@@ -159,3 +159,15 @@ def test_a_warning_reaches_the_person_alone(server):
 
     eventually(warned)
     assert server.discord.rest.dm_channels[warned()[0].channel_id].name == "607"
+
+
+def test_the_bots_name_in_a_message_calls_who_listens_for_it(server, stub):
+    stub.register(server.fleet, {"command": "ask", "listen": [{"match": "mention"}]})
+    bot = server.discord.world.bot
+
+    server.say("hello there")
+    server.say(f"hello <@{bot.id}>", mentions=[bot])
+
+    eventually(lambda: stub.calls)
+    eventually(lambda: [row["state"] for row in server.rows_of("chatMessage")] == ["forwarded"] * 2)
+    assert [call["trigger"]["data"]["mentions_bot"] for call in stub.calls] == [True]

@@ -26,6 +26,7 @@ class OutboxQuery(Strict):
     entity_id: str | None = None
     platform: str | None = None
     state: Literal["pending", "sending", "sent", "dropped", "unknown"] = "pending"
+    private: bool = False
     limit: int = Field(50, ge=1, le=500)
 
 

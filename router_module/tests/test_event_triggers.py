@@ -49,7 +49,8 @@ def test_a_module_hears_of_the_events_that_it_asked_for(bot, fleet, stub):
 
 
 def test_a_module_may_be_triggered_by_both(bot, fleet, stub):
-    stub.register(fleet, {"command": "both", "trigger_type": "both", "event_types": ["chatMessage", "follow"]})
+    listen = [{"match": "word", "pattern": "plain"}]
+    stub.register(fleet, {"command": "both", "trigger_type": "both", "event_types": ["follow"], "listen": listen})
     seen = []
     stub.behaviour = lambda call: seen.append(call["trigger"]["type"]) or reply_to(call)
 
@@ -107,10 +108,11 @@ def test_a_level_holds_for_who_calls_not_for_what_happens(bot, fleet, stub):
 
 
 def test_a_blocked_message_triggers_and_earns_nothing(bot, rule, fleet, stub):
-    stub.register(fleet, {"command": "logger", "trigger_type": "event", "event_types": ["chatMessage"]})
+    listen = [{"match": "ends_with", "pattern": "am"}]
+    stub.register(fleet, {"command": "logger", "trigger_type": "event", "listen": listen})
     rule("spam", "block")
 
-    assert bot.say("spam").answer["executions"] == []
+    assert bot.say("spam").answer["executions"] == stub.calls == []
     assert score(fleet, bot) == (0, 0)
     assert bot.say("ham").statuses == ["success"]
 

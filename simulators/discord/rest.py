@@ -25,6 +25,9 @@ from .world import MAX_CONTENT_CHARS, Channel, Guild, Said, World, iso, snowflak
 NONCE_FOR_S = 300.0
 INTERACTION_FOR_S = 15 * 60.0
 ACK_WITHIN_S = 3.0
+# The kind of answer that says "is thinking…", and flags of messages.
+DEFERRED = 5
+EPHEMERAL, LOADING = 64, 128
 FAST_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -612,17 +615,19 @@ class Rest:
         """Take the first answer to an interaction, from the callback or from the answer over HTTP."""
         data = asked.get("data") or {}
         found.acked_at, found.ack_type = time.time(), int(asked["type"])
-        found.ephemeral = bool(int(data.get("flags") or 0) & 64)
+        found.ephemeral = bool(int(data.get("flags") or 0) & EPHEMERAL)
         if found.ack_type == 4:
             found.original = self._reply(found, _checked_content(data), "callback", data).message_id
 
-    def _reply(self, found: Interaction, content: str, kind: str, data: Mapping[str, Any]) -> Said:
+    def _reply(
+        self, found: Interaction, content: str, kind: str, data: Mapping[str, Any], *, ephemeral: bool = False
+    ) -> Said:
         said = self._say(
             self.world.channels[found.channel_id],
             content,
             kind=kind,
             interaction_id=found.id,
-            ephemeral=found.ephemeral,
+            ephemeral=found.ephemeral or ephemeral,
             allowed_mentions=data.get("allowed_mentions"),
         )
         found.replies.append(content)
@@ -631,7 +636,13 @@ class Rest:
     async def _followup(self, request: web.Request) -> Any:
         found = self._interaction(request)
         asked = await _multipart_or_json(request)
-        said = self._reply(found, _checked_content(asked), "followup", asked)
+        if found.ack_type == DEFERRED and not found.original:
+            # The first followup takes the place of "is thinking…" and is as public as that was, whatever its flags.
+            said = self._reply(found, _checked_content(asked), "original", asked)
+            found.original = said.message_id
+            return await self._told(found, said)
+        ephemeral = bool(int(asked.get("flags") or 0) & EPHEMERAL)
+        said = self._reply(found, _checked_content(asked), "followup", asked, ephemeral=ephemeral)
         return await self._told(found, said)
 
     async def _edit_original(self, request: web.Request) -> Any:
@@ -652,15 +663,18 @@ class Rest:
     async def _told(self, found: Interaction, said: Said) -> dict[str, Any]:
         payload = {**self._payload_of(said), "webhook_id": self.world.application_id}
         payload["application_id"] = self.world.application_id
-        if not found.ephemeral:
+        if not said.ephemeral:
             await self.gateway.dispatch(found.guild_id, "MESSAGE_CREATE", {**payload, "guild_id": found.guild_id})
         return payload
 
     async def _get_original(self, request: web.Request) -> Any:
         found = self._interaction(request)
-        if not found.original:
+        if found.original:
+            return self._payload_of(self.messages[found.original])
+        if found.ack_type != DEFERRED:
             raise Refusal(404, 10008, "Unknown Message")
-        return self._payload_of(self.messages[found.original])
+        thinking = self.world.message(self.world.channels[found.channel_id], "", self.world.bot)
+        return {**thinking, "flags": LOADING | (EPHEMERAL if found.ephemeral else 0)}
 
     async def _delete_original(self, request: web.Request) -> Any:
         found = self._interaction(request)

@@ -121,6 +121,10 @@ class Accounts:
             return known
         return None if self.strict or not login else self._imagine(_id_of(login), login)
 
+    def named(self, login: str) -> Account | None:
+        """Somebody whom a chat knows by that name; nobody is made up."""
+        return self._by_login.get(login.lower())
+
     def remove(self, account: Account) -> None:
         self._by_id.pop(account.id, None)
         self._by_login.pop(account.login, None)

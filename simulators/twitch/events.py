@@ -5,6 +5,7 @@ Source: https://dev.twitch.tv/docs/eventsub/eventsub-reference/
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +25,11 @@ def person(prefix: str, account: Account | None) -> Event:
     }
 
 
+def mention(account: Account) -> Event:
+    """Somebody who is called by name in a message."""
+    return person("", account)
+
+
 def broadcaster(channel: Account) -> Event:
     return person("broadcaster_", channel)
 
@@ -36,10 +42,17 @@ def chat_message(
     badges: Sequence[str] = (),
     message_id: str = "",
     bits: int = 0,
+    mentioned: Mapping[str, Event] | None = None,
 ) -> Event:
-    """`channel.chat.message`; `channel` and `chatter` are their three fields each."""
+    """`channel.chat.message`; `channel`, `chatter` and who is `mentioned`, by login, are their three fields each."""
     plain: Event = {"cheermote": None, "emote": None, "mention": None}
-    fragments: list[Event] = [{"type": "text", "text": text, **plain}]
+    fragments: list[Event] = [
+        {"type": "mention", "text": part, **plain, "mention": (mentioned or {})[part[1:].lower()]}
+        if part[1:].lower() in (mentioned or {}) and part.startswith("@")
+        else {"type": "text", "text": part, **plain}
+        for part in re.split(r"(@\w+)", text)
+        if part
+    ]
     if bits:
         head, _, rest = text.partition(" ")
         cheermote = {"prefix": "cheer", "bits": bits, "tier": 1}

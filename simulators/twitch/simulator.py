@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import secrets
 import time
 import urllib.error
@@ -306,7 +307,10 @@ class TwitchSimulator(AsyncLoopbackServer):
     ) -> dict[str, Any]:
         place = self.accounts.get(broadcaster)
         somebody = {"chatter_user_id": chatter, "chatter_user_login": name.lower(), "chatter_user_name": name}
-        return {**events.chat_message(events.broadcaster(place), somebody, text, **options), **(more or {})}
+        named = (self.accounts.named(word) for word in re.findall(r"@(\w+)", text))
+        mentioned = {each.login: events.mention(each) for each in named if each}
+        event = events.chat_message(events.broadcaster(place), somebody, text, mentioned=mentioned, **options)
+        return {**event, **(more or {})}
 
     def _subscription(self, type_: str, event: Mapping[str, Any]) -> dict[str, Any]:
         """One that nobody made, for deliveries that nobody asked for."""

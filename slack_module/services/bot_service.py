@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -68,11 +69,20 @@ class BotService:
 
     async def send(self, reply: Outgoing) -> Outcome:
         """Say a reply where it was asked for, in as many parts as it needs. PENDING only when no part can have left."""
+        return await self._send(reply)
+
+    async def whisper(self, reply: Outgoing) -> Outcome:
+        """Say a reply where it was asked for, so that only the person sees it for whom it is."""
+        return await self._send(reply, only_to=str(reply.response_data["to"]))
+
+    async def _send(self, reply: Outgoing, *, only_to: str = "") -> Outcome:
         place = parse_entity_id(reply.entity_id)
         try:
             question = await asyncio.to_thread(self._questions.of_reply, reply.id)
         except WaddleBotError as err:
             return _not_left(err.message)
+        if only_to:
+            question = replace(question, is_private=True, user_id=only_to)
         text = str(reply.response_data.get("message", ""))
         parts = write_parts(write_help(text, COMMAND) if question.command == "help" else text)
         if not parts:

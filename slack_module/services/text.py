@@ -41,6 +41,11 @@ def _read_markup(kind: str, target: str, label: str, name_of: NameOf) -> str:
     return f"{label} {target}"
 
 
+def mentions(text: str, user_id: str) -> bool:
+    """Whether a message as Slack tells it names somebody."""
+    return bool(user_id) and any(found[1] == "@" and found[2] == user_id for found in MARKUP.finditer(text))
+
+
 def strip_mention(text: str, bot_user_id: str) -> str:
     """A message without the bot's name in front, which is only how it was called."""
     return re.sub(rf"^\s*<@{re.escape(bot_user_id)}(?:\|[^<>]*)?>[\s,:]*", "", text) if bot_user_id else text

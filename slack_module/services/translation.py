@@ -17,7 +17,7 @@ from waddlebot.base.contracts import Event, EventUser, IdPart, MessageType, Opaq
 from waddlebot.collecting.event_store import Delivery, StoredEvent
 
 from .people import NOBODY, People, Person
-from .text import read_text, strip_mention
+from .text import mentions, read_text, strip_mention
 
 PLATFORM = "slack"
 MAX_ID_CHARS = 255
@@ -249,6 +249,8 @@ class Translator:
         data: dict[str, Any] = {"ts": message.ts}
         if message.thread_ts:
             data["thread_ts"] = message.thread_ts
+        if mentions(message.text, envelope.bot_user_id):
+            data["mentions_bot"] = True
         if message.files:
             data["files"] = [_file(each) for each in message.files[:10]]
         return self._event(

@@ -375,3 +375,15 @@ def test_what_was_taken_in_can_be_listed(channel, fleet):
     for path in ("/slack/info", "/slack/events/list", "/slack/activities/list"):
         assert fleet.request("GET", path, key=None).status == 401
         assert fleet.request("GET", path, key="inventory").status == 403
+
+
+def test_the_bots_name_in_a_message_calls_who_listens_for_it(channel, stub):
+    stub.register(channel.fleet, {"command": "ask", "listen": [{"match": "mention"}]})
+    bot = channel.slack.state.team(channel.team).bot_user_id
+
+    channel.say("hello <@U999> there")
+    channel.say(f"hello <@{bot}|wbot> there")
+
+    eventually(lambda: stub.calls)
+    eventually(lambda: {row["state"] for row in channel.rows} <= {"forwarded", "ignored"})
+    assert [call["trigger"]["data"]["mentions_bot"] for call in stub.calls] == [True]

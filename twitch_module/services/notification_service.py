@@ -20,12 +20,10 @@ from .translation import (
     BY_TYPE,
     HAPPENINGS,
     KNOWN_TYPES,
-    STREAM_OFFLINE,
-    STREAM_ONLINE,
     Authorization,
     ChatMessage,
     Happening,
-    StreamStatus,
+    StreamChange,
 )
 
 MAX_ID_CHARS = 255
@@ -87,6 +85,8 @@ class NotificationService:
         # What cannot be translated is refused now, while Twitch still listens.
         happening: Happening = validate(kind.model_validate, payload.get("event"))
         channel, event_id = happening.broadcaster_user_id, happening.event_id or origin.delivery_id
+        if isinstance(happening, StreamChange):
+            self._watchers.note_stream(channel, is_live=happening.is_live)
         ignored = self._why_ignored(happening)
         delivery = Delivery(
             delivery_id=origin.delivery_id,
@@ -116,11 +116,6 @@ class NotificationService:
     def _note(self, subscription: Subscription, payload: Any, origin: Origin) -> str:
         """Have somebody act on what is no event of the fleet. Returns why it goes no further."""
         event = payload.get("event")
-        if subscription.type in (STREAM_ONLINE, STREAM_OFFLINE):
-            is_live = subscription.type == STREAM_ONLINE
-            channel = validate(StreamStatus.model_validate, event).broadcaster_user_id
-            self._watchers.note_stream(channel, is_live=is_live)
-            return "noted"
         if subscription.type == AUTHORIZATION_REVOKED:
             user_id = validate(Authorization.model_validate, event).user_id
             self._watchers.note_revoked_consent(user_id, sent_at=origin.sent_at)

@@ -91,6 +91,12 @@ class Badge(Wire):
 
 class Message(Wire):
     text: MessageText
+    fragments: list[dict[str, Any]] | None = None
+
+    def mentions(self, user_id: str) -> bool:
+        """Whether somebody is called by name in it."""
+        named = (each.get("mention") for each in self.fragments or ())
+        return any(isinstance(each, dict) and each.get("user_id") == user_id for each in named)
 
 
 class Cheermotes(Wire):
@@ -126,6 +132,10 @@ class ChatMessage(Happening):
     @property
     def person_id(self) -> str:
         return self.chatter_user_id
+
+    def mentions(self, user_id: str) -> bool:
+        """Whether somebody is called by name, or answered."""
+        return self.message.mentions(user_id) or (self.reply is not None and self.reply.parent_user_id == user_id)
 
     @property
     def is_by_bot(self) -> bool:
@@ -292,10 +302,44 @@ class Ban(Person):
         return details
 
 
-class StreamStatus(Wire):
-    """The event of `stream.online` and `stream.offline`."""
+class StreamChange(Happening):
+    """A stream that begins or ends, as its broadcaster does it."""
 
-    broadcaster_user_id: ChannelId
+    is_live: ClassVar[bool]
+
+    broadcaster_user_login: Name = ""
+    broadcaster_user_name: Name = ""
+
+    @property
+    def user(self) -> EventUser:
+        return EventUser(
+            platform_user_id=self.broadcaster_user_id,
+            name=self.broadcaster_user_login,
+            display_name=self.broadcaster_user_name,
+            badges=["broadcaster"],
+        )
+
+
+class StreamOnline(StreamChange):
+    message_type = MessageType.STREAM_ONLINE
+    is_live = True
+
+    id: Annotated[str, StringConstraints(max_length=200)] = ""
+    type: str = ""
+    started_at: str = ""
+
+    @property
+    def event_id(self) -> str:
+        return f"stream:{self.id}" if self.id else ""
+
+    @property
+    def details(self) -> dict[str, Any]:
+        return {"stream_id": self.id, "stream_type": self.type, "started_at": self.started_at}
+
+
+class StreamOffline(StreamChange):
+    message_type = MessageType.STREAM_OFFLINE
+    is_live = False
 
 
 class Authorization(Wire):
@@ -319,22 +363,31 @@ HAPPENINGS: dict[tuple[str, str], type[Happening]] = {
     ("channel.cheer", "1"): Cheer,
     ("channel.raid", "1"): Raid,
     ("channel.ban", "1"): Ban,
+    (STREAM_ONLINE, "1"): StreamOnline,
+    (STREAM_OFFLINE, "1"): StreamOffline,
 }
 KNOWN_TYPES = frozenset(type_ for type_, _ in HAPPENINGS)
 BY_TYPE = {type_: kind for (type_, _), kind in HAPPENINGS.items()}
 
 
-def translate(stored: StoredEvent) -> Event:
-    """The fleet's event for a stored notification. Raises: pydantic.ValidationError; TooLarge."""
-    happening = BY_TYPE[stored.type].model_validate(stored.data["event"])
-    return Event(
-        event_id=stored.event_id,
-        message_type=happening.kind,
-        platform="twitch",
-        server_id="",
-        channel_id=happening.broadcaster_user_id,
-        user=happening.user,
-        message=happening.text,
-        data=happening.details,
-        occurred_at=stored.occurred_at,
-    )
+class Translator:
+    """Makes the fleet's events of stored notifications, and knows who the bot is among those whom people mention."""
+
+    def __init__(self, bot_user_id: str) -> None:
+        self._bot_user_id = bot_user_id
+
+    def __call__(self, stored: StoredEvent) -> Event:
+        """Raises: pydantic.ValidationError; TooLarge."""
+        happening = BY_TYPE[stored.type].model_validate(stored.data["event"])
+        mentions_bot = isinstance(happening, ChatMessage) and happening.mentions(self._bot_user_id)
+        return Event(
+            event_id=stored.event_id,
+            message_type=happening.kind,
+            platform="twitch",
+            server_id="",
+            channel_id=happening.broadcaster_user_id,
+            user=happening.user,
+            message=happening.text,
+            data={**happening.details, **({"mentions_bot": True} if mentions_bot else {})},
+            occurred_at=stored.occurred_at,
+        )

@@ -7,6 +7,8 @@ import json
 import pytest
 from waddlebot.testing.plugin import eventually
 
+from simulators.twitch import BOT_USER_ID
+
 FOLLOWER, GIVER = "71001", "71002"
 
 
@@ -119,3 +121,40 @@ def test_a_stream_that_begins_is_known_to_coordination(channel, fleet):
     eventually(lambda: claimed()["is_live"], within_s=20)
     channel.twitch.offline(channel.id)
     eventually(lambda: not claimed()["is_live"], within_s=20)
+
+
+def test_a_stream_that_begins_and_ends_is_told_to_modules_and_earns_nothing(channel, fleet, stub):
+    kinds = ["stream_online", "stream_offline"]
+    stub.register(fleet, {"command": "live", "trigger_type": "event", "event_types": kinds})
+
+    channel.twitch.online(channel.id)
+    channel.twitch.offline(channel.id)
+
+    eventually(lambda: len(stub.calls) == 2)
+    began, ended = sorted(stub.calls, key=lambda call: kinds.index(call["trigger"]["message_type"]))
+    assert began["trigger"]["data"]["stream_type"] == "live"
+    assert ended["trigger"]["message_type"] == "stream_offline"
+    assert (began["user"]["platform_user_id"], began["user"]["level"]) == (channel.id, "owner")
+    assert began["user"]["name"] == channel.login
+    assert channel.activities == []
+
+
+def test_a_stream_of_a_channel_that_is_not_served_is_no_event(unserved):
+    unserved.twitch.online(unserved.id)
+
+    assert [(row["state"], row["detail"]) for row in unserved.rows] == [("ignored", "channel not served")]
+
+
+def test_the_bots_name_in_a_message_calls_who_listens_for_it(channel, fleet, stub):
+    stub.register(fleet, {"command": "ask", "listen": [{"match": "mention"}]})
+    channel.twitch.user("wbot", id=BOT_USER_ID)
+    parent = {"parent_message_id": "m1", "parent_user_id": BOT_USER_ID}
+
+    channel.say("hello @nobody and wbot")
+    channel.say("hello @WBot, how are you")
+    channel.say("I am fine", more={"reply": parent})
+
+    eventually(lambda: len(stub.calls) == 2)
+    eventually(lambda: channel.states == ["forwarded"] * 3)
+    assert {call["trigger"]["raw"] for call in stub.calls} == {"hello @WBot, how are you", "I am fine"}
+    assert all(call["trigger"]["data"]["mentions_bot"] is True for call in stub.calls)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from waddlebot.base.manifest import CHECKOUT
+from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
@@ -287,3 +288,41 @@ def test_half_placeholder_or_missing_credentials_end_the_process_with_a_line(sta
     assert done.returncode == 1
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_announcement_is_said_in_a_twitch_channel(channel, fleet, stub):
+    body = {"announcement_id": f"a-{channel.id}", "community_id": f"twitch-{channel.id}", "responses": [chat("News!")]}
+
+    answer = fleet.request("POST", "/router/announcements", body, key="stub").json()
+
+    eventually(lambda: channel.texts == ["News!"])
+    eventually(lambda: channel.replies[0]["state"] == "sent")
+    assert [row["id"] for row in channel.replies] == answer["outbox_ids"]
+    assert channel.heard[0].reply_parent_message_id == ""
+
+
+def test_what_is_private_is_refused_and_never_said(channel, stub):
+    stub.behaviour = lambda call: reply_to(call, chat("your code is 4711", private=True))
+    channel.say("!stub")
+
+    eventually(lambda: channel.texts)
+    assert channel.texts == ["The answer to !stub is for you alone, and I cannot say it so here."]
+    assert "4711" not in str(channel.replies)
+
+
+def test_a_private_reply_that_got_into_the_outbox_all_the_same_is_not_said(channel, fleet):
+    channel.say("hi")
+    eventually(lambda: channel.states == ["forwarded"])
+    with fleet.database.transaction() as db:
+        fetch(
+            db,
+            "INSERT INTO outbox (platform, event_id, ordinal, session_id, entity_id, community_id, module_name,"
+            " response_action, response_data, expires_at) SELECT 'twitch', 'leak-' || %s, 0, gen_random_uuid(),"
+            ' entity_id, community_id, \'stub\', \'private\', \'{"message": "4711", "to": "42"}\','
+            " now() + interval '1 h' FROM entities WHERE entity_id = %s",
+            (channel.id, f"twitch::{channel.id}"),
+        )
+
+    eventually(lambda: channel.replies[0]["state"] == "dropped")
+    assert channel.replies[0]["detail"] == "not_private_here"
+    assert channel.texts == []

@@ -62,6 +62,8 @@ BADGE_LEVELS: dict[str, dict[str, Level]] = {
     "slack": {"owner": Level.OWNER, "admin": Level.ADMIN},
 }
 PLATFORMS = tuple(BADGE_LEVELS)
+# Where something can be said to one person alone. The console is its reader's own.
+PRIVATE_PLATFORMS = (CONSOLE, "discord", "slack")
 
 
 def badge_level(platform: str, badges: list[str]) -> Level:
@@ -71,7 +73,7 @@ def badge_level(platform: str, badges: list[str]) -> Level:
 
 
 class MessageType(StrEnum):
-    """What happened on a platform. The spec's 23 types."""
+    """What happened on a platform: the spec's 23 types, and a stream that begins or ends."""
 
     CHAT_MESSAGE = "chatMessage"
     SUBSCRIPTION = "subscription"
@@ -96,6 +98,8 @@ class MessageType(StrEnum):
     FILE_SHARE = "file_share"
     APP_MENTION = "app_mention"
     CHANNEL_JOIN = "channel_join"
+    STREAM_ONLINE = "stream_online"
+    STREAM_OFFLINE = "stream_offline"
 
 
 class ExecutionStatus(StrEnum):
@@ -304,6 +308,8 @@ class ModuleCall(Wire):
 class ChatData(Wire):
     message: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MESSAGE_CHARS)]
     reply: bool = False
+    # For whoever caused it and nobody else; refused where that cannot be.
+    private: bool = False
 
 
 class MediaData(Wire):
@@ -379,6 +385,10 @@ class ModuleResponse(Wire):
     response_action: Literal["chat", "media", "ticker", "general", "form", "command"]
     response_data: dict[str, Any]
 
+    @property
+    def is_private(self) -> bool:
+        return self.response_action == "chat" and self.response_data.get("private") is True
+
 
 class ModuleReply(Wire):
     """What a module answers, at once or late. One response may stand at the top instead of in the list."""
@@ -425,6 +435,21 @@ class SubcommandSpec(Wire):
     level: Literal["member", "subscriber", "vip", "moderator", "admin", "owner"] = "member"
 
 
+class PatternSetting(Wire):
+    """Patterns that each community may choose: what its switch of the module says in `config`, else the default. A list
+    stands for as many listeners."""
+
+    setting: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    default: str | list[str] = Field(default_factory=list)
+
+
+class Listener(Wire):
+    """What a module wants to hear of plain chat. `mention` is the bot's own name and has no pattern."""
+
+    match: Literal["ends_with", "contains", "word", "regex", "mention"]
+    pattern: str | PatternSetting = ""
+
+
 class CommandSpec(Wire):
     command: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s!#\"]+$")]
     prefix: Literal["!", "#"] = "!"
@@ -440,6 +465,7 @@ class CommandSpec(Wire):
     rate_limit: int | None = Field(None, ge=0)
     trigger_type: Literal["command", "event", "both"] = "command"
     event_types: list[MessageType] = Field(default_factory=list)
+    listen: list[Listener] = Field(default_factory=list, max_length=20)
     priority: int = 100
     execution_mode: Literal["sequential", "parallel"] = "sequential"
     subcommands: list[SubcommandSpec] = Field(default_factory=list)
@@ -459,6 +485,25 @@ class ModuleRegistration(Wire):
     # None: the module takes any config, and looks after it itself.
     settings: Annotated[list[SettingSpec], Field(max_length=100), AfterValidator(check_names)] | None = None
     credentials: list[CredentialSpec] = Field(default_factory=list, max_length=20)
+
+
+class Announcement(Strict):
+    """What a module says without being asked: in the channels of a community, or to its owner alone."""
+
+    announcement_id: OpaqueId
+    # The caller's own, if it says so at all.
+    module_name: ModuleName | None = None
+    community_id: int | Annotated[str, StringConstraints(max_length=255)] | None = None
+    entity_id: EntityIdText | None = None
+    responses: list[ModuleResponse] = Field(min_length=1, max_length=20)
+    to: Literal["channels", "owner"] = "channels"
+
+
+class Announced(Wire):
+    success: bool
+    announcement_id: str
+    duplicate: bool
+    outbox_ids: list[int] = Field(default_factory=list)
 
 
 class Heartbeat(Wire):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ RESTART_PATIENCE_S = 30.0
 # The slowest command may take 30 s, and after a crash as long again.
 LATE_PATIENCE_S = 65.0
 POLL_S = 0.25
+# The bot has no account on the console; this is what it is called there.
+MENTION = re.compile(r"(?<!\w)@waddlebot\b", re.IGNORECASE)
 
 
 class Refused(WaddleBotError):
@@ -79,6 +82,7 @@ class Console:
                 "badges": [speaker.level.label],
             },
             "message": text,
+            "data": {"mentions_bot": True} if MENTION.search(text) else {},
             "mode": "simulate" if simulate else "live",
         }
 

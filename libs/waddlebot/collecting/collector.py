@@ -79,7 +79,8 @@ class ServedChannels:
 class Collector:
     """One platform's collector. `app.py` makes it; the module's webhook or socket gives it deliveries.
 
-    `send` says a reply and `act` carries out moderation, each once; without `act` the platform cannot moderate. `pace`
+    `send` says a reply, `whisper` says one to the person in its data's `to` and to nobody else, and `act` carries out
+    moderation, each once; without `act` the platform cannot moderate, without `whisper` nothing private is said. `pace`
     is how fast the bot may speak. `echo_in` says, where the platform lets the bot hear itself, at which entity of
     `liveness` what was said in an entity comes back. `intake` is the kind of process that hears the platform.
     `unanswered` is told of what the router took and had nothing to say to.
@@ -93,6 +94,7 @@ class Collector:
         translate: Translate,
         send: Send,
         act: Act | None = None,
+        whisper: Send | None = None,
         pace: Pace | None = None,
         echo_in: Callable[[str], str] | None = None,
         intake: Kind = "service",
@@ -118,7 +120,7 @@ class Collector:
         self._sender = Sender(
             db,
             shared_bridge(),
-            say_or_act(send, act),
+            say_or_act(send, act, whisper),
             pacer=self.pacer,
             said=self._note_said,
             platform=self.platform,

@@ -15,7 +15,7 @@ from ..base.errors import UpstreamError, WaddleBotError
 from ..base.ids import new_traceparent
 from ..base.logs import AAALog
 from ..base.metrics import Metrics
-from ..data.outbox import Priority, Waiting
+from ..data.outbox import PRIVATE, Priority, Waiting
 from ..web.clients import RouterClient
 from .event_store import EventStore, Order, Result, StoredEvent
 from .moderation import ModerationAction
@@ -178,7 +178,7 @@ def _replies(event: Event, answer: Answer) -> list[Waiting]:
     return [
         Waiting(said.outbox_id, event.entity_id, asked if said.execution_id else Priority.CHATTER)
         for said in answer.responses
-        if said.response_action == "chat" and said.outbox_id is not None
+        if said.response_action in ("chat", PRIVATE) and said.outbox_id is not None
     ]
 
 

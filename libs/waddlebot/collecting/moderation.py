@@ -6,7 +6,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..data.outbox import Outgoing
+from ..base.contracts import OutboxState
+from ..data.outbox import NOT_PRIVATE_HERE, PRIVATE, Outgoing
 from .sender import Outcome, Send
 
 # How moderation is marked in the outbox, where it waits in front of everything that is said.
@@ -28,10 +29,12 @@ class ModerationAction:
 Act = Callable[[ModerationAction], Coroutine[Any, Any, Outcome]]
 
 
-def say_or_act(send: Send, act: Act | None) -> Send:
-    """What does with anything in the outbox what it is for."""
+def say_or_act(send: Send, act: Act | None, whisper: Send | None) -> Send:
+    """What does with anything in the outbox what it is for. Without a `whisper` nothing private is said at all."""
 
     async def send_or_act(outgoing: Outgoing) -> Outcome:
+        if outgoing.response_action == PRIVATE:
+            return await whisper(outgoing) if whisper else Outcome(OutboxState.DROPPED, NOT_PRIVATE_HERE)
         if outgoing.response_action != MODERATE or act is None:
             return await send(outgoing)
         return await act(ModerationAction(**outgoing.response_data))

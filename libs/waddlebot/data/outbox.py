@@ -21,6 +21,12 @@ from .database import Database, Prepared, fetch, fetch_one
 # Collectors listen here for late replies; the payload is the platform, or this where an overlay shows the reply.
 OUTBOX_CHANNEL = "waddlebot_outbox"
 TO_OVERLAYS = "overlays"
+# How a text for one person alone is marked: no `chat`, so that nobody says it aloud who does not know what it is.
+PRIVATE = "private"
+# Why it is not said where others would read it.
+NOT_PRIVATE_HERE = "not_private_here"
+# What a module said unasked is a reply to this and an id of its own.
+ANNOUNCED = "announcement:"
 # A reply that nobody could deliver for this long would only confuse; it is dropped and counted.
 USEFUL_FOR = timedelta(minutes=5)
 # How long a sender may be between taking a reply and reporting what became of it.
@@ -119,16 +125,19 @@ def list_waiting(db: DAL, platform: str, *, except_ids: Sequence[int], limit: in
     rows = fetch(
         db,
         "SELECT o.id, o.entity_id, CASE WHEN response_action = 'moderate' THEN %(moderation)s"
-        "  WHEN o.execution_id IS NULL THEN %(chatter)s WHEN x.trigger_type = 'event' THEN %(event)s"
+        "  WHEN o.event_id LIKE %(announced)s THEN %(event)s WHEN o.execution_id IS NULL THEN %(chatter)s"
+        "  WHEN x.trigger_type = 'event' THEN %(event)s"
         "  ELSE %(reply)s END AS priority"
         " FROM outbox o LEFT JOIN command_executions x USING (execution_id)"
-        " WHERE o.platform = %(platform)s AND o.state = 'pending' AND response_action IN ('chat', 'moderate')"
-        " AND available_at <= now() AND expires_at > now() AND o.id <> ALL(%(known)s::bigint[])"
+        " WHERE o.platform = %(platform)s AND o.state = 'pending'"
+        " AND response_action IN ('chat', 'private', 'moderate') AND available_at <= now() AND expires_at > now()"
+        " AND o.id <> ALL(%(known)s::bigint[])"
         " ORDER BY o.id LIMIT %(limit)s",
         {
             "platform": platform,
             "known": list(except_ids),
             "limit": limit,
+            "announced": f"{ANNOUNCED}%",
             **{each.name.lower(): each.value for each in Priority},
         },
     )
@@ -156,7 +165,7 @@ def sweep(db: DAL) -> dict[str, int]:
         "UPDATE outbox SET finished_at = now(), state = CASE WHEN state = 'pending' THEN 'dropped' ELSE 'unknown' END,"
         " detail = CASE WHEN state = 'pending' THEN 'too old' ELSE 'its sender vanished' END"
         " WHERE id IN (SELECT id FROM outbox WHERE (state = 'pending' AND expires_at <= now())"
-        " OR (state = 'sending' AND lease_until <= now() AND (response_action IN ('chat', 'moderate')"
+        " OR (state = 'sending' AND lease_until <= now() AND (response_action IN ('chat', 'private', 'moderate')"
         " OR expires_at <= now()))"
         " LIMIT 1000 FOR UPDATE SKIP LOCKED) RETURNING state",
     )
@@ -175,13 +184,13 @@ def confirm(db: DAL, outbox_id: int, state: OutboxState, *, sender: str) -> dict
         "UPDATE outbox SET state = %(state)s, sender = %(sender)s,"
         " lease_until = CASE WHEN %(state)s = 'sending' THEN now() + %(lease)s END,"
         " finished_at = CASE WHEN %(state)s = 'sending' THEN NULL ELSE now() END"
-        " WHERE id = %(id)s AND response_action = 'chat' AND state = ANY(%(allowed)s)"
+        " WHERE id = %(id)s AND response_action IN ('chat', 'private') AND state = ANY(%(allowed)s)"
         " AND (state = 'pending' OR sender = %(sender)s) RETURNING *",
         {"id": outbox_id, "state": state.value, "sender": sender, "lease": SEND_LEASE, "allowed": allowed},
     )
     if row is None:
         reply = get(db, outbox_id)
-        if reply["response_action"] != "chat":
+        if reply["response_action"] not in ("chat", PRIVATE):
             raise Conflict(f"Reply {outbox_id} is shown on an overlay; that is not yours to do.")
         raise Conflict(f"Reply {outbox_id} is already {reply['state']}.")
     return row

@@ -8,14 +8,18 @@ from typing import Any
 
 from pydal import DAL
 
-from ..base.contracts import Level, ModuleCall, ModuleResponse
+from ..base.contracts import PRIVATE_PLATFORMS, Level, ModuleCall, ModuleResponse
 
 Said = str | ModuleResponse | Sequence[ModuleResponse] | None
 
 
-def say(message: str, *, reply: bool = False) -> ModuleResponse:
-    """Something to say in chat; `reply` threads it to the message that asked."""
-    return ModuleResponse(response_action="chat", response_data={"message": message, "reply": reply})
+def say(message: str, *, reply: bool = False, private: bool = False) -> ModuleResponse:
+    """Something to say in chat; `reply` threads it to the message that asked.
+
+    What is `private` only the caller reads. Where that cannot be it is refused: ask `can_say_privately` first.
+    """
+    data = {"message": message, "reply": reply} | ({"private": True} if private else {})
+    return ModuleResponse(response_action="chat", response_data=data)
 
 
 def run_command(prefix: str, command: str, args: Sequence[str]) -> ModuleResponse:
@@ -66,6 +70,11 @@ class Asked:
     @property
     def args(self) -> list[str]:
         return self.payload.trigger.args
+
+    @property
+    def can_say_privately(self) -> bool:
+        """Whether the caller can be told something here that nobody else reads; on Twitch nobody can."""
+        return self.payload.entity.platform in PRIVATE_PLATFORMS
 
     @property
     def is_simulated(self) -> bool:

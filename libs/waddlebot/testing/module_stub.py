@@ -27,8 +27,8 @@ def reply_to(call: dict[str, Any], *responses: dict[str, Any], **fields: Any) ->
     }
 
 
-def chat(message: str) -> dict[str, Any]:
-    return {"response_action": "chat", "response_data": {"message": message}}
+def chat(message: str, **data: Any) -> dict[str, Any]:
+    return {"response_action": "chat", "response_data": {"message": message, **data}}
 
 
 class ModuleStub:

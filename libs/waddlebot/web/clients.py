@@ -5,12 +5,22 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from ..base.contracts import Answer, Event, Heartbeat, ModuleRegistration, ModuleReply, Wire
+from ..base.contracts import (
+    Announced,
+    Announcement,
+    Answer,
+    Event,
+    Heartbeat,
+    ModuleRegistration,
+    ModuleReply,
+    ModuleResponse,
+    Wire,
+)
 from ..base.errors import UpstreamError, UpstreamRefused
 from ..data.database import check_no_transaction
 from .http import HTTPClient, HTTPResponse
@@ -169,6 +179,30 @@ class RouterClient:
         return self._client.post(
             f"{self._router}/responses", reply.model_dump_json().encode(), timeout_s=self._timeout_s
         )
+
+    def announce(
+        self,
+        announcement_id: str,
+        responses: Sequence[ModuleResponse],
+        *,
+        community_id: int | str | None = None,
+        entity_id: str | None = None,
+        to: Literal["channels", "owner"] = "channels",
+    ) -> Announced:
+        """Say something unasked, in a community or in one channel, once however often it is called with that id.
+
+        Not in a command's handler, whose transaction is open. Raises: UpstreamError, also for too many in a minute;
+        UpstreamRefused where the module is off.
+        """
+        said = Announcement(
+            announcement_id=announcement_id,
+            community_id=community_id,
+            entity_id=entity_id,
+            responses=list(responses),
+            to=to,
+        )
+        body = said.model_dump_json(exclude_none=True).encode()
+        return Announced.model_validate(self._post(f"{self._router}/announcements", body))
 
     def coordinate(self, action: str, request: Wire) -> dict[str, Any]:
         """Ask about claims: `claim`, `heartbeat` and the rest. Raises: UpstreamError; a refusal has its `status`."""

@@ -72,6 +72,7 @@ class Commands:
     by_name: dict[tuple[str, str], list[Command]] = field(default_factory=dict)
     by_event: dict[MessageType, list[Command]] = field(default_factory=dict)
     modules: dict[str, ModuleSpecs] = field(default_factory=dict)
+    listeners: dict[int, Command] = field(default_factory=dict)
 
     @property
     def alias_command(self) -> Command | None:
@@ -112,14 +113,28 @@ class Catalogue:
         """The modules that want to know of an event here."""
         return [each for each in self.commands.by_event.get(message_type, ()) if self.is_on(each, entity_id)]
 
-    def switch(self, module_name: str, entity_id: str) -> Switch | None:
+    def listener(self, command_id: int, place: str | None, entity_id: str) -> Command | None:
+        """A command that listens, if it is on at this entity and what is set for it here was said for `place`."""
+        command = self.commands.listeners.get(command_id)
+        if command is None or not self.is_on(command, entity_id):
+            return None
+        decides = entity_id if (entity_id, command.module_name) in self.switches else None
+        return command if place == decides else None
+
+    def switch(self, module_name: str, entity_id: str | None) -> Switch | None:
         return self.switches.get((entity_id, module_name)) or self.switches.get((None, module_name))
 
     def is_on(self, command: Command, entity_id: str) -> bool:
-        """Core modules are on, those of the marketplace off, until somebody says otherwise (design §7)."""
-        switch = self.switch(command.module_name, entity_id)
+        return self.is_module_on(command.module_name, entity_id, is_core=command.is_core)
+
+    def is_module_on(self, module_name: str, entity_id: str | None, *, is_core: bool) -> bool:
+        """Core modules are on, those of the marketplace off, until somebody says otherwise (design §7).
+
+        Without an entity: in the community as a whole.
+        """
+        switch = self.switch(module_name, entity_id)
         if switch is None:
-            return command.is_core or self._replaces_another(command.module_name, entity_id)
+            return is_core or self._replaces_another(module_name, entity_id)
         return switch.enabled
 
     def config_of(self, module_name: str, entity_id: str | None) -> Mapping[str, Any]:
@@ -192,7 +207,7 @@ class Catalogue:
         candidates = (each for key in names for each in self.commands.by_name.get(key, ()))
         return next((each for each in candidates if each.module_name == switch.replaced_by), command)
 
-    def _replaces_another(self, module_name: str, entity_id: str) -> bool:
+    def _replaces_another(self, module_name: str, entity_id: str | None) -> bool:
         return any(
             switch.replaced_by == module_name
             for (place, _), switch in self.switches.items()
@@ -224,8 +239,11 @@ def load_commands(db: DAL) -> Commands:
         if command.spec.trigger_type != "event":
             commands.by_name.setdefault((row["prefix"], row["command"]), []).append(command)
         if command.spec.trigger_type != "command":
-            for message_type in command.spec.event_types:
+            # Of plain chat a module hears what it listens for and nothing else (contracts §6).
+            for message_type in set(command.spec.event_types) - {MessageType.CHAT_MESSAGE}:
                 commands.by_event.setdefault(message_type, []).append(command)
+        if command.spec.listen:
+            commands.listeners[row["id"]] = command
     return commands
 
 

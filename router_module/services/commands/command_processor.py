@@ -18,6 +18,7 @@ from typing import Any
 from waddlebot.base.background import TargetPools
 from waddlebot.base.chat import fold, neutralise, parse_command
 from waddlebot.base.contracts import (
+    CONSOLE,
     OVERLAY_SOURCES,
     Answer,
     CommandData,
@@ -32,13 +33,14 @@ from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
 from waddlebot.community.people import Identity, Person
+from waddlebot.data.outbox import NOT_PRIVATE_HERE, PRIVATE
 from waddlebot.web.auth import Account
 
 from ...config import RouterSettings
 from ..catalogue.cache_manager import CacheManager, Place
 from ..catalogue.catalogue import Command
 from ..catalogue.module_specs import ROUTER
-from ..engines.execution_engine import Engine, Result
+from ..engines.execution_engine import Engine, Result, without_what_others_would_read
 from ..records.ledger import Ledger, Orphan, Recorded, Rehearsal
 from ..records.overlay_delivery import OverlayDelivery
 from ..records.session_manager import SessionManager
@@ -297,6 +299,7 @@ class CommandProcessor:
 
     def settle(self, work: Work, job: Job, result: Result) -> bool:
         """Put what came of an execution on record and into the answer. False when that happened before."""
+        result = without_what_others_would_read(result, work.event.platform)
         with work.lock:
             job.result, job.status, job.error = result, result.status, result.error
             children = [self._child(work, job, each) for each in result.responses if each.response_action == "command"]
@@ -433,14 +436,7 @@ class CommandProcessor:
         """What an execution, and the refusals of the commands that it asked for, put into the outbox."""
         assert job.result is not None
         speech = [
-            Said(
-                each.response_action,
-                {**each.response_data, "message": neutralise(each.response_data["message"])}
-                if each.response_action == "chat"
-                else each.response_data,
-                job.command.module_name,
-                job.execution_id,
-            )
+            _said(each, work, job)
             for each in job.result.responses
             if each.response_action == "chat" or each.response_action in OVERLAY_SOURCES
         ]
@@ -520,6 +516,7 @@ class CommandProcessor:
             row["parameters"],
             trigger=row["trigger_type"],
             rule_id=(row["decision"] or {}).get("rule_id"),
+            listen=(row["decision"] or {}).get("listen"),
             execution_id=row["execution_id"],
             parent_id=row["parent_id"],
             depth=row["depth"],
@@ -570,7 +567,21 @@ def _may_be_command(event: Event) -> bool:
     return event.message_type is MessageType.CHAT_MESSAGE and parse_command(event.message) is not None
 
 
+def _said(response: ModuleResponse, work: Work, job: Job) -> Said:
+    """A response as the outbox holds it. What is private is no `chat` there, but on the console, which is private."""
+    action, data = response.response_action, response.response_data
+    module, execution = job.command.module_name, job.execution_id
+    if action != "chat":
+        return Said(action, data, module, execution)
+    data = {**data, "message": neutralise(data["message"])}
+    if not data.get("private") or work.event.platform == CONSOLE:
+        return Said(action, data, module, execution)
+    return Said(PRIVATE, {**data, "to": work.event.user.platform_user_id}, module, execution)
+
+
 def _apology(job: Job) -> str:
+    if job.error and job.error.code == NOT_PRIVATE_HERE:
+        return f"The answer to {job.command.name} is for you alone, and I cannot say it so here."
     if job.status is ExecutionStatus.TIMEOUT:
         return f"{job.command.module_name} did not answer in time. Try {job.command.name} again in a moment."
     return f"Something went wrong with {job.command.name}; it was logged."

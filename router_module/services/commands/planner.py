@@ -2,6 +2,7 @@
 events; then permission, then limits. Nothing is called and nothing is stored here.
 
 chat: a known command, seen by `block` rules only; anything else is seen by every rule
+plain chat: the modules that listen for such a line, each once
 every event: the modules that it triggers, and its points
 """
 
@@ -24,6 +25,7 @@ from ..people.points import points_for
 from ..people.rbac_service import RBACService
 from ..records.session_manager import SessionManager
 from ..records.work import Job, Said, Work
+from ..rules.listeners import Listening
 from ..rules.rule_book import RuleBook, StringRule
 from ..rules.rule_service import command_of
 from ..rules.rule_webhook import webhook_body, webhook_command
@@ -67,8 +69,7 @@ class Planner:
         started = time.perf_counter()
         catalogue = self._lookups.catalogue(work.place.community_id)
         message_type = work.event.message_type
-        if message_type is MessageType.CHAT_MESSAGE:
-            self._read_chat(work, catalogue)
+        heard = self._read_chat(work, catalogue) if message_type is MessageType.CHAT_MESSAGE else []
         if work.is_blocked:
             return
         own = self._lookups.core_settings(work.place)["points"]
@@ -78,22 +79,33 @@ class Planner:
         for command in catalogue.triggered_by(message_type, work.place.entity_id):
             if command.id not in commanded:
                 work.jobs.append(self.decide(work, Job(command, [], trigger="event", path=(command.name,))))
+        for listening in heard:
+            self._tell_listener(work, listening, catalogue)
         if work.jobs or work.hits:
             work.took_ms["plan"] = round((time.perf_counter() - started) * 1e3, 2)
 
-    def _read_chat(self, work: Work, catalogue: Catalogue) -> None:
+    def _read_chat(self, work: Work, catalogue: Catalogue) -> list[Listening]:
+        """Read a message. Returns what of it is listened for: of plain chat only, which no command begins."""
         text = work.event.message
         line = parse_command(text)
         commands = catalogue.find(line.prefix, line.command, work.place.entity_id) if line else []
-        hits = self._rules.hits(work.place, text)
-        if commands:
-            hits = [rule for rule in hits if rule.action == "block"]
+        found = self._rules.hits(work.place, text, mentions_bot=work.event.data.get("mentions_bot") is True)
+        hits = [rule for rule in found.rules if rule.action == "block"] if commands else found.rules
         if hits:
             self._apply(hits, work, catalogue)
         if line and commands:
             work.jobs += [self._typed(work, command, line) for command in commands]
         elif line and not hits:
             self._suggest(work, line, catalogue)
+        return [] if line else found.listening
+
+    def _tell_listener(self, work: Work, listening: Listening, catalogue: Catalogue) -> None:
+        """Call a module for what it listens for, if it is on here, once for one line."""
+        command = catalogue.listener(listening.command_id, listening.place, work.place.entity_id)
+        if command is None or any(job.command.module_name == command.module_name for job in work.jobs if job.listen):
+            return
+        job = Job(command, [], trigger="event", listen=listening.told(), path=(command.name,))
+        work.jobs.append(self.decide(work, job))
 
     def _typed(self, work: Work, command: Command, line: CommandLine) -> Job:
         job = Job(command, [], path=(command.name,))
@@ -178,7 +190,9 @@ class Planner:
         asked = [
             (work, job, self._lookups.catalogue(work.place.community_id))
             for work, job in jobs
-            if job.status is ExecutionStatus.PENDING and job.trigger == "command" and not work.is_simulated
+            if job.status is ExecutionStatus.PENDING
+            and (job.trigger == "command" or job.listen)
+            and not work.is_simulated
         ]
         if not asked:
             return

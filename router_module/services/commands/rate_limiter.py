@@ -18,11 +18,12 @@ TURNED_AWAY = (429, 502, 503, 504)
 
 
 class CommandLimits:
-    """Limits are for commands: nothing that happens by itself is refused for happening often."""
+    """Limits are for commands and for plain chat that modules listen to: what else happens is never too often."""
 
     def __init__(self, limiter: RateLimiter, settings: RouterSettings) -> None:
         self._limiter = limiter
         self._default = settings.default_rate_limit
+        self._of_listeners = settings.listen_rate_limit
 
     def reserve(self, asked: Sequence[tuple[Work, Job, Catalogue]]) -> list[Decision]:
         """Take room for each job in turn, of all its limits or of none."""
@@ -35,9 +36,11 @@ class CommandLimits:
         self._limiter.refund([job.charged for job in jobs if job.charged])
 
     def _limits_of(self, work: Work, job: Job, catalogue: Catalogue) -> list[Limit]:
+        command, entity_id = job.command, work.place.entity_id
+        if job.listen:
+            return [Limit(f"listen:{command.module_name}:{entity_id}", self._of_listeners, EVERYBODY)]
         if job.trigger == "event":
             return []
-        command, entity_id = job.command, work.place.entity_id
         own = catalogue.settings_for(command.name, entity_id)
         of_all = catalogue.settings_for(ALL_COMMANDS, entity_id)
         name = f"{command.module_name}:{command.name}"

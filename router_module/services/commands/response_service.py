@@ -11,7 +11,7 @@ from waddlebot.base.ids import is_uuid
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 
-from ..engines.execution_engine import result_of
+from ..engines.execution_engine import check_private, result_of
 from .command_processor import CommandProcessor
 
 
@@ -30,13 +30,15 @@ class ResponseService:
         """Record a late reply and hand it to chat or overlay; the same reply again changes nothing.
 
         Raises: UnknownExecution; NotAllowed for another module's execution or a session that is not the execution's;
-        Conflict when the execution was answered otherwise; pydantic.ValidationError for bad response data.
+        Conflict when the execution was answered otherwise; NotPrivateHere, and then it is not answered yet;
+        pydantic.ValidationError for bad response data.
         """
         row = self._execution(reply.execution_id)
         if caller.module_name != row["module_name"] or reply.module_name != row["module_name"]:
             raise NotAllowed("That execution belongs to another module.")
         if reply.session_id != row["session_id"]:
             raise NotAllowed("That execution belongs to another session.")
+        check_private(reply.all_responses(), row["platform"])
         digest = hashlib.sha256(reply.model_dump_json(exclude={"processing_time_ms"}).encode()).hexdigest()
         recorded = self._processor.settle_late(row, result_of(reply, digest=digest))
         if not recorded and not self._is_repeat(reply.execution_id, digest):
@@ -75,8 +77,8 @@ class ResponseService:
             "success": True,
             "execution_id": execution_id,
             "status": row["status"],
-            "responses": responses,
-            "outbox": said,
+            "responses": _without_private_texts(responses),
+            "outbox": _without_private_texts(said),
             "total": len(responses),
         }
 
@@ -108,7 +110,7 @@ class ResponseService:
                 },
             )
         filters = {"module_name": module_name, "response_action": action, "success_only": success_only}
-        found = {"responses": rows, "total": len(rows), "limit": limit, "offset": 0}
+        found = {"responses": _without_private_texts(rows), "total": len(rows), "limit": limit, "offset": 0}
         return {"success": True, **found, "filters": filters}
 
     def _execution(self, execution_id: str) -> dict[str, Any]:
@@ -134,6 +136,12 @@ class ResponseService:
                 (execution_id, digest),
             )
         return row is not None
+
+
+def _without_private_texts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is for one person alone is for nobody who reads lists either."""
+    private = {"private": True}
+    return [{**row, "response_data": private} if (row["response_data"] or {}).get("private") else row for row in rows]
 
 
 def own_module(caller: Account) -> str | None:

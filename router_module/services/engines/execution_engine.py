@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import to_json
 from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import (
+    PRIVATE_PLATFORMS,
     CommandSpec,
     ErrorInfo,
     ExecutionStatus,
@@ -21,8 +22,17 @@ from waddlebot.base.contracts import (
     ModuleResponse,
     Wire,
 )
-from waddlebot.base.errors import BadRequest, Invalid, NotConfigured, UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.base.errors import (
+    BadRequest,
+    Conflict,
+    Invalid,
+    NotConfigured,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
 from waddlebot.base.wire import parse_json
+from waddlebot.data.outbox import NOT_PRIVATE_HERE
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPResponse, with_retries
 
 from ..catalogue.catalogue import Command
@@ -63,6 +73,29 @@ class Task(Protocol):
 
 class Engine(Protocol):
     def execute(self, task: Task) -> Result: ...
+
+
+class NotPrivateHere(Conflict):
+    """That text is for one person alone, and here everybody would read it. Say something else, or say it elsewhere."""
+
+    code = NOT_PRIVATE_HERE
+
+
+def check_private(responses: Sequence[ModuleResponse], platform: str) -> None:
+    """Raises: NotPrivateHere when something is private and the platform has no way to say it so."""
+    if platform not in PRIVATE_PLATFORMS and any(each.is_private for each in responses):
+        raise NotPrivateHere()
+
+
+def without_what_others_would_read(result: Result, platform: str) -> Result:
+    """A result without the private texts that cannot be said privately on a platform; it has failed then."""
+    try:
+        check_private(result.responses, platform)
+    except NotPrivateHere as err:
+        rest = [each for each in result.responses if not each.is_private]
+        error = ErrorInfo(code=err.code, message=err.message)
+        return replace(result, status=ExecutionStatus.FAILED, responses=rest, error=error)
+    return result
 
 
 class BadReply(UpstreamRefused):

@@ -22,6 +22,8 @@ from waddlebot.web.http import EgressGuard
 from ..catalogue.cache_manager import COMMANDS
 from ..engines.execution_engine import RemoteEngine
 from ..engines.webhook_secrets import WebhookSecrets
+from ..rules.listeners import check_listeners
+from ..rules.rule_book import RuleBook
 
 ROUTER_PORT = 8000
 
@@ -42,7 +44,9 @@ class Registry:
         own_url: str,
         engines: Mapping[str, RemoteEngine],
         secrets: WebhookSecrets,
+        book: RuleBook,
     ) -> None:
+        self._book = book
         self._engines = engines
         self._secrets = secrets
         self._db = db
@@ -62,6 +66,7 @@ class Registry:
         self._check_address(registration)
         for spec in registration.commands:
             self._engines[spec.type].check(spec)
+        check_listeners(registration.commands)
         has_webhooks = any(spec.type == "webhook" for spec in registration.commands)
         secret = None
         with self._db.transaction() as db:
@@ -83,10 +88,14 @@ class Registry:
                     _as_json(registration.credentials),
                 ),
             )
+            before = _listeners(db, registration.module_name)
             self.save_commands(db, registration)
+            has_other_listeners = _listeners(db, registration.module_name) != before
             if has_webhooks:
                 secret = self._secrets.issue(db, registration.module_name, rotate=registration.rotate_webhook_secret)
         self._bus.invalidate(COMMANDS)
+        if has_other_listeners:
+            self._book.forget_all()
         answer = {"success": True, "module_name": registration.module_name, "commands": len(registration.commands)}
         if secret is None:
             return answer
@@ -120,7 +129,7 @@ class Registry:
                 db._adapter.cursor,
                 "INSERT INTO commands (command, prefix, description, usage, level, scope, location_url, location, type,"
                 " method, timeout, headers, rate_limit, module_type, module_name, version, trigger_type, event_types,"
-                " priority, execution_mode, subcommands, shared) VALUES %s"
+                " priority, execution_mode, subcommands, shared, listen) VALUES %s"
                 " ON CONFLICT (module_name, prefix, command) DO UPDATE SET"
                 " description = excluded.description, usage = excluded.usage, level = excluded.level,"
                 " scope = excluded.scope, location_url = excluded.location_url, location = excluded.location,"
@@ -128,7 +137,8 @@ class Registry:
                 " headers = excluded.headers, rate_limit = excluded.rate_limit, version = excluded.version,"
                 " trigger_type = excluded.trigger_type, event_types = excluded.event_types,"
                 " priority = excluded.priority, execution_mode = excluded.execution_mode,"
-                " subcommands = excluded.subcommands, shared = excluded.shared, is_active = true, updated_at = now()",
+                " subcommands = excluded.subcommands, shared = excluded.shared,"
+                " listen = excluded.listen, is_active = true, updated_at = now()",
                 [_command_row(spec, registration) for spec in registration.commands],
             )
         fetch(
@@ -148,7 +158,7 @@ class Registry:
                 db,
                 "SELECT prefix || command AS command, prefix, description, usage, level, scope, location, type,"
                 " module_name, module_type, version, trigger_type, event_types, priority, execution_mode, rate_limit,"
-                " subcommands, shared, count(*) OVER () AS total FROM commands WHERE is_active"
+                " subcommands, shared, listen, count(*) OVER () AS total FROM commands WHERE is_active"
                 " AND (%(prefix)s::text IS NULL OR prefix = %(prefix)s)"
                 " AND (%(module)s::text IS NULL OR module_name = %(module)s)"
                 " AND (%(own)s::text IS NULL OR module_name = %(own)s)"
@@ -232,6 +242,17 @@ def _command_row(spec: CommandSpec, registration: ModuleRegistration) -> tuple[A
         spec.execution_mode,
         json.dumps([each.model_dump() for each in spec.subcommands], ensure_ascii=False),
         spec.shared,
+        json.dumps([each.model_dump() for each in spec.listen], ensure_ascii=False),
+    )
+
+
+def _listeners(db: DAL, module_name: str) -> list[dict[str, Any]]:
+    """What a module listens for, and what decides whether and when it is told."""
+    return fetch(
+        db,
+        "SELECT id, priority, module_type, listen FROM commands"
+        " WHERE module_name = %s AND is_active AND listen <> '[]' ORDER BY id",
+        (module_name,),
     )
 
 

@@ -21,6 +21,8 @@ from waddlebot.data.database import Database, fetch, fetch_one
 from ..catalogue.cache_manager import COMMANDS
 from ..catalogue.catalogue import ALL_COMMANDS
 from ..catalogue.module_specs import ModuleSpecs, load_module_specs
+from ..rules import listeners
+from ..rules.rule_book import RuleBook
 from .registry import UnknownModule
 
 MAX_LABEL_CHARS = 100
@@ -45,8 +47,9 @@ class ModuleState:
 
 
 class SwitchService:
-    def __init__(self, db: Database, bus: Bus, credentials: Credentials) -> None:
+    def __init__(self, db: Database, bus: Bus, credentials: Credentials, book: RuleBook) -> None:
         self._db = db
+        self._book = book
         self._bus = bus
         self._credentials = credentials
 
@@ -111,6 +114,8 @@ class SwitchService:
             _check_module(db, module_name, {name for name, specs in modules.items() if specs.settings})
             if switch and switch.replaced_by:
                 _check_module(db, switch.replaced_by)
+            if config is not None:
+                listeners.check_config(db, module_name, config)
             specs = modules[module_name].settings if module_name in modules else None
             plain = None if config is None else self._keep_secrets(db, scope, module_name, specs, config)
             row = fetch_one(
@@ -246,6 +251,7 @@ class SwitchService:
         self._bus.invalidate(COMMANDS, scope.community_id)
         if module_name:
             self._credentials.tell(scope.community_id, module_name)
+            self._book.changed(scope.community_id)  # What it listens for is compiled with the rules.
 
 
 SELECT_PERMISSION = (

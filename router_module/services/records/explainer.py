@@ -148,7 +148,9 @@ def _because_in_words(execution: dict[str, Any]) -> str:
     parts = []
     if decision.get("rule_id"):
         parts.append(f"rule {decision['rule_id']} asked for it")
-    if execution["trigger_type"] == "event":
+    if listen := decision.get("listen"):
+        parts.append("it listens for " + (f"“{listen['pattern']}”" if listen["pattern"] else "the bot's name"))
+    elif execution["trigger_type"] == "event":
         parts.append("it waits for such events")
     if decision.get("permission"):
         parts.append(decision["permission"]["reason"].rstrip("."))

@@ -21,7 +21,7 @@ from waddlebot.base.contracts import (
     ResponseInfo,
 )
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
-from waddlebot.data.outbox import ASKER_FIRST, OUTBOX_CHANNEL, USEFUL_FOR
+from waddlebot.data.outbox import ASKER_FIRST, OUTBOX_CHANNEL, PRIVATE, USEFUL_FOR
 
 from .work import Job, Said, Work
 
@@ -604,7 +604,10 @@ def response_info(row: dict[str, Any]) -> ResponseInfo:
 
 
 def summarise(action: str, data: dict[str, Any]) -> dict[str, Any]:
-    """What a collector needs to know: chat in full, of an overlay only which one shows it."""
+    """What a collector needs to know: chat in full, of an overlay only which one shows it, and nothing of what is
+    private: whoever knows what that is asks for it (contracts §5)."""
+    if action == PRIVATE:
+        return {"private": True}
     return {"delivered_to": OVERLAY_SOURCES[action]} if action in OVERLAY_SOURCES else data
 
 

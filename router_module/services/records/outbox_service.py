@@ -29,20 +29,22 @@ class OutboxService:
         return {"success": True, "outbox_id": outbox_id, "state": row["state"]}
 
     def list_for(
-        self, caller: Account, *, entity_id: str | None, platform: str | None, state: str, limit: int
+        self, caller: Account, *, entity_id: str | None, platform: str | None, state: str, limit: int, private: bool
     ) -> dict[str, Any]:
+        """What waits to be said, or with `private` what only the person in its data's `to` may read."""
         with self._db.transaction() as db:
             rows = fetch(
                 db,
                 "SELECT id AS outbox_id, execution_id::text, ordinal, session_id::text, entity_id, module_name,"
                 " response_action, response_data, reply_to, state, created_at, expires_at FROM outbox"
-                " WHERE state = %(state)s AND available_at <= now() AND response_action = 'chat'"
+                " WHERE state = %(state)s AND available_at <= now() AND response_action = %(action)s"
                 " AND (%(entity)s::text IS NULL OR entity_id = %(entity)s)"
                 " AND (%(platform)s::text IS NULL OR platform = %(platform)s)"
                 " AND (%(platforms)s::text[] = '{}' OR platform = ANY(%(platforms)s))"
                 " AND (%(community)s::bigint IS NULL OR community_id = %(community)s) ORDER BY id LIMIT %(limit)s",
                 {
                     "state": state,
+                    "action": outbox.PRIVATE if private else "chat",
                     "entity": entity_id,
                     "platform": platform,
                     "platforms": sorted(caller.platforms),

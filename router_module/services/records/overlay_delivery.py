@@ -119,7 +119,7 @@ class OverlayDelivery:
         """The oldest rows that nobody is delivering, in the order in which they were said."""
         rows = self._db.statement(
             "UPDATE outbox SET state = 'sending', sender = %(holder)s, lease_until = now() + %(lease)s WHERE id IN ("
-            "SELECT id FROM outbox WHERE response_action <> 'chat' AND response_action <> 'moderate'"
+            "SELECT id FROM outbox WHERE response_action <> 'chat' AND response_action NOT IN ('moderate', 'private')"
             " AND expires_at > now() AND (state = 'pending' OR (state = 'sending' AND lease_until <= now()))"
             " ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
             " RETURNING id, community_id, session_id::text, response_action, response_data",

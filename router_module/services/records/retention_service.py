@@ -14,6 +14,8 @@ RECORDS = {
     "command_executions": ("created_at", "execution_id"),
     "module_responses": ("created_at", "id"),
     "outbox": ("created_at", "id"),
+    # With their notices.
+    "announcements": ("created_at", "id"),
 }
 # Plain chat is what asked for nothing: no execution has its text. The batch ends at the first event that is too young,
 # because sessions need not be in the order of the times exactly. One router does it for all.

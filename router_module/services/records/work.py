@@ -55,6 +55,8 @@ class Job:
     trigger: Literal["command", "event"] = "command"
     # The string rule that asked for it; nobody typed it then, so nobody is told when it is refused.
     rule_id: int | None = None
+    # What the module listens for and has heard, where that is why it is called.
+    listen: dict[str, str] | None = None
     execution_id: str = field(default_factory=new_id)
     permission: Decision | None = None
     # What it took of its limits, to be given back if it does not run.
@@ -93,6 +95,7 @@ class Job:
             if self.charged
             else [],
             "rule_id": self.rule_id,
+            **({"listen": self.listen} if self.listen else {}),
         }
 
     def refuse(self, status: ExecutionStatus, code: str, message: str) -> None:
@@ -219,7 +222,7 @@ class Work:
                 args=job.args,
                 raw=raw,
                 message_type=event.message_type,
-                data=event.data,
+                data={**event.data, "listen": job.listen} if job.listen else event.data,
             ),
             mode=event.mode,
             settings=dict(settings),

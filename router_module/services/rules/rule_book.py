@@ -1,4 +1,5 @@
-"""The string rules that hold at an entity, compiled and at hand. Compiling happens beside the messages, not before one.
+"""The string rules that hold at an entity, and what modules listen for there, compiled together and at hand. Compiling
+happens beside the messages, not before one.
 
 A process's first message of a community waits for its rules. After that a change is compiled in another thread while
 the rules as they were still serve; the process that took the change has it compiled before it says so.
@@ -8,10 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 from pydal import DAL
 from waddlebot.base.errors import WaddleBotError
@@ -20,6 +23,7 @@ from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
 
 from ..catalogue.cache_manager import Place
+from .listeners import MENTION, Listening, list_listeners, pattern_of
 from .string_matcher import Matcher, Pattern
 
 RULES = "string_rules"
@@ -56,26 +60,58 @@ class StringRule:
 
 
 @dataclass(frozen=True, slots=True)
-class RuleSet:
-    """Rules in their order, compiled together."""
+class Hits:
+    """What a text hits: rules, lowest priority number first, and what modules listen for."""
 
     rules: list[StringRule] = field(default_factory=list)
+    listening: list[Listening] = field(default_factory=list)
+
+
+NOTHING = Hits()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Rules in their order and then what is listened for, compiled together; mentions have nothing to compile."""
+
+    rules: list[StringRule] = field(default_factory=list)
+    listening: list[Listening] = field(default_factory=list)
+    mentions: list[Listening] = field(default_factory=list)
     matcher: Matcher = field(default_factory=lambda: Matcher([]))
 
     @classmethod
-    def compiled(cls, rules: list[StringRule]) -> RuleSet:
+    def compiled(cls, rules: Sequence[StringRule], listening: Sequence[Listening] = ()) -> RuleSet:
+        if not rules and not listening:
+            return EMPTY
         ordered = sorted(rules, key=lambda rule: rule.order)
-        return cls(ordered, Matcher([rule.pattern for rule in ordered])) if ordered else EMPTY
+        texts = [each for each in listening if each.match != MENTION]
+        mentions = [each for each in listening if each.match == MENTION]
+        patterns = (*(rule.pattern for rule in ordered), *(pattern_of(each.match, each.pattern) for each in texts))
+        return cls(ordered, texts, mentions, _matcher(patterns))
 
-    def hits(self, text: str, entity_id: str) -> list[StringRule]:
-        """The rules that hit, lowest priority number first."""
-        if not self.rules:
-            return []
-        found = (self.rules[at] for at in self.matcher.match(text))
-        return [rule for rule in found if rule.holds_at(entity_id)]
+    @property
+    def size(self) -> int:
+        return len(self.rules) + len(self.listening)
+
+    def hits(self, text: str, entity_id: str) -> Hits:
+        found = self.matcher.match(text) if self.size else []
+        if not found:
+            return NOTHING
+        rules = (self.rules[at] for at in found if at < len(self.rules))
+        listening = [self.listening[at - len(self.rules)] for at in found if at >= len(self.rules)]
+        return Hits([rule for rule in rules if rule.holds_at(entity_id)], listening)
 
 
 EMPTY = RuleSet()
+# Most communities have no rules and the same modules; theirs is one matcher.
+_matchers: WeakValueDictionary[tuple[Pattern, ...], Matcher] = WeakValueDictionary()
+
+
+def _matcher(patterns: tuple[Pattern, ...]) -> Matcher:
+    made = _matchers.get(patterns)
+    if made is None:
+        made = _matchers[patterns] = Matcher(patterns)
+    return made
 
 
 class RuleBook:
@@ -83,6 +119,7 @@ class RuleBook:
 
     def __init__(self, db: Database, bus: Bus, log: AAALog) -> None:
         self._db = db
+        self._bus = bus
         self._log = log
         # Says only whether what is in `_sets` is current; an invalidation from anywhere empties it.
         self._current: Cache[int, bool] = bus.cache(RULES, ttl_s=RULES_TTL_S)
@@ -91,17 +128,34 @@ class RuleBook:
         self._lock = Lock()
         self._compilers = ThreadPoolExecutor(1, "compile-rules")
 
-    def hits(self, place: Place, text: str) -> list[StringRule]:
-        """The rules that a text hits at a place: its community's and the fleet's, lowest priority number first."""
-        everywhere = self._rules_of(FLEET).hits(text, place.entity_id)
-        own = self._rules_of(place.community_id).hits(text, place.entity_id)
-        if not everywhere or not own:
-            return own or everywhere
-        return list(heapq.merge(everywhere, own, key=lambda rule: rule.order))
+    def hits(self, place: Place, text: str, *, mentions_bot: bool = False) -> Hits:
+        """What a text hits at a place: its community's rules and the fleet's, and what modules listen for in it."""
+        everywhere = self._rules_of(FLEET).hits(text, place.entity_id).rules
+        rule_set = self._rules_of(place.community_id)
+        own = rule_set.hits(text, place.entity_id)
+        rules = own.rules
+        if everywhere:
+            rules = list(heapq.merge(everywhere, rules, key=lambda rule: rule.order))
+        listening = own.listening
+        if mentions_bot and rule_set.mentions:
+            listening = sorted([*listening, *rule_set.mentions], key=lambda each: each.order)
+        return Hits(rules, listening) if rules or listening else NOTHING
 
     def compile(self, community_id: int) -> RuleSet:
         """Read a community's rules from the primary and have them used from now on in this process."""
         return self._load(community_id, True)
+
+    def changed(self, community_id: int) -> None:
+        """Have what was changed in a community, rules or switches, hold with the next line of chat."""
+        self._bus.invalidate(RULES, community_id)
+        self.compile(community_id)
+
+    def forget_all(self) -> None:
+        """Have every community's rules read again before its next line of chat: what modules listen for has changed."""
+        self._bus.invalidate(RULES)
+        with self._lock:
+            self._sets.clear()
+            self._compiled = 0
 
     def counts(self) -> dict[str, int]:
         return {"communities": len(self._sets), "rules": self._compiled}
@@ -129,13 +183,14 @@ class RuleBook:
     def _load(self, community_id: int, fresh: bool) -> RuleSet:
         with self._db.transaction() if fresh else self._db.lookup() as db:
             rules = list_active_rules(db, community_id)
-        made = RuleSet.compiled(rules)
+            listening = list_listeners(db, community_id, self._log) if community_id != FLEET else []
+        made = RuleSet.compiled(rules, listening)
         with self._lock:
-            self._compiled += len(made.rules) - len(self._sets.pop(community_id, EMPTY).rules)
+            self._compiled += made.size - self._sets.pop(community_id, EMPTY).size
             self._sets[community_id] = made
             while self._compiled > MAX_COMPILED and len(self._sets) > 1:
                 forgotten, rule_set = self._sets.popitem(last=False)
-                self._compiled -= len(rule_set.rules)
+                self._compiled -= rule_set.size
                 self._current.drop(str(forgotten))
         return made
 

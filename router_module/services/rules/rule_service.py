@@ -18,7 +18,7 @@ from waddlebot.web.http import EgressGuard
 
 from ..engines.webhook_client import check_webhook_url
 from ..modules.registry import as_list
-from .rule_book import FLEET, RULES, RuleBook, RuleSet, StringRule, list_active_rules
+from .rule_book import FLEET, RuleBook, RuleSet, StringRule, list_active_rules
 from .string_matcher import Pattern, check_pattern, check_patterns
 
 # A community's, and the fleet's own. Contracts §7.
@@ -170,7 +170,7 @@ class RuleService:
             if not _is_seen_by(rule, row["message"]):
                 continue
             scanned, oldest = scanned + 1, row["received_at"]
-            if rules.hits(row["message"], row["entity_id"]):
+            if rules.hits(row["message"], row["entity_id"]).rules:
                 hit.append({**row, "message": shorten(row["message"], MAX_EXAMPLE_CHARS)})
         return {
             "success": True,
@@ -224,9 +224,7 @@ class RuleService:
         fetch(db, "UPDATE stringmatch SET webhook_secret = %s WHERE id = %s", (sealed, rule_id))
 
     def _changed(self, community_id: int | None) -> None:
-        key = community_id or FLEET
-        self._bus.invalidate(RULES, key)
-        self._book.compile(key)
+        self._book.changed(community_id or FLEET)
 
 
 def check_rule(values: Mapping[str, Any], guard: EgressGuard) -> None:

@@ -7,6 +7,7 @@ then checked one by one. Most messages hit nothing and end after that pass.
 - exact, contains and word compare `waddlebot.base.chat.fold` of both sides: by full case folding; é is e with an accent
   after it. With `case_sensitive` they compare NFC.
 - contains ends where a character ends, never before a mark that combines with its last one.
+- ends_with is contains at the end; spaces, and signs that show nothing, may follow.
 - word has no letter, mark, digit or underscore directly before or after it; its own ends may be anything ("c++").
 - A regex is RE2's syntax, searched for in NFC. `.` is any character, line breaks too; `^` and `$` are the ends of the
   message; `\\w` and `\\d` are Unicode's, `\\s` and `\\b` are ASCII's.
@@ -25,7 +26,7 @@ import re2
 from waddlebot.base.chat import fold
 from waddlebot.base.errors import Invalid
 
-MatchType = Literal["exact", "contains", "word", "regex", "*"]
+MatchType = Literal["exact", "contains", "word", "regex", "*", "ends_with"]
 EVERYTHING = "*"
 MAX_PATTERN_CHARS = 2_000
 # A regex costs the instructions of its program, for the worst that it can do is keep all of them busy at each byte of a
@@ -46,6 +47,8 @@ ALWAYS = r"\A"
 EDGE = "\ud800"
 # These choose how an emoji looks; to a reader ❤ and ❤️ are one.
 VARIATION_SELECTORS = frozenset("\ufe0e\ufe0f")
+# Nobody sees these at the end of a line: chat clients add them, and phones with each emoji.
+UNSEEN_AT_THE_END = "\ufe0e\ufe0f\u200b\u200c\u200d\u2060\ufeff\U000e0000\u034f"
 MAX_REMEMBERED_CHARACTERS = 20_000
 
 
@@ -54,9 +57,9 @@ class BadPattern(Invalid):
 
     code = "bad_pattern"
 
-    def __init__(self, reason: str, *, position: int | None = None) -> None:
+    def __init__(self, reason: str, *, position: int | None = None, field: str = "string") -> None:
         place = "" if position is None else f" See character {position + 1}."
-        super().__init__(reason + place, field="string", reason=reason, position=position)
+        super().__init__(reason + place, field=field, reason=reason, position=position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +79,11 @@ def check_pattern(pattern: Pattern) -> None:
         return
     if len(pattern.text) > MAX_PATTERN_CHARS:
         raise BadPattern(f"A pattern has at most {MAX_PATTERN_CHARS} characters; this has {len(pattern.text)}.")
-    if not pattern.text.strip():
+    if not pattern.text.strip() or (pattern.match_type == "ends_with" and not without_unseen_end(pattern.text)):
         raise BadPattern("A pattern needs something to look for.")
     if no_text := NO_TEXT.search(pattern.text):
         raise BadPattern("NUL and half a surrogate pair are no text.", position=no_text.start())
-    if _cost(pattern) > MAX_COST:
+    if pattern_cost(pattern) > MAX_COST:
         raise BadPattern(TOO_LARGE)
 
 
@@ -220,10 +223,15 @@ class _Needle:
     index: int
     edged: str
     mark_edges: Callable[[str], str]
+    at_the_end: bool = False
+
+    def is_in(self, edged: str) -> bool:
+        """Whether it stands in a text whose edges are marked the same way."""
+        return edged.endswith(self.edged) if self.at_the_end else self.edged in edged
 
 
 class _Texts:
-    """The exact, contains and word patterns that compare in one form of the text."""
+    """The exact, contains, ends_with and word patterns that compare in one form of the text."""
 
     def __init__(self, patterns: Sequence[tuple[int, Pattern]], form: Callable[[str], str]) -> None:
         self._form = form
@@ -236,7 +244,9 @@ class _Texts:
                 self._exact.setdefault(text.strip(), []).append(index)
                 continue
             mark_edges = _mark_word_edges if pattern.match_type == "word" else _mark_ends
-            self._needles.append(_Needle(index, mark_edges(text), mark_edges))
+            at_the_end = pattern.match_type == "ends_with"
+            text = without_unseen_end(text) if at_the_end else text
+            self._needles.append(_Needle(index, mark_edges(text), mark_edges, at_the_end))
             regexes.append(_text_regex(pattern, text))
         self._set = _PatternSet(regexes)
 
@@ -249,8 +259,17 @@ class _Texts:
 
     @staticmethod
     def _check(needles: Sequence[_Needle], text: str) -> list[int]:
-        edged = {mark_edges: mark_edges(text) for mark_edges in {needle.mark_edges for needle in needles}}
-        return [needle.index for needle in needles if needle.edged in edged[needle.mark_edges]]
+        wanted = {(needle.mark_edges, needle.at_the_end) for needle in needles}
+        edged = {(mark, at_end): mark(without_unseen_end(text) if at_end else text) for mark, at_end in wanted}
+        return [needle.index for needle in needles if needle.is_in(edged[needle.mark_edges, needle.at_the_end])]
+
+
+def without_unseen_end(text: str) -> str:
+    """A text up to the last sign that a reader sees."""
+    end = len(text)
+    while end and (text[end - 1].isspace() or text[end - 1] in UNSEEN_AT_THE_END):
+        end -= 1
+    return text[:end]
 
 
 def _text_regex(pattern: Pattern, text: str) -> str:
@@ -260,6 +279,7 @@ def _text_regex(pattern: Pattern, text: str) -> str:
     ends with a sign, and in ASCII only there.
     """
     text = text.strip() if pattern.match_type == "exact" else text
+    text = without_unseen_end(text) if pattern.match_type == "ends_with" else text
     searched = text[:MAX_SEARCHED_CHARS]
     if pattern.match_type != "word":
         return re2.escape(searched)
@@ -442,7 +462,7 @@ PLACELESS = ("missing )", "unexpected )")
 BACK_REFERENCE = re.compile(r"\\[1-9k]|\(\?P=")
 
 
-def _cost(pattern: Pattern) -> int:
+def pattern_cost(pattern: Pattern) -> int:
     """What a pattern adds to the work for a message, in instructions; only regexes count. Raises: BadPattern."""
     return 0 if pattern.match_type != "regex" or pattern.matches_everything else _regex_cost(pattern)
 
@@ -458,7 +478,7 @@ def _regex_cost(pattern: Pattern) -> int:
 
 
 def _total_cost(patterns: Sequence[Pattern]) -> int:
-    return sum(_cost(pattern) for pattern in patterns)
+    return sum(pattern_cost(pattern) for pattern in patterns)
 
 
 def _compile_regex(regex: str, pattern: Pattern) -> Any:
