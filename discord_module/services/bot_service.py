@@ -188,7 +188,7 @@ class BotService:
         recipient = {"recipient_id": str(reply.response_data["to"])}
         try:
             opened = await self.client.request("POST", "/users/@me/channels", json=recipient)
-        except rest.failures() as err:
+        except ProviderError as err:
             return rest.outcome_of(err)
         return await self._say_in(str(opened["id"]), reply, reply_to="")
 
@@ -237,7 +237,7 @@ class BotService:
                 await self.client.answer(self._application_id, token, FOR_YOU_ALONE, first=True, key=key)
             elif await self.client.is_thinking(self._application_id, token, key=("thinking", reply.id)):
                 return Outcome(OutboxState.PENDING, "another answer comes first", rest.SOON)
-        except rest.failures() as err:
+        except ProviderError as err:
             return rest.outcome_of(err)
         return await self._answer_with(token, reply, takes_the_place=False, alone=True)
 
