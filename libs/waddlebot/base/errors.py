@@ -100,6 +100,18 @@ class BadSignature(NotAllowed):
     code = "bad_signature"
 
 
+class RateLimited(WaddleBotError):
+    """That was asked for too often. Try again in a while."""
+
+    code = "rate_limited"
+    http_status = 429
+    retryable = True
+
+    def __init__(self, message: str | None = None, *, retry_after_s: int, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after_s = retry_after_s
+
+
 class Busy(WaddleBotError):
     """Too much work is waiting. Try again in a moment."""
 

@@ -43,7 +43,8 @@ def examine(home: Home) -> Iterator[Finding]:
     yield Finding("ok", "python", sys.version.split()[0])
     http = HTTPClient()
     for manifest in all_manifests():
-        yield from _module(http, running, manifest, home.console_key() or "")
+        # A collector's own key sees all of its platform; the console's is for the console.
+        yield from _module(http, running, manifest, home.load_secrets()[0].keys.get(manifest.name, ""))
 
 
 def _disk(home: Home) -> Finding:

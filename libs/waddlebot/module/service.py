@@ -21,7 +21,8 @@ from ..base.metrics import CONTENT_TYPE, Metrics
 from ..base.settings import Settings
 from ..data.cache import shared_bus
 from ..data.database import fetch, shared_database
-from ..web.auth import ANYBODY, COLLECTORS_OR_ADMINS, Account, Accounts
+from ..web.actor import ActorKey, Actors
+from ..web.auth import ANYBODY, Account, Accounts, figures_of
 from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
@@ -53,6 +54,8 @@ class Service:
             self.database.define(tables)
         self.bus = shared_bus(settings)
         self.accounts = Accounts(self.database, self.bus)
+        actor_key = settings.actor_key
+        self.actors = Actors(ActorKey.parse(actor_key.get_secret_value()) if actor_key else None, self.bus.client)
         self.transport = FleetTransport(HTTPClient())
         self.client = FleetClient(self.transport, settings.api_key.get_secret_value() if settings.api_key else None)
         self.router = RouterClient(
@@ -71,7 +74,7 @@ class Service:
         self.more_health: Callable[[], dict[str, Any]] = dict
         self.more_metrics: Callable[[], dict[str, Any]] = dict
         self.configured = True
-        self._mount = Mount(self.manifest.prefix, self.accounts, self.database, self.log, self.metrics)
+        self._mount = Mount(self.manifest.prefix, self.accounts, self.actors, self.database, self.log, self.metrics)
         self._mount_standard_endpoints()
         self.loops.add("housekeeping", self.accounts.save_last_used, every_s=HOUSEKEEPING_EVERY_S)
         SERVICES.append(self)
@@ -119,7 +122,8 @@ class Service:
 
     def _mount_standard_endpoints(self) -> None:
         prefix = self.manifest.prefix
-        metrics_caller = ANYBODY if self.settings.metrics_public else COLLECTORS_OR_ADMINS
+        platform = self.manifest.name if self.manifest.kind == "collector" else None
+        metrics_caller = ANYBODY if self.settings.metrics_public else figures_of(platform)
 
         @endpoint("GET", f"{prefix}/health", caller=ANYBODY)
         def health() -> dict[str, Any]:

@@ -72,5 +72,5 @@ def create_app(*modules: str, apps_folder: Path) -> Any:
 
 def _why_not_loaded(name: str) -> str:
     trace = (Reloader.ERRORS.get(name) or "its folder has no __init__.py").strip()
-    known = re.search(r"^waddlebot\.errors\.ConfigError: (.*)", trace, re.MULTILINE)
+    known = re.search(r"^waddlebot\.base\.errors\.ConfigError: (.*)", trace, re.MULTILINE)
     return f"{name}: {known[1]}" if known else f"{name} does not load:\n{trace}"

@@ -10,10 +10,10 @@ import inspect
 import re
 import time
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 import ombott
@@ -21,14 +21,28 @@ from py4web import action, request, response
 from pydal import DAL
 from pydantic import BaseModel, TypeAdapter
 
-from ..base.errors import BadRequest, Busy, TooLarge, UnsupportedMediaType, WaddleBotError
+from ..base.errors import (
+    BadRequest,
+    Busy,
+    NotAuthenticated,
+    RateLimited,
+    TooLarge,
+    UnsupportedMediaType,
+    WaddleBotError,
+)
 from ..base.logs import AAALog, new_log_context
+from ..base.manifest import Area, Right
 from ..base.metrics import Metrics
 from ..base.wire import clean, parse_json, to_json, validate
 from ..data.database import Database
-from .auth import Account, Accounts, Caller
+from .actor import Actors
+from .auth import OWNERS, Account, Accounts, Caller
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+# Where a key may stand. `Authorization` is `Bearer <key>`, as clients of other people's APIs send it.
+KeyHeader = Literal["X-API-Key", "X-Broker-Key", "Authorization"]
+BEARER = "bearer "
+READS = ("GET", "HEAD")
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 JSON_TYPE = "application/json"
@@ -66,6 +80,15 @@ class Endpoint:
     query: type[BaseModel] | None = None
     status: int = 200
     max_body_bytes: int = MAX_BODY_BYTES
+    area: Area | None = None
+    key_in: tuple[KeyHeader, ...] = ("X-API-Key",)
+
+    @property
+    def right(self) -> Right:
+        """What a person in the portal needs for it."""
+        if self.caller.name == OWNERS.name:
+            return "owner"
+        return "viewer" if self.method in READS else "editor"
 
     @property
     def summary(self) -> str:
@@ -81,8 +104,13 @@ def endpoint(
     query: type[BaseModel] | None = None,
     status: int = 200,
     max_body_bytes: int = MAX_BODY_BYTES,
+    area: Area | None = None,
+    key_in: Sequence[KeyHeader] = ("X-API-Key",),
 ) -> Callable[[Handler], Handler]:
-    """Declare what a function serves; `mount` makes it reachable.
+    """Declare what a function serves; `mount` makes it reachable. The module's manifest lists it with its caller.
+
+    `area` is what a person in the portal needs a right for; without one the portal cannot call it for anybody. The key
+    is taken from the first of `key_in` that is sent.
 
     The function's parameters are filled by type: the validated `body` and `query`, `Account` (the caller),
     `RawRequest`, `DAL` (a transaction around the call: only ask for it where nothing is called meanwhile), the
@@ -91,7 +119,7 @@ def endpoint(
     """
 
     def declare(function: Handler) -> Handler:
-        made = Endpoint(method, path, function, caller, body, query, status, max_body_bytes)
+        made = Endpoint(method, path, function, caller, body, query, status, max_body_bytes, area, tuple(key_in))
         function.__endpoint__ = made  # type: ignore[attr-defined]
         return function
 
@@ -104,14 +132,16 @@ class Mount:
 
     prefix: str
     accounts: Accounts
+    actors: Actors
     database: Database
     log: AAALog
     metrics: Metrics
     endpoints: list[Endpoint] = field(default_factory=list)
 
     def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
-        """Serve every `@endpoint` of these modules or functions, with these services for their parameters."""
-        services = {type(service): service for service in using}
+        """Serve every `@endpoint` of these modules or functions, with these services for their parameters; the
+        database and the log are always among them."""
+        services = {type(service): service for service in (self.database, self.log, *using)}
         for controller in controllers:
             functions = vars(controller).values() if isinstance(controller, ModuleType) else [controller]
             for function in functions:
@@ -180,7 +210,7 @@ class _Bound:
                 status, text = self.endpoint.status, to_json(result)
         except WaddleBotError as err:
             status, text = err.http_status, to_json(error_body(err, context.session_id))
-            if isinstance(err, Busy):
+            if isinstance(err, Busy | RateLimited):
                 headers["Retry-After"] = str(err.retry_after_s)
             self._log_refusal(err)
         except ombott.HTTPError as err:
@@ -205,10 +235,7 @@ class _Bound:
         arguments = {**self.fixed, **clean(path)}
         arguments |= {name: int(path[name]) for name in self.integers}
         if not self.endpoint.caller.open:
-            # Not by `request.headers`: that and the environ hold each other, and the body, until the garbage collector
-            # comes by.
-            account = self.mount.accounts.authenticate(request.environ.get("HTTP_X_API_KEY"))
-            self.endpoint.caller.check(account)
+            account = self._admit(request.environ)
             if "account" in self.asks:
                 arguments[self.asks["account"]] = account
         if "raw" in self.asks:
@@ -227,6 +254,25 @@ class _Bound:
                 return self.endpoint.function(**arguments, **{self.asks["db"]: db})
         return self.endpoint.function(**arguments)
 
+    def _admit(self, environ: Mapping[str, Any]) -> Account:
+        """Who calls, if they may. Raises: NotAuthenticated; NotAllowed.
+
+        The environ and not `request.headers`: that and the environ hold each other, and the body, until the garbage
+        collector comes by.
+        """
+        declared = self.endpoint
+        try:
+            account = self.mount.accounts.authenticate(_find_key(environ, declared.key_in))
+        except NotAuthenticated as err:
+            raise NotAuthenticated(f"Send a valid key in the header {' or '.join(declared.key_in)}.") from err
+        header = environ.get("HTTP_X_WADDLEBOT_ACTOR")
+        if header is not None:
+            account.check_acts_for_people()
+            actor = self.mount.actors.read(header, method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"])
+            account = account.acting_for(actor)
+        declared.caller.check(account, area=declared.area, right=declared.right)
+        return account
+
     def _log_refusal(self, err: WaddleBotError) -> None:
         log = self.mount.log
         if err.http_status == 401:
@@ -235,6 +281,16 @@ class _Bound:
             log.authz("request_refused", result="DENIED", path=self.endpoint.path, reason=err.message)
         elif err.http_status >= 500 and not isinstance(err, Busy):
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
+
+
+def _find_key(environ: Mapping[str, Any], headers: Sequence[KeyHeader]) -> str | None:
+    for header in headers:
+        sent: str | None = environ.get(f"HTTP_{header.upper().replace('-', '_')}")
+        if header == "Authorization" and sent is not None:
+            sent = sent[len(BEARER) :].strip() if sent.lower().startswith(BEARER) else None
+        if sent:
+            return sent
+    return None
 
 
 def _read_headers(environ: Mapping[str, Any]) -> dict[str, str]:
