@@ -113,7 +113,7 @@ def print_windows(began: float, others: Calls, hung: Calls) -> None:
 
 def main() -> None:
     stub, over = ModuleStub(), threading.Event()
-    os.environ["EGRESS_ALLOW"] = stub.address
+    os.environ["MODULE_URLS"] = f"stub=http://{stub.address}"
     with fleet() as running:
         running.say('!inventory add "Blue Sword" "A shiny sword" weapons,rare')
         register(running, stub)

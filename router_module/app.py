@@ -25,6 +25,7 @@ from .controllers import (
     credentials,
     directory,
     events,
+    keys,
     modules,
     reputation,
     responses,
@@ -50,6 +51,7 @@ from .services.engines.starts import Starts
 from .services.engines.webhook_client import WebhookClient
 from .services.engines.webhook_engine import WebhookEngine
 from .services.engines.webhook_secrets import WebhookSecrets
+from .services.modules.addresses import ModuleAddresses
 from .services.modules.credential_service import CredentialService
 from .services.modules.registry import Registry
 from .services.modules.switch_service import SwitchService
@@ -80,6 +82,7 @@ usage = UsageService(db)
 reputation_service = ReputationService(db, lookups, log, points=settings.points)
 
 guard, keyring = EgressGuard(settings.egress_allow), Keyring(settings)
+addresses = ModuleAddresses(service.url, settings.module_urls)
 webhooks = WebhookClient(guard)
 
 # Before anything runs: what an event means, and whether it may.
@@ -95,7 +98,7 @@ planner = Planner(
 circuits = CircuitBreakers(log, service.metrics, max_failures=settings.circuit_failures, rest_s=settings.circuit_rest_s)
 starts, webhook_secrets = Starts(db), WebhookSecrets(db, bus, keyring)
 engines: dict[str, RemoteEngine] = {
-    "container": ContainerEngine(circuits, ModuleClient(service.client)),
+    "container": ContainerEngine(circuits, ModuleClient(service.client), addresses),
     "lambda": LambdaEngine(circuits, starts, settings),
     "openwhisk": OpenWhiskEngine(circuits, starts, settings),
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
@@ -104,7 +107,7 @@ own_engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db),
     RULES_MODULE: RuleWebhook(webhooks, rules),
 }
-registry = Registry(db, bus, guard, own_url=service.url, engines=engines, secrets=webhook_secrets, book=rule_book)
+registry = Registry(db, bus, addresses, engines=engines, secrets=webhook_secrets, book=rule_book)
 pools = TargetPools(log, workers_per_target=settings.max_workers)
 holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
 overlays = OverlayDelivery(
@@ -140,6 +143,7 @@ service.mount(
     core_api,
     coordination,
     credentials,
+    keys,
     reputation,
     roles,
     string_rules,
@@ -159,6 +163,7 @@ service.mount(
         SwitchService(db, bus, service.credentials, rule_book),
         CredentialService(db, service.credentials),
         db,
+        bus,
         log,
     ],
 )

@@ -1,9 +1,11 @@
-"""Hold the fleet to its own rules. `--fix` writes what is generated: the README's table of modules.
+"""Hold the fleet to its own rules. `--fix` writes what is generated: the README's table of modules, and who may call
+what in docs/contracts.md.
 
 - every module folder has a manifest and the files that each module has;
 - a module imports itself relatively, and no other module;
 - a command is one module's, unless all that have it share it by name, which a setting of the router decides;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
+- every endpoint that a controller declares has its callers in the manifest, once (tests/test_doors.py has the rest);
 - simulators are for tests, demos and benchmarks: no module imports one;
 - what runs for as long as its process does is watched (`libs/waddlebot/base/watched.py`), so it cannot end silently;
 - a room of `libs/waddlebot` imports only those below it, and no file imports itself by way of others.
@@ -21,18 +23,46 @@ from pathlib import Path
 
 from waddlebot.base.chat import fold
 from waddlebot.base.errors import ConfigError
-from waddlebot.base.manifest import Manifest, load_manifest
+from waddlebot.base.manifest import Callers, Manifest, Open, Who, load_manifest
 from waddlebot.data.migrate import FOLDER as MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("__init__.py", "app.py", "config.py", "models.py", "manifest.toml", "README.md")
 FOLDERS = ("controllers", "services", "tests")
 BASE_PORT = 8000
+PARAMETER = re.compile(r"<(\w+)(?::[^>]+)?>")
 # The rooms of libs/waddlebot, lowest first; `testing` stands beside them and may use all.
 ROOMS = ("base", "data", "web", "community", "module", "collecting", "fleet", "cli")
 STARTERS = ("Thread", "Timer", "start_new_thread", "create_task", "ensure_future")
 NOT_WATCHED = re.compile(r"# not watched: \S")
 TABLE = re.compile(r"(<!-- modules -->\n).*?(<!-- /modules -->)", re.DOTALL)
+CALLERS_TABLE = re.compile(r"(<!-- callers -->\n).*?(<!-- /callers -->)", re.DOTALL)
+WHO: dict[Who, str] = {
+    "any": "any key but super-admins', for its module, platforms and community",
+    "router": "the router's account",
+    "collectors": "collectors, for their platforms and community",
+    "claimers": "collectors, for their platforms; no keys of a community",
+    "claim_readers": "collectors and admins, for their platforms; no keys of a community",
+    "event_sources": "collectors, for their platforms and community; the portal with `mode: simulate` only",
+    "services": "services, for executions of their own module",
+    "reporters": "collectors and services, for their platforms and community",
+    "members": "collectors and services whose `module_name` it is; no keys of a community",
+    "figures": "collectors and admins, for their platforms; no keys of a community",
+    "community": "admins; api-users in their community",
+    "owner": "admins; only the owner in the portal",
+    "platform": "collectors of the platform; admins",
+    "role_givers": "collectors of the platform; admins; account `labels_core`",
+    "admins": "admins",
+    "super_admins": "super-admins",
+    "portal": "account `portal`, with an actor or without",
+}
+OPEN: dict[Open, str] = {
+    "webhook": "no key; the platform's signature",
+    "page": "no key",
+    "token": "no key; the token or link",
+    "oauth": "no key; a state that works once, in the browser that it began in, within ten minutes",
+    "health": "no key",
+}
 
 
 def main(fix: bool) -> int:
@@ -45,7 +75,9 @@ def main(fix: bool) -> int:
     problems += [*check_commands(manifests), *check_rooms(ROOT / "libs" / "waddlebot"), *check_circles(manifests)]
     problems += [*check_tests(ROOT), *check_handlers(manifests)]
     problems += check_watched([ROOT / "libs" / "waddlebot", *(each.folder for each in manifests)])
+    problems += [*check_callers(manifests)]
     problems += check_readme(manifests, fix=fix)
+    problems += check_contracts(manifests, fix=fix)
     for problem in problems:
         print(f"check_fleet: {problem}")
     return 1 if problems else 0
@@ -101,6 +133,26 @@ def check_commands(manifests: list[Manifest]) -> Iterator[str]:
         for module, shared in found.items():
             if shared and module not in turns.get(shared, ()):
                 yield f"{module} shares {name}, but no setting {shared} of the router can name it"
+
+
+def check_callers(manifests: list[Manifest]) -> Iterator[str]:
+    for manifest in manifests:
+        listed = [name for row in [*manifest.standard_callers, *manifest.callers] for name in row.endpoints]
+        yield from (f"{manifest.package}: {name} stands in two callers" for name, n in Counter(listed).items() if n > 1)
+        for path in sorted((manifest.folder / "controllers").rglob("*.py")):
+            for line, name in endpoints_of(path):
+                if name not in listed:
+                    yield f"{shown(path)}:{line}: {name} has no [[callers]] in manifest.toml"
+
+
+def endpoints_of(path: Path) -> Iterator[tuple[int, str]]:
+    """The endpoints that a controller declares, where method and path are written out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "endpoint":
+            method, where = node.args[:2]
+            if isinstance(method, ast.Constant) and isinstance(where, ast.Constant):
+                path_as_documented = PARAMETER.sub(r"{\1}", str(where.value))
+                yield node.lineno, f"{method.value} {path_as_documented}"
 
 
 def check_imports(manifests: list[Manifest]) -> Iterator[str]:
@@ -256,18 +308,44 @@ def imports_of(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.module
 
 
+def check_contracts(manifests: list[Manifest], *, fix: bool) -> list[str]:
+    rows = ["| endpoint | who | portal |", "|---|---|---|", *standard_rows(manifests)]
+    rows += [row_of(each) for manifest in manifests for each in manifest.callers]
+    return write_table(ROOT / "docs" / "contracts.md", CALLERS_TABLE, rows, fix=fix)
+
+
+def standard_rows(manifests: list[Manifest]) -> Iterator[str]:
+    """What the library serves for every module that has it, once."""
+    written = set()
+    for manifest in manifests:
+        for each in manifest.standard_callers:
+            names = [name.replace(f" {manifest.prefix}/", " <prefix>/") for name in each.endpoints]
+            row = row_of(each, names)
+            if row not in written:
+                written.add(row)
+                yield row
+
+
+def row_of(each: Callers, names: list[str] | None = None) -> str:
+    who = WHO[each.who] if each.who else OPEN[each.open] if each.open else ""
+    return f"| {', '.join(f'`{name}`' for name in names or each.endpoints)} | {who} | {each.area or ''} |"
+
+
 def check_readme(manifests: list[Manifest], *, fix: bool) -> list[str]:
-    path = ROOT / "README.md"
-    text = path.read_text(encoding="utf-8")
     rows = ["| module | what it is | port | routes |", "|---|---|---|---|"]
     rows += [f"| [{m.package}]({m.package}) | {m.title} | {m.port} | `{m.prefix}` |" for m in manifests]
-    wanted = TABLE.sub(lambda found: found[1] + "\n".join(rows) + "\n" + found[2], text)
+    return write_table(ROOT / "README.md", TABLE, rows, fix=fix)
+
+
+def write_table(path: Path, table: re.Pattern[str], rows: list[str], *, fix: bool) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    wanted = table.sub(lambda found: found[1] + "\n".join(rows) + "\n" + found[2], text)
     if wanted == text:
         return []
     if fix:
         path.write_text(wanted, encoding="utf-8")
         return []
-    return ["README.md: the table of modules is out of date; run make fmt"]
+    return [f"{shown(path)}: a generated table is out of date; run make fmt"]
 
 
 if __name__ == "__main__":

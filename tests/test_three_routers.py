@@ -60,7 +60,7 @@ def routers(servers, replica, stub_server, folder) -> Iterator[Routers]:
     settings = {
         "READ_REPLICA_URL": replica.url,
         "REPLICA_MAX_LAG_S": "1",
-        "EGRESS_ALLOW": stub_server.address,
+        "MODULE_URLS": f"stub=http://{stub_server.address}",
         "ROUTER_LEASE": "0.5",
         "ROUTER_DEFAULT_RATE_LIMIT": "0",
     }

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydal import DAL
 from pydantic import Field, StringConstraints
 from waddlebot.base.chat import is_prefixed, join_words
-from waddlebot.base.contracts import Strict
+from waddlebot.base.contracts import Attributed, Strict
 from waddlebot.base.errors import Invalid, UnsupportedMediaType
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.wire import parse_json, validate
@@ -34,7 +34,7 @@ class AliasQuery(Strict):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-class _Meaning(Strict):
+class _Meaning(Attributed):
     """What an alias stands for: `command` alone says it; the other fields say the same in parts."""
 
     command: Text | None = None
@@ -60,8 +60,6 @@ class NewAlias(_Meaning):
     alias: Text
     community_id: int | ShortText | None = None
     entity_id: ShortText | None = None
-    # Whose name is shown; the audit log has the account.
-    created_by: ShortText | None = None
 
 
 class AliasChange(_Meaning):
@@ -72,7 +70,7 @@ class AliasChange(_Meaning):
     entity_id: ShortText | None = None
 
 
-class AliasRef(Strict):
+class AliasRef(Attributed):
     alias_id: AliasId
     community_id: int | ShortText | None = None
     entity_id: ShortText | None = None
@@ -84,7 +82,7 @@ class AliasRefQuery(Strict):
     entity_id: ShortText | None = None
 
 
-@endpoint("POST", "/alias/create", caller=ADMINS_OR_API_USERS, body=NewAlias)
+@endpoint("POST", "/alias/create", caller=ADMINS_OR_API_USERS, area="bot", body=NewAlias)
 def create_alias(new: NewAlias, caller: Account, database: Database, aliases: AliasService, bus: Bus) -> dict[str, Any]:
     """Add an alias to a community, or with entity_id to one channel of it."""
     template = new.template()
@@ -92,14 +90,13 @@ def create_alias(new: NewAlias, caller: Account, database: Database, aliases: Al
         raise Invalid("command is missing.", field="command")
     with database.transaction() as db:
         community_id, entity_id = _place(db, caller, aliases, new.community_id, new.entity_id)
-        by = new.created_by or caller.name
-        alias = aliases.add(db, community_id, new.alias, template, by=by, entity_id=entity_id)
+        alias = aliases.add(db, community_id, new.alias, template, by=caller.name, entity_id=entity_id)
         remarks = aliases.remarks(db, alias)
     bus.invalidate(CACHE, community_id)
     return {"success": True, "alias": as_json(alias), "remarks": remarks}
 
 
-@endpoint("GET", "/alias/list", caller=ADMINS_OR_API_USERS, query=AliasQuery)
+@endpoint("GET", "/alias/list", caller=ADMINS_OR_API_USERS, area="bot", query=AliasQuery)
 def list_aliases(query: AliasQuery, caller: Account, db: DAL, aliases: AliasService) -> dict[str, Any]:
     """List aliases with how often they are used."""
     community_id, entity_id = _place(db, caller, aliases, query.community_id, query.entity_id)
@@ -108,7 +105,7 @@ def list_aliases(query: AliasQuery, caller: Account, db: DAL, aliases: AliasServ
     return {"success": True, "aliases": found, "total": page.total, "limit": query.limit, "offset": query.offset}
 
 
-@endpoint("PUT", "/alias/update", caller=ADMINS_OR_API_USERS, body=AliasChange)
+@endpoint("PUT", "/alias/update", caller=ADMINS_OR_API_USERS, area="bot", body=AliasChange)
 def update_alias(
     change: AliasChange, caller: Account, database: Database, aliases: AliasService, bus: Bus
 ) -> dict[str, Any]:
@@ -122,7 +119,7 @@ def update_alias(
     return {"success": True, "alias": as_json(alias), "remarks": remarks}
 
 
-@endpoint("DELETE", "/alias/delete", caller=ADMINS_OR_API_USERS, query=AliasRefQuery)
+@endpoint("DELETE", "/alias/delete", caller=ADMINS_OR_API_USERS, area="bot", query=AliasRefQuery)
 def delete_alias(
     query: AliasRefQuery, request: RawRequest, caller: Account, database: Database, aliases: AliasService, bus: Bus
 ) -> dict[str, Any]:
@@ -154,7 +151,9 @@ def _place(
     """
     if not entity:
         return community_of(db, caller, community), None
-    entity_id = str(parse_entity_id(entity))
+    named = parse_entity_id(entity)
+    caller.check_platform(named.platform)
+    entity_id = str(named)
     community_id = aliases.community_of_entity(db, entity_id)
     caller.check_community(community_id)
     if community is not None and community_of(db, caller, community) != community_id:
@@ -169,6 +168,8 @@ def _access(db: DAL, caller: Account, aliases: AliasService, ref: AliasRef | Ali
     """
     alias = aliases.get(db, ref.alias_id)
     caller.check_community(alias.community_id)
+    if alias.entity_id:
+        caller.check_platform(parse_entity_id(alias.entity_id).platform)
     if ref.community_id is not None or ref.entity_id:
         community_id, entity_id = _place(db, caller, aliases, ref.community_id, ref.entity_id)
         if community_id != alias.community_id or alias.entity_id not in (None, entity_id or alias.entity_id):

@@ -52,7 +52,7 @@ def test_an_alias_made_over_http_works_in_chat_at_once(bot, key):
     assert alias["prefix"] == "!"
     assert alias["command"] == "hello {user}"
     assert alias["command_type"] == "text"
-    assert alias["created_by"] == "Zoë"
+    assert alias["created_by"] not in ("", "Zoë"), "the key says whose it is, whatever the body says"
     assert (alias["usage_count"], alias["last_used"], alias["average_time_ms"]) == (0, None, None)
     assert bot.say("!hi").chat == "hello Alice"
 

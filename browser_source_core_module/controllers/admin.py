@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydal import DAL
 from pydantic import Field
-from waddlebot.base.contracts import Strict
+from waddlebot.base.contracts import Attributed, Strict
 from waddlebot.base.ids import new_id
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
@@ -31,14 +31,14 @@ class TokenQuery(Strict):
     reveal: bool = False
 
 
-class NewTokens(Strict):
+class NewTokens(Attributed):
     """Whose tokens to make where there are none; of all three overlays unless one is named."""
 
     community_id: int | str | None = None
     source_type: SourceType | None = None
 
 
-class Regeneration(Strict):
+class Regeneration(Attributed):
     """How long the old URL goes on working, in seconds; 0 ends it at once."""
 
     grace_s: float = Field(0, ge=0, le=MAX_GRACE_S)
@@ -52,7 +52,7 @@ class QueueQuery(Strict):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-class QueueChange(Strict):
+class QueueChange(Attributed):
     """What to do with a queue. `replay` takes the item_id of its history, else the last item that was shown."""
 
     source_type: SourceType
@@ -61,7 +61,7 @@ class QueueChange(Strict):
     item_id: str | None = Field(None, max_length=255)
 
 
-class ThemeChange(Strict):
+class ThemeChange(Attributed):
     """CSS variables, by name with or without `--`. What is not named is as it was made."""
 
     community_id: int | str | None = None
@@ -72,7 +72,7 @@ class ThemeQuery(Strict):
     community_id: str | None = None
 
 
-class TestItem(Strict):
+class TestItem(Attributed):
     """Something to try: a kind and what it shows, or nothing for a ready-made one."""
 
     action: Literal["ticker", "media", "general"]
@@ -96,7 +96,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
 }
 
 
-@endpoint("GET", "/browser/source/admin/tokens", caller=ADMINS_OR_API_USERS, query=TokenQuery)
+@endpoint("GET", "/browser/source/admin/tokens", caller=ADMINS_OR_API_USERS, area="overlays", query=TokenQuery)
 def list_tokens(query: TokenQuery, caller: Account, database: Database, tokens: TokenService) -> dict[str, Any]:
     """List a community's tokens, masked unless `reveal=true` asks for them, which is audited."""
     community_id = _community(database, caller, query.community_id)
@@ -104,7 +104,7 @@ def list_tokens(query: TokenQuery, caller: Account, database: Database, tokens: 
     return {"success": True, "tokens": found, "total": len(found), "limit": len(found), "offset": 0}
 
 
-@endpoint("POST", "/browser/source/admin/tokens", caller=ADMINS_OR_API_USERS, body=NewTokens)
+@endpoint("POST", "/browser/source/admin/tokens", caller=ADMINS_OR_API_USERS, area="overlays", body=NewTokens)
 def make_tokens(wanted: NewTokens, caller: Account, database: Database, tokens: TokenService) -> dict[str, Any]:
     """Make a community's tokens where there are none, and show them all. An audited act."""
     community_id = _community(database, caller, wanted.community_id)
@@ -112,7 +112,7 @@ def make_tokens(wanted: NewTokens, caller: Account, database: Database, tokens: 
     return {"success": True, "tokens": tokens.ensure(community_id, kinds, by=caller.name)}
 
 
-@endpoint("GET", "/browser/source/api/communities/<community_id>/urls", caller=ADMINS_OR_API_USERS)
+@endpoint("GET", "/browser/source/api/communities/<community_id>/urls", caller=ADMINS_OR_API_USERS, area="overlays")
 def list_urls(community_id: str, caller: Account, database: Database, tokens: TokenService) -> dict[str, Any]:
     """Show the URLs of a community's overlays. An audited act."""
     found = _community(database, caller, community_id)
@@ -123,6 +123,7 @@ def list_urls(community_id: str, caller: Account, database: Database, tokens: To
     "POST",
     "/browser/source/admin/tokens/<token>/regenerate",
     caller=ADMINS_OR_API_USERS,
+    area="overlays",
     body=Regeneration | None,
 )
 def regenerate_token(token: str, wanted: Regeneration | None, caller: Account, tokens: TokenService) -> dict[str, Any]:
@@ -131,13 +132,13 @@ def regenerate_token(token: str, wanted: Regeneration | None, caller: Account, t
     return {"success": True, **tokens.regenerate(token, caller, grace_s=grace_s)}
 
 
-@endpoint("DELETE", "/browser/source/admin/tokens/<token>", caller=ADMINS_OR_API_USERS)
+@endpoint("DELETE", "/browser/source/admin/tokens/<token>", caller=ADMINS_OR_API_USERS, area="overlays")
 def revoke_token(token: str, caller: Account, tokens: TokenService) -> dict[str, Any]:
     """End a token at once, named by itself or by its id; pages that use it are closed."""
     return {"success": True, **tokens.revoke(token, caller)}
 
 
-@endpoint("GET", "/browser/source/admin/queue", caller=ADMINS_OR_API_USERS, query=QueueQuery)
+@endpoint("GET", "/browser/source/admin/queue", caller=ADMINS_OR_API_USERS, area="overlays", query=QueueQuery)
 def read_queue(
     query: QueueQuery, caller: Account, db: DAL, overlays: BrowserSourceService, audience: AudienceService
 ) -> dict[str, Any]:
@@ -160,7 +161,7 @@ def read_queue(
     }
 
 
-@endpoint("POST", "/browser/source/admin/queue", caller=ADMINS_OR_API_USERS, body=QueueChange)
+@endpoint("POST", "/browser/source/admin/queue", caller=ADMINS_OR_API_USERS, area="overlays", body=QueueChange)
 def change_queue(
     change: QueueChange, caller: Account, database: Database, overlays: BrowserSourceService
 ) -> dict[str, Any]:
@@ -175,13 +176,13 @@ def change_queue(
     return {"success": True, "action": change.action, "source_type": change.source_type, "seq": seq}
 
 
-@endpoint("GET", "/browser/source/admin/theme", caller=ADMINS_OR_API_USERS, query=ThemeQuery)
+@endpoint("GET", "/browser/source/admin/theme", caller=ADMINS_OR_API_USERS, area="overlays", query=ThemeQuery)
 def read_theme(query: ThemeQuery, caller: Account, database: Database, themes: ThemeService) -> dict[str, Any]:
     """Show the CSS variables that a community has set."""
     return {"success": True, "variables": themes.find(_community(database, caller, query.community_id))}
 
 
-@endpoint("PUT", "/browser/source/admin/theme", caller=ADMINS_OR_API_USERS, body=ThemeChange)
+@endpoint("PUT", "/browser/source/admin/theme", caller=ADMINS_OR_API_USERS, area="overlays", body=ThemeChange)
 def change_theme(
     change: ThemeChange, caller: Account, database: Database, themes: ThemeService, overlays: BrowserSourceService
 ) -> dict[str, Any]:
@@ -197,7 +198,7 @@ def change_theme(
     return {"success": True, "variables": saved}
 
 
-@endpoint("POST", "/browser/source/admin/test", caller=ADMINS_OR_API_USERS, body=TestItem)
+@endpoint("POST", "/browser/source/admin/test", caller=ADMINS_OR_API_USERS, area="overlays", body=TestItem)
 def show_test(test: TestItem, caller: Account, database: Database, desk: DisplayDesk) -> dict[str, Any]:
     """Show something on a community's own overlay that is marked TEST and counts nowhere."""
     item = DisplayRequest(
@@ -216,7 +217,7 @@ class StatsQuery(Strict):
     community_id: str | None = None
 
 
-@endpoint("GET", "/browser/source/stats", caller=ADMINS_OR_API_USERS, query=StatsQuery)
+@endpoint("GET", "/browser/source/stats", caller=ADMINS_OR_API_USERS, area="overlays", query=StatsQuery)
 def statistics(query: StatsQuery, caller: Account, database: Database, audience: AudienceService) -> dict[str, Any]:
     """Count connections, deliveries and acknowledgements, of one community or, for admins, of all."""
     everything = query.community_id is None and caller.community_id is None

@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from waddlebot.base.contracts import Strict
-from waddlebot.web.auth import COLLECTORS_OR_ADMINS, Account, in_groups
+from waddlebot.base.contracts import Attributed, Strict
+from waddlebot.base.ids import EntityId
+from waddlebot.community.places import check_place, check_server
+from waddlebot.data.database import Database
+from waddlebot.web.auth import Account, of_platform
 from waddlebot.web.endpoint import endpoint
 
 from ..services.action_service import ActionService
 from ..services.info_service import InfoService
 
 Snowflake = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
-SERVICES_OR_ADMINS = in_groups("services", "admins")
+DISCORD_OR_ADMINS = of_platform("discord")
+ROLE_GIVERS = of_platform("discord", also="labels_core")
+# What touches one message in one channel; the rest touches somebody in the whole server.
+IN_A_CHANNEL = ("delete", "warn")
 
 
 class PageQuery(Strict):
@@ -26,7 +32,7 @@ class EventsQuery(PageQuery):
     channel_id: Snowflake | None = None
 
 
-class RoleChange(Strict):
+class RoleChange(Attributed):
     """A role to be given to somebody, or taken away."""
 
     guild_id: Snowflake
@@ -35,7 +41,7 @@ class RoleChange(Strict):
     action: Literal["add", "remove"] = "add"
 
 
-class ModerationRequest(Strict):
+class ModerationRequest(Attributed):
     """Something to be done about a message or a person. `delete` and `warn` want a message_id."""
 
     guild_id: Snowflake
@@ -55,34 +61,43 @@ class ModerationRequest(Strict):
         return self
 
 
-@endpoint("GET", "/discord/info", caller=COLLECTORS_OR_ADMINS, query=PageQuery)
-def show_info(query: PageQuery, info: InfoService) -> dict[str, Any]:
+@endpoint("GET", "/discord/info", caller=DISCORD_OR_ADMINS, area="channels", query=PageQuery)
+def show_info(query: PageQuery, caller: Account, info: InfoService) -> dict[str, Any]:
     """Say which shards are connected, and which servers the bot is in, with what is served of them."""
-    return {"success": True, "shards": info.list_shards(), **info.list_guilds(**query.model_dump())}
+    return {
+        "success": True,
+        "shards": info.list_shards(),
+        **info.list_guilds(caller.community_id, **query.model_dump()),
+    }
 
 
-@endpoint("GET", "/discord/events", caller=COLLECTORS_OR_ADMINS, query=EventsQuery)
-def list_events(query: EventsQuery, info: InfoService) -> dict[str, Any]:
+@endpoint("GET", "/discord/events", caller=DISCORD_OR_ADMINS, area="channels", query=EventsQuery)
+def list_events(query: EventsQuery, caller: Account, info: InfoService) -> dict[str, Any]:
     """List what came from Discord, newest first, and what became of it."""
-    return {"success": True, **info.list_events(**query.model_dump())}
+    return {"success": True, **info.list_events(caller.community_id, **query.model_dump())}
 
 
-@endpoint("GET", "/discord/activities", caller=COLLECTORS_OR_ADMINS, query=PageQuery)
-def list_activities(query: PageQuery, info: InfoService) -> dict[str, Any]:
+@endpoint("GET", "/discord/activities", caller=DISCORD_OR_ADMINS, area="people", query=PageQuery)
+def list_activities(query: PageQuery, caller: Account, info: InfoService) -> dict[str, Any]:
     """List what people did that earned points, newest first."""
-    return {"success": True, **info.list_activities(**query.model_dump())}
+    return {"success": True, **info.list_activities(caller.community_id, **query.model_dump())}
 
 
-@endpoint("POST", "/discord/api/roles", caller=SERVICES_OR_ADMINS, body=RoleChange)
-def change_role(change: RoleChange, caller: Account, actions: ActionService) -> dict[str, Any]:
-    """Give somebody a role, or take it away. Doing it again changes nothing."""
+@endpoint("POST", "/discord/api/roles", caller=ROLE_GIVERS, area="people", body=RoleChange)
+def change_role(change: RoleChange, caller: Account, database: Database, actions: ActionService) -> dict[str, Any]:
+    """Give somebody a role, or take it away; never one that makes an administrator. Again changes nothing."""
+    check_server(database, caller, "discord", change.guild_id)
     actions.change_role(change.guild_id, change.user_id, change.role_id, add=change.action == "add", by=caller.name)
     return {"success": True}
 
 
-@endpoint("POST", "/discord/api/moderation", caller=SERVICES_OR_ADMINS, body=ModerationRequest)
-def moderate(wanted: ModerationRequest, caller: Account, actions: ActionService) -> dict[str, Any]:
+@endpoint("POST", "/discord/api/moderation", caller=DISCORD_OR_ADMINS, area="people", body=ModerationRequest)
+def moderate(wanted: ModerationRequest, caller: Account, database: Database, actions: ActionService) -> dict[str, Any]:
     """Delete a message, or warn, time out, kick, ban or unban somebody."""
+    if wanted.action in IN_A_CHANNEL and wanted.channel_id:
+        check_place(database, caller, EntityId("discord", wanted.guild_id, wanted.channel_id))
+    else:
+        check_server(database, caller, "discord", wanted.guild_id)
     actions.moderate(
         wanted.action,
         guild_id=wanted.guild_id,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from waddlebot.base.bridge import Bridge
 from waddlebot.base.contracts import OutboxState
-from waddlebot.base.errors import Busy, Conflict
+from waddlebot.base.errors import Busy, Conflict, NotAllowed
 from waddlebot.base.ids import EntityId
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.moderation import ModerationAction
@@ -15,6 +15,7 @@ from waddlebot.collecting.sender import Outcome
 
 from .bot_service import BotService
 
+T = TypeVar("T")
 ANSWER_WITHIN_S = 15.0
 Action = Literal["delete", "warn", "timeout", "kick", "ban", "unban"]
 
@@ -38,7 +39,7 @@ class ActionService:
         self._log = log
 
     def change_role(self, guild_id: str, user_id: str, role_id: str, *, add: bool, by: str) -> None:
-        """Raises: DiscordRefused in words; DiscordBusy."""
+        """Raises: DiscordRefused in words; DiscordBusy; AdministratorsRole."""
         self._do(self._bot.set_role(guild_id, user_id, role_id, add=add))
         what = "role_added" if add else "role_removed"
         self._log.audit(what, guild=guild_id, user=user_id, role=role_id, by=by)
@@ -55,7 +56,10 @@ class ActionService:
         reason: str,
         by: str,
     ) -> None:
-        """Raises: DiscordRefused in words; DiscordBusy."""
+        """Raises: DiscordRefused in words; DiscordBusy; NotAllowed for a channel that is not in that server."""
+        # Discord looks at the channel alone, and who may act in one server may not in another.
+        if channel_id and self._ask(self._bot.find_guild_of(channel_id)) != guild_id:
+            raise NotAllowed(f"Channel {channel_id} is not in server {guild_id}.")
         if action == "kick":
             self._do(self._bot.kick(guild_id, user_id, reason=reason))
         else:
@@ -63,11 +67,14 @@ class ActionService:
             self._do(self._bot.act(ModerationAction(entity_id, action, user_id, message_id, duration_s, reason)))
         self._log.audit("moderated", what=action, guild=guild_id, user=user_id, message_id=message_id, by=by)
 
-    def _do(self, work: Coroutine[Any, Any, Outcome]) -> None:
+    def _ask(self, work: Coroutine[Any, Any, T]) -> T:
         try:
-            outcome = self._bridge.submit(work).result(ANSWER_WITHIN_S)
+            return self._bridge.submit(work).result(ANSWER_WITHIN_S)
         except TimeoutError as err:
             raise DiscordBusy() from err
+
+    def _do(self, work: Coroutine[Any, Any, Outcome]) -> None:
+        outcome = self._ask(work)
         if outcome.state is OutboxState.PENDING:
             raise DiscordBusy(f"{outcome.detail}. Try again in a moment.")
         if outcome.state is not OutboxState.SENT:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 from waddlebot.base.contracts import OutboxState
-from waddlebot.base.errors import ProviderError, UpstreamError, WaddleBotError
+from waddlebot.base.errors import NotAllowed, ProviderError, UpstreamError, WaddleBotError
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.moderation import ModerationAction
@@ -35,6 +35,14 @@ MAX_TRIED = 10_000
 DEFAULT_TIMEOUT_S = 600
 SENT = Outcome(OutboxState.SENT)
 FOR_YOU_ALONE = "The answer is below, for you alone."
+# Source: https://discord.com/developers/docs/topics/permissions
+ADMINISTRATOR = 1 << 3
+
+
+class AdministratorsRole(NotAllowed):
+    """That role makes an administrator of the server. Its people give and take it at Discord."""
+
+    code = "administrators_role"
 
 
 class BotService:
@@ -121,16 +129,31 @@ class BotService:
         return SENT
 
     async def set_role(self, guild_id: str, user_id: str, role_id: str, *, add: bool) -> Outcome:
-        """Give somebody a role of a server, or take it away."""
+        """Give somebody a role of a server, or take it away. Raises: AdministratorsRole."""
         from . import rest
 
         path = "/guilds/{guild_id}/members/{user_id}/roles/{role_id}"
         where = {"guild_id": guild_id, "user_id": user_id, "role_id": role_id}
         try:
+            roles = await self.client.request("GET", "/guilds/{guild_id}/roles", guild_id=guild_id)
+            if any(role["id"] == role_id and int(role["permissions"]) & ADMINISTRATOR for role in roles):
+                raise AdministratorsRole()
             await self.client.request("PUT" if add else "DELETE", path, reason="a label of WaddleBot's", **where)
         except ProviderError as err:
             return rest.outcome_of(err)
         return SENT
+
+    async def find_guild_of(self, channel_id: str) -> str:
+        """The server that a channel is in, by Discord's word; empty if it is in none that the bot sees."""
+        from . import rest
+
+        try:
+            channel = await self.client.request("GET", "/channels/{channel_id}", channel_id=channel_id)
+        except ProviderError as err:
+            if rest.outcome_of(err).state is OutboxState.DROPPED:
+                return ""
+            raise UpstreamError(f"Discord does not say where that channel is: {type(err).__name__}.") from err
+        return str(channel.get("guild_id") or "")
 
     async def kick(self, guild_id: str, user_id: str, *, reason: str) -> Outcome:
         """Take somebody out of a server; they may come back."""

@@ -24,9 +24,12 @@ LIST = """
 SELECT guild_id, name, owner_id, member_count, is_available, joined_at, left_at, commands_refused,
     (SELECT count(*) FROM jsonb_object_keys(commands)) AS slash_commands,
     (SELECT array_agg(channel ORDER BY channel) FROM servers s
-        WHERE s.platform = 'discord' AND s.server_id = g.guild_id AND s.is_active) AS served_channels,
+        WHERE s.platform = 'discord' AND s.server_id = g.guild_id AND s.is_active
+        AND (%(community)s::bigint IS NULL OR s.community_id = %(community)s)) AS served_channels,
     count(*) OVER () AS total
-FROM discord_guilds g ORDER BY left_at IS NOT NULL, guild_id LIMIT %(limit)s OFFSET %(offset)s
+FROM discord_guilds g WHERE %(community)s::bigint IS NULL OR EXISTS (SELECT FROM servers s
+    WHERE s.platform = 'discord' AND s.server_id = g.guild_id AND s.community_id = %(community)s)
+ORDER BY left_at IS NOT NULL, guild_id LIMIT %(limit)s OFFSET %(offset)s
 """
 
 
@@ -73,5 +76,5 @@ class GuildService:
         rows = self._db.statement("SELECT system_channel_id FROM discord_guilds WHERE guild_id = %s", (guild_id,))
         return str(rows[0]["system_channel_id"]) if rows else ""
 
-    def list_guilds(self, *, limit: int, offset: int) -> list[dict[str, Any]]:
-        return self._db.statement(LIST, {"limit": limit, "offset": offset})
+    def list_guilds(self, community_id: int | None, *, limit: int, offset: int) -> list[dict[str, Any]]:
+        return self._db.statement(LIST, {"community": community_id, "limit": limit, "offset": offset})

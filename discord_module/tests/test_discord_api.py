@@ -10,16 +10,14 @@ from waddlebot.testing.plugin import eventually
 
 
 @pytest.fixture
-def labels(fleet):
-    """A service's key, as the module for labels will have one."""
-    if "labels" not in fleet.keys:
-        fleet.keys["labels"] = fleet.make_key("labels", "services", module_name="labels")
-    return fleet.keys["labels"]
+def labels():
+    """The account of the module for labels, which gives roles."""
+    return "labels_core"
 
 
-def moderate(server, labels, **asked):
+def moderate(server, *, key="discord", **asked):
     body = {"guild_id": server.guild.id, **asked}
-    return server.fleet.request("POST", "/discord/api/moderation", body, key=labels)
+    return server.fleet.request("POST", "/discord/api/moderation", body, key=key)
 
 
 def change_role(server, labels, **asked):
@@ -48,39 +46,63 @@ def test_what_discord_refuses_is_said_in_words(server, labels):
     assert "give its role the permission" in refused.json()["error"]["message"]
 
 
-def test_somebody_is_timed_out_kicked_banned_and_unbanned(server, labels):
+def test_somebody_is_timed_out_kicked_banned_and_unbanned(server):
     server.discord.person(server.guild, "1003")
 
-    assert moderate(server, labels, action="timeout", user_id="1003", duration_s=60, reason="spam").status == 200
+    assert moderate(server, action="timeout", user_id="1003", duration_s=60, reason="spam").status == 200
     assert server.guild.members["1003"].timed_out_until is not None
-    assert moderate(server, labels, action="kick", user_id="1003").status == 200
+    assert moderate(server, action="kick", user_id="1003").status == 200
     assert "1003" not in server.guild.members
-    assert moderate(server, labels, action="ban", user_id="1003", reason="more spam").status == 200
+    assert moderate(server, action="ban", user_id="1003", reason="more spam").status == 200
     assert "1003" in server.guild.bans
     for _ in range(2):
-        assert moderate(server, labels, action="unban", user_id="1003").status == 200
+        assert moderate(server, action="unban", user_id="1003").status == 200
     assert "1003" not in server.guild.bans
 
 
-def test_a_message_is_deleted_once_or_twice(server, labels):
+def test_a_message_is_deleted_once_or_twice(server):
     message_id = server.say("something")
     for _ in range(2):
-        done = moderate(server, labels, action="delete", channel_id=server.channel.id, message_id=message_id)
+        done = moderate(server, action="delete", channel_id=server.channel.id, message_id=message_id)
         assert done.status == 200
     assert server.discord.rest.deleted.count(message_id) == 1
 
 
 @pytest.mark.parametrize("asked", [{"action": "delete"}, {"action": "ban"}, {"action": "dance", "user_id": "1"}, {}])
-def test_a_request_that_lacks_something_is_refused(server, labels, asked):
-    assert moderate(server, labels, **asked).status == 422
+def test_a_request_that_lacks_something_is_refused(server, asked):
+    assert moderate(server, **asked).status == 422
 
 
-@pytest.mark.parametrize("path", ["/discord/api/roles", "/discord/api/moderation"])
-@pytest.mark.parametrize("key", [None, "discord"])
-def test_only_services_and_admins_may_ask(server, path, key):
-    refused = server.fleet.request("POST", path, {}, key=key)
+@pytest.mark.parametrize("key", [None, "inventory", "twitch"])
+def test_no_other_service_may_ask(server, labels, key):
+    role = server.guild.add_role("Fans")
+    server.discord.person(server.guild, "1005")
 
-    assert refused.status in (401, 403)
+    assert moderate(server, key=key, action="ban", user_id="1005").status in (401, 403)
+    assert change_role(server, key, user_id="1005", role_id=role).status in (401, 403)
+    assert moderate(server, key=labels, action="ban", user_id="1005").status == 403
+    assert server.guild.members["1005"].roles == []
+
+
+@pytest.mark.parametrize("action", ["add", "remove"])
+@pytest.mark.parametrize("key", ["labels_core", "discord", "admin"])
+def test_nobody_gives_or_takes_an_administrators_role(server, key, action):
+    role = server.guild.add_role("Admins", permissions=0x8)
+    server.discord.person(server.guild, "1006")
+    refused = change_role(server, key, user_id="1006", role_id=role, action=action)
+
+    assert refused.status == 403
+    assert refused.json()["error"]["code"] == "administrators_role"
+    assert server.guild.members["1006"].roles == []
+
+
+def test_a_channel_of_another_server_is_not_moderated_by_way_of_ones_own(server, elsewhere):
+    message_id = elsewhere.say("something")
+    own = {"guild_id": server.guild.id, "channel_id": elsewhere.channel.id}
+    refused = moderate(server, **own, action="delete", message_id=message_id)
+
+    assert refused.status == 403
+    assert message_id not in server.discord.rest.deleted
 
 
 def test_info_lists_shards_and_servers(server):

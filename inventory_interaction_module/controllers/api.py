@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import Strict
+from waddlebot.base.contracts import Attributed, Strict
 from waddlebot.base.errors import Invalid
 from waddlebot.community.communities import community_of
 from waddlebot.data.cache import Bus
@@ -31,7 +31,7 @@ class InventoryQuery(Strict):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-class InventoryChange(Strict):
+class InventoryChange(Attributed):
     """What to do. `add` takes description and labels, `checkout` takes checked_out_to, `labels` takes label_action
     and label; every action takes item_name."""
 
@@ -45,7 +45,7 @@ class InventoryChange(Strict):
     label: Text | None = None
 
 
-@endpoint("GET", "/inventory", caller=ADMINS_OR_API_USERS, query=InventoryQuery)
+@endpoint("GET", "/inventory", caller=ADMINS_OR_API_USERS, area="bot", query=InventoryQuery)
 def read_inventory(query: InventoryQuery, caller: Account, db: DAL, inventory: InventoryService) -> dict[str, Any]:
     """List, search, look up or count a community's items."""
     community_id = community_of(db, caller, query.community_id)
@@ -75,7 +75,7 @@ def read_inventory(query: InventoryQuery, caller: Account, db: DAL, inventory: I
     return {"success": True, "items": items, "total": page.total, "limit": query.limit, "offset": query.offset}
 
 
-@endpoint("POST", "/inventory", caller=ADMINS_OR_API_USERS, body=InventoryChange)
+@endpoint("POST", "/inventory", caller=ADMINS_OR_API_USERS, area="bot", body=InventoryChange)
 def change_inventory(
     change: InventoryChange, caller: Account, database: Database, inventory: InventoryService, bus: Bus
 ) -> dict[str, Any]:

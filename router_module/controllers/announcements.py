@@ -29,7 +29,7 @@ def announce(said: Announcement, caller: Account, announcements: AnnouncementSer
         raise invalid(err) from err
 
 
-@endpoint("GET", "/router/communities/<community>/notices", caller=ADMINS_OR_API_USERS, query=NoticesQuery)
+@endpoint("GET", "/router/communities/<community>/notices", caller=ADMINS_OR_API_USERS, area="bot", query=NoticesQuery)
 def list_notices(
     community: str, query: NoticesQuery, caller: Account, database: Database, announcements: AnnouncementService
 ) -> dict[str, Any]:

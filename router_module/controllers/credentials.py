@@ -10,13 +10,11 @@ from waddlebot.base.logs import AAALog
 from waddlebot.base.module_settings import MAX_SECRET_CHARS
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
-from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.auth import OWNERS, Account
 from waddlebot.web.endpoint import endpoint
 
 from ..services.modules.credential_service import CredentialService
 
-# An owner's business. A key of api-users is as good as its community's owner, who made it.
-OWNER = ADMINS_OR_API_USERS
 SecretText = Annotated[str, StringConstraints(max_length=MAX_SECRET_CHARS)]
 
 
@@ -26,7 +24,7 @@ class NewSecrets(Strict):
     secrets: Annotated[dict[str, SecretText], Field(min_length=1, max_length=20)] = Field(repr=False)
 
 
-@endpoint("GET", "/router/communities/<community>/credentials", caller=OWNER)
+@endpoint("GET", "/router/communities/<community>/credentials", caller=OWNERS, area="settings")
 def list_credentials(
     community: str, caller: Account, database: Database, credentials: CredentialService
 ) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def list_credentials(
     return {"success": True, "credentials": found, "total": len(found), "limit": len(found), "offset": 0}
 
 
-@endpoint("GET", "/router/communities/<community>/credentials/<provider>", caller=OWNER)
+@endpoint("GET", "/router/communities/<community>/credentials/<provider>", caller=OWNERS, area="settings")
 def show_credentials(
     community: str, provider: str, caller: Account, database: Database, credentials: CredentialService
 ) -> dict[str, Any]:
@@ -44,7 +42,9 @@ def show_credentials(
     return {"success": True, "credentials": found}
 
 
-@endpoint("PUT", "/router/communities/<community>/credentials/<provider>", caller=OWNER, body=NewSecrets)
+@endpoint(
+    "PUT", "/router/communities/<community>/credentials/<provider>", caller=OWNERS, area="settings", body=NewSecrets
+)
 def keep_credentials(
     community: str,
     provider: str,
@@ -68,7 +68,7 @@ def keep_credentials(
     return {"success": True, "credentials": found}
 
 
-@endpoint("DELETE", "/router/communities/<community>/credentials/<provider>", caller=OWNER)
+@endpoint("DELETE", "/router/communities/<community>/credentials/<provider>", caller=OWNERS, area="settings")
 def forget_credentials(
     community: str,
     provider: str,

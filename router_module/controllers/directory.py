@@ -25,13 +25,13 @@ class EntitiesQuery(Strict):
     offset: int = Field(0, ge=0)
 
 
-@endpoint("GET", "/router/commands", caller=ANY_KEY, query=CommandsQuery)
+@endpoint("GET", "/router/commands", caller=ANY_KEY, area="bot", query=CommandsQuery)
 def list_commands(query: CommandsQuery, caller: Account, registry: Registry) -> dict[str, Any]:
     """List the commands that can be called."""
     return registry.list_commands(caller, **query.model_dump())
 
 
-@endpoint("GET", "/router/entities", caller=ANY_KEY, query=EntitiesQuery)
+@endpoint("GET", "/router/entities", caller=ANY_KEY, area="channels", query=EntitiesQuery)
 def list_entities(query: EntitiesQuery, caller: Account, registry: Registry) -> dict[str, Any]:
     """List the places where people talk to the bot."""
     return registry.list_entities(caller, **query.model_dump())

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from waddlebot.base.contracts import MAX_BATCH, Answer, ErrorInfo, Event
 from waddlebot.base.errors import Invalid, WaddleBotError
 from waddlebot.base.wire import validate
-from waddlebot.web.auth import COLLECTORS, Account
+from waddlebot.web.auth import COLLECTORS, EVENT_SOURCES, Account
 from waddlebot.web.endpoint import endpoint
 
 from ..services.commands.command_processor import CommandProcessor
@@ -22,12 +22,12 @@ class BatchSize(Invalid):
     code = "batch_size"
 
 
-@endpoint("POST", "/router/events", caller=COLLECTORS, body=Event)
+@endpoint("POST", "/router/events", caller=EVENT_SOURCES, area="bot", body=Event)
 def submit_event(event: Event, caller: Account, processor: CommandProcessor) -> Answer:
     """Process one event and answer within a second.
 
     What is not finished by then is `pending` and comes through the outbox. The same event again gets the same session
-    and its outcome so far.
+    and its outcome so far. The portal only simulates, in the community of the person who asks.
     """
     return answer_one(event, caller, processor)
 

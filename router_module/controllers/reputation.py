@@ -26,7 +26,7 @@ def report_activity(activity: Activity, caller: Account, reputation: ReputationS
     return {"success": True, **asdict(reputation.report(activity, caller))}
 
 
-@endpoint("GET", "/router/reputation/<community>/leaderboard", caller=ANY_KEY, query=LeaderboardQuery)
+@endpoint("GET", "/router/reputation/<community>/leaderboard", caller=ANY_KEY, area="people", query=LeaderboardQuery)
 def read_leaderboard(
     community: str, query: LeaderboardQuery, caller: Account, reputation: ReputationService, database: Database
 ) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def read_leaderboard(
     }
 
 
-@endpoint("GET", "/router/reputation/<community>/<user_id:int>", caller=ANY_KEY)
+@endpoint("GET", "/router/reputation/<community>/<user_id:int>", caller=ANY_KEY, area="people")
 def read_reputation(
     community: str, user_id: int, caller: Account, reputation: ReputationService, database: Database
 ) -> dict[str, Any]:

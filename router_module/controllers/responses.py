@@ -39,7 +39,7 @@ def submit_response(reply: ModuleReply, caller: Account, responses: ResponseServ
         raise invalid(err) from err
 
 
-@endpoint("GET", "/router/responses/recent", caller=ANY_KEY, query=RecentQuery)
+@endpoint("GET", "/router/responses/recent", caller=ANY_KEY, area="bot", query=RecentQuery)
 def list_recent(query: RecentQuery, caller: Account, responses: ResponseService) -> dict[str, Any]:
     """List the newest responses of modules."""
     return responses.list_recent(
@@ -51,13 +51,13 @@ def list_recent(query: RecentQuery, caller: Account, responses: ResponseService)
     )
 
 
-@endpoint("GET", "/router/responses/<execution_id>", caller=ANY_KEY)
+@endpoint("GET", "/router/responses/<execution_id>", caller=ANY_KEY, area="bot")
 def list_responses(execution_id: str, caller: Account, responses: ResponseService) -> dict[str, Any]:
     """List what a module replied to one execution, and what became of it."""
     return responses.list_for(execution_id, caller)
 
 
-@endpoint("GET", "/router/explain/<session_id>", caller=ANY_KEY)
+@endpoint("GET", "/router/explain/<session_id>", caller=ANY_KEY, area="bot")
 def explain(session_id: str, caller: Account, explainer: Explainer) -> dict[str, Any]:
     """Explain an answer: what decided, how long each hop took, what was said and what was not."""
     return {"success": True, **explainer.explain(session_id, caller)}

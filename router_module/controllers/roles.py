@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
-from waddlebot.base.contracts import Level, Strict, UserId, Wire
+from waddlebot.base.contracts import Attributed, Level, Strict, UserId, Wire
 from waddlebot.community.communities import Reference, get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -28,7 +28,7 @@ class Assignment(Strict):
     role: Role
 
 
-class Assignments(Strict):
+class Assignments(Attributed):
     community_id: Reference | None = None
     assignments: list[Assignment] = Field(min_length=1, max_length=MAX_PEOPLE)
 
@@ -40,7 +40,7 @@ class Check(Strict):
     level: Role
 
 
-class Checks(Strict):
+class Checks(Attributed):
     community_id: Reference | None = None
     checks: list[Check] = Field(min_length=1, max_length=MAX_PEOPLE)
 
@@ -52,7 +52,7 @@ class RolesQuery(Strict):
     user_id: Annotated[list[UserId], Field(max_length=MAX_PEOPLE), BeforeValidator(_read_numbers)]
 
 
-class Joining(Strict):
+class Joining(Attributed):
     """Who is to be a member of the global community, and of `community_id` if it is given."""
 
     community_id: Reference | None = None
@@ -79,20 +79,19 @@ class JoiningAnswer(Wire):
     results: list[MemberResult]
 
 
-@endpoint("POST", "/router/roles/assign", caller=ADMINS_OR_API_USERS, body=Assignments)
+@endpoint("POST", "/router/roles/assign", caller=ADMINS_OR_API_USERS, area="people", body=Assignments)
 def assign_roles(body: Assignments, caller: Account, roles: RolesService, database: Database) -> RolesAnswer:
-    """Give people roles in a community. A community's own key hands out roles up to admin.
+    """Give people roles in a community. A community's own key hands out roles up to admin, an editor up to moderator.
 
     Each person's result says what became of it; nobody's failure is another's.
     """
     community_id = get_community(database, caller, body.community_id)
     asked = [(each.user_id, each.role) for each in body.assignments]
-    ceiling = Level.OWNER if caller.is_admin else Level.ADMIN
-    results = roles.assign_roles_bulk(community_id, asked, by=caller.name, ceiling=ceiling)
+    results = roles.assign_roles_bulk(community_id, asked, by=caller.name, ceiling=_ceiling(caller))
     return RolesAnswer(community_id=community_id, results=results)
 
 
-@endpoint("POST", "/router/roles/check", caller=ADMINS_OR_API_USERS, body=Checks)
+@endpoint("POST", "/router/roles/check", caller=ADMINS_OR_API_USERS, area="people", body=Checks)
 def check_permissions(body: Checks, caller: Account, roles: RolesService, database: Database) -> ChecksAnswer:
     """Say of each person whether the role in a community is at least the level that is asked for."""
     community_id = get_community(database, caller, body.community_id)
@@ -100,7 +99,7 @@ def check_permissions(body: Checks, caller: Account, roles: RolesService, databa
     return ChecksAnswer(community_id=community_id, results=roles.check_permissions_bulk(community_id, asked))
 
 
-@endpoint("GET", "/router/roles", caller=ADMINS_OR_API_USERS, query=RolesQuery)
+@endpoint("GET", "/router/roles", caller=ADMINS_OR_API_USERS, area="people", query=RolesQuery)
 def read_roles(query: RolesQuery, caller: Account, roles: RolesService, database: Database) -> dict[str, Any]:
     """List people's roles in a community."""
     community_id = get_community(database, caller, query.community_id)
@@ -115,7 +114,7 @@ def read_roles(query: RolesQuery, caller: Account, roles: RolesService, database
     }
 
 
-@endpoint("POST", "/router/members/ensure", caller=ADMINS_OR_API_USERS, body=Joining)
+@endpoint("POST", "/router/members/ensure", caller=ADMINS_OR_API_USERS, area="people", body=Joining)
 def ensure_members(body: Joining, caller: Account, roles: RolesService, database: Database) -> JoiningAnswer:
     """Make people members of the global community, and of the one that is named or that the key belongs to."""
     community_id = body.community_id if body.community_id is not None else caller.community_id
@@ -123,3 +122,9 @@ def ensure_members(body: Joining, caller: Account, roles: RolesService, database
         community_id = get_community(database, caller, community_id)
     results = roles.ensure_users_in_global_community_bulk(body.user_ids, also_in=community_id)
     return JoiningAnswer(community_id=community_id, results=results)
+
+
+def _ceiling(caller: Account) -> Level:
+    if caller.is_admin:
+        return Level.OWNER
+    return Level.ADMIN if caller.actor is None or caller.actor.may("owner") else Level.MODERATOR

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import Strict
+from waddlebot.base.contracts import Attributed, Strict
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.community.communities import community_of
@@ -34,7 +34,7 @@ class RulesQuery(Strict):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-class NewRule(Strict):
+class NewRule(Attributed):
     """`community_id` may be left out: a program's own community, and for an admin's key the whole fleet."""
 
     string: PatternText
@@ -50,15 +50,13 @@ class NewRule(Strict):
     block_message: Text = ""
     priority: int = Field(100, ge=-(2**31), lt=2**31)
     is_active: bool = True
-    # Whose name is shown; the audit log has the account.
-    created_by: ShortText | None = None
 
 
 class DryRun(NewRule):
     hours: float = Field(168, gt=0, le=168)
 
 
-class RuleChange(Strict):
+class RuleChange(Attributed):
     string: PatternText | None = None
     action: Action | None = None
     match_type: MatchType | None = None
@@ -73,10 +71,10 @@ class RuleChange(Strict):
     is_active: bool | None = None
 
 
-NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "created_by", "hours"}
+NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "hours"}
 
 
-@endpoint("GET", "/router/string-rules", caller=ADMINS_OR_API_USERS, query=RulesQuery)
+@endpoint("GET", "/router/string-rules", caller=ADMINS_OR_API_USERS, area="rules", query=RulesQuery)
 def list_rules(query: RulesQuery, caller: Account, database: Database, rules: RuleService) -> dict[str, Any]:
     """List string rules in the order in which they count."""
     with database.transaction() as db:
@@ -87,7 +85,7 @@ def list_rules(query: RulesQuery, caller: Account, database: Database, rules: Ru
     )
 
 
-@endpoint("POST", "/router/string-rules", caller=ADMINS_OR_API_USERS, body=NewRule)
+@endpoint("POST", "/router/string-rules", caller=ADMINS_OR_API_USERS, area="rules", body=NewRule)
 def create_rule(new: NewRule, caller: Account, database: Database, rules: RuleService, log: AAALog) -> dict[str, Any]:
     """Add a string rule; it works when this answers."""
     with database.transaction() as db:
@@ -95,34 +93,34 @@ def create_rule(new: NewRule, caller: Account, database: Database, rules: RuleSe
     made = rules.create(
         community_id,
         new.model_dump(exclude=NOT_OF_THE_RULE),
-        _entities(new.enabled_entity_ids),
-        by=new.created_by or caller.name,
+        _entities(new.enabled_entity_ids, caller),
+        by=caller.name,
     )
     log.audit("string_rule_created", result="SUCCESS", community=community_id, rule_id=made["id"], account=caller.name)
     return {"success": True, "rule_id": made["id"], "message": "The rule works now.", "rule": made}
 
 
-@endpoint("POST", "/router/string-rules/dry-run", caller=ADMINS_OR_API_USERS, body=DryRun)
+@endpoint("POST", "/router/string-rules/dry-run", caller=ADMINS_OR_API_USERS, area="rules", body=DryRun)
 def dry_run(trial: DryRun, caller: Account, database: Database, rules: RuleService) -> dict[str, Any]:
     """Show what a rule would have hit in stored messages, before it is switched on."""
     with database.transaction() as db:
         community_id = _community(db, caller, trial.community_id)
     values = trial.model_dump(exclude=NOT_OF_THE_RULE)
-    return rules.dry_run(community_id, values, _entities(trial.enabled_entity_ids), hours=trial.hours)
+    return rules.dry_run(community_id, values, _entities(trial.enabled_entity_ids, caller), hours=trial.hours)
 
 
-@endpoint("GET", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS)
+@endpoint("GET", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, area="rules")
 def read_rule(rule_id: int, caller: Account, rules: RuleService) -> dict[str, Any]:
     """Show one string rule."""
     return {"success": True, "rule": _access(rule_id, caller, rules)}
 
 
-@endpoint("PUT", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, body=RuleChange)
+@endpoint("PUT", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, area="rules", body=RuleChange)
 def update_rule(rule_id: int, change: RuleChange, caller: Account, rules: RuleService, log: AAALog) -> dict[str, Any]:
     """Change what is named of a string rule; it works so when this answers."""
     before = _access(rule_id, caller, rules)
     changes = change.model_dump(exclude=NOT_OF_THE_RULE, exclude_none=True)
-    entity_ids = None if change.enabled_entity_ids is None else _entities(change.enabled_entity_ids)
+    entity_ids = None if change.enabled_entity_ids is None else _entities(change.enabled_entity_ids, caller)
     made = rules.update(rule_id, changes, entity_ids)
     log.audit(
         "string_rule_changed",
@@ -135,7 +133,7 @@ def update_rule(rule_id: int, change: RuleChange, caller: Account, rules: RuleSe
     return {"success": True, "rule_id": rule_id, "message": "The rule works so now.", "rule": made}
 
 
-@endpoint("DELETE", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS)
+@endpoint("DELETE", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, area="rules")
 def delete_rule(rule_id: int, caller: Account, rules: RuleService, log: AAALog) -> dict[str, Any]:
     """Switch a string rule off; it stays on record for those who ask why."""
     before = _access(rule_id, caller, rules)
@@ -153,8 +151,12 @@ def _community(db: DAL, caller: Account, reference: int | str | None) -> int | N
     return community_of(db, caller, reference)
 
 
-def _entities(texts: list[str]) -> list[str]:
-    return [str(parse_entity_id(text)) for text in texts]
+def _entities(texts: list[str], caller: Account) -> list[str]:
+    """Raises: Invalid; NotAllowed for another platform's. The service looks whose they are."""
+    entities = [parse_entity_id(text) for text in texts]
+    for each in entities:
+        caller.check_platform(each.platform)
+    return [str(each) for each in entities]
 
 
 def _access(rule_id: int, caller: Account, rules: RuleService) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, TypeAdapter
-from waddlebot.base.contracts import ModuleName, Strict
+from waddlebot.base.contracts import Attributed, ModuleName, Strict
 from waddlebot.base.errors import NotFound
+from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import validate
 from waddlebot.community.communities import community_of
@@ -21,7 +22,7 @@ Subjects = Annotated[list[ShortText], Field(max_length=MAX_SUBJECTS)]
 NAME = TypeAdapter(ModuleName)
 
 
-class ModuleSwitch(Strict):
+class ModuleSwitch(Attributed):
     """What is left out stays as it is, but for an empty body, which switches the module on."""
 
     enabled: bool | None = None
@@ -49,7 +50,7 @@ class SubjectLists(Strict):
     deny: Subjects = Field(default_factory=list)
 
 
-class CommandPermission(Strict):
+class CommandPermission(Attributed):
     """`command` is one such as !inventory, or * for all; `is_enabled` null leaves that to the community."""
 
     command: ShortText
@@ -62,7 +63,7 @@ class CommandQuery(Strict):
     command: ShortText
 
 
-@endpoint("GET", "/router/communities/<community>/modules", caller=ADMINS_OR_API_USERS)
+@endpoint("GET", "/router/communities/<community>/modules", caller=ADMINS_OR_API_USERS, area="bot")
 def list_community_modules(
     community: str, caller: Account, database: Database, switches: SwitchService
 ) -> dict[str, Any]:
@@ -70,7 +71,9 @@ def list_community_modules(
     return _modules(switches.list_modules(_community(community, caller, database)))
 
 
-@endpoint("PUT", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS, body=ModuleSwitch)
+@endpoint(
+    "PUT", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot", body=ModuleSwitch
+)
 def set_community_module(
     community: str,
     name: str,
@@ -84,7 +87,7 @@ def set_community_module(
     return _set_module(_community(community, caller, database), name, switch, caller, switches, log)
 
 
-@endpoint("DELETE", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS)
+@endpoint("DELETE", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot")
 def unset_community_module(
     community: str, name: str, caller: Account, database: Database, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -92,13 +95,15 @@ def unset_community_module(
     return _unset_module(_community(community, caller, database), name, caller, switches, log)
 
 
-@endpoint("GET", "/router/entities/<entity_id>/modules", caller=ADMINS_OR_API_USERS)
+@endpoint("GET", "/router/entities/<entity_id>/modules", caller=ADMINS_OR_API_USERS, area="bot")
 def list_entity_modules(entity_id: str, caller: Account, switches: SwitchService) -> dict[str, Any]:
     """List the modules and whether they are on at an entity."""
     return _modules(switches.list_modules(_entity(entity_id, caller, switches)))
 
 
-@endpoint("PUT", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS, body=ModuleSwitch)
+@endpoint(
+    "PUT", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot", body=ModuleSwitch
+)
 def set_entity_module(
     entity_id: str, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def set_entity_module(
     return _set_module(_entity(entity_id, caller, switches), name, switch, caller, switches, log)
 
 
-@endpoint("DELETE", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS)
+@endpoint("DELETE", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot")
 def unset_entity_module(
     entity_id: str, name: str, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -114,7 +119,7 @@ def unset_entity_module(
     return _unset_module(_entity(entity_id, caller, switches), name, caller, switches, log)
 
 
-@endpoint("GET", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS)
+@endpoint("GET", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, area="bot")
 def list_community_permissions(
     community: str, caller: Account, database: Database, switches: SwitchService
 ) -> dict[str, Any]:
@@ -122,7 +127,9 @@ def list_community_permissions(
     return _permissions(switches.list_permissions(_community(community, caller, database)))
 
 
-@endpoint("PUT", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, body=CommandPermission)
+@endpoint(
+    "PUT", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, area="bot", body=CommandPermission
+)
 def set_community_permission(
     community: str,
     wanted: CommandPermission,
@@ -135,7 +142,9 @@ def set_community_permission(
     return _set_permission(_community(community, caller, database), wanted, caller, switches, log)
 
 
-@endpoint("DELETE", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, query=CommandQuery)
+@endpoint(
+    "DELETE", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, area="bot", query=CommandQuery
+)
 def unset_community_permission(
     community: str,
     query: CommandQuery,
@@ -148,13 +157,15 @@ def unset_community_permission(
     return _unset_permission(_community(community, caller, database), query.command, caller, switches, log)
 
 
-@endpoint("GET", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS)
+@endpoint("GET", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, area="bot")
 def list_entity_permissions(entity_id: str, caller: Account, switches: SwitchService) -> dict[str, Any]:
     """List what is set for commands at one entity."""
     return _permissions(switches.list_permissions(_entity(entity_id, caller, switches)))
 
 
-@endpoint("PUT", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, body=CommandPermission)
+@endpoint(
+    "PUT", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, area="bot", body=CommandPermission
+)
 def set_entity_permission(
     entity_id: str, wanted: CommandPermission, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -162,7 +173,9 @@ def set_entity_permission(
     return _set_permission(_entity(entity_id, caller, switches), wanted, caller, switches, log)
 
 
-@endpoint("DELETE", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, query=CommandQuery)
+@endpoint(
+    "DELETE", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, area="bot", query=CommandQuery
+)
 def unset_entity_permission(
     entity_id: str, query: CommandQuery, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -176,6 +189,7 @@ def _community(reference: str, caller: Account, database: Database) -> Scope:
 
 
 def _entity(entity_id: str, caller: Account, switches: SwitchService) -> Scope:
+    caller.check_platform(parse_entity_id(entity_id).platform)
     scope = switches.scope_of_entity(entity_id)
     if caller.community_id not in (None, scope.community_id):
         raise NotFound(f"{scope.entity_id} is not a channel of this community.")

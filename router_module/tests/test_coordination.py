@@ -319,8 +319,10 @@ def test_the_figures_are_those_of_the_callers_platforms(platform, channels, flee
         "containers": {"one": 2},
         "this_container": {"container_id": "one", "held": 2},
     }
-    assert platform.get("stats", key="console", platform=platform.name)["claimed_entities"] == 2
-    assert platform.get("stats", key="console")["total_entities"] >= 3
+    assert platform.get("stats", key="admin", platform=platform.name)["claimed_entities"] == 2
+    assert platform.get("stats", key="admin")["total_entities"] >= 3
+    elsewhere = fleet.request("GET", "/router/coordination/stats", query={"platform": platform.name}, key="console")
+    assert elsewhere.status == 403, "an admin's key that is for another platform"
 
 
 def test_entities_are_listed_by_what_is_asked_for(platform, channels):

@@ -100,14 +100,22 @@ def test_who_uses_nothing_and_what_needs_consent_is_said(call, asking):
     assert (refused.status, "consent" in refused.json()["error"]["message"]) == (422, True)
 
 
-def test_only_the_communitys_own_keys_and_admins_may(call, fleet, bot, asking):
+def test_only_the_communitys_owner_and_admins_may(call, fleet, bot, asking):
+    path = f"/router/communities/{bot.slug}/credentials/openai"
     own = fleet.make_key(f"own-{bot.slug}", "api-users", community_id=bot.community_id)
-    foreign = fleet.make_key(f"foreign-{bot.slug}", "api-users", community_id=fleet.bot().community_id)
-    assert call("PUT", key=own, api_key=SECRET).status == 200
+
+    def as_person(method, right, community_id=bot.community_id):
+        body = {"secrets": {"api_key": SECRET}} if method == "PUT" else None
+        asked = {"community_id": community_id, "right": right, "area": "settings"}
+        return fleet.request_for(method, path, body, **asked).status
+
+    assert as_person("PUT", "owner") == 200
     for method in ("GET", "PUT", "DELETE"):
-        for key in (foreign, "stub", "inventory", "twitch", None):
+        for key in (own, "stub", "inventory", "twitch", None):
             assert call(method, key=key, **({"api_key": "x"} if method == "PUT" else {})).status in (401, 403)
-    assert call("GET", key=own).json()["credentials"]["kinds"]
+        assert as_person(method, "editor") == 403
+        assert as_person(method, "owner", fleet.bot().community_id) == 403
+    assert call("GET").json()["credentials"]["kinds"]
 
 
 def test_no_two_communities_and_no_other_kind_share_a_secret(call, fleet, bot, asking, credentials):

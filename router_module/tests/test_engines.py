@@ -17,9 +17,10 @@ from waddlebot.base.errors import ConfigError, Invalid
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
-from waddlebot.data.database import fetch_one
+from waddlebot.data.database import fetch, fetch_one
+from waddlebot.module.service import SERVICES
 from waddlebot.testing.fleet import Bot, Fleet, Heard
-from waddlebot.testing.module_stub import ModuleStub
+from waddlebot.testing.module_stub import SPARE_NAMES, ModuleStub, reply_to
 from waddlebot.testing.plugin import eventually
 
 # What a module's author writes. It runs in this process, or in a process of the simulated Lambda.
@@ -54,6 +55,10 @@ def handler(answer: str) -> Callable[[dict[str, Any]], Any]:
     return names["handler"]
 
 
+# MODULE_URLS has them, so that those that are containers may be called.
+NAMES = iter(SPARE_NAMES)
+
+
 @dataclass
 class Weather:
     """Somebody's module with the one command `#<name>`, of one of the four kinds."""
@@ -64,7 +69,7 @@ class Weather:
     stub: ModuleStub
     aws: Any
     whisk: Any
-    name: str = field(default_factory=lambda: "weather" + new_id().replace("-", "")[-12:])
+    name: str = field(default_factory=lambda: next(NAMES))
     key: str = ""
 
     @property
@@ -610,13 +615,28 @@ def test_a_module_registers_its_own_commands_only(weather_of, fleet, kind):
     assert weather_of(kind).register(key="console").status == 403
 
 
-def test_a_container_is_an_address_of_the_fleet_or_one_that_is_allowed(weather_of):
+def test_a_container_is_an_address_of_the_fleet_or_one_that_the_operator_names(weather_of):
     weather = weather_of("container")
 
     assert weather.register(location_url="https://example.com/execute").status == 403
     assert weather.register(registration={"endpoint_url": ""}).status == 200
     assert weather.register(location_url="", registration={"endpoint_url": ""}).status == 403
     assert weather_of("lambda").register(registration={"endpoint_url": "https://example.com/"}).status == 403
+
+
+def test_a_container_that_was_let_in_before_is_not_shown_the_key(weather_of, fleet):
+    """As a home has it in which EGRESS_ALLOW named containers."""
+    weather = weather_of("container")
+    weather.stub.reset(lambda call: reply_to(call, module_name=weather.name))
+    assert weather.register().status == 200
+    elsewhere = weather.stub.url.replace("127.0.0.1", "localhost")
+    with fleet.database.transaction() as db:
+        fetch(db, "UPDATE commands SET location_url = %s WHERE module_name = %s", (elsewhere, weather.name))
+    SERVICES[0].bus.invalidate("commands")
+
+    heard = weather.say()
+    assert error_of(heard)["code"] == "egress_denied"
+    assert weather.calls == []
 
 
 # What is not there

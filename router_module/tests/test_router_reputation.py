@@ -155,6 +155,29 @@ def test_a_collector_names_people_by_the_platforms_ids(bot, fleet):
     assert report(bot, "twitch", first["user_id"]).status == 404
 
 
+def test_a_platforms_key_names_its_own_people_by_our_numbers(bot, fleet):
+    everywhere = fleet.make_key(new_id(), "collectors")
+    slack = fleet.make_key(new_id(), "collectors", platforms=["slack"])
+    here = earn(bot, everywhere, f"U{new_id()}", "reaction", platform="slack")["user_id"]
+    there = earn(bot, everywhere, f"D{new_id()}", "reaction", platform="discord")["user_id"]
+
+    assert report(bot, slack, there).status == 404
+    # As of its platform, where a reaction earns 3, also where that is not said.
+    assert earn(bot, slack, here, "reaction")["event_score"] == 3
+
+
+def test_what_another_community_reported_is_not_told(bot, fleet):
+    module = fleet.make_key(new_id(), "services", module_name="bound")
+    other = fleet.bot()
+    stranger = fleet.make_key(new_id(), "services", module_name="bound", community_id=other.community_id)
+    collector = fleet.make_key(new_id(), "collectors", platforms=["slack"])
+    user_id = earn(bot, collector, f"U{new_id()}", "reaction", platform="slack")["user_id"]
+    event_id = new_id()
+
+    assert not earn(bot, module, user_id, event_id=event_id)["duplicate"]
+    assert report(other, stranger, user_id, event_id=event_id).status == 403
+
+
 def test_a_module_only_names_people_who_are_known(bot, module, fans):
     name = next(iter(fans))
 

@@ -30,7 +30,7 @@ def registration(url: str) -> dict[str, Any]:
     return {
         "module_name": NAME,
         "module_version": "1.0",
-        "endpoint_url": url,
+        "endpoint_url": "",
         "rotate_webhook_secret": True,
         "commands": [
             {

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import EntityIdText, OpaqueId, Strict
-from waddlebot.web.auth import COLLECTORS_OR_ADMINS, Account
+from waddlebot.base.contracts import Attributed, EntityIdText, OpaqueId, Strict
+from waddlebot.base.errors import Invalid
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.community.places import check_place
+from waddlebot.data.database import Database
+from waddlebot.web.auth import Account, of_platform
 from waddlebot.web.endpoint import endpoint
 
 from ..services.records import Records
+
+SLACK_OR_ADMINS = of_platform("slack")
 
 
 class ListQuery(Strict):
@@ -17,7 +23,7 @@ class ListQuery(Strict):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-class ModerationRequest(Strict):
+class ModerationRequest(Attributed):
     """`message_id` is the event's id, or the message's `ts`."""
 
     entity_id: EntityIdText
@@ -28,26 +34,29 @@ class ModerationRequest(Strict):
     reason: Annotated[str, StringConstraints(max_length=3000)] = ""
 
 
-@endpoint("GET", "/slack/info", caller=COLLECTORS_OR_ADMINS)
-def show_info(records: Records) -> dict[str, Any]:
+@endpoint("GET", "/slack/info", caller=SLACK_OR_ADMINS, area="channels")
+def show_info(caller: Account, records: Records) -> dict[str, Any]:
     """Say how this collector hears Slack, and which workspaces have the app."""
-    return {"success": True, **records.info()}
+    return {"success": True, **records.info(caller.community_id)}
 
 
-@endpoint("GET", "/slack/events/list", caller=COLLECTORS_OR_ADMINS, query=ListQuery)
-def list_events(query: ListQuery, records: Records) -> dict[str, Any]:
+@endpoint("GET", "/slack/events/list", caller=SLACK_OR_ADMINS, area="channels", query=ListQuery)
+def list_events(query: ListQuery, caller: Account, records: Records) -> dict[str, Any]:
     """List what Slack delivered, newest first, and what became of it."""
-    return {"success": True, **records.list_events(limit=query.limit, offset=query.offset)}
+    return {"success": True, **records.list_events(caller.community_id, limit=query.limit, offset=query.offset)}
 
 
-@endpoint("GET", "/slack/activities/list", caller=COLLECTORS_OR_ADMINS, query=ListQuery)
-def list_activities(query: ListQuery, records: Records) -> dict[str, Any]:
+@endpoint("GET", "/slack/activities/list", caller=SLACK_OR_ADMINS, area="people", query=ListQuery)
+def list_activities(query: ListQuery, caller: Account, records: Records) -> dict[str, Any]:
     """List what people did that earned points, newest first."""
-    return {"success": True, **records.list_activities(limit=query.limit, offset=query.offset)}
+    return {"success": True, **records.list_activities(caller.community_id, limit=query.limit, offset=query.offset)}
 
 
-@endpoint("POST", "/slack/api/moderation", caller=COLLECTORS_OR_ADMINS, body=ModerationRequest)
-def moderate(request: ModerationRequest, caller: Account, records: Records) -> dict[str, Any]:
+@endpoint("POST", "/slack/api/moderation", caller=SLACK_OR_ADMINS, area="people", body=ModerationRequest)
+def moderate(request: ModerationRequest, caller: Account, database: Database, records: Records) -> dict[str, Any]:
     """Delete a message or warn somebody; what Slack does not let an app do is answered in words."""
-    caller.check_platform("slack")
+    entity = parse_entity_id(request.entity_id)
+    if entity.platform != "slack":
+        raise Invalid(f"{entity} is not on Slack.", field="entity_id")
+    check_place(database, caller, entity)
     return records.moderate(request.model_dump(), by=caller.name)

@@ -210,8 +210,8 @@ class Installations:
         with self._db.transaction() as db:
             return fetch_one(db, "SELECT * FROM slack_teams WHERE team_id = %s", (team_id,))
 
-    def list_teams(self, *, limit: int) -> list[dict[str, Any]]:
-        """The workspaces, with who let the app in and what is wrong."""
+    def list_teams(self, community_id: int | None, *, limit: int) -> list[dict[str, Any]]:
+        """The workspaces, with who let the app in and what is wrong; of one community if it is named."""
         with self._db.transaction() as db:
             return fetch(
                 db,
@@ -221,8 +221,10 @@ class Installations:
                 "  AS may_delete"
                 " FROM slack_teams t LEFT JOIN slack_tokens k ON k.owner_id = t.team_id"
                 " LEFT JOIN servers s ON (s.platform, s.server_id, s.channel) = ('slack', t.team_id, '')"
-                " ORDER BY t.state DESC, t.name LIMIT %s",
-                (limit,),
+                " WHERE %(community)s::bigint IS NULL OR EXISTS (SELECT FROM servers o"
+                "  WHERE o.platform = 'slack' AND o.server_id = t.team_id AND o.community_id = %(community)s)"
+                " ORDER BY t.state DESC, t.name LIMIT %(limit)s",
+                {"community": community_id, "limit": limit},
             )
 
     def check(self) -> str:

@@ -40,28 +40,33 @@ class Records:
         self._serves = serves
         self._log = log
 
-    def info(self) -> dict[str, Any]:
+    def info(self, community_id: int | None) -> dict[str, Any]:
         return {
             "platform": "slack",
             "intake": "socket" if self._socket_mode else "webhook",
             "supported_events": TYPES,
-            "workspaces": self._installations.list_teams(limit=MAX_TEAMS),
+            "workspaces": self._installations.list_teams(community_id, limit=MAX_TEAMS),
         }
 
-    def list_events(self, *, limit: int, offset: int) -> dict[str, Any]:
+    def list_events(self, community_id: int | None, *, limit: int, offset: int) -> dict[str, Any]:
         rows = self._db.statement(
             "SELECT id, delivery_id, event_id, type, event_data->>'team_id' AS team_id, channel_id, user_id, state,"
             " detail, session_id::text, occurred_at, received_at, processed_at, count(*) OVER () AS total"
-            " FROM slack_events ORDER BY id DESC LIMIT %s OFFSET %s",
-            (limit, offset),
+            " FROM slack_events WHERE %(community)s::bigint IS NULL OR EXISTS (SELECT 1 FROM entities o"
+            "  WHERE o.entity_id = 'slack:' || (event_data->>'team_id') || ':' || channel_id"
+            "  AND o.community_id = %(community)s) ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s",
+            {"community": community_id, "limit": limit, "offset": offset},
         )
         return _page("events", rows, limit=limit, offset=offset)
 
-    def list_activities(self, *, limit: int, offset: int) -> dict[str, Any]:
+    def list_activities(self, community_id: int | None, *, limit: int, offset: int) -> dict[str, Any]:
         rows = self._db.statement(
             "SELECT id, event_id, activity_type, platform_user_id AS user_id, entity_id, amount, context_sent,"
-            " created_at, count(*) OVER () AS total FROM slack_activities ORDER BY id DESC LIMIT %s OFFSET %s",
-            (limit, offset),
+            " created_at, count(*) OVER () AS total FROM slack_activities a"
+            " WHERE %(community)s::bigint IS NULL OR EXISTS (SELECT 1 FROM entities o"
+            "  WHERE o.entity_id = a.entity_id AND o.community_id = %(community)s)"
+            " ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s",
+            {"community": community_id, "limit": limit, "offset": offset},
         )
         return _page("activities", rows, limit=limit, offset=offset)
 

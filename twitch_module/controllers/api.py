@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import IdPart, OpaqueId, Strict
+from waddlebot.base.contracts import Attributed, IdPart, OpaqueId, Strict
 from waddlebot.base.errors import Conflict, Invalid, NotFound, Refused
 from waddlebot.base.ids import EntityId, parse_entity_id
 from waddlebot.collecting.moderation import ModerationAction
-from waddlebot.web.auth import Account, Caller
+from waddlebot.community.places import check_place
+from waddlebot.data.database import Database
+from waddlebot.web.auth import Account, of_platform
 from waddlebot.web.endpoint import endpoint
 
 from ..config import TwitchSettings
@@ -21,12 +23,7 @@ from ..services.subscription_kinds import KINDS, bot_scopes
 from ..services.subscription_service import SubscriptionService
 from ..services.twitch_api import TwitchAPI
 
-
-def _may_ask(account: Account) -> bool:
-    return account.is_admin or ("collectors" in account.groups and account.serves("twitch"))
-
-
-TWITCH_OR_ADMINS = Caller("a key of admins or of Twitch's collectors", _may_ask)
+TWITCH_OR_ADMINS = of_platform("twitch")
 
 Channel = Annotated[IdPart, StringConstraints(min_length=1)]
 
@@ -51,7 +48,7 @@ class Condition(Strict):
     broadcaster_user_id: Channel
 
 
-class NewSubscription(Strict):
+class NewSubscription(Attributed):
     """One for a channel; its condition may be given as Twitch writes it instead."""
 
     type: str = Field(max_length=64)
@@ -65,7 +62,7 @@ class NewSubscription(Strict):
         return self.broadcaster_id or (self.condition.broadcaster_user_id if self.condition else "")
 
 
-class ModerationRequest(Strict):
+class ModerationRequest(Attributed):
     action: Literal["delete", "warn", "timeout", "ban", "unban"]
     entity_id: str | None = Field(None, max_length=255)
     channel_id: Channel | None = None
@@ -153,7 +150,8 @@ class TwitchDesk:
         outcome = self._api.run(self._moderation.act(action))
         return {"state": outcome.state.value, "detail": outcome.detail}
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, *, for_all: bool) -> dict[str, Any]:
+        """How it is set up. What is wrong with which consents is only told to who may see all communities."""
         settings, bot = self._settings, self._accounts.bot
         states = self._api.tokens.states([settings.bot_user_id or ""])
         granted = next((state for state in states.values() if not state.needs_reauth), None)
@@ -170,32 +168,38 @@ class TwitchDesk:
             },
             "subscription_types": [{"type": each.type, "version": each.version} for each in KINDS],
             "send_limit": settings.send_limit,
-            "tokens": self._api.tokens.check(),
+            **({"tokens": self._api.tokens.check()} if for_all else {}),
         }
 
 
-@endpoint("GET", "/twitch/info", caller=TWITCH_OR_ADMINS)
-def show_info(desk: TwitchDesk) -> dict[str, Any]:
+@endpoint("GET", "/twitch/info", caller=TWITCH_OR_ADMINS, area="channels")
+def show_info(caller: Account, desk: TwitchDesk) -> dict[str, Any]:
     """Say how this collector is set up, who the bot is, and what it still lacks."""
-    return {"success": True, **desk.describe()}
+    return {"success": True, **desk.describe(for_all=caller.community_id is None)}
 
 
-@endpoint("GET", "/twitch/api/user/<user>", caller=TWITCH_OR_ADMINS)
+@endpoint("GET", "/twitch/api/user/<user>", caller=TWITCH_OR_ADMINS, area="people")
 def show_user(user: str, accounts: AccountService) -> dict[str, Any]:
     """Show somebody at Twitch, by id or login, and what their channel is about."""
     return {"success": True, "user": accounts.describe(user)}
 
 
-@endpoint("GET", "/twitch/api/channels", caller=TWITCH_OR_ADMINS, query=Page)
-def list_channels(query: Page, channels: ChannelService) -> dict[str, Any]:
+@endpoint("GET", "/twitch/api/channels", caller=TWITCH_OR_ADMINS, area="channels", query=Page)
+def list_channels(query: Page, caller: Account, channels: ChannelService) -> dict[str, Any]:
     """List the channels that are served: consent, subscriptions, live status, and what is wrong."""
-    rows, total = channels.list_channels(limit=query.limit, offset=query.offset)
+    rows, total = channels.list_channels(community_id=caller.community_id, limit=query.limit, offset=query.offset)
     return {"success": True, "channels": rows, "total": total, "limit": query.limit, "offset": query.offset}
 
 
-@endpoint("GET", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, query=SubscriptionsQuery)
-def list_subscriptions(query: SubscriptionsQuery, desk: TwitchDesk) -> dict[str, Any]:
-    """List the application's subscriptions as Twitch has them; one filter at a time."""
+@endpoint("GET", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, area="channels", query=SubscriptionsQuery)
+def list_subscriptions(
+    query: SubscriptionsQuery, caller: Account, database: Database, desk: TwitchDesk
+) -> dict[str, Any]:
+    """List the application's subscriptions as Twitch has them; one filter at a time, for a community its channel."""
+    if query.broadcaster_id:
+        check_place(database, caller, _channel(query.broadcaster_id))
+    elif caller.community_id is not None:
+        raise Invalid("broadcaster_id is missing: one of the community's channels.", field="broadcaster_id")
     filters = {"status": query.status, "sub_type": query.type, "user_id": query.broadcaster_id}
     given = {name: value for name, value in filters.items() if value}
     if len(given) > 1:
@@ -204,38 +208,49 @@ def list_subscriptions(query: SubscriptionsQuery, desk: TwitchDesk) -> dict[str,
     return {"success": True, "subscriptions": rows, "total": total, "limit": query.limit, "offset": query.offset}
 
 
-@endpoint("POST", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, body=NewSubscription)
-def make_subscription(body: NewSubscription, desk: TwitchDesk) -> dict[str, Any]:
+@endpoint("POST", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, area="channels", body=NewSubscription)
+def make_subscription(body: NewSubscription, caller: Account, database: Database, desk: TwitchDesk) -> dict[str, Any]:
     """Make one subscription now, without waiting for the loop that looks after them."""
+    check_place(database, caller, _channel(body.channel_id))
     return {"success": True, "id": desk.make(body.type, body.channel_id), "type": body.type}
 
 
-@endpoint("DELETE", "/twitch/api/subscriptions/<subscription_id>", caller=TWITCH_OR_ADMINS)
-def remove_subscription(subscription_id: str, desk: TwitchDesk) -> dict[str, Any]:
+@endpoint("DELETE", "/twitch/api/subscriptions/<subscription_id>", caller=TWITCH_OR_ADMINS, area="channels")
+def remove_subscription(
+    subscription_id: str, caller: Account, database: Database, desk: TwitchDesk, channels: ChannelService
+) -> dict[str, Any]:
     """Delete one subscription. Of a channel that is served it comes back with the next look."""
+    if caller.community_id is not None:
+        check_place(database, caller, _channel(channels.get_subscribed(subscription_id)))
     desk.remove(subscription_id)
     return {"success": True}
 
 
-@endpoint("POST", "/twitch/api/moderation", caller=TWITCH_OR_ADMINS, body=ModerationRequest)
-def moderate(body: ModerationRequest, desk: TwitchDesk) -> dict[str, Any]:
+@endpoint("POST", "/twitch/api/moderation", caller=TWITCH_OR_ADMINS, area="people", body=ModerationRequest)
+def moderate(body: ModerationRequest, caller: Account, database: Database, desk: TwitchDesk) -> dict[str, Any]:
     """Delete a message, warn, time out, ban or unban, and say what became of it."""
-    return {"success": True, **desk.moderate(body.to_action())}
+    action = body.to_action()
+    check_place(database, caller, parse_entity_id(action.entity_id))
+    return {"success": True, **desk.moderate(action)}
 
 
-@endpoint("GET", "/twitch/events", caller=TWITCH_OR_ADMINS, query=EventsQuery)
-def list_events(query: EventsQuery, activity: ActivityService) -> dict[str, Any]:
+@endpoint("GET", "/twitch/events", caller=TWITCH_OR_ADMINS, area="channels", query=EventsQuery)
+def list_events(query: EventsQuery, caller: Account, activity: ActivityService) -> dict[str, Any]:
     """List what Twitch has told, newest first, and what became of it."""
     rows, total = activity.list_events(
-        channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
+        caller.community_id, channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
     )
     return {"success": True, "events": rows, "total": total, "limit": query.limit, "offset": query.offset}
 
 
-@endpoint("GET", "/twitch/activities", caller=TWITCH_OR_ADMINS, query=EventsQuery)
-def list_activities(query: EventsQuery, activity: ActivityService) -> dict[str, Any]:
+@endpoint("GET", "/twitch/activities", caller=TWITCH_OR_ADMINS, area="people", query=EventsQuery)
+def list_activities(query: EventsQuery, caller: Account, activity: ActivityService) -> dict[str, Any]:
     """List what people did that earned points, newest first."""
     rows, total = activity.list_activities(
-        channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
+        caller.community_id, channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
     )
     return {"success": True, "activities": rows, "total": total, "limit": query.limit, "offset": query.offset}
+
+
+def _channel(channel_id: str) -> EntityId:
+    return EntityId("twitch", "", channel_id)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydal import DAL
+from waddlebot.base.errors import NotFound
 from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import to_json
 from waddlebot.community.tokens import Tokens
@@ -34,7 +35,8 @@ SELECT s.channel AS broadcaster_id, coalesce(nullif(c.display_name, ''), s.name)
 FROM servers s JOIN communities m ON m.id = s.community_id
     LEFT JOIN twitch_channels c ON c.broadcaster_id = s.channel
     LEFT JOIN twitch_tokens t ON t.owner_id = s.channel
-WHERE s.platform = 'twitch' AND s.is_active ORDER BY s.channel LIMIT %(limit)s OFFSET %(offset)s
+WHERE s.platform = 'twitch' AND s.is_active AND (%(community)s::bigint IS NULL OR s.community_id = %(community)s)
+ORDER BY s.channel LIMIT %(limit)s OFFSET %(offset)s
 """
 SAVE = """
 WITH given AS (
@@ -257,11 +259,24 @@ class ChannelService:
 
     # For people
 
-    def list_channels(self, *, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """The channels that are served, with what is missing in each, and how many there are."""
-        rows = self._db.statement(LIST, {"limit": limit, "offset": offset})
-        count = self._db.statement("SELECT count(*) AS n FROM servers WHERE platform = 'twitch' AND is_active")
-        return rows, count[0]["n"]
+    def list_channels(self, *, community_id: int | None, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """The channels that are served, with what is missing in each, and how many; of one community if it is named."""
+        asked = {"community": community_id, "limit": limit, "offset": offset}
+        count = self._db.statement(
+            "SELECT count(*) AS n FROM servers WHERE platform = 'twitch' AND is_active"
+            " AND (%(community)s::bigint IS NULL OR community_id = %(community)s)",
+            asked,
+        )
+        return self._db.statement(LIST, asked), count[0]["n"]
+
+    def get_subscribed(self, subscription_id: str) -> str:
+        """The channel that a subscription is for. Raises: NotFound."""
+        rows = self._db.statement(
+            "SELECT broadcaster_id FROM twitch_subscriptions WHERE subscription_id = %s", (subscription_id,)
+        )
+        if not rows:
+            raise NotFound(f"There is no subscription {subscription_id[:64]}.")
+        return str(rows[0]["broadcaster_id"])
 
     def check(self) -> str:
         """Say in how many channels something is wrong, and in which first."""

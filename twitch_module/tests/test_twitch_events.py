@@ -106,7 +106,8 @@ def test_a_known_type_that_is_not_as_documented_is_refused(channel, fleet, type_
 
 def test_a_stream_that_begins_is_known_to_coordination(channel, fleet):
     def claimed():
-        status = fleet.request("GET", "/router/coordination/entities", query={"platform": "twitch", "limit": 1000})
+        asked = {"platform": "twitch", "limit": 1000}
+        status = fleet.request("GET", "/router/coordination/entities", query=asked, key="twitch")
         found = [each for each in status.json()["entities"] if each["entity_id"] == f"twitch::{channel.id}"]
         return found[0] if found else {}
 

@@ -30,22 +30,24 @@ def version_of(fleet, owner):
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 422, 429, 500, 503])
 def test_no_refusal_is_slept_through_or_taken_for_an_empty_answer(fleet, twitch, status):
-    eventually(lambda: fleet.request("GET", "/twitch/info").json()["bot"]["login"])  # Asks by itself, once.
+    eventually(
+        lambda: fleet.request("GET", "/twitch/info", key="admin").json()["bot"]["login"]
+    )  # Asks by itself, once.
     far_away = str(int(time.time()) + 60)
     twitch.fail_next(status, at="users", Ratelimit_Reset=far_away, Ratelimit_Remaining="0")
     started = time.monotonic()
-    answer = fleet.request("GET", "/twitch/api/user/7")
+    answer = fleet.request("GET", "/twitch/api/user/7", key="admin")
     assert time.monotonic() - started < 30
     assert answer.status == 502
     assert f"HTTP {status}" in answer.json()["error"]["message"]
-    assert fleet.request("GET", "/twitch/api/user/7").status == 200
+    assert fleet.request("GET", "/twitch/api/user/7", key="admin").status == 200
 
 
 def test_an_ended_app_token_renews_the_apps_and_leaves_peoples_alone(fleet, joined, twitch):
     before = version_of(fleet, joined.id)
     for access in [access for access, token in twitch.tokens.items() if token.is_app]:
         del twitch.tokens[access]
-    assert fleet.request("GET", "/twitch/api/user/7").status == 200
+    assert fleet.request("GET", "/twitch/api/user/7", key="admin").status == 200
     assert moderate(joined, "ban")["state"] == "sent"
     assert version_of(fleet, joined.id) == before
 
@@ -90,13 +92,13 @@ def test_requests_share_connections_and_survive_their_end(fleet, twitch):
     twitch.hang_up()
     twitch.requests.clear()
     for _ in range(20):
-        assert fleet.request("GET", "/twitch/api/user/7").status == 200
+        assert fleet.request("GET", "/twitch/api/user/7", key="admin").status == 200
     assert len(twitch.requests) >= 20
     assert 1 <= len([each for each in twitch.connections if not each.is_closing()]) <= 3
     for _ in range(5):
         twitch.hang_up()
         time.sleep(0.05)
-        assert fleet.request("GET", "/twitch/api/user/7").status == 200
+        assert fleet.request("GET", "/twitch/api/user/7", key="admin").status == 200
 
 
 def test_a_connection_is_free_again_after_a_refusal(fleet, joined, twitch):

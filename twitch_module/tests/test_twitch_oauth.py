@@ -131,7 +131,7 @@ def test_without_channel_bot_the_bot_cannot_hear_and_says_so(browser, streamer, 
     assert "The bot cannot be in your chat as a bot" in text
     assert "The bot cannot hear your chat: subscription missing proper authorization" in text
     assert "type /mod" in text
-    listed = fleet.request("GET", "/twitch/api/channels", query={"limit": 1000}).json()["channels"]
+    listed = fleet.request("GET", "/twitch/api/channels", query={"limit": 1000}, key="admin").json()["channels"]
     mine = next(each for each in listed if each["broadcaster_id"] == streamer.id)
     assert "its chat cannot be heard" in mine["trouble"]
 
@@ -229,7 +229,7 @@ def test_the_bot_consents_and_hears_what_it_lacks(browser, twitch, fleet):
     assert "has not granted user:write:chat" in text_of(page)
     page = browser.consent(twitch.bot_user_id, start="/twitch/auth/bot/login")
     assert "The bot is ready" in text_of(page)
-    info = fleet.request("GET", "/twitch/info").json()
+    info = fleet.request("GET", "/twitch/info", key="admin").json()
     assert info["bot"] == {
         "user_id": twitch.bot_user_id,
         "login": "channel900",

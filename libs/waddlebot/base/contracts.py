@@ -167,6 +167,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Attributed(Strict):
+    """An administrative request that may name whom it comes from. That is taken and decides nothing: key and actor do
+    (contracts §4)."""
+
+    user_id: Any = Field(None, exclude=True)
+    installed_by: Any = Field(None, exclude=True)
+    created_by: Any = Field(None, exclude=True)
+    performed_by: Any = Field(None, exclude=True)
+
+
 class EventUser(Wire):
     platform_user_id: OpaqueId
     name: Name = ""

@@ -10,15 +10,65 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from .contracts import CommandSpec, ModuleName, Strict, check_names
 from .errors import ConfigError
 from .module_settings import CredentialSpec, SettingSpec
 
 CHECKOUT = Path(__file__).resolve().parents[3]
+
+# Whose key an endpoint asks for (contracts §4). `waddlebot.web.auth` says what each of them lets in.
+Who = Literal[
+    "any",
+    "router",
+    "collectors",
+    "claimers",
+    "claim_readers",
+    "event_sources",
+    "services",
+    "reporters",
+    "members",
+    "figures",
+    "community",
+    "owner",
+    "platform",
+    "role_givers",
+    "admins",
+    "super_admins",
+    "portal",
+]
+# What a person in the portal may see or do, by what it is about; the higher right includes the lower ones.
+Right = Literal["viewer", "editor", "owner", "operator"]
+Area = Literal["people", "bot", "rules", "overlays", "music", "channels", "settings"]
+# Why an endpoint asks for no key: the platform signs, a browser opens it, a link or token in the address opens it, a
+# browser comes back with a state that works once, or there is nothing to hide.
+Open = Literal["webhook", "page", "token", "oauth", "health"]
+# `POST /dice/roll`, as the OpenAPI document has it.
+EndpointName = Annotated[str, StringConstraints(pattern=r"^(GET|POST|PUT|DELETE|PATCH) /\S+$")]
+
+
+OPEN_EVERYWHERE = ("health", "ready", "openapi.json")
+
+
+class Callers(Strict):
+    """Endpoints that ask for the same caller: either `who`, or `open` where no key is asked for.
+
+    Account `portal` may call those with an `area` for a person who has the right for it there.
+    """
+
+    endpoints: list[EndpointName] = Field(min_length=1)
+    who: Who | None = None
+    open: Open | None = None
+    area: Area | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.who is None) == (self.open is None):
+            raise ValueError("say either who or open")
+        return self
 
 
 class OwnSetting(SettingSpec):
@@ -58,6 +108,7 @@ class Manifest(Strict):
     settings: Annotated[list[OwnSetting], AfterValidator(check_names)] = Field(default_factory=list)
     credentials: list[OwnCredential] = Field(default_factory=list)
     scopes: list[ScopeSpec] = Field(default_factory=list)
+    callers: list[Callers] = Field(default_factory=list, description="Who may call what, beside what every module has.")
     folder: Path
 
     @cached_property
@@ -67,6 +118,19 @@ class Manifest(Strict):
     @property
     def settings_prefix(self) -> str:
         return self.name.upper()
+
+    @property
+    def standard_callers(self) -> list[Callers]:
+        """Who may call what the library serves for every module of this kind."""
+        standard = [
+            Callers(open="health", endpoints=[f"GET {self.prefix}/{each}" for each in OPEN_EVERYWHERE]),
+            Callers(who="figures", endpoints=[f"GET {self.prefix}/metrics"]),
+        ]
+        if self.kind == "collector":
+            standard.append(Callers(who="platform", area="channels", endpoints=[f"GET {self.prefix}/channels"]))
+        elif self.commands and self.name != "router":
+            standard.append(Callers(who="router", endpoints=[f"POST {self.prefix}/execute"]))
+        return standard
 
 
 def load_part(package: str, name: str) -> ModuleType:

@@ -41,7 +41,20 @@ def _no_placeholder(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _named_url(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    parts = urlsplit(url)
+    if not name.strip() or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is not name=http://host:port")
+    return name.strip(), url.strip().rstrip("/")
+
+
+def _split_urls(value: Any) -> Any:
+    return [_named_url(each) for each in _split(value)] if isinstance(value, str) else value
+
+
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+ModuleURLs = Annotated[list[tuple[str, str]], NoDecode, BeforeValidator(_split_urls)]
 DatabaseURL = Annotated[str, AfterValidator(pydal_url)]
 Secret = Annotated[SecretStr, AfterValidator(_no_placeholder)]
 
@@ -103,6 +116,11 @@ class Settings(BaseSettings):
     api_key: Secret | None = Field(
         None, alias="WADDLEBOT_API_KEY", description="This service's own key; sent with every call it makes."
     )
+    actor_key: Secret | None = Field(
+        None,
+        alias="WADDLEBOT_ACTOR_KEY",
+        description="The portal has private:<base64>, to sign for people; all others public:<base64>.",
+    )
     encryption_keys: Secret | None = Field(
         None,
         alias="WADDLEBOT_ENCRYPTION_KEYS",
@@ -121,7 +139,13 @@ class Settings(BaseSettings):
     egress_allow: CommaList = Field(
         default_factory=list,
         alias="EGRESS_ALLOW",
-        description="host:port or CIDR list that the SSRF guard lets through.",
+        description="host:port or CIDR list that the SSRF guard lets webhooks through to; no key is shown there.",
+    )
+
+    module_urls: ModuleURLs = Field(
+        default_factory=list,
+        alias="MODULE_URLS",
+        description="name=url,… of modules outside this checkout that are the operator's; they are shown our keys.",
     )
 
     require: CommaList = Field(

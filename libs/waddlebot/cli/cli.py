@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ from ..fleet.home import Home, NoFleet, default_home, demo_home
 
 if TYPE_CHECKING:
     from ..data.database import Database
+    from ..web.auth import NewKey
     from .console import Console, Outcome
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +29,39 @@ LEVELS = ("member", "subscriber", "vip", "moderator", "admin", "owner")
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
 OVERLAYS = ("ticker", "media", "general")
 NO_FLEET = 2
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class Lifetime(click.ParamType):  # type: ignore[type-arg]
+    """How long something lasts: 90d, 12h, 30m or 45s."""
+
+    name = "lifetime"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        number, unit = value[:-1], value[-1:]
+        if unit not in SECONDS or not (number.isascii() and number.isdigit() and len(number) < 6):
+            self.fail(f"{value!r} is not a time such as 90d, 12h, 30m or 45s.", param, ctx)
+        return timedelta(seconds=int(number) * SECONDS[unit])
+
+
+class Ending(Lifetime):
+    """When something ends: after a lifetime, or at a date."""
+
+    name = "ending"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:  # type: ignore[override]
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            at = datetime.now(UTC) + super().convert(value, param, ctx)
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        if at <= datetime.now(UTC):
+            self.fail(f"{value!r} is over.", param, ctx)
+        return at
+
 
 home_option = click.option(
     "--home",
@@ -196,6 +231,7 @@ def keys() -> None:
 @click.option("--platform", "platforms", multiple=True, help="For collectors: only this platform. May be repeated.")
 @click.option("--module", "module_name", help="For services: the module that it speaks for.")
 @click.option("--community", help="Confine it to a community, by slug or number.")
+@click.option("--expires", type=Ending(), help="When it ends: 90d, 12h, or a date such as 2027-01-31.")
 @click.option("--json", "as_json", is_flag=True)
 def create_key(
     home: Path,
@@ -204,6 +240,7 @@ def create_key(
     platforms: tuple[str, ...],
     module_name: str | None,
     community: str | None,
+    expires: datetime | None,
     as_json: bool,
 ) -> None:
     """Make a key and show it, this once."""
@@ -221,9 +258,9 @@ def create_key(
             module_name=module_name,
             platforms=platforms,
             community_id=community_id,
+            expires_at=expires,
         )
-    shown = {"id": made.key_id, "name": name, "group": group, "api_key": made.api_key, "expires_at": None}
-    click.echo(json.dumps(shown) if as_json else f"{made.api_key}\n\nThis is {name}'s key; it is not shown again.")
+    _show_key(made, as_json=as_json)
 
 
 @keys.command("list")
@@ -241,7 +278,8 @@ def list_keys(home: Path, as_json: bool) -> None:
     for row in rows:
         what = row["module_name"] or ",".join(row["platforms"])
         used = f"{row['last_used']:%Y-%m-%d %H:%M}" if row["last_used"] else "never used"
-        click.echo(f"{row['id']}  {row['name']:<24} {','.join(row['groups']):<20} {what:<20} {used}")
+        ends = f", ends {row['expires_at']:%Y-%m-%d %H:%M}" if row["expires_at"] else ""
+        click.echo(f"{row['id']}  {row['name']:<24} {','.join(row['groups']):<20} {what:<20} {used}{ends}")
 
 
 @keys.command("revoke")
@@ -253,9 +291,32 @@ def revoke_key(home: Path, key: str) -> None:
 
     with reporting(), database(home) as db:
         with db.transaction() as transaction:
-            key_id = revoke_account(transaction, key)
-        _tell_processes(home, ACCOUNTS, key_id)
+            key_ids = revoke_account(transaction, key)
+        for key_id in key_ids:
+            _tell_processes(home, ACCOUNTS, key_id)
+        Home(home).forget_keys(key_ids)
         click.echo(f"Revoked {key}.")
+
+
+@keys.command("rotate")
+@home_option
+@click.argument("name")
+@click.option("--overlap", default="1h", show_default=True, type=Lifetime(), help="How long the old key works on.")
+@click.option("--expires", type=Ending(), help="When the new key ends: 90d, 12h, or a date such as 2027-01-31.")
+@click.option("--json", "as_json", is_flag=True)
+def rotate_keys(home: Path, name: str, overlap: timedelta, expires: datetime | None, as_json: bool) -> None:
+    """Give an account another key and show it, this once; the old one ends after the overlap."""
+    from ..web.auth import ACCOUNTS, rotate_key
+
+    with reporting(), database(home) as db:
+        with db.transaction() as transaction:
+            made = rotate_key(transaction, name, overlap=overlap, expires_at=expires)
+        for key_id in made.ended:
+            _tell_processes(home, ACCOUNTS, key_id)
+        is_ours = Home(home).replace_key(name, made.api_key)
+    _show_key(made, as_json=as_json)
+    if is_ours and not as_json:
+        click.echo("The home has it: restart the fleet before the overlap is over, so that it is used.")
 
 
 @cli.group()
@@ -387,6 +448,17 @@ def database(home: Path) -> Iterator[Database]:
 
 def _database_url(home: Path) -> str:
     return os.environ.get("DATABASE_URL") or Home(home).get_running().environment["DATABASE_URL"]
+
+
+def _show_key(made: NewKey, *, as_json: bool) -> None:
+    account = made.account
+    shown = {"id": made.key_id, "name": account.name, "group": sorted(account.groups)[0], "api_key": made.api_key}
+    ends = account.expires_at
+    if as_json:
+        click.echo(json.dumps({**shown, "expires_at": ends.isoformat() if ends else None}))
+        return
+    until = f" It ends at {ends:%Y-%m-%d %H:%M} UTC." if ends else ""
+    click.echo(f"{made.api_key}\n\nThis is {account.name}'s key; it is not shown again.{until}")
 
 
 def _tell_processes(home: Path, *invalidations: str) -> None:

@@ -42,7 +42,9 @@ def examine(home: Home) -> Iterator[Finding]:
     for manifest in all_manifests():
         if manifest.name not in running.modules:
             continue
-        for finding in _module(http, running, manifest, home.console_key() or ""):
+        # A collector's own key sees all of its platform; the console's is for the console.
+        key = home.load_secrets()[0].keys.get(manifest.name, "")
+        for finding in _module(http, running, manifest, key):
             # What ails a process ails all modules in it.
             is_news = finding.detail not in told
             if finding.verdict == "bad":

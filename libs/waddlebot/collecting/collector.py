@@ -30,7 +30,7 @@ from ..data.ratelimit import RateLimiter
 from ..data.retention import EVERY_S, delete_old
 from ..data.wakeup import Wakeup
 from ..module.service import Service
-from ..web.auth import COLLECTORS_OR_ADMINS
+from ..web.auth import Account, of_platform
 from ..web.endpoint import Endpoint, endpoint
 from .claims import Claims, Told
 from .event_store import LEASE, Delivery, EventStore, EventTable, Intake
@@ -230,14 +230,17 @@ class Collector:
         return Pacer(pace, limiter, platform=self.platform)
 
     def _make_channels_endpoint(self) -> Callable[..., dict[str, Any]]:
-        @endpoint("GET", f"{self._service.manifest.prefix}/channels", caller=COLLECTORS_OR_ADMINS, query=ChannelsQuery)
-        def channels(query: ChannelsQuery) -> dict[str, Any]:
+        path = f"{self._service.manifest.prefix}/channels"
+
+        @endpoint("GET", path, caller=of_platform(self.platform), area="channels", query=ChannelsQuery)
+        def channels(query: ChannelsQuery, caller: Account) -> dict[str, Any]:
             """List the channels with the age of their last sign of life, deaf ones first, and what was missed."""
-            rows = self.liveness.list_channels(limit=query.limit, offset=query.offset)
+            community_id = caller.community_id
+            rows = self.liveness.list_channels(community_id=community_id, limit=query.limit, offset=query.offset)
             total = rows[0]["total"] if rows else 0
             shown = [{name: value for name, value in row.items() if name != "total"} for row in rows]
             page = {"total": total, "limit": query.limit, "offset": query.offset}
-            return {"success": True, "channels": shown, **page, "gaps": self.liveness.list_gaps()}
+            return {"success": True, "channels": shown, **page, "gaps": self.liveness.list_gaps(community_id)}
 
         return channels
 
@@ -276,8 +279,13 @@ def answer_not_configured(service: Service, *controllers: ModuleType) -> None:
         for function in vars(controller).values():
             declared = getattr(function, "__endpoint__", None)
             if isinstance(declared, Endpoint):
-                pool = "api" if declared.is_stream else declared.pool
-                stand_in = endpoint(declared.method, declared.path, caller=declared.caller, pool=pool)
+                stand_in = endpoint(
+                    declared.method,
+                    declared.path,
+                    caller=declared.caller,
+                    area=declared.area,
+                    pool="api" if declared.is_stream else declared.pool,
+                )
                 service.mount(stand_in(_refusal(service)))
 
 

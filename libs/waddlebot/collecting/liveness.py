@@ -227,11 +227,14 @@ class Liveness:
         asked = {"platform": self._platform, "echo": ECHO_WITHIN, "community": community_id}
         return self._db.statement(LIST, {**asked, "limit": limit, "offset": offset})
 
-    def list_gaps(self) -> list[dict[str, Any]]:
-        """The newest gaps."""
+    def list_gaps(self, community_id: int | None = None) -> list[dict[str, Any]]:
+        """The newest gaps; for a community those of its own channels and of the whole platform."""
         return self._db.statement(
-            "SELECT entity_id, since, until, why FROM channel_gaps WHERE platform = %s ORDER BY until DESC LIMIT %s",
-            (self._platform, SHOWN_GAPS),
+            "SELECT entity_id, since, until, why FROM channel_gaps g WHERE platform = %(platform)s"
+            " AND (%(community)s::bigint IS NULL OR entity_id = '' OR EXISTS (SELECT 1 FROM entities e"
+            "  WHERE e.entity_id = g.entity_id AND e.community_id = %(community)s))"
+            " ORDER BY until DESC LIMIT %(limit)s",
+            {"platform": self._platform, "community": community_id, "limit": SHOWN_GAPS},
         )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pydal import DAL
 
 from ..base.contracts import CONSOLE
+from ..base.errors import ConfigError
 from ..base.manifest import Manifest
 from ..community.communities import ensure_community
-from ..data.database import fetch
+from ..data.database import fetch, fetch_one
 from ..web.auth import hash_key, make_key
 from .home import Secrets
 
@@ -62,12 +63,24 @@ def ensure_account(
     platforms: Sequence[str] = (),
 ) -> None:
     """Make an account, or make the one of that name go by the key that the secrets hold for it."""
-    api_key = made.keys[name]
-    fetch(
+    key_id, key_hash = made.keys[name].split("_")[1], hash_key(made.keys[name])
+    account = fetch_one(
         db,
-        "INSERT INTO service_accounts (key_id, name, groups, module_name, platforms, key_hash)"
-        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO UPDATE SET key_id = excluded.key_id,"
-        " groups = excluded.groups, module_name = excluded.module_name, platforms = excluded.platforms,"
-        " key_hash = excluded.key_hash, is_active = true WHERE service_accounts.key_hash <> excluded.key_hash",
-        (api_key.split("_")[1], name, groups, module_name, list(platforms), hash_key(api_key)),
+        "INSERT INTO service_accounts (name, groups, module_name, platforms) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (name) DO UPDATE SET groups = excluded.groups, module_name = excluded.module_name,"
+        " platforms = excluded.platforms, community_id = NULL, is_active = true RETURNING id",
+        (name, groups, module_name, list(platforms)),
     )
+    assert account is not None
+    known = fetch_one(db, "SELECT account_id, is_active FROM service_account_keys WHERE key_id = %s", (key_id,))
+    if known is None:
+        fetch(db, "UPDATE service_account_keys SET is_active = false WHERE account_id = %s", (account["id"],))
+        fetch(
+            db,
+            "INSERT INTO service_account_keys (account_id, key_id, key_hash) VALUES (%s, %s, %s)",
+            (account["id"], key_id, key_hash),
+        )
+    elif known != {"account_id": account["id"], "is_active": True}:
+        raise ConfigError(
+            f"The key of account {name} in secrets.json was revoked. Remove it there; the next start makes another."
+        )

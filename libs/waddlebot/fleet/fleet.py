@@ -25,6 +25,7 @@ from typing import Any
 
 from ..base.errors import ConfigError
 from ..base.manifest import Manifest, all_manifests, modules_dir
+from ..web.actor import ActorKey
 from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
 from .home import Home, Running, Secrets
 
@@ -36,6 +37,7 @@ MAX_SERVER_STARTS = 5
 MAX_RESTART_S = 5.0
 STOP_TIMEOUT_S = 15.0
 BASE_PORT = 8000
+PORTAL = "portal"
 # The demo's page is so many ports above the fleet's, its platforms on the ports after it.
 DEMO_OFFSET = 90
 DEMO_PORTS = 4
@@ -275,17 +277,25 @@ class Fleet:
             "LOG_DIR": os.environ.get("LOG_DIR") or str(self.home.logs),
             "LOG_CONSOLE_LEVEL": "INFO" if self.options.verbose else "ERROR",
         }
+        actor_key = ActorKey.parse(os.environ.get("WADDLEBOT_ACTOR_KEY") or made.actor_key)
+        common["WADDLEBOT_ACTOR_KEY"] = actor_key.public_text
         common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
         hubs = [self._hub_process(manifest, common) for manifest in manifests if manifest.hub_port]
         if self.options.per_module:
-            return [*(self._module_process(manifest, common) for manifest in manifests), *hubs]
+            signs = {PORTAL: signing(actor_key)}
+            return [
+                *(self._module_process(each, common | signs.get(each.name, {})) for each in manifests),
+                *hubs,
+            ]
         packages = ",".join(manifest.package for manifest in manifests)
         one_process = {**common, "MODULE_URL": self.url}
+        has_portal = any(manifest.name == PORTAL for manifest in manifests)
         web = Child(
             "web",
             ["waddlebot.fleet.serve", "web"],
             {
                 **one_process,
+                **(signing(actor_key) if has_portal else {}),
                 "WADDLEBOT_MODULES": packages,
                 "WADDLEBOT_ROLE": "web",
                 "WADDLEBOT_PORT": str(self.options.port),
@@ -404,6 +414,11 @@ class Fleet:
         url = self.environment.get("BROWSER_SOURCE_API_URL")
         made = post(f"{url}/admin/tokens", {"community_id": "demo"}, self.home.console_key() or "") if url else {}
         return {source_type: each["url"] for source_type, each in made.get("tokens", {}).items()}
+
+
+def signing(key: ActorKey) -> dict[str, str]:
+    """What lets the portal sign for people; nobody else is given the private half."""
+    return {f"{PORTAL.upper()}_WADDLEBOT_ACTOR_KEY": key.private_text} if key.private else {}
 
 
 def forget_real_fleets() -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -36,6 +37,13 @@ def make_encryption_key(key_id: str) -> str:
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(32)).decode()}"
 
 
+def make_actor_key() -> str:
+    """The private half of a pair for WADDLEBOT_ACTOR_KEY."""
+    from ..web.actor import ActorKey  # Late, for what only reads a home to start sooner.
+
+    return ActorKey.make().private_text
+
+
 @dataclass(slots=True)
 class Secrets:
     """Made at the first start, kept with mode 0600, never shown but for the admin's key, once."""
@@ -43,6 +51,8 @@ class Secrets:
     database_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     redis_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     encryption_keys: str = field(default_factory=lambda: make_encryption_key("1"))
+    # The private half of WADDLEBOT_ACTOR_KEY.
+    actor_key: str = field(default_factory=lambda: make_actor_key())
     keys: dict[str, str] = field(default_factory=dict)
 
 
@@ -101,7 +111,25 @@ class Home:
 
     def save_secrets(self, made: Secrets) -> None:
         write_private(self.secrets_path, json.dumps(asdict(made), indent=1))
-        write_private(self.console_key_path, made.keys["console"] + "\n")
+        if "console" in made.keys:
+            write_private(self.console_key_path, made.keys["console"] + "\n")
+
+    def replace_key(self, name: str, api_key: str) -> bool:
+        """Keep another key for one of the home's own accounts. False where the account is none of these."""
+        made, is_new = self.load_secrets()
+        if is_new or name not in made.keys:
+            return False
+        made.keys[name] = api_key
+        self.save_secrets(made)
+        return True
+
+    def forget_keys(self, key_ids: Sequence[str]) -> None:
+        """Have the home make new ones, at its next start, for those that were revoked."""
+        made, is_new = self.load_secrets()
+        kept = {name: key for name, key in made.keys.items() if key.split("_")[1] not in key_ids}
+        if not is_new and kept != made.keys:
+            made.keys = kept
+            self.save_secrets(made)
 
     def announce(self, running: Running) -> None:
         write_private(self.running_path, json.dumps(asdict(running)))

@@ -29,7 +29,8 @@ from ..data.cache import shared_bus
 from ..data.database import fetch, shared_database
 from ..data.jobs import Jobs
 from ..data.processes import SAVE_EVERY_S, ProcessReports
-from ..web.auth import ANYBODY, COLLECTORS_OR_ADMINS, Account, Accounts
+from ..web.actor import ActorKey, Actors
+from ..web.auth import ANYBODY, Account, Accounts, figures_of
 from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
@@ -67,6 +68,8 @@ class Service:
         self.accounts = Accounts(self.database, self.bus)
         # What communities gave this fleet for other services; it opens where WADDLEBOT_ENCRYPTION_KEYS are set.
         self.credentials = Credentials(self.database, self.bus, Keyring(settings), log=self.log)
+        actor_key = settings.actor_key
+        self.actors = Actors(ActorKey.parse(actor_key.get_secret_value()) if actor_key else None, self.bus.client)
         self.transport = FleetTransport(HTTPClient())
         self.client = FleetClient(self.transport, settings.api_key.get_secret_value() if settings.api_key else None)
         self.router = RouterClient(
@@ -92,7 +95,7 @@ class Service:
         self.active_in: Callable[[], Sequence[int]] | None = None
         self.activity_changed = threading.Event()
         self.configured = True
-        self._mount = Mount(self.manifest.prefix, self.accounts, self.database, self.log, self.metrics)
+        self._mount = Mount(self.manifest.prefix, self.accounts, self.actors, self.database, self.log, self.metrics)
         self._mount_standard_endpoints()
         self.loops.add("housekeeping", self.accounts.save_last_used, every_s=HOUSEKEEPING_EVERY_S)
         if not SERVICES:
@@ -186,7 +189,8 @@ class Service:
 
     def _mount_standard_endpoints(self) -> None:
         prefix = self.manifest.prefix
-        metrics_caller = ANYBODY if self.settings.metrics_public else COLLECTORS_OR_ADMINS
+        platform = self.manifest.name if self.manifest.kind == "collector" else None
+        metrics_caller = ANYBODY if self.settings.metrics_public else figures_of(platform)
 
         @endpoint("GET", f"{prefix}/health", caller=ANYBODY)
         def health() -> dict[str, Any]:

@@ -15,13 +15,14 @@ from urllib.parse import urlencode
 from ..base.contracts import CONSOLE
 from ..base.ids import new_id
 from ..base.logs import configure_logging
-from ..base.manifest import all_manifests
+from ..base.manifest import Area, Right, all_manifests
 from ..base.settings import Settings
 from ..community.communities import ensure_community
 from ..data.database import Database
 from ..data.migrate import migrate
 from ..fleet.embedded import PostgresServer, ValkeyServer, free_port
 from ..fleet.home import make_encryption_key
+from ..web.actor import HEADER, ActorKey, sign_actor
 from ..web.auth import NewKey, create_account
 from ..web.clients import call_wsgi, set_own_app
 from ..web.http import HTTPResponse
@@ -69,6 +70,8 @@ class Fleet:
     database: Database
     stack: Stack
     keys: dict[str, str] = field(default_factory=dict)
+    # Both halves: tests sign for people as the portal does.
+    actor_key: ActorKey = field(default_factory=ActorKey.make)
 
     def request(
         self,
@@ -89,6 +92,30 @@ class Fleet:
             sent.setdefault("Content-Type", "application/json")
         url = URL + path + (f"?{urlencode(query)}" if query else "")
         return call_wsgi(self.app, method, url, body=raw, headers=sent)
+
+    def request_for(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        community_id: int | None,
+        right: Right = "owner",
+        area: Area = "bot",
+        key: str = "portal",
+        query: Mapping[str, Any] | None = None,
+    ) -> HTTPResponse:
+        """Make a request as the portal does for somebody who has that right there."""
+        actor = sign_actor(
+            self.actor_key,
+            login_id=1,
+            community_id=community_id,
+            right=right,
+            area=area,
+            method=method,
+            path=path,
+        )
+        return self.request(method, path, body, key=key, headers={HEADER: actor}, query=query)
 
     def make_key(self, name: str, group: str, **options: Any) -> str:
         """Add an account and return its key."""
@@ -176,8 +203,15 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
     from ..web.app import create_app
 
     keys = {"console": _account(stack, "console", ["collectors", "admins"], platforms=["console"])}
+    keys["admin"] = _account(stack, "admin", ["admins"])
+    # These modules have accounts before they have code.
+    for name in ("portal", "labels_core"):
+        keys[name] = _account(stack, name, ["services"], module_name=name)
     manifests = [each for each in all_manifests() if modules is None or each.package in modules]
     for manifest in manifests:
+        if manifest.name in keys:
+            os.environ[f"{manifest.settings_prefix}_WADDLEBOT_API_KEY"] = keys[manifest.name]
+            continue
         group = "collectors" if manifest.kind == "collector" else "services"
         platforms = [manifest.name] if manifest.kind == "collector" else []
         keys[manifest.name] = _account(stack, manifest.name, [group], module_name=manifest.name, platforms=platforms)
@@ -190,10 +224,12 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
     # So small that a test can fill a module's queue.
     os.environ.update(ROUTER_MAX_CONCURRENT="10")
     os.environ.update(LOG_CONSOLE_LEVEL="ERROR", WADDLEBOT_ENCRYPTION_KEYS=make_encryption_key("test"))
+    actor_key = ActorKey.make()
+    os.environ["WADDLEBOT_ACTOR_KEY"] = actor_key.public_text
     configure_logging(Settings.load())
     app = create_app(*(manifest.package for manifest in manifests), apps_folder=folder)
     set_own_app(app, URL)
-    fleet = Fleet(app, SERVICES[0].database, stack, keys)
+    fleet = Fleet(app, SERVICES[0].database, stack, keys, actor_key)
     for service in SERVICES:
         service.loops.start("service", "worker")
     return fleet

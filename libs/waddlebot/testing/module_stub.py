@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Behaviour = Callable[[dict[str, Any]], "dict[str, Any] | tuple[int, bytes]"]
 
 
+SPARE_NAMES = tuple(f"outside{number:03}" for number in range(400))
+
+
 def reply_to(call: dict[str, Any], *responses: dict[str, Any], **fields: Any) -> dict[str, Any]:
     """A ModuleReply to a call."""
     return {
@@ -102,6 +105,11 @@ class ModuleStub:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def module_urls(self) -> str:
+        """What MODULE_URLS has to say for what tests make of this one: `stub`, and modules of spare names."""
+        return ",".join(f"{name}=http://{self.address}" for name in ("stub", *SPARE_NAMES))
 
     @property
     def url(self) -> str:

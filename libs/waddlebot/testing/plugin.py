@@ -106,7 +106,7 @@ def fleet(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
-    os.environ["EGRESS_ALLOW"] = module_stub_server.address
+    os.environ.update(EGRESS_ALLOW=module_stub_server.address, MODULE_URLS=module_stub_server.module_urls)
     for simulator in (twitch_simulator, discord_simulator, slack_simulator, lambda_simulator, openwhisk_simulator):
         os.environ.update(simulator.settings() if simulator else {})
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.

@@ -108,7 +108,7 @@ class Routers:
             "LOG_CONSOLE_LEVEL": "ERROR",
             **environment,
             # A fleet's modules have fixed places beside the router; this one has not.
-            "EGRESS_ALLOW": f"{environment.get('EGRESS_ALLOW', '')},127.0.0.1:{inventory_port}",
+            "MODULE_URLS": f"{environment.get('MODULE_URLS', '')},inventory=http://127.0.0.1:{inventory_port}",
         }
         database = Database(stack.postgres.url)
         keys = {}

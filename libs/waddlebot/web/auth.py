@@ -9,15 +9,18 @@ import string
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 from pydal import DAL
 
 from ..base.errors import Conflict, Invalid, NotAllowed, NotAuthenticated, NotFound
+from ..base.manifest import Area, Right, Who
 from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch, fetch_one
+from .actor import HEADER as ACTOR_HEADER
+from .actor import Actor
 
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
 KEY_LENGTH = 64
@@ -26,11 +29,12 @@ ALPHABET = string.ascii_letters + string.digits
 CACHE_TTL_S = 30
 LAST_USED_EVERY_S = 60
 ACCOUNTS = "accounts"
+PORTAL = "portal"
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A service or a person's program that may call the fleet."""
+    """A service or a person's program that may call the fleet; with an `actor`, a person in the portal."""
 
     id: int
     name: str
@@ -39,13 +43,34 @@ class Account:
     platforms: frozenset[str] = frozenset()
     community_id: int | None = None
     expires_at: datetime | None = None
+    actor: Actor | None = None
 
     @property
     def is_admin(self) -> bool:
-        return "admins" in self.groups
+        return "admins" in self.groups or (self.actor is not None and self.actor.may("operator"))
+
+    @property
+    def only_module(self) -> str | None:
+        """The module that a service's account is confined to; None for who may see what all modules did."""
+        if self.actor is not None or not self.groups <= {"services", "super-admins"}:
+            return None
+        return self.module_name or self.name
+
+    def is_service(self, name: str) -> bool:
+        """Whether it is the account of that module."""
+        return "services" in self.groups and (self.module_name or self.name) == name
+
+    def check_acts_for_people(self) -> None:
+        """Raises: NotAllowed for any account but the portal's."""
+        if not self.is_service(PORTAL):
+            raise NotAllowed(f"Only account {PORTAL} acts for people; leave {ACTOR_HEADER} out.")
+
+    def acting_for(self, actor: Actor) -> Account:
+        """The portal's account while it does what a person asked for: confined to that person's community."""
+        return replace(self, name=f"{PORTAL}:{actor.login_id}", community_id=actor.community_id, actor=actor)
 
     def serves(self, platform: str) -> bool:
-        """Whether a collector's account is for that platform; none named means all."""
+        """Whether the account is for that platform; none named means all."""
         return not self.platforms or platform in self.platforms
 
     def check_platform(self, platform: str) -> None:
@@ -58,40 +83,108 @@ class Account:
         if self.community_id is not None and self.community_id != community_id:
             raise NotAllowed(f"Account {self.name} belongs to another community.")
 
+    def may_see(self, *, platform: str, community_id: int | None) -> bool:
+        """Whether what happened there is any of its business."""
+        return self.serves(platform) and self.community_id in (None, community_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What an endpoint asks of its caller, and the words for it in the API document."""
+    """What an endpoint asks of its caller: the name that manifests have for it, and the words of the API document.
 
+    With `portal` account `portal` is let in too, for a person (contracts §4). `platform`: no key that is for others.
+    `for_all`: no key of a community.
+    """
+
+    name: Who | Literal["open"]
     who: str
     allows: Callable[[Account], bool]
     open: bool = False
+    portal: bool = False
+    platform: str | None = None
+    for_all: bool = False
 
-    def check(self, account: Account) -> None:
+    def check(self, account: Account, *, area: Area | None, right: Right) -> None:
         """Raises: NotAllowed."""
-        if not self.allows(account):
+        if account.actor is not None:
+            self._check_actor(account.actor, area=area, right=right)
+        elif not self.allows(account):
             raise NotAllowed(f"This needs {self.who}; account {account.name} is not.", needs=self.who)
+        if self.platform is not None:
+            account.check_platform(self.platform)
+        if self.for_all and account.community_id is not None:
+            raise NotAllowed("This is about the whole fleet; use a key that belongs to no community.")
+
+    def _check_actor(self, actor: Actor, *, area: Area | None, right: Right) -> None:
+        if not self.portal or area is None:
+            raise NotAllowed(f"This needs {self.who}, and is not done for people in the portal.", needs=self.who)
+        if actor.area != area:
+            raise NotAllowed(f"This needs a right for {area}; the actor's is for {actor.area}.", needs=area)
+        if not actor.may(right):
+            raise NotAllowed(f"This needs the right {right}; the actor is {actor.right}.", needs=right)
 
 
-def in_groups(*groups: str) -> Caller:
-    return Caller(f"a key of {' or '.join(groups)}", lambda account: bool(account.groups & set(groups)))
+def in_groups(name: Who, *groups: str, portal: bool = False, for_all: bool = False) -> Caller:
+    who = " or ".join(groups)
+    return Caller(name, f"a key of {who}", lambda a: bool(a.groups & set(groups)), portal=portal, for_all=for_all)
 
 
-ANYBODY = Caller("no key", lambda _: True, open=True)
-ANY_KEY = Caller("any key", lambda _: True)
-ROUTER_ONLY = Caller("the router's key", lambda a: "services" in a.groups and a.module_name == "router")
-COLLECTORS = in_groups("collectors")
-COLLECTORS_OR_ADMINS = in_groups("collectors", "admins")
-COLLECTORS_OR_SERVICES = in_groups("collectors", "services")
-SERVICES = in_groups("services")
-ADMINS_OR_API_USERS = in_groups("admins", "api-users")
+def of_service(name: Who, module_name: str) -> Caller:
+    """The account of one module."""
+    return Caller(name, f"the key of {module_name}", lambda account: account.is_service(module_name))
+
+
+def of_platform(platform: str, *, also: str | None = None) -> Caller:
+    """Whoever looks after a platform: its collectors, admins, people in the portal, and the account of one module."""
+    return Caller(
+        "role_givers" if also else "platform",
+        f"a key of {platform}'s collectors or of admins" + (f", or {also}'s" if also else ""),
+        lambda a: bool(a.groups & {"collectors", "admins"}) or (also is not None and a.is_service(also)),
+        portal=True,
+        platform=platform,
+    )
+
+
+def figures_of(platform: str | None) -> Caller:
+    """Whoever may read a service's figures, which are of all communities."""
+    return replace(in_groups("figures", "collectors", "admins", for_all=True), platform=platform)
+
+
+# What the broker needs is its own; the key of a super-admin opens nothing else.
+KEYS = ("collectors", "admins", "services", "api-users")
+ANYBODY = Caller("open", "no key", lambda _: True, open=True)
+ANY_KEY = replace(in_groups("any", *KEYS, portal=True), who="any key but super-admins'")
+ROUTER_ONLY = of_service("router", "router")
+COLLECTORS = in_groups("collectors", "collectors")
+CLAIMERS = in_groups("claimers", "collectors", for_all=True)
+CLAIM_READERS = in_groups("claim_readers", "collectors", "admins", for_all=True)
+# The portal only simulates; that is the processor's to check.
+EVENT_SOURCES = in_groups("event_sources", "collectors", portal=True)
+COLLECTORS_OR_SERVICES = in_groups("reporters", "collectors", "services")
+MEMBERS = in_groups("members", "collectors", "services", for_all=True)
+SERVICES = in_groups("services", "services")
+ADMINS_OR_API_USERS = in_groups("community", "admins", "api-users", portal=True)
+# What only a community's owner may do; the portal says who that is.
+OWNERS = in_groups("owner", "admins", portal=True)
+ADMINS = in_groups("admins", "admins")
+SUPER_ADMINS = in_groups("super_admins", "super-admins", for_all=True)
+PORTAL_ONLY = of_service("portal", "portal")
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
+    """A key, which is shown now and never again. `ended` are the ids of keys that end for it."""
+
     account: Account
     key_id: str
     api_key: str
+    ended: Sequence[str] = ()
+
+
+class TooManyKeys(Conflict):
+    """An account has two live keys at most. End one first: keys revoke ID."""
+
+    code = "too_many_keys"
 
 
 def make_key() -> tuple[str, str]:
@@ -116,7 +209,7 @@ def create_account(
     expires_at: datetime | None = None,
     api_key: str | None = None,
 ) -> NewKey:
-    """Add an account. The key is returned here and nowhere else; give `api_key` to set one that exists.
+    """Add an account with one key. The key is returned here and nowhere else; give `api_key` to set one that exists.
 
     Raises: Invalid for an unknown group; Conflict when the name is taken.
     """
@@ -125,43 +218,78 @@ def create_account(
         raise Invalid(f"Unknown group {', '.join(unknown) or '(none)'}; known are {', '.join(GROUPS)}.", field="group")
     if "api-users" in groups and community_id is None:
         raise Invalid("A key of api-users belongs to a community; name it.", field="community")
-    if api_key is None:
-        key_id, api_key = make_key()
-    else:
-        key_id = api_key.split("_")[1]
     row = fetch_one(
         db,
-        "INSERT INTO service_accounts"
-        " (key_id, name, groups, module_name, platforms, community_id, key_hash, expires_at)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING RETURNING *",
-        (key_id, name, list(groups), module_name, list(platforms), community_id, hash_key(api_key), expires_at),
+        "INSERT INTO service_accounts (name, groups, module_name, platforms, community_id)"
+        " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING RETURNING *",
+        (name, list(groups), module_name, list(platforms), community_id),
     )
     if row is None:
         raise Conflict(f"There is already an account named {name}. Revoke it first, or choose another name.")
-    return NewKey(_account(row), key_id, api_key)
+    return _add_key(db, row, expires_at, api_key or make_key()[1])
 
 
-def list_accounts(db: DAL, *, limit: int = 500) -> list[dict[str, Any]]:
-    """All accounts that still work, without their keys."""
+def rotate_key(db: DAL, name: str, *, overlap: timedelta, expires_at: datetime | None = None) -> NewKey:
+    """Give an account another key; the one that it has ends after `overlap`.
+
+    Raises: NotFound; TooManyKeys while an earlier rotation is not over. Returns in `ended` what to invalidate in the
+    cache ACCOUNTS.
+    """
+    row = fetch_one(db, "SELECT * FROM service_accounts WHERE is_active AND name = %s FOR UPDATE", (name,))
+    if row is None:
+        raise NotFound(f"There is no account {name}.")
+    live = [each["key_id"] for each in fetch(db, f"SELECT key_id {LIVE} AND account_id = %s", (row["id"],))]
+    if len(live) > 1:
+        raise TooManyKeys(f"{name} has two live keys, {' and '.join(live)}. End one first: keys revoke ID.")
+    fetch(
+        db,
+        "UPDATE service_account_keys SET expires_at = least(expires_at, now() + %s) WHERE key_id = ANY(%s)",
+        (overlap, live),
+    )
+    return replace(_add_key(db, row, expires_at, make_key()[1]), ended=live)
+
+
+def list_accounts(db: DAL, *, community_id: int | None = None, limit: int = 500) -> list[dict[str, Any]]:
+    """All keys that were not revoked, without their secrets; of one community's programs if that is named."""
     return fetch(
         db,
-        "SELECT key_id AS id, name, groups, module_name, platforms, community_id, expires_at, last_used, created_at"
-        " FROM service_accounts WHERE is_active ORDER BY name LIMIT %s",
-        (limit,),
+        "SELECT k.key_id AS id, a.name, a.groups, a.module_name, a.platforms, a.community_id, k.expires_at,"
+        f" k.last_used, k.created_at {NOT_REVOKED}"
+        " AND (%(community)s::bigint IS NULL OR (a.community_id = %(community)s AND a.groups = '{api-users}'))"
+        " ORDER BY a.name, k.id LIMIT %(limit)s",
+        {"community": community_id, "limit": limit},
     )
 
 
-def revoke_account(db: DAL, key_id_or_name: str) -> str:
-    """End an account and free its name. Raises: NotFound. Returns the key id, to invalidate in the cache ACCOUNTS."""
-    row = fetch_one(
+def revoke_account(db: DAL, key_id_or_name: str, *, community_id: int | None = None) -> list[str]:
+    """End a key, or by its name an account with all its keys. Without a live key left its name is free again.
+
+    With a community only what `list_accounts` lists for it. Raises: NotFound. Returns the ids of the ended keys, to
+    invalidate in the cache ACCOUNTS.
+    """
+    rows = fetch(
         db,
-        "UPDATE service_accounts SET is_active = false, name = name || ' (revoked ' || key_id || ')'"
-        " WHERE is_active AND (key_id = %(it)s OR name = %(it)s) RETURNING key_id",
-        {"it": key_id_or_name},
+        "UPDATE service_account_keys SET is_active = false WHERE key_id IN ("
+        f" SELECT k.key_id {NOT_REVOKED} AND (k.key_id = %(it)s OR a.name = %(it)s)"
+        " AND (%(community)s::bigint IS NULL OR (a.community_id = %(community)s AND a.groups = '{api-users}'))"
+        ") RETURNING account_id, key_id",
+        {"it": key_id_or_name, "community": community_id},
     )
-    if row is None:
-        raise NotFound(f"There is no account {key_id_or_name}.")
-    return str(row["key_id"])
+    if not rows:
+        raise NotFound(f"There is no key or account {key_id_or_name[:64]}.")
+    fetch(
+        db,
+        "UPDATE service_accounts a SET is_active = false, name = name || ' (revoked ' || id || ')'"
+        f" WHERE is_active AND id = %s AND NOT EXISTS (SELECT 1 {LIVE} AND account_id = %s)",
+        (rows[0]["account_id"], rows[0]["account_id"]),
+    )
+    return [row["key_id"] for row in rows]
+
+
+NOT_REVOKED = (
+    "FROM service_account_keys k JOIN service_accounts a ON a.id = k.account_id WHERE k.is_active AND a.is_active"
+)
+LIVE = f"{NOT_REVOKED} AND (k.expires_at IS NULL OR k.expires_at > now())"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +304,8 @@ class Accounts:
     def __init__(self, db: Database, bus: Bus) -> None:
         self._db = db
         self._cache: Cache[str, _Known | None] = bus.cache(ACCOUNTS, ttl_s=CACHE_TTL_S)
-        self._used: dict[int, float] = {}
-        self._unsaved: set[int] = set()
+        self._used: dict[str, float] = {}
+        self._unsaved: set[str] = set()
         self._lock = threading.Lock()
 
     def authenticate(self, api_key: str | None) -> Account:
@@ -190,32 +318,42 @@ class Accounts:
             raise NotAuthenticated()
         if known.account.expires_at is not None and known.account.expires_at <= datetime.now(UTC):
             raise NotAuthenticated()
-        self._remember_use(known.account.id)
+        self._remember_use(parts[1])
         return known.account
 
     def save_last_used(self) -> None:
-        """Write down which accounts were used since the last time; at most once a minute each."""
+        """Write down which keys were used since the last time; at most once a minute each."""
         with self._lock:
             used, self._unsaved = sorted(self._unsaved), set()
         if used:
             with self._db.transaction() as db:
-                fetch(db, "UPDATE service_accounts SET last_used = now() WHERE id = ANY(%s)", (used,))
+                fetch(db, "UPDATE service_account_keys SET last_used = now() WHERE key_id = ANY(%s)", (used,))
 
     def _load(self, key_id: str) -> _Known | None:
         # Read from the primary: a key made a moment ago must work, one revoked a moment ago must not.
         with self._db.transaction() as db:
-            row = fetch_one(db, "SELECT * FROM service_accounts WHERE key_id = %s AND is_active", (key_id,))
-        return _Known(_account(row), row["key_hash"]) if row else None
+            row = fetch_one(db, f"SELECT a.*, k.key_hash, k.expires_at AS ends_at {LIVE} AND k.key_id = %s", (key_id,))
+        return _Known(_account(row, row["ends_at"]), row["key_hash"]) if row else None
 
-    def _remember_use(self, account_id: int) -> None:
+    def _remember_use(self, key_id: str) -> None:
         now = time.monotonic()
-        if now - self._used.get(account_id, -LAST_USED_EVERY_S) >= LAST_USED_EVERY_S:
+        if now - self._used.get(key_id, -LAST_USED_EVERY_S) >= LAST_USED_EVERY_S:
             with self._lock:
-                self._used[account_id] = now
-                self._unsaved.add(account_id)
+                self._used[key_id] = now
+                self._unsaved.add(key_id)
 
 
-def _account(row: dict[str, Any]) -> Account:
+def _add_key(db: DAL, account: dict[str, Any], expires_at: datetime | None, api_key: str) -> NewKey:
+    key_id = api_key.split("_")[1]
+    fetch(
+        db,
+        "INSERT INTO service_account_keys (account_id, key_id, key_hash, expires_at) VALUES (%s, %s, %s, %s)",
+        (account["id"], key_id, hash_key(api_key), expires_at),
+    )
+    return NewKey(_account(account, expires_at), key_id, api_key)
+
+
+def _account(row: dict[str, Any], expires_at: datetime | None) -> Account:
     return Account(
         id=row["id"],
         name=row["name"],
@@ -223,5 +361,5 @@ def _account(row: dict[str, Any]) -> Account:
         module_name=row["module_name"],
         platforms=frozenset(row["platforms"]),
         community_id=row["community_id"],
-        expires_at=row["expires_at"],
+        expires_at=expires_at,
     )

@@ -21,16 +21,30 @@ from py4web import action, request, response
 from pydal import DAL
 from pydantic import BaseModel, TypeAdapter
 
-from ..base.errors import BadRequest, Busy, NotFound, TooLarge, UnsupportedMediaType, WaddleBotError
+from ..base.errors import (
+    BadRequest,
+    Busy,
+    NotAuthenticated,
+    NotFound,
+    TooLarge,
+    UnsupportedMediaType,
+    WaddleBotError,
+)
 from ..base.logs import AAALog, new_log_context
+from ..base.manifest import Area, Right
 from ..base.metrics import Metrics
 from ..base.wire import clean, parse_json, to_json, validate
 from ..data.database import Database
-from .auth import Account, Accounts, Caller
+from .actor import Actors
+from .auth import OWNERS, Account, Accounts, Caller
 from .static import StaticFiles
 from .stream import SSE_HEADERS, SSE_TYPE, Stream, hand_over
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+# Where a key may stand. `Authorization` is `Bearer <key>`, as clients of other people's APIs send it.
+KeyHeader = Literal["X-API-Key", "X-Broker-Key", "Authorization"]
+BEARER = "bearer "
+READS = ("GET", "HEAD")
 
 # Whose threads serve an endpoint at the edge: a flood of pages leaves webhooks and the fleet's own calls alone.
 Pool = Literal["webhook", "page", "api", "stream"]
@@ -89,10 +103,19 @@ class Endpoint:
     status: int = 200
     max_body_bytes: int = MAX_BODY_BYTES
     pool: Pool = "api"
+    area: Area | None = None
+    key_in: tuple[KeyHeader, ...] = ("X-API-Key",)
 
     @property
     def is_stream(self) -> bool:
         return inspect.isasyncgenfunction(self.function)
+
+    @property
+    def right(self) -> Right:
+        """What a person in the portal needs for it."""
+        if self.caller.name == OWNERS.name:
+            return "owner"
+        return "viewer" if self.method in READS else "editor"
 
     @property
     def summary(self) -> str:
@@ -117,8 +140,13 @@ def endpoint(
     status: int = 200,
     max_body_bytes: int | None = None,
     pool: Pool | None = None,
+    area: Area | None = None,
+    key_in: Sequence[KeyHeader] = ("X-API-Key",),
 ) -> Callable[[Handler], Handler]:
-    """Declare what a function serves; `mount` makes it reachable.
+    """Declare what a function serves; `mount` makes it reachable. The module's manifest lists it with its caller.
+
+    `area` is what a person in the portal needs a right for; without one the portal cannot call it for anybody. The key
+    is taken from the first of `key_in` that is sent.
 
     The function's parameters are filled by type: the validated `body` and `query`, `Account` (the caller),
     `RawRequest`, `DAL` (a transaction around the call: only ask for it where nothing is called meanwhile), the
@@ -132,7 +160,7 @@ def endpoint(
     def declare(function: Handler) -> Handler:
         chosen = pool or _pool_of(method, caller, function)
         most = max_body_bytes or (MAX_WEBHOOK_BYTES if chosen == "webhook" else MAX_BODY_BYTES)
-        made = Endpoint(method, path, function, caller, body, query, status, most, chosen)
+        made = Endpoint(method, path, function, caller, body, query, status, most, chosen, area, tuple(key_in))
         if inspect.iscoroutinefunction(function) or made.is_stream != (chosen == "stream"):
             raise TypeError(f"{path}: a function that yields and is async is a @stream, any other an @endpoint")
         function.__endpoint__ = made  # type: ignore[attr-defined]
@@ -174,6 +202,7 @@ class Mount:
 
     prefix: str
     accounts: Accounts
+    actors: Actors
     database: Database
     log: AAALog
     metrics: Metrics
@@ -196,8 +225,9 @@ class Mount:
         action(f"{files.prefix}<path:path>", method=["GET"])(serve_static)
 
     def mount(self, *controllers: ModuleType | Callable[..., Any], using: Iterable[object] = ()) -> None:
-        """Serve every `@endpoint` of these modules or functions, with these services for their parameters."""
-        services = {type(service): service for service in using}
+        """Serve every `@endpoint` of these modules or functions, with these services for their parameters; the
+        database and the log are always among them."""
+        services = {type(service): service for service in (self.database, self.log, *using)}
         for controller in controllers:
             functions = vars(controller).values() if isinstance(controller, ModuleType) else [controller]
             for function in functions:
@@ -325,11 +355,22 @@ class Bound:
         return self.function(**arguments)
 
     def _authenticate(self) -> Account | None:
-        """Whose key the request has. Raises: NotAuthenticated; NotAllowed."""
-        # Not by `request.headers`: that and the environ hold each other, and the body, until the garbage collector
-        # comes by.
-        account = self.mount.accounts.authenticate(request.environ.get("HTTP_X_API_KEY"))
-        self.endpoint.caller.check(account)
+        """Who calls, if they may. Raises: NotAuthenticated; NotAllowed.
+
+        The environ and not `request.headers`: that and the environ hold each other, and the body, until the garbage
+        collector comes by.
+        """
+        declared, environ = self.endpoint, request.environ
+        try:
+            account = self.mount.accounts.authenticate(_find_key(environ, declared.key_in))
+        except NotAuthenticated as err:
+            raise NotAuthenticated(f"Send a valid key in the header {' or '.join(declared.key_in)}.") from err
+        header = environ.get("HTTP_X_WADDLEBOT_ACTOR")
+        if header is not None:
+            account.check_acts_for_people()
+            actor = self.mount.actors.read(header, method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"])
+            account = account.acting_for(actor)
+        declared.caller.check(account, area=declared.area, right=declared.right)
         return account
 
     def _log_refusal(self, err: WaddleBotError) -> None:
@@ -340,6 +381,16 @@ class Bound:
             log.authz("request_refused", result="DENIED", path=self.endpoint.path, reason=err.message)
         elif err.http_status >= 500 and not isinstance(err, Busy):
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
+
+
+def _find_key(environ: Mapping[str, Any], headers: Sequence[KeyHeader]) -> str | None:
+    for header in headers:
+        sent: str | None = environ.get(f"HTTP_{header.upper().replace('-', '_')}")
+        if header == "Authorization" and sent is not None:
+            sent = sent[len(BEARER) :].strip() if sent.lower().startswith(BEARER) else None
+        if sent:
+            return sent
+    return None
 
 
 def read_headers(environ: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from .endpoint import JSON_TYPE, Endpoint, Raw
+from .endpoint import JSON_TYPE, Endpoint, KeyHeader, Raw
 
 PARAMETER = re.compile(r"<(\w+)(?::[^>]+)?>")
 ERROR = {
@@ -26,8 +26,16 @@ ERROR = {
 }
 
 
+SECURITY_SCHEMES: dict[KeyHeader, dict[str, str]] = {
+    "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "X-Broker-Key": {"type": "apiKey", "in": "header", "name": "X-Broker-Key"},
+    "Authorization": {"type": "http", "scheme": "bearer"},
+}
+
+
 def openapi(title: str, version: str, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
-    """The document as JSON. `x-caller` says in words whose key an operation asks for."""
+    """The document as JSON. `x-caller` says in words whose key an operation asks for, `x-area` and `x-right` what a
+    person in the portal needs."""
     schemas = _Schemas()
     paths: dict[str, Any] = {}
     for each in endpoints:
@@ -40,7 +48,7 @@ def openapi(title: str, version: str, endpoints: Iterable[Endpoint]) -> dict[str
         "paths": paths,
         "components": {
             "schemas": {**schemas.found, "Error": ERROR},
-            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+            "securitySchemes": SECURITY_SCHEMES,
         },
     }
 
@@ -78,9 +86,12 @@ def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
                 "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Error"}}},
             },
         },
-        "security": [] if each.caller.open or each.answers != JSON_TYPE else [{"key": []}],
+        "security": [] if each.caller.open or each.answers != JSON_TYPE else [{header: []} for header in each.key_in],
         "x-caller": each.caller.who,
+        "x-caller-name": each.caller.name,
     }
+    if each.caller.portal and each.area is not None:
+        operation |= {"x-area": each.area, "x-right": each.right}
     if each.body is not None:
         operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schemas.of(each.body)}}}
     return operation

@@ -34,7 +34,7 @@ from .signin import TRIES_WITHIN_S, Login, SignIn
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 # Of a page only: no key is a person.
-SIGNED_IN = Caller("a person who is signed in", lambda _: False)
+SIGNED_IN = Caller("open", "a person who is signed in", lambda _: False)
 SESSION_LIFETIME_S = 12 * 3600
 MAX_FORM_BYTES = 1024 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

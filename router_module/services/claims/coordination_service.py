@@ -458,12 +458,11 @@ def _check_may_claim(caller: Account, platform: str) -> None:
 
 
 def _visible(caller: Account, platform: str | None) -> list[str] | None:
-    """The platforms to show, None for all. Raises: NotAllowed. Admins see them all."""
+    """The platforms to show, None for all. Raises: NotAllowed."""
     _check_for_all(caller)
     if platform is None:
-        return None if caller.is_admin else sorted(caller.platforms) or None
-    if not caller.is_admin:
-        caller.check_platform(platform)
+        return sorted(caller.platforms) or None
+    caller.check_platform(platform)
     return [platform]
 
 

@@ -146,8 +146,7 @@ class CommandProcessor:
     def _place(self, event: Event, caller: Account) -> Place | WaddleBotError:
         try:
             caller.check_platform(event.platform)
-            if event.mode == "simulate" and not caller.is_admin:
-                raise NotAllowed("Only admins' keys and the console may simulate.")
+            _check_mode(event, caller)
             place = self._lookups.place(event)
             caller.check_community(place.community_id)
             return place
@@ -465,7 +464,8 @@ class CommandProcessor:
             work.answered = True
             answer = work.answer()
         if work.is_simulated:
-            self._sessions.keep_trace(work.session_id, answer.model_dump(mode="json"))
+            place = {"platform": work.place.platform, "community_id": work.place.community_id}
+            self._sessions.keep_trace(work.session_id, {**place, **answer.model_dump(mode="json")})
         elif not work.is_finished:
             self._sessions.remember(work.session_id, work.place.entity_id)
         return answer
@@ -561,6 +561,14 @@ def _happened_at(event: Event) -> datetime:
 
 def _identity(event: Event) -> Identity:
     return event.platform, event.user.platform_user_id
+
+
+def _check_mode(event: Event, caller: Account) -> None:
+    """Raises: NotAllowed. A person in the portal tries things, and never says them."""
+    if caller.actor is not None and event.mode != "simulate":
+        raise NotAllowed("The portal only simulates; send mode: simulate.")
+    if caller.actor is None and event.mode == "simulate" and not caller.is_admin:
+        raise NotAllowed("Only admins' keys and the console may simulate.")
 
 
 def _may_be_command(event: Event) -> bool:

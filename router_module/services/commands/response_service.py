@@ -34,8 +34,10 @@ class ResponseService:
         pydantic.ValidationError for bad response data.
         """
         row = self._execution(reply.execution_id)
-        if caller.module_name != row["module_name"] or reply.module_name != row["module_name"]:
+        if caller.only_module != row["module_name"] or reply.module_name != row["module_name"]:
             raise NotAllowed("That execution belongs to another module.")
+        caller.check_platform(row["platform"])
+        caller.check_community(row["community_id"])
         if reply.session_id != row["session_id"]:
             raise NotAllowed("That execution belongs to another session.")
         check_private(reply.all_responses(), row["platform"])
@@ -103,7 +105,7 @@ class ResponseService:
                     "module": module_name,
                     "action": action,
                     "fine": success_only,
-                    "own": own_module(caller),
+                    "own": caller.only_module,
                     "platforms": sorted(caller.platforms),
                     "community": caller.community_id,
                     "limit": limit,
@@ -144,14 +146,6 @@ def _without_private_texts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{**row, "response_data": private} if (row["response_data"] or {}).get("private") else row for row in rows]
 
 
-def own_module(caller: Account) -> str | None:
-    """The module that a service's account is confined to; admins and collectors see all modules."""
-    return None if caller.is_admin or "collectors" in caller.groups else caller.module_name
-
-
 def may_see(caller: Account, row: dict[str, Any]) -> bool:
-    return (
-        caller.serves(row["platform"])
-        and caller.community_id in (None, row["community_id"])
-        and own_module(caller) in (None, row["module_name"])
-    )
+    is_theirs = caller.only_module in (None, row["module_name"])
+    return is_theirs and caller.may_see(platform=row["platform"], community_id=row["community_id"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from psycopg2.extras import execute_values
 from pydal import DAL
@@ -13,19 +12,17 @@ from pydantic import BaseModel
 from waddlebot.base.chat import fold
 from waddlebot.base.contracts import CommandSpec, Heartbeat, ModuleRegistration
 from waddlebot.base.errors import NotAllowed, NotFound
-from waddlebot.base.manifest import Manifest, find_manifest
+from waddlebot.base.manifest import find_manifest
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
-from waddlebot.web.http import EgressGuard
 
 from ..catalogue.cache_manager import COMMANDS
 from ..engines.execution_engine import RemoteEngine
 from ..engines.webhook_secrets import WebhookSecrets
 from ..rules.listeners import check_listeners
 from ..rules.rule_book import RuleBook
-
-ROUTER_PORT = 8000
+from .addresses import ModuleAddresses
 
 
 class UnknownModule(NotFound):
@@ -39,9 +36,8 @@ class Registry:
         self,
         db: Database,
         bus: Bus,
-        guard: EgressGuard,
+        addresses: ModuleAddresses,
         *,
-        own_url: str,
         engines: Mapping[str, RemoteEngine],
         secrets: WebhookSecrets,
         book: RuleBook,
@@ -51,8 +47,7 @@ class Registry:
         self._secrets = secrets
         self._db = db
         self._bus = bus
-        self._guard = guard
-        self._own_url = own_url
+        self._addresses = addresses
 
     def register(self, registration: ModuleRegistration, caller: Account) -> dict[str, Any]:
         """Take a module's commands as they are now; commands that it no longer has are switched off.
@@ -63,6 +58,8 @@ class Registry:
         never run here.
         """
         self._check_owner(registration.module_name, caller)
+        if registration.platform:
+            caller.check_platform(registration.platform)
         self._check_address(registration)
         for spec in registration.commands:
             self._engines[spec.type].check(spec)
@@ -152,7 +149,7 @@ class Registry:
         self, caller: Account, *, prefix: str | None, module_name: str | None, limit: int, offset: int
     ) -> dict[str, Any]:
         """The commands that the caller may see, by name."""
-        own = None if caller.is_admin or "collectors" in caller.groups else caller.module_name
+        own = caller.only_module
         with self._db.lookup() as db:
             rows = fetch(
                 db,
@@ -194,27 +191,18 @@ class Registry:
             raise NotAllowed(f"Account {caller.name} is not of module {module_name}.")
 
     def _check_address(self, registration: ModuleRegistration) -> None:
-        """The router shows its key to the address, so it must be the manifest's or one that EGRESS_ALLOW names."""
-        manifest = find_manifest(registration.module_name)
-        known = addresses_of(manifest, self._own_url) if manifest else set()
+        """The router shows its key to the address, so it must be the manifest's or one of MODULE_URLS."""
         containers = [spec for spec in registration.commands if spec.type == "container"]
         urls = {spec.location_url or registration.endpoint_url for spec in containers}
         if registration.endpoint_url:  # Who only has functions and webhooks has none.
             urls.add(registration.endpoint_url)
-        for url in urls:
-            if url not in known and not self._guard.names(url):
-                raise NotAllowed(f"{url[:200]} is not an address of this fleet; add its host:port to EGRESS_ALLOW.")
-
-
-def addresses_of(manifest: Manifest, router_url: str) -> set[str]:
-    """Where a module of this fleet may be: in the router's process, beside it, or in its own container."""
-    shift = (urlsplit(router_url).port or 8000) - ROUTER_PORT
-    bases = {
-        router_url,
-        f"http://127.0.0.1:{manifest.port + shift}",
-        f"http://{manifest.host}:{manifest.port}",
-    }
-    return {f"{base}{manifest.prefix}/execute" for base in bases} | bases
+        name = registration.module_name
+        for url in sorted(urls):
+            if not self._addresses.are_of(name, url):
+                raise NotAllowed(
+                    f"{url[:200]} is not an address of module {name} in this fleet. Register its commands as webhooks,"
+                    f" or have the operator add {name}=<its URL> to MODULE_URLS."
+                )
 
 
 def _command_row(spec: CommandSpec, registration: ModuleRegistration) -> tuple[Any, ...]:

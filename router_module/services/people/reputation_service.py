@@ -198,8 +198,8 @@ class ReputationService:
         Raises: UnknownPerson; UnknownCommunity; NotAllowed for another platform or community; Invalid for the
         platform's own number without the platform.
         """
-        community_id, user_id = self._community_of(activity, caller), self._user_of(activity, caller)
-        platform = activity.platform or ""
+        platform = _platform_of(activity, caller)
+        community_id, user_id = self._community_of(activity, caller), self._user_of(activity, platform, caller)
         field = AMOUNT_IN.get(activity.activity, "")
         # No entity is named, so what counts is what is set for the whole community.
         worth = self._points | self._lookups.catalogue(community_id).config_of(ROUTER, None)["points"]
@@ -218,7 +218,7 @@ class ReputationService:
             },
         )
         if not rows:
-            return self._earned_before(source)
+            return self._earned_before(source, caller)
         self._people.join([(community_id, user_id)])
         balance = rows[0]["current_score"]
         self._log.audit(
@@ -271,26 +271,24 @@ class ReputationService:
             reference = GLOBAL
         return get_community(self._db, caller, reference)
 
-    def _user_of(self, activity: Activity, caller: Account) -> int:
-        if activity.platform is not None:
-            caller.check_platform(activity.platform)
+    def _user_of(self, activity: Activity, platform: str, caller: Account) -> int:
         if isinstance(activity.userid, int):
             self._get_name(activity.userid, caller)
             return activity.userid
-        if activity.platform is None:
+        if not platform:
             raise Invalid("platform is missing; only a userid of ours, a number, goes without.", field="platform")
         if "collectors" in caller.groups:
             # Whom a collector meets first by what they do, not by what they say, is added as in any event.
-            identity = (activity.platform, activity.userid)
+            identity = (platform, activity.userid)
             return self._people.who({identity: EventUser(platform_user_id=activity.userid)})[identity].own_id
         with self._db.transaction() as db:
             row = fetch_one(
                 db,
                 "SELECT user_id FROM platform_identities WHERE platform = %s AND platform_user_id = %s",
-                (activity.platform, activity.userid),
+                (platform, activity.userid),
             )
         if row is None:
-            raise UnknownPerson(f"There is no user {activity.userid} of {activity.platform}.")
+            raise UnknownPerson(f"There is no user {activity.userid} of {platform}.")
         return int(row["user_id"])
 
     def _get_name(self, user_id: int, caller: Account) -> str:
@@ -306,8 +304,10 @@ class ReputationService:
             raise UnknownPerson(f"There is no user {user_id}.")
         return str(row["display_name"])
 
-    def _earned_before(self, source: str) -> Earning:
+    def _earned_before(self, source: str, caller: Account) -> Earning:
+        """Raises: NotAllowed for what was reported of another community, and is not the caller's to know."""
         row = self._db.statement(EARNED_BEFORE, (source,))[0]
+        caller.check_community(row["community_id"])
         score = row["current_score"]
         return Earning(
             user_id=row["user_id"],
@@ -319,6 +319,19 @@ class ReputationService:
             total_events=row["total_events"],
             duplicate=True,
         )
+
+
+def _platform_of(activity: Activity, caller: Account) -> str:
+    """The platform that an activity is of. Empty if none is known: of somebody named by our number it is the only one
+    that the key is for.
+
+    Raises: NotAllowed for one that the key is not for.
+    """
+    if activity.platform is not None:
+        caller.check_platform(activity.platform)
+        return activity.platform
+    is_ours = isinstance(activity.userid, int)
+    return next(iter(caller.platforms)) if is_ours and len(caller.platforms) == 1 else ""
 
 
 def _name(standing: Standing) -> str:

@@ -50,11 +50,15 @@ class Explainer:
                 " event->>'message' AS message, received_at, verdict FROM router_events e WHERE session_id = %s",
                 (session_id,),
             )
-            if event is not None and _may_see(caller, event):
-                return {**event, **self._details(db, event, caller)}
-        trace = self._sessions.find_trace(session_id)
-        if trace is None or not caller.is_admin:
+            found = {**event, **self._details(db, event)} if event is not None else self._find_trace(session_id)
+        if found is None or not caller.may_see(platform=found["platform"], community_id=found["community_id"]):
             raise NotFound(f"There is no session {session_id}.")
+        return found if caller.only_module is None else _as_seen_by(caller.only_module, found)
+
+    def _find_trace(self, session_id: str) -> dict[str, Any] | None:
+        trace = self._sessions.find_trace(session_id)
+        if trace is None or "community_id" not in trace:
+            return None
         return {"session_id": session_id, "simulated": True, **trace}
 
     def why(self, entity_id: str, own_ids: Sequence[int], *, before: str) -> str:
@@ -69,7 +73,7 @@ class Explainer:
             )
             if event is None:
                 return "You have not said anything here before that I know of."
-            details = self._details(db, event, None)
+            details = self._details(db, event)
         if event["message"] is None:
             return "You said something here, but so long ago that its text is no longer kept."
         message = shorten(event["message"], 60)
@@ -79,7 +83,7 @@ class Explainer:
             parts = [f"{known}, so {'I said so' if details['responses'] else 'I said nothing'}"]
         return f"“{message}”: {'; then '.join(parts)}."
 
-    def _details(self, db: Any, event: dict[str, Any], caller: Account | None) -> dict[str, Any]:
+    def _details(self, db: Any, event: dict[str, Any]) -> dict[str, Any]:
         executions = fetch(
             db,
             "SELECT execution_id::text, parent_id::text, depth, module_name, command, parameters, status, error_code,"
@@ -88,8 +92,6 @@ class Explainer:
             " ORDER BY execution_id",
             (event["session_id"],),
         )
-        if caller is not None and caller.module_name:
-            executions = [each for each in executions if each["module_name"] == caller.module_name]
         responses = fetch(
             db,
             "SELECT id AS outbox_id, execution_id::text, ordinal, module_name, response_action, state, detail,"
@@ -104,8 +106,15 @@ class Explainer:
         return {"executions": executions, "responses": responses, "points": points}
 
 
-def _may_see(caller: Account, event: dict[str, Any]) -> bool:
-    return caller.serves(event["platform"]) and caller.community_id in (None, event["community_id"])
+def _as_seen_by(module_name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """What a module has to do with a session: its executions and what it said, not what others did or were told."""
+    theirs = {
+        name: [each for each in found[name] if each["module_name"] == module_name]
+        for name in ("executions", "responses")
+    }
+    if not theirs["executions"]:
+        raise NotFound(f"There is no session {found['session_id']}.")
+    return {**found, **theirs, "points": None, "verdict": None, "moderation": None}
 
 
 def _rules_in_words(verdict: dict[str, Any] | None) -> list[str]:

@@ -23,7 +23,7 @@ class OutboxService:
         """Raises: NotFound, also for other platforms' replies; Conflict."""
         with self._db.transaction() as db:
             row = outbox.get(db, outbox_id)
-            if not caller.serves(row["platform"]) or caller.community_id not in (None, row["community_id"]):
+            if not caller.may_see(platform=row["platform"], community_id=row["community_id"]):
                 raise NotFound(f"There is no reply {outbox_id}.")
             row = outbox.confirm(db, outbox_id, OutboxState(state), sender=caller.name)
         return {"success": True, "outbox_id": outbox_id, "state": row["state"]}
