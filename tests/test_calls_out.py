@@ -178,7 +178,7 @@ def _processes(
         "WADDLEBOT_ENCRYPTION_KEYS": make_encryption_key("test"),
         "LOG_DIR": str(folder / "logs"),
         "LOG_CONSOLE_LEVEL": "ERROR",
-        "EGRESS_ALLOW": f"127.0.0.1:{ports['outside']}",
+        "MODULE_URLS": f"outside=http://127.0.0.1:{ports['outside']}",
         "ROUTER_LEASE": "0.5",
         "ROUTER_DEFAULT_RATE_LIMIT": "0",
         "OUTSIDE_PROVIDER_URL": provider.url,
@@ -231,7 +231,7 @@ def call(house) -> OutsideCall:
         }
     )
     effects = Effects(house.database, "outside")
-    return OutsideCall(payload, database=house.database, effects=effects, until=time.monotonic() + 5)
+    return OutsideCall(payload, {}, database=house.database, effects=effects, until=time.monotonic() + 5)
 
 
 def test_nothing_is_called_while_the_handler_reads_or_after_it_wrote(house, call):

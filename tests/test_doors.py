@@ -140,7 +140,8 @@ def world(fleet, module_stub_server, twitch_simulator) -> World:
     if "stub" not in fleet.keys:
         fleet.keys["stub"] = fleet.make_key("stub", "services", module_name="stub")
     module_stub_server.reset(lambda call: reply_to(call, chat("hello")))
-    module_stub_server.register(fleet)
+    wants = [{"provider": "openai", "fields": ["api_key"], "why": "!stub answers with your own key"}]
+    module_stub_server.register(fleet, more={"credentials": wants})
     made.mine.install("stub")
     make_keys(made)
     make_things(made)
@@ -204,6 +205,7 @@ def make_things(world: World) -> None:
         "outbox_id": heard.answer["responses"][0]["outbox_id"],
         "user_id": person["user_id"],
         "key_id": program,
+        "provider": "openai",
         "subscription_id": f"sub-{world.number}",
         "token": answer["tokens"]["ticker"]["id"],
         "token_to_end": answer["tokens"]["media"]["id"],
@@ -268,6 +270,7 @@ def event(world: World) -> dict[str, Any]:
 
 
 PERMISSION = {"command": "!inventory", "is_enabled": True}
+ANNOUNCED = {"response_action": "chat", "response_data": {"message": "news"}}
 CLAIM = {"container_id": "doors", "platform": "doors"}
 SAMPLES: dict[str, Any] = {
     "POST /router/events": lambda w: {"body": event(w)},
@@ -276,6 +279,10 @@ SAMPLES: dict[str, Any] = {
     "POST /router/responses": lambda w: {
         "body": reply_to({"session_id": w.found["session_id"], "execution_id": w.found["execution_id"]}, chat("late"))
     },
+    "POST /router/announcements": lambda w: {
+        "body": {"announcement_id": new_id(), "community_id": w.mine.slug, "responses": [ANNOUNCED]}
+    },
+    "PUT /router/communities/{community}/credentials/{provider}": lambda w: {"body": {"secrets": {"api_key": "of it"}}},
     "POST /router/outbox/{outbox_id}": lambda w: {"body": {"state": "sending"}},
     "POST /api/modules/register": lambda w: {
         "body": {"module_name": "stub", "module_version": "1", "endpoint_url": "", "commands": []}

@@ -182,7 +182,7 @@ def test_a_streamer_clicks_through_in_a_real_browser(home_fleet):
         page = chromium.new_context(java_script_enabled=False).new_page()
         page.on("console", lambda each: refused.append(each.text))
         page.goto(f"{home_fleet.url}/twitch/auth")
-        assert page.locator("main").bounding_box()["width"] <= 640, "the style was refused"
+        assert page.locator("main > .card").bounding_box()["width"] <= 640, "the style was refused"
         page.get_by_role("button", name="Continue to Twitch").click()
         page.fill("#login", "clicker")
         page.get_by_role("button", name="Authorize").click()
