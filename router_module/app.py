@@ -18,6 +18,7 @@ from waddlebot.web.http import EgressGuard
 
 from .config import RouterSettings
 from .controllers import (
+    audit,
     coordination,
     core_api,
     directory,
@@ -52,6 +53,7 @@ from .services.modules.switch_service import SwitchService
 from .services.people.rbac_service import RBACService
 from .services.people.reputation_service import ReputationService
 from .services.people.roles_service import RolesService
+from .services.records.audit_service import AuditService
 from .services.records.explainer import Explainer
 from .services.records.ledger import Ledger
 from .services.records.outbox_service import OutboxService
@@ -126,6 +128,7 @@ claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
 
 service.mount(
+    audit,
     events,
     modules,
     responses,
@@ -148,6 +151,7 @@ service.mount(
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
         SwitchService(db, bus),
+        AuditService(db, service.client, own_name=service.name, own_url=service.url),
         db,
         log,
     ],

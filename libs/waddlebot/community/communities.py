@@ -10,8 +10,9 @@ from pydal import DAL
 from pydantic import Field, StringConstraints
 
 from ..base.errors import Invalid, NotFound
+from ..data.audit import record
 from ..data.database import Database, fetch_one
-from ..web.auth import Account
+from ..web.auth import CORE, Account
 
 # A community's number or its slug, as requests name it.
 Reference = Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(max_length=255)]
@@ -68,8 +69,11 @@ def ensure_community(db: DAL, slug: str, name: str) -> int:
     row = fetch_one(
         db,
         "INSERT INTO communities (slug, name) VALUES (%s, %s)"
-        " ON CONFLICT (slug) DO UPDATE SET slug = excluded.slug RETURNING id",
+        " ON CONFLICT (slug) DO UPDATE SET slug = excluded.slug RETURNING id, xmax = 0 AS is_new",
         (slug, name),
     )
     assert row is not None
+    if row["is_new"]:
+        made = {"slug": slug, "name": name}
+        record(db, CORE, "community_made", f"community/{row['id']}", community_id=row["id"], after=made)
     return int(row["id"])

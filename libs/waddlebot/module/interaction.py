@@ -30,6 +30,7 @@ from ..base.contracts import (
 )
 from ..base.errors import ConfigError, UsageError, UserError
 from ..base.logs import log_context
+from ..data.audit import Acting, acting_as
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY
 from ..web.endpoint import endpoint
@@ -151,7 +152,11 @@ class InteractionModule:
         context.session_id = payload.session_id
         context.community = payload.community.id
         context.user = payload.user.id
-        started = time.perf_counter()
+        # Whoever typed it changes what it changes, by way of the router.
+        with acting_as(Acting("router", own_id=payload.user.id)):
+            return self._execute(payload, time.perf_counter())
+
+    def _execute(self, payload: ModuleCall, started: float) -> ModuleReply:
         if payload.mode == "simulate":
             return self._rehearse(payload, started)
         try:

@@ -16,6 +16,7 @@ from typing import Any
 from pydal import DAL
 
 from ..base.errors import Conflict, Invalid, NotAllowed, NotAuthenticated, NotFound
+from ..data.audit import HIDDEN, record
 from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch, fetch_one
 
@@ -26,6 +27,8 @@ ALPHABET = string.ascii_letters + string.digits
 CACHE_TTL_S = 30
 LAST_USED_EVERY_S = 60
 ACCOUNTS = "accounts"
+# What the audit log calls what belongs to no module.
+CORE = "core"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def in_groups(*groups: str) -> Caller:
 
 ANYBODY = Caller("no key", lambda _: True, open=True)
 ANY_KEY = Caller("any key", lambda _: True)
+PORTAL_ONLY = Caller("the portal's key", lambda a: "services" in a.groups and a.module_name == "portal")
 ROUTER_ONLY = Caller("the router's key", lambda a: "services" in a.groups and a.module_name == "router")
 COLLECTORS = in_groups("collectors")
 COLLECTORS_OR_ADMINS = in_groups("collectors", "admins")
@@ -138,7 +142,10 @@ def create_account(
     )
     if row is None:
         raise Conflict(f"There is already an account named {name}. Revoke it first, or choose another name.")
-    return NewKey(_account(row), key_id, api_key)
+    account = _account(row)
+    after = _as_recorded(row)
+    record(db, CORE, "key_made", f"key/{key_id}", community_id=account.community_id, after=after)
+    return NewKey(account, key_id, api_key)
 
 
 def list_accounts(db: DAL, *, limit: int = 500) -> list[dict[str, Any]]:
@@ -156,11 +163,13 @@ def revoke_account(db: DAL, key_id_or_name: str) -> str:
     row = fetch_one(
         db,
         "UPDATE service_accounts SET is_active = false, name = name || ' (revoked ' || key_id || ')'"
-        " WHERE is_active AND (key_id = %(it)s OR name = %(it)s) RETURNING key_id",
+        " WHERE is_active AND (key_id = %(it)s OR name = %(it)s) RETURNING *",
         {"it": key_id_or_name},
     )
     if row is None:
         raise NotFound(f"There is no account {key_id_or_name}.")
+    before = _as_recorded(row)
+    record(db, CORE, "key_revoked", f"key/{row['key_id']}", community_id=row["community_id"], before=before)
     return str(row["key_id"])
 
 
@@ -213,6 +222,17 @@ class Accounts:
             with self._lock:
                 self._used[account_id] = now
                 self._unsaved.add(account_id)
+
+
+def _as_recorded(row: dict[str, Any]) -> dict[str, Any]:
+    """An account for the audit log. Its name may change when it ends, its number does not."""
+    return {
+        "groups": row["groups"],
+        "module_name": row["module_name"],
+        "platforms": row["platforms"],
+        "expires_at": row["expires_at"],
+        "key": HIDDEN,
+    }
 
 
 def _account(row: dict[str, Any]) -> Account:

@@ -21,10 +21,11 @@ from py4web import action, request, response
 from pydal import DAL
 from pydantic import BaseModel, TypeAdapter
 
-from ..base.errors import BadRequest, Busy, TooLarge, UnsupportedMediaType, WaddleBotError
+from ..base.errors import BadRequest, Busy, Invalid, TooLarge, UnsupportedMediaType, WaddleBotError
 from ..base.logs import AAALog, new_log_context
 from ..base.metrics import Metrics
 from ..base.wire import clean, parse_json, to_json, validate
+from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
 from .auth import Account, Accounts, Caller
 
@@ -211,6 +212,11 @@ class _Bound:
             self.endpoint.caller.check(account)
             if "account" in self.asks:
                 arguments[self.asks["account"]] = account
+            with acting_as(Acting(account.name, undoes=_read_undo(), request=(self.endpoint.method, request.path))):
+                return self._run(arguments)
+        return self._run(arguments)
+
+    def _run(self, arguments: dict[str, Any]) -> Any:
         if "raw" in self.asks:
             arguments[self.asks["raw"]] = RawRequest(
                 _read_body(self.endpoint.max_body_bytes),
@@ -235,6 +241,16 @@ class _Bound:
             log.authz("request_refused", result="DENIED", path=self.endpoint.path, reason=err.message)
         elif err.http_status >= 500 and not isinstance(err, Busy):
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
+
+
+def _read_undo() -> int | None:
+    """The entry of the audit log that a request says it takes back."""
+    text = request.environ.get(f"HTTP_{UNDO_HEADER.upper().replace('-', '_')}")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Invalid(f"{UNDO_HEADER} is the number of an entry in the audit log.", field=UNDO_HEADER)
+    return int(text)
 
 
 def _read_headers(environ: Mapping[str, Any]) -> dict[str, str]:

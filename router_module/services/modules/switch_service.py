@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from psycopg2.extras import execute_values
 from pydal import DAL
@@ -13,6 +14,8 @@ from waddlebot.base.chat import fold, parse_command
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import Invalid, NotFound
 from waddlebot.base.ids import parse_entity_id
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 
@@ -29,6 +32,17 @@ class Scope:
 
     community_id: int
     entity_id: str | None = None
+
+    @property
+    def path(self) -> str:
+        """What the endpoints about it begin with."""
+        if self.entity_id is None:
+            return f"/router/communities/{self.community_id}"
+        return f"/router/entities/{quote(self.entity_id, safe=':')}"
+
+    @property
+    def suffix(self) -> str:
+        return f"@{self.entity_id}" if self.entity_id else ""
 
 
 class SwitchService:
@@ -81,6 +95,7 @@ class SwitchService:
             raise Invalid("A module cannot replace itself.", field="replaced_by")
         with self._db.transaction() as db:
             _check_modules(db, [module_name, *([replaced_by] if replaced_by else [])])
+            before = _find_switch(db, scope, module_name)
             row = fetch_one(
                 db,
                 "INSERT INTO module_switches (community_id, entity_id, module_name, enabled, replaced_by, config,"
@@ -98,21 +113,24 @@ class SwitchService:
                     by,
                 ),
             )
+            assert row is not None
+            _record_switch(db, "module_switched", scope, module_name, before)
         self._changed(scope)
-        assert row is not None
         return row
 
     def unset_module(self, scope: Scope, module_name: str) -> None:
         """Let the default hold again. Raises: NotFound."""
         with self._db.transaction() as db:
-            row = fetch_one(
+            before = _find_switch(db, scope, module_name)
+            if before is None:
+                raise NotFound(f"Nothing is set for {module_name} here.")
+            fetch(
                 db,
                 "DELETE FROM module_switches WHERE community_id = %s AND entity_id IS NOT DISTINCT FROM %s"
-                " AND module_name = %s RETURNING id",
+                " AND module_name = %s",
                 (scope.community_id, scope.entity_id, module_name),
             )
-        if row is None:
-            raise NotFound(f"Nothing is set for {module_name} here.")
+            _record_switch(db, "module_switch_removed", scope, module_name, before)
         self._changed(scope)
 
     def list_permissions(self, scope: Scope) -> list[dict[str, Any]]:
@@ -143,6 +161,7 @@ class SwitchService:
         """
         name = command_name(command)
         with self._db.transaction() as db:
+            before = _find_permission(db, scope, name)
             subjects = [("allow", each) for each in _subjects(db, allow)] + [
                 ("deny", each) for each in _subjects(db, deny)
             ]
@@ -165,13 +184,15 @@ class SwitchService:
                     [(row["id"], effect, *subject.split(":", 1)) for effect, subject in subjects],
                 )
             made = fetch_one(db, f"{SELECT_PERMISSION} WHERE p.id = %s GROUP BY p.id", (row["id"],))
+            assert made is not None
+            _record_permission(db, "permission_set", scope, name, before)
         self._changed(scope)
-        assert made is not None
         return _permission(made)
 
     def unset_permission(self, scope: Scope, command: str) -> None:
         """Forget what was said about a command here; how often it is used stays. Raises: NotFound."""
         with self._db.transaction() as db:
+            before = _find_permission(db, scope, command_name(command))
             row = fetch_one(
                 db,
                 "UPDATE command_permissions SET is_explicit = false, is_enabled = NULL, config = '{}'"
@@ -182,6 +203,7 @@ class SwitchService:
             if row is None:
                 raise NotFound(f"Nothing is set for {command[:80]} here.")
             fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
+            _record_permission(db, "permission_removed", scope, command_name(command), before)
         self._changed(scope)
 
     def _changed(self, scope: Scope) -> None:
@@ -208,6 +230,56 @@ def _permission(row: dict[str, Any]) -> dict[str, Any]:
         "usage_count": row["usage_count"],
         "last_used": row["last_used"],
     }
+
+
+def _find_switch(db: DAL, scope: Scope, module_name: str) -> dict[str, Any] | None:
+    """What is set for a module here; a change of it waits for the end of this one."""
+    return fetch_one(
+        db,
+        "SELECT enabled, replaced_by, config FROM module_switches WHERE community_id = %s"
+        " AND entity_id IS NOT DISTINCT FROM %s AND module_name = %s FOR UPDATE",
+        (scope.community_id, scope.entity_id, module_name),
+    )
+
+
+def _record_switch(db: DAL, action: str, scope: Scope, module_name: str, before: dict[str, Any] | None) -> None:
+    path = f"{scope.path}/modules/{module_name}"
+    audit.record(
+        db,
+        "router",
+        action,
+        f"module/{module_name}{scope.suffix}",
+        community_id=scope.community_id,
+        before=before,
+        after=_find_switch(db, scope, module_name),
+        undo=Undo("PUT", path, before) if before else Undo("DELETE", path),
+    )
+
+
+def _find_permission(db: DAL, scope: Scope, name: str) -> dict[str, Any] | None:
+    """What is set for a command here; a change of it waits for the end of this one."""
+    where = (scope.community_id, scope.entity_id, name)
+    sql = "p.community_id = %s AND p.entity_id IS NOT DISTINCT FROM %s AND p.command = %s AND p.is_explicit"
+    fetch(db, f"SELECT id FROM command_permissions p WHERE {sql} FOR UPDATE", where)
+    row = fetch_one(db, f"{SELECT_PERMISSION} WHERE {sql} GROUP BY p.id", where)
+    if row is None:
+        return None
+    set_here = _permission(row)
+    return {each: set_here[each] for each in ("command", "is_enabled", "permissions", "config")}
+
+
+def _record_permission(db: DAL, action: str, scope: Scope, name: str, before: dict[str, Any] | None) -> None:
+    path = f"{scope.path}/permissions"
+    audit.record(
+        db,
+        "router",
+        action,
+        f"permission/{name}{scope.suffix}",
+        community_id=scope.community_id,
+        before=before,
+        after=_find_permission(db, scope, name),
+        undo=Undo("PUT", path, before) if before else Undo("DELETE", f"{path}?{urlencode({'command': name})}"),
+    )
 
 
 def command_name(text: str) -> str:

@@ -12,6 +12,8 @@ from pydal import DAL
 from waddlebot.base.chat import fold, parse_command, shorten
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.http import EgressGuard
@@ -90,6 +92,7 @@ class RuleService:
                 self._keep_secret(db, rule_id, secret)
             _set_entities(db, rule_id, community_id, entity_ids)
             made = get_rule(db, rule_id)
+            _record(db, "string_rule_created", None, made)
         self._changed(community_id)
         return {**made, "webhook_secret": secret} if secret else made
 
@@ -113,21 +116,19 @@ class RuleService:
             if entity_ids is not None:
                 _set_entities(db, rule_id, before["community_id"], entity_ids)
             made = get_rule(db, rule_id)
+            _record(db, "string_rule_changed", before, made)
         self._changed(before["community_id"])
         return {**made, "webhook_secret": secret} if secret else made
 
     def switch_off(self, rule_id: int) -> None:
         """What deleting a rule means: it stays on record for those who ask why. Raises: UnknownRule."""
         with self._db.transaction() as db:
-            row = fetch_one(
-                db,
-                "UPDATE stringmatch SET is_active = false, updated_at = now() WHERE id = %s AND is_active"
-                " RETURNING community_id",
-                (rule_id,),
-            )
-        if row is None:
-            raise UnknownRule(f"There is no rule {rule_id}.")
-        self._changed(row["community_id"])
+            before = get_rule(db, rule_id, for_update=True)
+            if not before["is_active"]:
+                raise UnknownRule(f"There is no rule {rule_id}.")
+            fetch(db, "UPDATE stringmatch SET is_active = false, updated_at = now() WHERE id = %s", (rule_id,))
+            _record(db, "string_rule_deleted", before, {**before, "is_active": False})
+        self._changed(before["community_id"])
 
     def get(self, rule_id: int) -> dict[str, Any]:
         """Raises: UnknownRule."""
@@ -287,6 +288,26 @@ def get_rule(db: DAL, rule_id: int, *, for_update: bool = False) -> dict[str, An
     if row is None:
         raise UnknownRule(f"There is no rule {rule_id}.")
     return row
+
+
+def _record(db: DAL, action: str, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    """Write a change into the audit log; a rule is taken back by how it was, and a new one by switching it off."""
+    was, now = before and _as_recorded(before), _as_recorded(after)
+    path = f"/router/string-rules/{after['id']}"
+    audit.record(
+        db,
+        "router",
+        action,
+        f"string-rule/{after['id']}",
+        community_id=after["community_id"],
+        before=was,
+        after=now,
+        undo=Undo("PUT", path, was) if was else Undo("DELETE", path),
+    )
+
+
+def _as_recorded(rule: dict[str, Any]) -> dict[str, Any]:
+    return {column: rule[column] for column in (*COLUMNS, "enabled_entity_ids")}
 
 
 def _check_room(db: DAL, community_id: int | None, pattern: Pattern, *, besides: int = 0) -> None:
