@@ -12,6 +12,7 @@ from waddlebot.collecting.sender import OutboxListener
 from waddlebot.data.outbox import TO_OVERLAYS
 from waddlebot.data.ratelimit import RateLimiter
 from waddlebot.data.retention import EVERY_S
+from waddlebot.module.people import Person
 from waddlebot.module.service import Service
 from waddlebot.web.clients import ModuleClient
 from waddlebot.web.http import EgressGuard
@@ -31,7 +32,7 @@ from .controllers import (
     switches,
 )
 from .models import define_tables
-from .services.catalogue.cache_manager import COMMANDS, CacheManager
+from .services.catalogue.cache_manager import COMMANDS, PEOPLE, CacheManager, person_key
 from .services.claims.coordination_service import CoordinationService
 from .services.claims.directory_service import DirectoryService
 from .services.commands.builtin_commands import BuiltinCommands
@@ -53,11 +54,14 @@ from .services.modules.switch_service import SwitchService
 from .services.people.rbac_service import RBACService
 from .services.people.reputation_service import ReputationService
 from .services.people.roles_service import RolesService
+from .services.records import carrying
 from .services.records.audit_service import AuditService
 from .services.records.explainer import Explainer
 from .services.records.ledger import Ledger
 from .services.records.outbox_service import OutboxService
 from .services.records.overlay_delivery import OverlayDelivery
+from .services.records.people import KEEPS
+from .services.records.people import PEOPLE as PEOPLE_HERE
 from .services.records.retention_service import RetentionService
 from .services.records.session_manager import SessionManager
 from .services.records.usage_service import WRITE_EVERY_S, UsageService
@@ -127,6 +131,8 @@ service.more_health = lambda: {"processor": statistics.processor()}
 claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
 
+switch_service = SwitchService(db, bus)
+
 service.mount(
     audit,
     events,
@@ -150,12 +156,30 @@ service.mount(
         reputation_service,
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
-        SwitchService(db, bus),
+        switch_service,
         AuditService(db, service.client, own_name=service.name, own_url=service.url),
         db,
         log,
     ],
 )
+
+
+def set_changed(community_id: int) -> None:
+    """What an import brought counts from now on."""
+    rules.changed(community_id)
+    switch_service.changed(community_id)
+    bus.invalidate(PEOPLE)
+
+
+def forget_person(person: Person) -> None:
+    """Whoever comes back is somebody new, and nothing in Redis says who they were."""
+    bus.invalidate(PEOPLE, *(person_key(*identity) for identity in person.identities))
+    bus.invalidate(COMMANDS)
+    sessions.forget_traces([*person.names, *(id_ for _, id_ in person.identities)])
+
+
+service.portable(*carrying.parts(rules, switch_service), changed=set_changed)
+service.erases(*PEOPLE_HERE, keeps=KEEPS, forgotten=forget_person)
 
 
 def register_own_commands() -> None:

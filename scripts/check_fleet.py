@@ -3,6 +3,7 @@
 - every module folder has a manifest and the files that each module has;
 - a module imports itself relatively, and no other module;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
+- a table with a column for a person names who forgets people in it, or why there is nobody to forget;
 - simulators are for tests, demos and benchmarks: no module imports one;
 - a room of `libs/waddlebot` imports only those below it, and no file imports itself by way of others.
 """
@@ -24,6 +25,17 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = ("__init__.py", "app.py", "config.py", "models.py", "manifest.toml", "README.md")
 FOLDERS = ("controllers", "services", "tests")
 BASE_PORT = 8000
+# Columns that have people in them: who somebody is, what they are called, and what came with them.
+PERSON = re.compile(
+    r"(.*_)?(user|own|login|owner|chatter|broadcaster|holder|subject|head)_id|(.*_)?(login|owner|user_name|display_name)"
+    r"|platform_user_id|.*_by(_id)?|checked_out_to(_id)?|ip_address|user_agent"
+    r"|event|event_data|request_payload|message_content|chat_message|response_data|reply|content|form|details|metadata"
+    r"|(.*_)?name_hashes"
+)
+TABLE_MADE = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)^\)", re.MULTILINE | re.DOTALL)
+TABLE_CHANGED = re.compile(r"^ALTER TABLE (\w+)(.*?);", re.MULTILINE | re.DOTALL)
+# Whose tables have no manifest of their own are the router's to answer for.
+CORE, ANSWERS_FOR_CORE = "core", "router"
 # The rooms of libs/waddlebot, lowest first; `testing` stands beside them and may use all.
 ROOMS = ("base", "data", "web", "community", "module", "collecting", "fleet", "cli")
 TABLE = re.compile(r"(<!-- modules -->\n).*?(<!-- /modules -->)", re.DOTALL)
@@ -36,6 +48,7 @@ def main(fix: bool) -> int:
         print(f"check_fleet: {err.message}")
         return 1
     problems = [*check_files(manifests), *check_unique(manifests), *check_tables(manifests), *check_imports(manifests)]
+    problems += check_people(manifests)
     problems += [*check_rooms(ROOT / "libs" / "waddlebot"), *check_circles(manifests)]
     problems += check_readme(manifests, fix=fix)
     for problem in problems:
@@ -79,6 +92,36 @@ def check_tables(manifests: list[Manifest]) -> Iterator[str]:
 def tables_made_by(owner: str) -> Iterator[str]:
     for path in sorted((MIGRATIONS / owner).glob("*.sql")):
         yield from re.findall(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def check_people(manifests: list[Manifest]) -> Iterator[str]:
+    for manifest in manifests:
+        owners = [manifest.name, *([CORE] if manifest.name == ANSWERS_FOR_CORE else [])]
+        columns: dict[str, set[str]] = {}
+        for owner in owners:
+            columns |= columns_made_by(owner)
+        for table, names in sorted(columns.items()):
+            people = sorted(name for name in names if PERSON.fullmatch(name))
+            if people and table not in manifest.people:
+                yield (
+                    f"{manifest.package}: {table} has people in it ({', '.join(people)}); say in [people] of"
+                    ' manifest.toml whether it is "erased", "kept: <why>" or "none: <why>"'
+                )
+        for table in sorted(set(manifest.people) - set(columns)):
+            yield f"{manifest.package}: [people] of manifest.toml names {table}, which is not there"
+
+
+def columns_made_by(owner: str) -> dict[str, set[str]]:
+    """The columns of each table that an owner's migrations make, and have not dropped again."""
+    columns: dict[str, set[str]] = {}
+    for path in sorted((MIGRATIONS / owner).glob("*.sql")):
+        sql = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+        for table, body in TABLE_MADE.findall(sql):
+            columns[table] = set(re.findall(r"^    ([a-z]\w*) ", body, re.MULTILINE))
+        for table, changes in TABLE_CHANGED.findall(sql):
+            columns.setdefault(table, set()).update(re.findall(r"ADD COLUMN (?:IF NOT EXISTS )?(\w+)", changes))
+            columns[table].difference_update(re.findall(r"DROP COLUMN (?:IF EXISTS )?(\w+)", changes))
+    return columns
 
 
 def check_imports(manifests: list[Manifest]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg2.errors
@@ -9,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 from waddlebot.base.ids import new_id
 from waddlebot.cli.cli import cli
+from waddlebot.community.consent import Consenter, leave, settle
 from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.testing.plugin import eventually
 from waddlebot.web.http import HTTPResponse
 
 
@@ -435,3 +438,52 @@ def test_many_roles_at_once_have_an_entry_each(bot):
     assert {each["subject"] for each in found} == {f"role/{each['user_id']}" for each in assignments}
     assert len(found) == 3
     assert {str(each["before"]["role"]) for each in found} == {"member"}
+
+
+def test_of_many_who_take_the_same_back_at_once_one_does(bot):
+    permission_changed(bot)
+    entry = entries(bot)[0]
+    with ThreadPoolExecutor(5) as threads:
+        answers = list(threads.map(lambda _: undo(bot, entry), range(5)))
+    assert sorted(each.status for each in answers) == [200, 409, 409, 409, 409]
+    assert {code_of(each) for each in answers if each.status == 409} == {"changed_since"}
+    assert [each["action"] for each in entries(bot)] == ["permission_set"] * 3
+    assert permissions(bot)[0]["config"] == {"rate_limit": 4}
+
+
+def test_a_change_of_the_same_subject_in_between_wins(bot, fleet):
+    """What the router has checked is checked again where it counts: by the module, when it holds the row."""
+    module_switched(bot)
+    entry = entries(bot)[0]
+    scope = f"/router/communities/{bot.slug}/modules/alias"
+    with ThreadPoolExecutor(2) as threads:
+        with fleet.database.transaction() as db:
+            fetch(db, "SELECT 1 FROM module_switches WHERE community_id = %s FOR UPDATE", (bot.community_id,))
+            change = threads.submit(bot.fleet.request, "PUT", scope, {"enabled": True, "config": {"new": True}})
+            eventually(lambda: len(waiting(fleet)) == 1)
+            undoing = threads.submit(undo, bot, entry)
+            eventually(lambda: len(waiting(fleet)) == 2)
+        assert change.result().status == 200
+        assert code_of(undoing.result()) == "changed_since"
+    assert switches(bot)[0]["config"] == {"new": True}
+
+
+def waiting(fleet: Fleet) -> list[dict[str, Any]]:
+    return fleet.database.statement("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+
+def test_channels_that_come_and_go_by_oauth_are_on_record(bot, fleet):
+    name = new_id()
+    with fleet.database.transaction() as db:
+        home = settle(db, Consenter("twitch", name, name, f"Streamer {name}"), channel=name, name=name)
+    with fleet.database.transaction() as db:
+        assert leave(db, home.entity, user_id=home.user_id)
+    found = ask(bot, "GET", "/router/audit", query={"community_id": home.community_id})["audit"]
+    told = [(each["actor_account"], each["module"], each["action"], each["own_id"]) for each in found]
+    assert told == [
+        ("twitch", "twitch", "channel_removed", home.user_id),
+        ("twitch", "twitch", "channel_added", home.user_id),
+        ("twitch", "core", "community_made", home.user_id),
+    ]
+    assert f"Streamer {name}" not in str(found)
+    assert found[0]["undo"] is None

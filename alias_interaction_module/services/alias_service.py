@@ -214,6 +214,13 @@ class AliasService:
         )
         return expanded
 
+    def exactly_at(self, db: DAL, community_id: int, entity_id: str | None, name: AliasName) -> Alias:
+        """The alias of a community, or of an entity itself. Raises: NoSuchAlias."""
+        alias = _find(db, community_id, entity_id, name)
+        if alias is None:
+            raise NoSuchAlias(f"There is no alias {name} there.")
+        return alias
+
     def at(self, db: DAL, community_id: int, entity_id: str, name: AliasName, *, only_active: bool = False) -> Alias:
         """The alias that counts at an entity: its own before the community's. Raises: NoSuchAlias."""
         row = fetch_one(

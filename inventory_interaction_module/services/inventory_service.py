@@ -125,6 +125,29 @@ class InventoryService:
         self._record(db, community_id, actions.ITEM_ADDED, by, before=None, after=item, labels=labels)
         return item
 
+    def change(
+        self, db: DAL, community_id: int, name: str, description: str, labels: Sequence[str], *, by: str
+    ) -> Item:
+        """Describe and label an item anew. Raises: NoSuchItem; BadItem."""
+        description = check_text(description, "A description", MAX_DESCRIPTION_CHARS, required=False)
+        labels = self._check_labels(labels)
+        item = self.get(db, community_id, name)
+        fetch(
+            db,
+            "UPDATE inventory_items SET item_name = %s, description = %s, updated_at = now() WHERE id = %s",
+            (check_text(name, "An item's name", MAX_NAME_CHARS), description, item.id),
+        )
+        fetch(db, "DELETE FROM inventory_item_labels WHERE item_id = %s", (item.id,))
+        fetch(
+            db,
+            "INSERT INTO inventory_item_labels (item_id, label) SELECT %s, label"
+            " FROM unnest(%s::text[]) WITH ORDINALITY AS l (label, n) ORDER BY n",
+            (item.id, labels),
+        )
+        changed = self.get(db, community_id, name)
+        self._record(db, community_id, actions.ITEM_CHANGED, by, before=item, after=changed)
+        return changed
+
     def check_out(self, db: DAL, community_id: int, name: str, to: str, *, by: str) -> Item:
         """Lend an item to somebody, by a name or as `user:<number>`.
 

@@ -28,6 +28,10 @@ class Manifest(Strict):
     prefix: Annotated[str, StringConstraints(pattern=r"^/[a-z0-9/-]+$")]
     hub_port: int | None = Field(None, ge=1, le=65535, description="Where its hub.py, a process of its own, listens.")
     tables: list[str] = Field(default_factory=list)
+    people: dict[str, Annotated[str, StringConstraints(pattern=r"^(erased|kept: .+|none: .+)$")]] = Field(
+        default_factory=dict,
+        description="Each table with a column for a person: erased, kept: <why>, or none: <why there is nobody in it>.",
+    )
     commands: list[CommandSpec] = Field(default_factory=list)
     folder: Path
 

@@ -10,7 +10,7 @@ from pydal import DAL
 from pydantic import Field, StringConstraints
 
 from ..base.errors import Invalid, NotFound
-from ..data.audit import record
+from ..data.audit import Acting, Change, record_all
 from ..data.database import Database, fetch_one
 from ..web.auth import CORE, Account
 
@@ -64,6 +64,12 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")[:48] or "community"
 
 
+def record_new_community(db: DAL, community_id: int, *, by: Acting | None = None) -> None:
+    """Write into the audit log that there is a community now; by number, because many bear a person's name."""
+    change = Change(f"community/{community_id}", after={"is_active": True})
+    record_all(db, CORE, "community_made", [change], community_id=community_id, by=by)
+
+
 def ensure_community(db: DAL, slug: str, name: str) -> int:
     """The community with that slug, made if there is none."""
     row = fetch_one(
@@ -74,6 +80,5 @@ def ensure_community(db: DAL, slug: str, name: str) -> int:
     )
     assert row is not None
     if row["is_new"]:
-        made = {"slug": slug, "name": name}
-        record(db, CORE, "community_made", f"community/{row['id']}", community_id=row["id"], after=made)
+        record_new_community(db, row["id"])
     return int(row["id"])

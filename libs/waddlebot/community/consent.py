@@ -12,7 +12,7 @@ from ..base.ids import EntityId
 from ..data.audit import Acting, Change, record_all
 from ..data.cache import Bus
 from ..data.database import fetch, fetch_one
-from .communities import find_community, slug_of
+from .communities import find_community, record_new_community, slug_of
 
 # The caches of collectors and router that know places and people.
 SERVERS, ENTITIES, PEOPLE = "servers", "entities", "people"
@@ -203,6 +203,7 @@ def _new_community(db: DAL, name: str, person: Consenter, user_id: int) -> int:
         {"slug": slug, "name": name or slug, "user": user_id},
     )
     assert row is not None, "a thousand communities of one name"
+    record_new_community(db, row["id"], by=Acting(person.platform, own_id=user_id))
     return int(row["id"])
 
 

@@ -21,11 +21,13 @@ from ..base.metrics import CONTENT_TYPE, Metrics
 from ..base.settings import Settings
 from ..data.cache import shared_bus
 from ..data.database import fetch, shared_database
-from ..web.auth import ANYBODY, COLLECTORS_OR_ADMINS, Account, Accounts
+from ..web.auth import ANYBODY, COLLECTORS_OR_ADMINS, PORTAL_ONLY, Account, Accounts
 from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
+from .people import Erased, EraseRequest, Keeps, People, PeopleQuery, Person, Personal
+from .portable import ExportQuery, ImportQuery, ImportRequest, Part, Plan, Portable
 
 HEARTBEAT_EVERY_S = 30.0
 HOUSEKEEPING_EVERY_S = 60.0
@@ -91,6 +93,50 @@ class Service:
         self.checks[name] = run
         if essential:
             self.essential.add(name)
+
+    def portable(self, *parts: Part[Any], version: int = 1, changed: Callable[[int], None] = lambda _: None) -> None:
+        """Serve `<prefix>/export` and `<prefix>/import`: what of a community is this module's. `changed` is called
+        with a community whose items were changed, after the commit."""
+        prefix = self.manifest.prefix
+        items = Portable(self.name, version, parts, self.database, changed)
+
+        @endpoint("GET", f"{prefix}/export", caller=PORTAL_ONLY, query=ExportQuery)
+        def export_items(query: ExportQuery, caller: Account) -> dict[str, Any]:
+            """Everything of a community that this module has and another fleet can take; no secrets."""
+            return items.export(query.community_id, caller)
+
+        @endpoint("POST", f"{prefix}/import", caller=PORTAL_ONLY, body=ImportRequest, query=ImportQuery)
+        def import_items(request: ImportRequest, query: ImportQuery, caller: Account) -> Plan:
+            """Say what would become of an export's items in a community, and with `apply` do it."""
+            return items.import_items(request, query.community_id, caller)
+
+        self.mount(export_items, import_items)
+
+    def erases(
+        self,
+        *personal: Personal,
+        keeps: Iterable[Keeps] = (),
+        forgotten: Callable[[Person], None] = lambda _: None,
+    ) -> None:
+        """Serve `<prefix>/people/export` and `<prefix>/people/erase`: where this module has people. `forgotten` is
+        called after the commit, for what is not in the database.
+
+        Raises: ConfigError when the manifest says otherwise.
+        """
+        prefix = self.manifest.prefix
+        people = People(self.manifest, self.name, self.database, personal, tuple(keeps), forgotten)
+
+        @endpoint("GET", f"{prefix}/people/export", caller=PORTAL_ONLY, query=PeopleQuery)
+        def export_person(query: PeopleQuery) -> dict[str, Any]:
+            """Everything that this module has about somebody."""
+            return people.export(query)
+
+        @endpoint("POST", f"{prefix}/people/erase", caller=PORTAL_ONLY, body=EraseRequest)
+        def erase_person(request: EraseRequest) -> Erased:
+            """Forget somebody, in a community or everywhere, and say what is kept and why."""
+            return people.erase(request)
+
+        self.mount(export_person, erase_person)
 
     def register_with_router(self, registration: ModuleRegistration) -> None:
         """Register at the start, send a heartbeat from then on, and register anew if the router has forgotten."""

@@ -91,31 +91,48 @@ class SwitchService:
         by: str,
     ) -> dict[str, Any]:
         """Turn a module on or off here, or put another in its place. Raises: UnknownModule; Invalid."""
+        with self._db.transaction() as db:
+            row = self.set_module_in(
+                db, scope, module_name, enabled=enabled, replaced_by=replaced_by, config=config, by=by
+            )
+        self.changed(scope.community_id)
+        return row
+
+    @staticmethod
+    def set_module_in(
+        db: DAL,
+        scope: Scope,
+        module_name: str,
+        *,
+        enabled: bool,
+        replaced_by: str | None,
+        config: Mapping[str, Any],
+        by: str,
+    ) -> dict[str, Any]:
+        """The same, in a transaction that is followed by `changed`."""
         if replaced_by == module_name:
             raise Invalid("A module cannot replace itself.", field="replaced_by")
-        with self._db.transaction() as db:
-            _check_modules(db, [module_name, *([replaced_by] if replaced_by else [])])
-            before = _find_switch(db, scope, module_name)
-            row = fetch_one(
-                db,
-                "INSERT INTO module_switches (community_id, entity_id, module_name, enabled, replaced_by, config,"
-                " updated_by) VALUES (%s, %s, %s, %s, %s, %s, %s)"
-                " ON CONFLICT (community_id, entity_id, module_name) DO UPDATE SET enabled = excluded.enabled,"
-                " replaced_by = excluded.replaced_by, config = excluded.config, updated_by = excluded.updated_by,"
-                " updated_at = now() RETURNING community_id, entity_id, module_name, enabled, replaced_by, config",
-                (
-                    scope.community_id,
-                    scope.entity_id,
-                    module_name,
-                    enabled and not replaced_by,
-                    replaced_by,
-                    json.dumps(config),
-                    by,
-                ),
-            )
-            assert row is not None
-            _record_switch(db, "module_switched", scope, module_name, before)
-        self._changed(scope)
+        _check_modules(db, [module_name, *([replaced_by] if replaced_by else [])])
+        before = _find_switch(db, scope, module_name)
+        row = fetch_one(
+            db,
+            "INSERT INTO module_switches (community_id, entity_id, module_name, enabled, replaced_by, config,"
+            " updated_by) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (community_id, entity_id, module_name) DO UPDATE SET enabled = excluded.enabled,"
+            " replaced_by = excluded.replaced_by, config = excluded.config, updated_by = excluded.updated_by,"
+            " updated_at = now() RETURNING community_id, entity_id, module_name, enabled, replaced_by, config",
+            (
+                scope.community_id,
+                scope.entity_id,
+                module_name,
+                enabled and not replaced_by,
+                replaced_by,
+                json.dumps(config),
+                by,
+            ),
+        )
+        assert row is not None
+        _record_switch(db, "module_switched", scope, module_name, before)
         return row
 
     def unset_module(self, scope: Scope, module_name: str) -> None:
@@ -131,7 +148,7 @@ class SwitchService:
                 (scope.community_id, scope.entity_id, module_name),
             )
             _record_switch(db, "module_switch_removed", scope, module_name, before)
-        self._changed(scope)
+        self.changed(scope.community_id)
 
     def list_permissions(self, scope: Scope) -> list[dict[str, Any]]:
         """What is set for commands in a community, its entities included, or at one entity."""
@@ -159,34 +176,50 @@ class SwitchService:
 
         Raises: Invalid for a command or a subject that cannot be; NotFound for an unknown user.
         """
-        name = command_name(command)
         with self._db.transaction() as db:
-            before = _find_permission(db, scope, name)
-            subjects = [("allow", each) for each in _subjects(db, allow)] + [
-                ("deny", each) for each in _subjects(db, deny)
-            ]
-            row = fetch_one(
-                db,
-                "INSERT INTO command_permissions (community_id, entity_id, command, is_enabled, config, is_explicit,"
-                " updated_by) VALUES (%s, %s, %s, %s, %s, true, %s)"
-                " ON CONFLICT (community_id, entity_id, command) DO UPDATE SET is_enabled = excluded.is_enabled,"
-                " config = excluded.config, is_explicit = true, updated_by = excluded.updated_by, updated_at = now()"
-                " RETURNING id",
-                (scope.community_id, scope.entity_id, name, is_enabled, json.dumps(config), by),
+            made = self.set_permission_in(
+                db, scope, command, is_enabled=is_enabled, allow=allow, deny=deny, config=config, by=by
             )
-            assert row is not None
-            fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
-            if subjects:
-                execute_values(
-                    db._adapter.cursor,
-                    "INSERT INTO command_permission_subjects (command_permission_id, effect, kind, subject) VALUES %s"
-                    " ON CONFLICT DO NOTHING",
-                    [(row["id"], effect, *subject.split(":", 1)) for effect, subject in subjects],
-                )
-            made = fetch_one(db, f"{SELECT_PERMISSION} WHERE p.id = %s GROUP BY p.id", (row["id"],))
-            assert made is not None
-            _record_permission(db, "permission_set", scope, name, before)
-        self._changed(scope)
+        self.changed(scope.community_id)
+        return made
+
+    @staticmethod
+    def set_permission_in(
+        db: DAL,
+        scope: Scope,
+        command: str,
+        *,
+        is_enabled: bool | None,
+        allow: Sequence[str],
+        deny: Sequence[str],
+        config: Mapping[str, Any],
+        by: str,
+    ) -> dict[str, Any]:
+        """The same, in a transaction that is followed by `changed`."""
+        name = command_name(command)
+        before = _find_permission(db, scope, name)
+        subjects = [("allow", each) for each in _subjects(db, allow)] + [("deny", each) for each in _subjects(db, deny)]
+        row = fetch_one(
+            db,
+            "INSERT INTO command_permissions (community_id, entity_id, command, is_enabled, config, is_explicit,"
+            " updated_by) VALUES (%s, %s, %s, %s, %s, true, %s)"
+            " ON CONFLICT (community_id, entity_id, command) DO UPDATE SET is_enabled = excluded.is_enabled,"
+            " config = excluded.config, is_explicit = true, updated_by = excluded.updated_by, updated_at = now()"
+            " RETURNING id",
+            (scope.community_id, scope.entity_id, name, is_enabled, json.dumps(config), by),
+        )
+        assert row is not None
+        fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
+        if subjects:
+            execute_values(
+                db._adapter.cursor,
+                "INSERT INTO command_permission_subjects (command_permission_id, effect, kind, subject) VALUES %s"
+                " ON CONFLICT DO NOTHING",
+                [(row["id"], effect, *subject.split(":", 1)) for effect, subject in subjects],
+            )
+        made = fetch_one(db, f"{SELECT_PERMISSION} WHERE p.id = %s GROUP BY p.id", (row["id"],))
+        assert made is not None
+        _record_permission(db, "permission_set", scope, name, before)
         return _permission(made)
 
     def unset_permission(self, scope: Scope, command: str) -> None:
@@ -204,10 +237,11 @@ class SwitchService:
                 raise NotFound(f"Nothing is set for {command[:80]} here.")
             fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
             _record_permission(db, "permission_removed", scope, command_name(command), before)
-        self._changed(scope)
+        self.changed(scope.community_id)
 
-    def _changed(self, scope: Scope) -> None:
-        self._bus.invalidate(COMMANDS, scope.community_id)
+    def changed(self, community_id: int) -> None:
+        """Have every process look anew at what is set in a community."""
+        self._bus.invalidate(COMMANDS, community_id)
 
 
 SELECT_PERMISSION = (

@@ -189,7 +189,9 @@ class RolesService:
             had = {row["user_id"]: row["role"] for row in fetch(db, REPLACED, parameters)}
             rows = fetch(db, ASSIGN, parameters)
             given = [
-                _change(community_id, row["user_id"], had.get(row["user_id"], "member"), wanted[row["user_id"]].label)
+                role_change(
+                    community_id, row["user_id"], had.get(row["user_id"], "member"), wanted[row["user_id"]].label
+                )
                 for row in rows
                 if row["is_assigned"]
             ]
@@ -234,7 +236,7 @@ class RolesService:
             self._log.audit("roles_refused", result="FAILED", community=community_id, users=_numbers(some), by=by)
 
 
-def _change(community_id: int, user_id: int, had: str, has: str) -> Change:
+def role_change(community_id: int, user_id: int, had: str, has: str) -> Change:
     undo = Undo(
         "POST",
         "/router/roles/assign",
