@@ -9,7 +9,8 @@ from .config import AliasSettings
 from .controllers import api
 from .controllers.chat import AliasChat
 from .models import define_tables
-from .services.alias_service import AliasService
+from .services.alias_service import CACHE, AliasService
+from .services.records import PEOPLE, alias_part
 
 settings = AliasSettings.load()
 service = Service(__file__, settings, tables=define_tables)
@@ -25,3 +26,5 @@ module.answer_any_command(run=chat.run)
 module.serve()
 
 service.mount(api, using=[aliases, service.database, service.bus])
+service.portable(alias_part(aliases), changed=lambda community_id: service.bus.invalidate(CACHE, community_id))
+service.erases(*PEOPLE)

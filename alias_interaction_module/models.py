@@ -16,6 +16,7 @@ def define_tables(db: DAL) -> None:
         Field("alias", "text"),
         Field("command", "text"),
         Field("created_by", "text"),
+        Field("created_by_id", "bigint"),
         Field("usage_count", "bigint"),
         Field("last_used", "datetime"),
         Field("total_time_ms", "double"),

@@ -17,7 +17,9 @@ from .models import define_tables
 from .services.audience_service import AudienceService
 from .services.browser_source_service import BrowserSourceService
 from .services.form_service import MAX_ANSWER_BYTES, FormService, ModuleGateway, fleet_bases
+from .services.frames import SOURCE_TYPES, Source
 from .services.page_service import PageService
+from .services.records import PEOPLE, theme_part
 from .services.router_service import ContentService, Limits
 from .services.safe_content import MediaPolicy
 from .services.theme_service import ThemeService
@@ -60,6 +62,12 @@ form_service = FormService(
 )
 desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
 
+
+def announce_all(community_id: int) -> None:
+    for source_type in SOURCE_TYPES:
+        overlays.announce(Source(community_id, source_type))
+
+
 service.mount_static(statics)
 service.mount(
     display,
@@ -67,6 +75,9 @@ service.mount(
     forms,
     using=[service, database, log, tokens, themes, audience, pages, form_pages, overlays, form_service, desk],
 )
+
+service.portable(theme_part(themes, overlays), changed=announce_all)
+service.erases(*PEOPLE)
 
 chat = OverlayChat(overlays, audience)
 module = InteractionModule(service)

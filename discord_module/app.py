@@ -18,6 +18,7 @@ from .models import EVENTS, define_tables
 from .services.action_service import ActionService
 from .services.bot_service import BotService
 from .services.command_service import CommandService
+from .services.forgetting import PEOPLE
 from .services.guild_service import GuildService
 from .services.identify import IdentifyPace
 from .services.inbox import Inbox
@@ -36,6 +37,8 @@ SHARD_COUNT_EVERY_S = 600.0
 
 settings = DiscordSettings.load()
 service = Service(__file__, settings, tables=define_tables)
+service.portable()
+service.erases(*PEOPLE)
 service.configured = check_credentials(settings, "discord", settings.credentials)
 
 if settings.bot_token and settings.application_id and settings.public_key:

@@ -9,7 +9,8 @@ from .config import InventorySettings
 from .controllers import api
 from .controllers.chat import InventoryChat
 from .models import define_tables
-from .services.inventory_service import InventoryService
+from .services.inventory_service import CACHE, InventoryService
+from .services.records import PEOPLE, item_part
 
 settings = InventorySettings.load()
 service = Service(__file__, settings, tables=define_tables)
@@ -35,3 +36,5 @@ module.command("inventory", "labels", run=chat.labels)
 module.serve()
 
 service.mount(api, using=[inventory, service.database, service.bus])
+service.portable(item_part(inventory), changed=lambda community_id: service.bus.invalidate(CACHE, community_id))
+service.erases(*PEOPLE, forgotten=lambda _: service.bus.invalidate(CACHE))

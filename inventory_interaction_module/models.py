@@ -16,9 +16,11 @@ def define_tables(db: DAL) -> None:
         Field("description", "text"),
         Field("is_checked_out", "boolean"),
         Field("checked_out_to", "text"),
+        Field("checked_out_to_id", "bigint"),
         Field("checked_out_at", "datetime"),
         Field("checked_in_at", "datetime"),
         Field("created_by", "text"),
+        Field("created_by_id", "bigint"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )
@@ -33,6 +35,8 @@ def define_tables(db: DAL) -> None:
         Field("item_id", "bigint"),
         Field("action", "text"),
         Field("performed_by", "text"),
+        Field("performed_by_id", "bigint"),
+        Field("holder_id", "bigint"),
         Field("details", "json"),
         Field("created_at", "datetime"),
     )

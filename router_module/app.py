@@ -10,9 +10,11 @@ from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import ModuleRegistration
 from waddlebot.base.encryption import Keyring
 from waddlebot.collecting.sender import OutboxListener
+from waddlebot.community.people import IDENTITIES, PEOPLE
 from waddlebot.data.outbox import TO_OVERLAYS
 from waddlebot.data.ratelimit import RateLimiter
 from waddlebot.data.retention import EVERY_S
+from waddlebot.module.people import Person
 from waddlebot.module.service import Service
 from waddlebot.web.clients import ModuleClient
 from waddlebot.web.http import EgressGuard
@@ -20,6 +22,7 @@ from waddlebot.web.http import EgressGuard
 from .config import RouterSettings
 from .controllers import (
     announcements,
+    audit,
     coordination,
     core_api,
     credentials,
@@ -58,11 +61,15 @@ from .services.modules.switch_service import SwitchService
 from .services.people.rbac_service import RBACService
 from .services.people.reputation_service import ReputationService
 from .services.people.roles_service import RolesService
+from .services.records import carrying
 from .services.records.announcement_service import AnnouncementService
+from .services.records.audit_service import AuditService
 from .services.records.explainer import Explainer
 from .services.records.ledger import Ledger
 from .services.records.outbox_service import OutboxService
 from .services.records.overlay_delivery import OverlayDelivery
+from .services.records.people import KEEPS
+from .services.records.people import PEOPLE as PEOPLE_HERE
 from .services.records.retention_service import RetentionService
 from .services.records.session_manager import SessionManager
 from .services.records.usage_service import WRITE_EVERY_S, UsageService
@@ -134,7 +141,10 @@ service.more_health = lambda: {"processor": statistics.processor()}
 claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
 
+switch_service = SwitchService(db, bus, service.credentials, rule_book)
+
 service.mount(
+    audit,
     events,
     announcements,
     modules,
@@ -160,13 +170,33 @@ service.mount(
         reputation_service,
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
-        SwitchService(db, bus, service.credentials, rule_book),
+        switch_service,
         CredentialService(db, service.credentials),
+        AuditService(db, service.client, own_name=service.name, own_url=service.url),
         db,
         bus,
         log,
     ],
 )
+
+
+def set_changed(community_id: int) -> None:
+    """What an import brought counts from now on."""
+    rules.changed(community_id)
+    switch_service.changed(community_id)
+    bus.invalidate(PEOPLE)
+
+
+def forget_person(person: Person) -> None:
+    """Whoever comes back is somebody new, and nothing in Redis says who they were."""
+    bus.invalidate(IDENTITIES, *(f"{platform}:{id_}" for platform, id_ in person.identities))
+    bus.invalidate(PEOPLE)
+    bus.invalidate(COMMANDS)
+    sessions.forget_traces([*person.names, *(id_ for _, id_ in person.identities)])
+
+
+service.portable(*carrying.parts(rules, switch_service), changed=set_changed)
+service.erases(*PEOPLE_HERE, keeps=KEEPS, forgotten=forget_person)
 
 
 def register_own_commands() -> None:

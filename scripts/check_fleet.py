@@ -6,6 +6,7 @@ what in docs/contracts.md.
 - a command is one module's, unless all that have it share it by name, which a setting of the router decides;
 - names, ports, prefixes and tables are each one module's; a module's tables are made by its own migrations;
 - every endpoint that a controller declares has its callers in the manifest, once (tests/test_doors.py has the rest);
+- a table with a column for a person names who forgets people in it, or why there is nobody to forget;
 - simulators are for tests, demos and benchmarks: no module imports one;
 - what runs for as long as its process does is watched (`libs/waddlebot/base/watched.py`), so it cannot end silently;
 - a room of `libs/waddlebot` imports only those below it, and no file imports itself by way of others.
@@ -31,6 +32,17 @@ FILES = ("__init__.py", "app.py", "config.py", "models.py", "manifest.toml", "RE
 FOLDERS = ("controllers", "services", "tests")
 BASE_PORT = 8000
 PARAMETER = re.compile(r"<(\w+)(?::[^>]+)?>")
+# Columns that have people in them: who somebody is, what they are called, and what came with them.
+PERSON = re.compile(
+    r"(.*_)?(user|own|login|owner|chatter|broadcaster|holder|subject|head)_id|(.*_)?(login|owner|user_name|display_name)"
+    r"|platform_user_id|.*_by(_id)?|checked_out_to(_id)?|ip_address|user_agent"
+    r"|event|event_data|request_payload|message_content|chat_message|response_data|reply|content|form|details|metadata"
+    r"|(.*_)?name_hashes"
+)
+TABLE_MADE = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)^\)", re.MULTILINE | re.DOTALL)
+TABLE_CHANGED = re.compile(r"^ALTER TABLE (\w+)(.*?);", re.MULTILINE | re.DOTALL)
+# Whose tables have no manifest of their own are the router's to answer for.
+CORE, ANSWERS_FOR_CORE = "core", "router"
 # The rooms of libs/waddlebot, lowest first; `testing` stands beside them and may use all.
 ROOMS = ("base", "data", "web", "community", "module", "collecting", "fleet", "cli")
 STARTERS = ("Thread", "Timer", "start_new_thread", "create_task", "ensure_future")
@@ -76,6 +88,7 @@ def main(fix: bool) -> int:
     problems += [*check_tests(ROOT), *check_handlers(manifests)]
     problems += check_watched([ROOT / "libs" / "waddlebot", *(each.folder for each in manifests)])
     problems += [*check_callers(manifests)]
+    problems += check_people(manifests)
     problems += check_readme(manifests, fix=fix)
     problems += check_contracts(manifests, fix=fix)
     for problem in problems:
@@ -153,6 +166,36 @@ def endpoints_of(path: Path) -> Iterator[tuple[int, str]]:
             if isinstance(method, ast.Constant) and isinstance(where, ast.Constant):
                 path_as_documented = PARAMETER.sub(r"{\1}", str(where.value))
                 yield node.lineno, f"{method.value} {path_as_documented}"
+
+
+def check_people(manifests: list[Manifest]) -> Iterator[str]:
+    for manifest in manifests:
+        owners = [manifest.name, *([CORE] if manifest.name == ANSWERS_FOR_CORE else [])]
+        columns: dict[str, set[str]] = {}
+        for owner in owners:
+            columns |= columns_made_by(owner)
+        for table, names in sorted(columns.items()):
+            people = sorted(name for name in names if PERSON.fullmatch(name))
+            if people and table not in manifest.people:
+                yield (
+                    f"{manifest.package}: {table} has people in it ({', '.join(people)}); say in [people] of"
+                    ' manifest.toml whether it is "erased", "kept: <why>" or "none: <why>"'
+                )
+        for table in sorted(set(manifest.people) - set(columns)):
+            yield f"{manifest.package}: [people] of manifest.toml names {table}, which is not there"
+
+
+def columns_made_by(owner: str) -> dict[str, set[str]]:
+    """The columns of each table that an owner's migrations make, and have not dropped again."""
+    columns: dict[str, set[str]] = {}
+    for path in sorted((MIGRATIONS / owner).glob("*.sql")):
+        sql = re.sub(r"--.*", "", path.read_text(encoding="utf-8"))
+        for table, body in TABLE_MADE.findall(sql):
+            columns[table] = set(re.findall(r"^    ([a-z]\w*) ", body, re.MULTILINE))
+        for table, changes in TABLE_CHANGED.findall(sql):
+            columns.setdefault(table, set()).update(re.findall(r"ADD COLUMN (?:IF NOT EXISTS )?(\w+)", changes))
+            columns[table].difference_update(re.findall(r"DROP COLUMN (?:IF EXISTS )?(\w+)", changes))
+    return columns
 
 
 def check_imports(manifests: list[Manifest]) -> Iterator[str]:

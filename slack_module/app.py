@@ -19,6 +19,7 @@ from .controllers import api, auth, events, slash
 from .controllers.pages import ConsentPages
 from .models import EVENTS, define_tables
 from .services.bot_service import BotService
+from .services.forgetting import PEOPLE
 from .services.installations import Installations, team_entity
 from .services.intake import EventIntake
 from .services.oauth_service import OAuthService
@@ -36,6 +37,8 @@ WARM_UP_EVERY_S = 3600.0
 
 settings = SlackSettings.load()
 service = Service(__file__, settings, tables=define_tables)
+service.portable()
+service.erases(*PEOPLE)
 service.configured = check_credentials(settings, "slack", settings.credentials)
 
 if service.configured:

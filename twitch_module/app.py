@@ -9,10 +9,13 @@ from waddlebot.module.service import Service
 from .config import TwitchSettings
 from .controllers import api, auth, webhook
 from .models import define_tables
+from .services.forgetting import KEEPS, PEOPLE
 from .wiring import build
 
 settings = TwitchSettings.load()
 service = Service(__file__, settings, tables=define_tables)
+service.portable()
+service.erases(*PEOPLE, keeps=KEEPS)
 service.configured = check_credentials(settings, "twitch", settings.credentials)
 
 if service.configured:

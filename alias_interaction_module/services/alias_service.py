@@ -19,6 +19,8 @@ from waddlebot.base.chat import closest, fold, parse_command, shorten
 from waddlebot.base.contracts import COMMAND_PREFIXES
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.logs import AAALog
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.database import fetch, fetch_one
 
 from .template import PLACEHOLDERS, Expanded, Template, parse_template
@@ -140,14 +142,15 @@ class AliasService:
         _check_no_command(db, parsed_name)
         row = fetch_one(
             db,
-            "INSERT INTO alias_commands (community_id, entity_id, prefix, alias, command, created_by)"
-            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING *",
-            (community_id, entity_id, parsed_name.prefix, parsed_name.name, parsed.text, by),
+            "INSERT INTO alias_commands (community_id, entity_id, prefix, alias, command, created_by, created_by_id)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING *",
+            (community_id, entity_id, parsed_name.prefix, parsed_name.name, parsed.text, by, audit.person_acting()),
         )
         if row is None:
             raise _exists(db, community_id, entity_id, parsed_name)
         alias = _alias(row)
         _check_chains(db, alias)
+        _record(db, ALIAS_ADDED, None, alias)
         self._log.audit(ALIAS_ADDED, community=community_id, alias_id=alias.id, alias=str(alias.name))
         return alias
 
@@ -181,6 +184,7 @@ class AliasService:
             raise NoSuchAlias()
         changed = _alias(row)
         _check_chains(db, changed)
+        _record(db, ALIAS_CHANGED, alias, changed)
         self._log.audit(ALIAS_CHANGED, community=alias.community_id, alias_id=alias.id, alias=str(changed.name))
         return changed
 
@@ -188,6 +192,7 @@ class AliasService:
         """Raises: NoSuchAlias when somebody else was faster."""
         if not db(db.alias_commands.id == alias.id).delete():
             raise NoSuchAlias()
+        _record(db, ALIAS_REMOVED, alias, None)
         self._log.audit(ALIAS_REMOVED, community=alias.community_id, alias_id=alias.id, alias=str(alias.name))
 
     def call(
@@ -208,6 +213,13 @@ class AliasService:
             ((time.perf_counter() - started) * 1e3, alias.id),
         )
         return expanded
+
+    def exactly_at(self, db: DAL, community_id: int, entity_id: str | None, name: AliasName) -> Alias:
+        """The alias of a community, or of an entity itself. Raises: NoSuchAlias."""
+        alias = _find(db, community_id, entity_id, name)
+        if alias is None:
+            raise NoSuchAlias(f"There is no alias {name} there.")
+        return alias
 
     def at(self, db: DAL, community_id: int, entity_id: str, name: AliasName, *, only_active: bool = False) -> Alias:
         """The alias that counts at an entity: its own before the community's. Raises: NoSuchAlias."""
@@ -408,6 +420,46 @@ def _follow(start: str, targets: dict[str, str | None]) -> list[str]:
         if target in chain[:-1]:
             break
     return chain
+
+
+def _record(db: DAL, action: str, before: Alias | None, after: Alias | None) -> None:
+    """Write a change into the audit log, with how it is taken back."""
+    alias = before or after
+    assert alias is not None
+    was, now = before and _as_recorded(before), after and _as_recorded(after)
+    if was == now:
+        return
+    audit.record(
+        db,
+        MODULE,
+        action,
+        f"alias/{alias.id}",
+        community_id=alias.community_id,
+        before=was,
+        after=now,
+        undo=_undo(before, after),
+    )
+
+
+def _undo(before: Alias | None, after: Alias | None) -> Undo | None:
+    if before is None and after is not None:
+        return Undo("DELETE", f"/alias/delete?alias_id={after.id}")
+    assert before is not None
+    was = {"alias": str(before.name), "command": before.template.text}
+    if after is not None:
+        return Undo("PUT", "/alias/update", {"alias_id": before.id, **was, "is_active": before.is_active})
+    # What is made anew is on.
+    place = {"community_id": before.community_id, "entity_id": before.entity_id}
+    return Undo("POST", "/alias/create", {**was, **place}) if before.is_active else None
+
+
+def _as_recorded(alias: Alias) -> dict[str, Any]:
+    return {
+        "alias": str(alias.name),
+        "command": alias.template.text,
+        "entity_id": alias.entity_id,
+        "is_active": alias.is_active,
+    }
 
 
 def _alias(row: dict[str, Any]) -> Alias:

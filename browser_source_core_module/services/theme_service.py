@@ -8,7 +8,9 @@ from collections.abc import Mapping
 
 from pydal import DAL
 from waddlebot.base.errors import Invalid
-from waddlebot.data.database import Database, fetch
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
+from waddlebot.data.database import Database, fetch, fetch_one
 
 COLOUR = re.compile(r"#[0-9a-fA-F]{3,8}|[a-zA-Z]{3,24}|(rgb|hsl)a?\([0-9.,%/ deg]{3,40}\)")
 FONT = re.compile(r"[\w \-,'\"]{1,200}")
@@ -45,11 +47,25 @@ class ThemeService:
     def save(self, db: DAL, community_id: int, variables: Mapping[str, str]) -> dict[str, str]:
         """Replace a community's theme. Raises: Invalid, naming the variable."""
         checked = dict(_checked(name.removeprefix("--"), str(value)) for name, value in variables.items())
+        row = fetch_one(
+            db, "SELECT variables FROM browser_source_themes WHERE community_id = %s FOR UPDATE", (community_id,)
+        )
+        before = {"variables": row["variables"] if row else {}}
         fetch(
             db,
             "INSERT INTO browser_source_themes (community_id, variables) VALUES (%s, %s) ON CONFLICT (community_id)"
             " DO UPDATE SET variables = excluded.variables, updated_at = now()",
             (community_id, json.dumps(checked)),
+        )
+        audit.record(
+            db,
+            "browser_source_core",
+            "overlay_theme_changed",
+            "theme",
+            community_id=community_id,
+            before=before,
+            after={"variables": checked},
+            undo=Undo("PUT", "/browser/source/admin/theme", {"community_id": community_id, **before}),
         )
         return checked
 

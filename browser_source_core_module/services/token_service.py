@@ -10,6 +10,7 @@ from pydal import DAL
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.errors import NotFound
 from waddlebot.base.logs import AAALog
+from waddlebot.data.audit import HIDDEN, Undo, record
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
@@ -51,6 +52,9 @@ class TokenService:
         with self._database.transaction() as db:
             made = [kind for kind in source_types if self._add(db, community_id, kind, by=by)]
             found = self._current(db, community_id)
+            for row in found:
+                if row["source_type"] in made:
+                    _record(db, "overlay_token_made", community_id, row["source_type"], None, row["id"])
         self._log.audit("overlay_tokens_shown", community=community_id, user=by, created=made)
         return {row["source_type"]: self._shown(row) for row in found if row["source_type"] in source_types}
 
@@ -83,6 +87,7 @@ class TokenService:
             new = next(
                 each for each in self._current(db, old["community_id"]) if each["source_type"] == old["source_type"]
             )
+            _record(db, "overlay_token_regenerated", old["community_id"], old["source_type"], old["id"], new["id"])
         self._changed("overlay_token_regenerated", old, caller, grace_s=grace_s)
         return {
             "token": {**self._shown(new), "source_type": new["source_type"]},
@@ -94,6 +99,7 @@ class TokenService:
         with self._database.transaction() as db:
             old = self._lock(db, reference, caller)
             self._end(db, old["id"], grace_s=0)
+            _record(db, "overlay_token_revoked", old["community_id"], old["source_type"], old["id"], None)
         self._changed("overlay_token_revoked", old, caller)
         return {"id": old["id"], "source_type": old["source_type"]}
 
@@ -159,6 +165,20 @@ class TokenService:
         """Tell the hubs, which close what the token no longer opens."""
         self._bus.invalidate(TOKENS, old["id"])
         self._log.audit(action, community=old["community_id"], user=caller.name, source=old["source_type"], **more)
+
+
+def _record(db: DAL, action: str, community_id: int, source_type: str, old: int | None, new: int | None) -> None:
+    """Write a change into the audit log. What was a token's secret cannot come back, so only a new one can go."""
+    record(
+        db,
+        "browser_source_core",
+        action,
+        f"overlay-token/{source_type}",
+        community_id=community_id,
+        before={"id": old, "token": HIDDEN} if old else None,
+        after={"id": new, "token": HIDDEN} if new else None,
+        undo=Undo("DELETE", f"/browser/source/admin/tokens/{new}") if new and not old else None,
+    )
 
 
 def _purpose(community_id: int, source_type: str) -> str:

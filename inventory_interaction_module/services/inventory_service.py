@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -16,12 +16,15 @@ from pydal import DAL
 from waddlebot.base.chat import closest
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.logs import AAALog
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 
 from .. import logging_config as actions
 
 CACHE = "inventory"
+MODULE = "inventory"
 MAX_NAME_CHARS = 255
 MAX_DESCRIPTION_CHARS = 2000
 MAX_LABEL_CHARS = 50
@@ -31,7 +34,8 @@ MAX_KEY_BYTES = 2000
 
 def _select(where: str) -> str:
     return (
-        "SELECT i.id, i.item_name, i.description, i.is_checked_out, i.checked_out_to, i.checked_out_at,"
+        "SELECT i.id, i.item_name, i.description, i.is_checked_out, i.checked_out_to, i.checked_out_to_id,"
+        " i.checked_out_at,"
         " i.checked_in_at, i.created_by, i.created_at, ARRAY(SELECT label FROM inventory_item_labels l"
         f" WHERE l.item_id = i.id ORDER BY l.id) AS labels FROM inventory_items i WHERE {where}"
     )
@@ -70,6 +74,8 @@ class Item:
     labels: list[str]
     is_checked_out: bool
     checked_out_to: str | None
+    # Our number of them, where the name is known to be theirs.
+    checked_out_to_id: int | None
     checked_out_at: datetime | None
     checked_in_at: datetime | None
     created_by: str
@@ -107,53 +113,83 @@ class InventoryService:
         labels = self._check_labels(labels)
         row = fetch_one(
             db,
-            "INSERT INTO inventory_items (community_id, item_name, item_key, description, created_by)"
-            " VALUES (%s, %s, %s, %s, %s) ON CONFLICT (community_id, item_key) DO NOTHING RETURNING id",
-            (community_id, name, item_key(name), description, by),
+            "INSERT INTO inventory_items (community_id, item_name, item_key, description, created_by, created_by_id)"
+            " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (community_id, item_key) DO NOTHING RETURNING id",
+            (community_id, name, item_key(name), description, by, audit.person_acting()),
         )
         if row is None:
             raise Conflict(f"There is already an item called “{self.get(db, community_id, name).item_name}”.")
         for label in labels:
             db.inventory_item_labels.insert(item_id=row["id"], label=label)
-        self._record(db, community_id, row["id"], actions.ITEM_ADDED, by, item_name=name, labels=labels)
-        return self.get(db, community_id, name)
+        item = self.get(db, community_id, name)
+        self._record(db, community_id, actions.ITEM_ADDED, by, before=None, after=item, labels=labels)
+        return item
+
+    def change(
+        self, db: DAL, community_id: int, name: str, description: str, labels: Sequence[str], *, by: str
+    ) -> Item:
+        """Describe and label an item anew. Raises: NoSuchItem; BadItem."""
+        description = check_text(description, "A description", MAX_DESCRIPTION_CHARS, required=False)
+        labels = self._check_labels(labels)
+        item = self.get(db, community_id, name)
+        fetch(
+            db,
+            "UPDATE inventory_items SET item_name = %s, description = %s, updated_at = now() WHERE id = %s",
+            (check_text(name, "An item's name", MAX_NAME_CHARS), description, item.id),
+        )
+        fetch(db, "DELETE FROM inventory_item_labels WHERE item_id = %s", (item.id,))
+        fetch(
+            db,
+            "INSERT INTO inventory_item_labels (item_id, label) SELECT %s, label"
+            " FROM unnest(%s::text[]) WITH ORDINALITY AS l (label, n) ORDER BY n",
+            (item.id, labels),
+        )
+        changed = self.get(db, community_id, name)
+        self._record(db, community_id, actions.ITEM_CHANGED, by, before=item, after=changed)
+        return changed
 
     def check_out(self, db: DAL, community_id: int, name: str, to: str, *, by: str) -> Item:
-        """Lend an item. Raises: NoSuchItem; Conflict when somebody has it, naming who."""
-        to = check_text(to.lstrip("@"), "A username", MAX_NAME_CHARS)
+        """Lend an item to somebody, by a name or as `user:<number>`.
+
+        Raises: NoSuchItem; NotFound for a number that nobody has; Conflict when somebody has it, naming who.
+        """
+        to, holder_id = _find_holder(db, check_text(to.lstrip("@"), "A username", MAX_NAME_CHARS))
         item = self.get(db, community_id, name)
         changed = fetch_one(
             db,
-            "UPDATE inventory_items SET is_checked_out = true, checked_out_to = %s, checked_out_at = now(),"
-            " updated_at = now() WHERE id = %s AND NOT is_checked_out RETURNING id",
-            (to, item.id),
+            "UPDATE inventory_items SET is_checked_out = true, checked_out_to = %s, checked_out_to_id = %s,"
+            " checked_out_at = now(), updated_at = now() WHERE id = %s AND NOT is_checked_out RETURNING id",
+            (to, holder_id, item.id),
         )
         if changed is None:
             raise Conflict(f"“{item.item_name}” is already with {self.get(db, community_id, name).checked_out_to}.")
-        self._record(db, community_id, item.id, actions.ITEM_CHECKED_OUT, by, item_name=item.item_name, to=to)
-        return self.get(db, community_id, name)
+        lent = self.get(db, community_id, name)
+        self._record(db, community_id, actions.ITEM_CHECKED_OUT, by, before=item, after=lent, to=to)
+        return lent
 
     def check_in(self, db: DAL, community_id: int, name: str, *, by: str) -> tuple[Item, str]:
         """Take an item back; returns it and who had it. Raises: NoSuchItem; Conflict when it is here."""
         item = self.get(db, community_id, name)
         row = fetch_one(
             db,
-            "UPDATE inventory_items i SET is_checked_out = false, checked_out_to = NULL, checked_in_at = now(),"
-            " updated_at = now() FROM (SELECT id, checked_out_to FROM inventory_items WHERE id = %s FOR UPDATE) was"
-            " WHERE i.id = was.id AND i.is_checked_out RETURNING was.checked_out_to",
+            "UPDATE inventory_items i SET is_checked_out = false, checked_out_to = NULL, checked_out_to_id = NULL,"
+            " checked_in_at = now(), updated_at = now()"
+            " FROM (SELECT id, checked_out_to, checked_out_to_id FROM inventory_items WHERE id = %s FOR UPDATE) was"
+            " WHERE i.id = was.id AND i.is_checked_out RETURNING was.checked_out_to, was.checked_out_to_id",
             (item.id,),
         )
         if row is None:
             raise Conflict(f"“{item.item_name}” is not checked out.")
         had_it = str(row["checked_out_to"])
-        self._record(db, community_id, item.id, actions.ITEM_CHECKED_IN, by, item_name=item.item_name, had_it=had_it)
-        return self.get(db, community_id, name), had_it
+        before, after = replace(item, is_checked_out=True, **row), self.get(db, community_id, name)
+        self._record(db, community_id, actions.ITEM_CHECKED_IN, by, before=before, after=after, had_it=had_it)
+        return after, had_it
 
     def delete(self, db: DAL, community_id: int, name: str, *, by: str) -> Item:
         """Raises: NoSuchItem."""
         item = self.get(db, community_id, name)
         db(db.inventory_items.id == item.id).delete()
-        self._record(db, community_id, item.id, actions.ITEM_DELETED, by, item_name=item.item_name)
+        self._record(db, community_id, actions.ITEM_DELETED, by, before=item, after=None)
         return item
 
     def change_label(
@@ -164,19 +200,22 @@ class InventoryService:
         item = self.get(db, community_id, name)
         # One label change of an item waits for another, so that two at once cannot exceed the limit.
         fetch(db, "SELECT id FROM inventory_items WHERE id = %s FOR UPDATE", (item.id,))
-        labels = self.get(db, community_id, name).labels
+        item = self.get(db, community_id, name)
+        labels = item.labels
         if change == "remove":
             if label not in labels:
                 raise NotFound(f"“{item.item_name}” has no label “{label}”.")
             db((db.inventory_item_labels.item_id == item.id) & (db.inventory_item_labels.label == label)).delete()
-            self._record(db, community_id, item.id, actions.LABEL_REMOVED, by, item_name=item.item_name, label=label)
+            action = actions.LABEL_REMOVED
         elif label in labels:
             raise Conflict(f"“{item.item_name}” already has the label “{label}”.")
         else:
             self._check_labels([*labels, label])
             db.inventory_item_labels.insert(item_id=item.id, label=label)
-            self._record(db, community_id, item.id, actions.LABEL_ADDED, by, item_name=item.item_name, label=label)
-        return self.get(db, community_id, name)
+            action = actions.LABEL_ADDED
+        changed = self.get(db, community_id, name)
+        self._record(db, community_id, action, by, before=item, after=changed, label=label)
+        return changed
 
     def get(self, db: DAL, community_id: int, name: str) -> Item:
         """Raises: NoSuchItem, with the name that was most likely meant."""
@@ -261,14 +300,99 @@ class InventoryService:
             raise BadItem(f"An item can have {self._max_labels} labels; these are {len(checked)}.")
         return checked
 
-    def _record(self, db: DAL, community_id: int, item_id: int, action: str, by: str, **details: Any) -> None:
+    def _record(
+        self,
+        db: DAL,
+        community_id: int,
+        action: str,
+        by: str,
+        *,
+        before: Item | None,
+        after: Item | None,
+        **details: Any,
+    ) -> None:
+        """Write a change into the item's history and the audit log."""
+        item = after or before
+        assert item is not None
+        holder_id = item.checked_out_to_id or (before.checked_out_to_id if before else None)
+        details = {"item_name": item.item_name, **details}
         fetch(
             db,
-            "INSERT INTO inventory_activity (community_id, item_id, action, performed_by, details)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            (community_id, item_id, action, by, Json(details)),
+            "INSERT INTO inventory_activity"
+            " (community_id, item_id, action, performed_by, performed_by_id, holder_id, details)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            (community_id, item.id, action, by, audit.person_acting(), holder_id, Json(details)),
         )
-        self._log.audit(action, community=community_id, item_id=item_id)
+        audit.record(
+            db,
+            MODULE,
+            action,
+            f"item/{item_key(item.item_name)}",
+            community_id=community_id,
+            before=_as_recorded(before),
+            after=_as_recorded(after),
+            undo=_undo(community_id, action, before, after, label=details.get("label")),
+        )
+        self._log.audit(action, community=community_id, item_id=item.id)
+
+
+def _find_holder(db: DAL, to: str) -> tuple[str, int | None]:
+    """What to call who gets an item, and our number of them: of `user:<number>`, or of a name that only one has."""
+    kind, _, number = to.partition(":")
+    if kind == "user" and number.isascii() and number.isdigit() and len(number) < 19:
+        row = fetch_one(
+            db,
+            "SELECT user_id, coalesce(nullif(name, ''), nullif(display_name, ''), platform_user_id) AS name"
+            " FROM platform_identities WHERE user_id = %s ORDER BY id LIMIT 1",
+            (int(number),),
+        )
+        if row is None:
+            raise NotFound(f"There is nobody known as {to}.")
+        return row["name"], row["user_id"]
+    rows = fetch(
+        db,
+        "SELECT DISTINCT user_id FROM platform_identities"
+        " WHERE lower(name) = lower(%(to)s) OR lower(display_name) = lower(%(to)s) LIMIT 2",
+        {"to": to},
+    )
+    return to, rows[0]["user_id"] if len(rows) == 1 else None
+
+
+def _as_recorded(item: Item | None) -> dict[str, Any] | None:
+    """An item for the audit log, in which people stand by number only."""
+    if item is None:
+        return None
+    holder = f"user:{item.checked_out_to_id}" if item.checked_out_to_id else audit.HIDDEN
+    return {
+        "item_name": item.item_name,
+        "description": item.description,
+        "labels": item.labels,
+        "checked_out_to": holder if item.is_checked_out else None,
+    }
+
+
+def _undo(community_id: int, action: str, before: Item | None, after: Item | None, *, label: str | None) -> Undo | None:
+    """The call that takes a change back, unless it needs a name that only a number may stand for, and none is known."""
+    item = after or before
+    assert item is not None
+    body: dict[str, Any] = {"community_id": community_id, "item_name": item.item_name}
+    if action == actions.ITEM_ADDED:
+        body["action"] = "delete"
+    elif action == actions.ITEM_CHECKED_OUT:
+        body["action"] = "checkin"
+    elif action == actions.ITEM_CHECKED_IN and before and before.checked_out_to_id:
+        body |= {"action": "checkout", "checked_out_to": f"user:{before.checked_out_to_id}"}
+    elif action == actions.ITEM_DELETED and not item.is_checked_out:
+        body |= {"action": "add", "description": item.description, "labels": item.labels}
+    elif label is not None:
+        body |= {
+            "action": "labels",
+            "label_action": "remove" if action == actions.LABEL_ADDED else "add",
+            "label": label,
+        }
+    else:
+        return None
+    return Undo("POST", "/inventory", body)
 
 
 def item_key(name: str) -> str:

@@ -16,7 +16,7 @@ from waddlebot.base.errors import NotAllowed, NotConfigured, UpstreamError, Wadd
 from waddlebot.base.ids import EntityId
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.liveness import Liveness
-from waddlebot.community.consent import Consenter, Settled, leave, list_owned, settle, tell
+from waddlebot.community.consent import Consenter, Settled, find_user, leave, list_owned, settle, tell
 from waddlebot.community.oauth import OAuthStates, Started
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database
@@ -187,7 +187,7 @@ class OAuthService:
         troubles = [*self._close_at_twitch(user_id)]
         entity = EntityId("twitch", "", user_id)
         with self._db.transaction() as db:
-            was_served = leave(db, entity)
+            was_served = leave(db, entity, user_id=find_user(db, "twitch", user_id))
             self._api.tokens.forget(db, user_id)
             self._channels.close(db, user_id)
         tell(self._bus, entity)

@@ -89,6 +89,10 @@ class ScopeSpec(Strict):
     why: Annotated[str, StringConstraints(min_length=1, max_length=300)]
 
 
+# What a community carries to another fleet, and what a person is told and rid of.
+CARRIED = (("GET", "export"), ("POST", "import"), ("GET", "people/export"), ("POST", "people/erase"))
+
+
 class Manifest(Strict):
     """Who a module is, what it serves, answers to and owns."""
 
@@ -101,6 +105,10 @@ class Manifest(Strict):
     prefix: Annotated[str, StringConstraints(pattern=r"^/[a-z0-9/-]+$")]
     hub_port: int | None = Field(None, ge=1, le=65535, description="Where its hub.py, a process of its own, listens.")
     tables: list[str] = Field(default_factory=list)
+    people: dict[str, Annotated[str, StringConstraints(pattern=r"^(erased|kept: .+|none: .+)$")]] = Field(
+        default_factory=dict,
+        description="Each table with a column for a person: erased, kept: <why>, or none: <why there is nobody in it>.",
+    )
     commands: list[CommandSpec] = Field(default_factory=list)
     replay_environment: list[str] = Field(
         default_factory=list, description="Settings that `waddlebot replay` needs of the running fleet."
@@ -125,6 +133,7 @@ class Manifest(Strict):
         standard = [
             Callers(open="health", endpoints=[f"GET {self.prefix}/{each}" for each in OPEN_EVERYWHERE]),
             Callers(who="figures", endpoints=[f"GET {self.prefix}/metrics"]),
+            Callers(who="portal", endpoints=[f"{method} {self.prefix}/{path}" for method, path in CARRIED]),
         ]
         if self.kind == "collector":
             standard.append(Callers(who="platform", area="channels", endpoints=[f"GET {self.prefix}/channels"]))

@@ -437,11 +437,13 @@ def reporting() -> Iterator[None]:
 
 @contextmanager
 def database(home: Path) -> Iterator[Database]:
+    from ..data.audit import Acting, acting_as
     from ..data.database import Database
 
     opened = Database(_database_url(home), pool_size=1)
     try:
-        yield opened
+        with acting_as(Acting("command line")):
+            yield opened
     finally:
         opened.close()
 

@@ -10,8 +10,9 @@ from pydal import DAL
 from pydantic import Field, StringConstraints
 
 from ..base.errors import Invalid, NotFound
+from ..data.audit import Acting, Change, record_all
 from ..data.database import Database, fetch_one
-from ..web.auth import Account
+from ..web.auth import CORE, Account
 
 # A community's number or its slug, as requests name it.
 Reference = Annotated[int, Field(strict=True)] | Annotated[str, StringConstraints(max_length=255)]
@@ -63,13 +64,21 @@ def slug_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", ascii_name).strip("-")[:48] or "community"
 
 
+def record_new_community(db: DAL, community_id: int, *, by: Acting | None = None) -> None:
+    """Write into the audit log that there is a community now; by number, because many bear a person's name."""
+    change = Change(f"community/{community_id}", after={"is_active": True})
+    record_all(db, CORE, "community_made", [change], community_id=community_id, by=by)
+
+
 def ensure_community(db: DAL, slug: str, name: str) -> int:
     """The community with that slug, made if there is none."""
     row = fetch_one(
         db,
         "INSERT INTO communities (slug, name) VALUES (%s, %s)"
-        " ON CONFLICT (slug) DO UPDATE SET slug = excluded.slug RETURNING id",
+        " ON CONFLICT (slug) DO UPDATE SET slug = excluded.slug RETURNING id, xmax = 0 AS is_new",
         (slug, name),
     )
     assert row is not None
+    if row["is_new"]:
+        record_new_community(db, row["id"])
     return int(row["id"])

@@ -11,9 +11,10 @@ from pydal import DAL
 from ..base.contracts import EventUser
 from ..base.errors import NotAllowed
 from ..base.ids import EntityId
+from ..data.audit import Acting, Change, record_all
 from ..data.cache import Bus
 from ..data.database import fetch, fetch_one
-from .communities import find_community, slug_of
+from .communities import find_community, record_new_community, slug_of
 from .people import PEOPLE, add_people, rename, select_numbers
 
 # The caches of collectors and router that know places and people.
@@ -61,6 +62,16 @@ def ensure_user(db: DAL, person: Consenter) -> int:
     return found[identity]
 
 
+def find_user(db: DAL, platform: str, platform_user_id: str) -> int | None:
+    """Our number of somebody, by what their platform calls them."""
+    row = fetch_one(
+        db,
+        "SELECT user_id FROM platform_identities WHERE platform = %s AND platform_user_id = %s",
+        (platform, platform_user_id),
+    )
+    return int(row["user_id"]) if row else None
+
+
 def list_owned(db: DAL, user_id: int) -> list[dict[str, Any]]:
     """The communities that are somebody's own, by name."""
     return fetch(
@@ -94,13 +105,14 @@ def settle(
     )
     row = fetch_one(db, "SELECT slug, name FROM communities WHERE id = %s", (community_id,))
     assert row is not None
+    _record(db, "channel_added", entity, community_id, user_id=user_id)
     return Settled(entity, user_id, community_id, row["slug"], row["name"], is_new)
 
 
-def leave(db: DAL, entity: EntityId) -> bool:
+def leave(db: DAL, entity: EntityId, *, user_id: int | None = None) -> bool:
     """Stop serving a channel or server. Its community stays, with what is in it. False if it was not served.
 
-    Call `tell` after the commit.
+    `user_id` is whoever wants it so, where that is known. Call `tell` after the commit.
     """
     where = {"platform": entity.platform, "server_id": entity.server_id, "channel": entity.channel_id}
     fetch(
@@ -113,9 +125,11 @@ def leave(db: DAL, entity: EntityId) -> bool:
         db,
         "UPDATE servers SET is_active = false, activation_key_hash = NULL, updated_at = now()"
         " WHERE platform = %(platform)s AND server_id = %(server_id)s AND channel = %(channel)s AND is_active"
-        " RETURNING id",
+        " RETURNING community_id",
         where,
     )
+    if row is not None:
+        _record(db, "channel_removed", entity, row["community_id"], user_id=user_id)
     return row is not None
 
 
@@ -125,6 +139,14 @@ def tell(bus: Bus, entity: EntityId, user_id: int | None = None) -> None:
     bus.invalidate(ENTITIES, *([str(entity)] if entity.channel_id else []))
     if user_id is not None:
         bus.invalidate(PEOPLE, user_id)
+
+
+def _record(db: DAL, action: str, entity: EntityId, community_id: int, *, user_id: int | None) -> None:
+    """Write into the audit log that a channel came or went. Only the platform's consent page can take that back."""
+    is_served = {"entity_id": str(entity), "is_active": action == "channel_added"}
+    change = Change(f"server/{entity}", after=is_served)
+    by = Acting(entity.platform, own_id=user_id)
+    record_all(db, entity.platform, action, [change], community_id=community_id, by=by)
 
 
 def _chosen(db: DAL, user_id: int, community: str) -> int:
@@ -172,6 +194,7 @@ def _new_community(db: DAL, name: str, person: Consenter, user_id: int) -> int:
         {"slug": slug, "name": name or slug, "user": user_id},
     )
     assert row is not None, "a thousand communities of one name"
+    record_new_community(db, row["id"], by=Acting(person.platform, own_id=user_id))
     return int(row["id"])
 
 

@@ -11,8 +11,9 @@ from pydal import DAL
 from ..base.contracts import PLATFORMS
 from ..base.errors import Conflict, Invalid, NotFound
 from ..base.ids import ID_PART, EntityId
+from ..data.audit import record
 from ..data.database import fetch, fetch_one
-from ..web.auth import hash_key
+from ..web.auth import CORE, hash_key
 from .communities import ensure_community, slug_of
 
 ACTIVATION_KEY_BYTES = 32
@@ -68,6 +69,8 @@ def add_server(
         " ON CONFLICT (entity_id) DO UPDATE SET community_id = excluded.community_id, is_active = excluded.is_active",
         (str(entity), platform, server_id, channel, community_id, is_active),
     )
+    served = {"entity_id": str(entity), "is_active": is_active}
+    record(db, CORE, "server_added", f"server/{entity}", community_id=community_id, after=served)
     return entity
 
 
@@ -89,15 +92,19 @@ def activate_server(
         "WITH found AS (UPDATE servers SET is_active = true, updated_at = now()"
         "  WHERE activation_key_hash = %(hash)s AND (%(platforms)s::text[] = '{}' OR platform = ANY(%(platforms)s))"
         "  AND (%(community)s::bigint IS NULL OR community_id = %(community)s)"
-        "  RETURNING platform, server_id, channel),"
+        "  RETURNING platform, server_id, channel, community_id),"
         " opened AS (UPDATE entities e SET is_active = true FROM found"
         "  WHERE (e.platform, e.server_id, e.channel_id) = (found.platform, found.server_id, found.channel))"
-        " SELECT platform, server_id, channel AS channel_id FROM found",
+        " SELECT platform, server_id, channel AS channel_id, community_id FROM found",
         {"hash": hash_key(activation_key), "platforms": sorted(platforms), "community": community_id},
     )
     if row is None:
         raise UnknownActivationKey()
-    return EntityId(**row)
+    home = row.pop("community_id")
+    entity = EntityId(**row)
+    after = {"entity_id": str(entity), "is_active": True}
+    record(db, CORE, "server_activated", f"server/{entity}", community_id=home, before=None, after=after)
+    return entity
 
 
 def list_servers(db: DAL, *, limit: int = 10_000) -> list[dict[str, Any]]:
@@ -117,11 +124,12 @@ def remove_server(db: DAL, platform: str, channel: str, *, server_id: str = "") 
         db,
         "UPDATE servers SET is_active = false, activation_key_hash = NULL, updated_at = now()"
         " WHERE platform = %s AND channel = %s AND server_id = %s"
-        " AND (is_active OR activation_key_hash IS NOT NULL) RETURNING id",
+        " AND (is_active OR activation_key_hash IS NOT NULL) RETURNING community_id",
         (platform, channel, server_id),
     )
     if row is None:
         raise NotFound(f"{EntityId(platform, server_id, channel)} is not served.")
-    fetch(
-        db, "UPDATE entities SET is_active = false WHERE entity_id = %s", (str(EntityId(platform, server_id, channel)),)
-    )
+    entity = EntityId(platform, server_id, channel)
+    fetch(db, "UPDATE entities SET is_active = false WHERE entity_id = %s", (str(entity),))
+    before, after = ({"entity_id": str(entity), "is_active": is_active} for is_active in (True, False))
+    record(db, CORE, "server_removed", f"server/{entity}", community_id=row["community_id"], before=before, after=after)

@@ -29,6 +29,7 @@ from ..base.contracts import (
 from ..base.errors import ConfigError, ProviderError, UsageError, UserError, WaddleBotError
 from ..base.logs import log_context, new_log_context
 from ..base.module_settings import defaults_of
+from ..data.audit import Acting, acting_as
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY
 from ..web.endpoint import endpoint
@@ -111,7 +112,11 @@ class InteractionModule:
     def execute(self, payload: ModuleCall) -> ModuleReply:
         """Run a call, or give the reply that it had before."""
         _enter_log_context(payload)
-        started = time.perf_counter()
+        # Whoever typed it changes what it changes, by way of the router.
+        with acting_as(Acting("router", own_id=payload.user.own_id)):
+            return self._begin(payload, time.perf_counter())
+
+    def _begin(self, payload: ModuleCall, started: float) -> ModuleReply:
         if payload.mode == "simulate":
             return self._rehearse(payload, started)
         if self._key(payload) not in self._callers:
@@ -166,7 +171,8 @@ class InteractionModule:
         # Looked for first: to run again and undo it, as other handlers do, would call out again.
         if kept := self._find_kept(payload):
             return self._told(kept)
-        return self._execute(payload, lambda: self._run_outside(payload, until, started), started)
+        with acting_as(Acting("router", own_id=payload.user.own_id)):
+            return self._execute(payload, lambda: self._run_outside(payload, until, started), started)
 
     def _run_outside(self, payload: ModuleCall, until: float, started: float) -> Kept:
         """Run a call and keep its reply with what it wrote. Raises: _Undone when it has one already."""

@@ -30,7 +30,7 @@ from ..data.database import fetch, shared_database
 from ..data.jobs import Jobs
 from ..data.processes import SAVE_EVERY_S, ProcessReports
 from ..web.actor import ActorKey, Actors
-from ..web.auth import ANYBODY, Account, Accounts, figures_of
+from ..web.auth import ANYBODY, PORTAL_ONLY, Account, Accounts, figures_of
 from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
@@ -39,6 +39,8 @@ from ..web.provider import Providers
 from ..web.site import Site, SiteSettings
 from ..web.static import StaticFiles
 from .background_metrics import BackgroundMetrics
+from .people import Erased, EraseRequest, Keeps, People, PeopleQuery, Person, Personal
+from .portable import ExportQuery, ImportQuery, ImportRequest, Part, Plan, Portable
 
 HEARTBEAT_EVERY_S = 30.0
 HOUSEKEEPING_EVERY_S = 60.0
@@ -150,6 +152,50 @@ class Service:
         self.checks[name] = run
         if essential:
             self.essential.add(name)
+
+    def portable(self, *parts: Part[Any], version: int = 1, changed: Callable[[int], None] = lambda _: None) -> None:
+        """Serve `<prefix>/export` and `<prefix>/import`: what of a community is this module's. `changed` is called
+        with a community whose items were changed, after the commit."""
+        prefix = self.manifest.prefix
+        items = Portable(self.name, version, parts, self.database, changed)
+
+        @endpoint("GET", f"{prefix}/export", caller=PORTAL_ONLY, query=ExportQuery)
+        def export_items(query: ExportQuery, caller: Account) -> dict[str, Any]:
+            """Everything of a community that this module has and another fleet can take; no secrets."""
+            return items.export(query.community_id, caller)
+
+        @endpoint("POST", f"{prefix}/import", caller=PORTAL_ONLY, body=ImportRequest, query=ImportQuery)
+        def import_items(request: ImportRequest, query: ImportQuery, caller: Account) -> Plan:
+            """Say what would become of an export's items in a community, and with `apply` do it."""
+            return items.import_items(request, query.community_id, caller)
+
+        self.mount(export_items, import_items)
+
+    def erases(
+        self,
+        *personal: Personal,
+        keeps: Iterable[Keeps] = (),
+        forgotten: Callable[[Person], None] = lambda _: None,
+    ) -> None:
+        """Serve `<prefix>/people/export` and `<prefix>/people/erase`: where this module has people. `forgotten` is
+        called after the commit, for what is not in the database.
+
+        Raises: ConfigError when the manifest says otherwise.
+        """
+        prefix = self.manifest.prefix
+        people = People(self.manifest, self.name, self.database, personal, tuple(keeps), forgotten)
+
+        @endpoint("GET", f"{prefix}/people/export", caller=PORTAL_ONLY, query=PeopleQuery)
+        def export_person(query: PeopleQuery) -> dict[str, Any]:
+            """Everything that this module has about somebody."""
+            return people.export(query)
+
+        @endpoint("POST", f"{prefix}/people/erase", caller=PORTAL_ONLY, body=EraseRequest)
+        def erase_person(request: EraseRequest) -> Erased:
+            """Forget somebody, in a community or everywhere, and say what is kept and why."""
+            return people.erase(request)
+
+        self.mount(export_person, erase_person)
 
     def register_with_router(self, registration: ModuleRegistration) -> None:
         """Register at the start, send a heartbeat from then on, and register anew if the router has forgotten.

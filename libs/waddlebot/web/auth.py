@@ -17,6 +17,7 @@ from pydal import DAL
 
 from ..base.errors import Conflict, Invalid, NotAllowed, NotAuthenticated, NotFound
 from ..base.manifest import Area, Right, Who
+from ..data.audit import HIDDEN, Undo, record
 from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch, fetch_one
 from .actor import HEADER as ACTOR_HEADER
@@ -30,6 +31,8 @@ CACHE_TTL_S = 30
 LAST_USED_EVERY_S = 60
 ACCOUNTS = "accounts"
 PORTAL = "portal"
+# What the audit log calls what belongs to no module.
+CORE = "core"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,11 @@ def revoke_account(db: DAL, key_id_or_name: str, *, community_id: int | None = N
         f" WHERE is_active AND id = %s AND NOT EXISTS (SELECT 1 {LIVE} AND account_id = %s)",
         (rows[0]["account_id"], rows[0]["account_id"]),
     )
+    account = fetch_one(db, "SELECT * FROM service_accounts WHERE id = %s", (rows[0]["account_id"],))
+    assert account is not None
+    for row in rows:
+        before = _as_recorded(account)
+        record(db, CORE, "key_revoked", f"key/{row['key_id']}", community_id=account["community_id"], before=before)
     return [row["key_id"] for row in rows]
 
 
@@ -350,7 +358,29 @@ def _add_key(db: DAL, account: dict[str, Any], expires_at: datetime | None, api_
         "INSERT INTO service_account_keys (account_id, key_id, key_hash, expires_at) VALUES (%s, %s, %s, %s)",
         (account["id"], key_id, hash_key(api_key), expires_at),
     )
+    community_id = account["community_id"]
+    path = f"/router/communities/{community_id}/keys/{key_id}"
+    record(
+        db,
+        CORE,
+        "key_made",
+        f"key/{key_id}",
+        community_id=community_id,
+        after=_as_recorded(account, expires_at),
+        undo=Undo("DELETE", path) if account["groups"] == ["api-users"] else None,
+    )
     return NewKey(_account(account, expires_at), key_id, api_key)
+
+
+def _as_recorded(row: dict[str, Any], expires_at: datetime | None = None) -> dict[str, Any]:
+    """An account for the audit log. Its name may change when it ends, its number does not."""
+    return {
+        "groups": row["groups"],
+        "module_name": row["module_name"],
+        "platforms": row["platforms"],
+        "expires_at": expires_at,
+        "key": HIDDEN,
+    }
 
 
 def _account(row: dict[str, Any], expires_at: datetime | None) -> Account:

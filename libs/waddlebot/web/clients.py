@@ -133,6 +133,14 @@ class FleetClient:
             "POST", url, body=body, headers={**self._headers, **(headers or {})}, timeout_s=timeout_s
         )
 
+    def request(
+        self, method: str, url: str, body: bytes | None, *, timeout_s: float, headers: Mapping[str, str]
+    ) -> HTTPResponse:
+        """Any call; `headers` may bring another key than this service's, that of whom it is made for."""
+        return self._transport.request(
+            method, url, body=body, headers={**self._headers, **headers}, timeout_s=timeout_s
+        )
+
     def get(self, url: str, *, timeout_s: float) -> HTTPResponse:
         return self._transport.request("GET", url, headers=self._headers, timeout_s=timeout_s)
 

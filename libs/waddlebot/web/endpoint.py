@@ -24,6 +24,7 @@ from pydantic import BaseModel, TypeAdapter
 from ..base.errors import (
     BadRequest,
     Busy,
+    Invalid,
     NotAuthenticated,
     NotFound,
     TooLarge,
@@ -34,9 +35,10 @@ from ..base.logs import AAALog, new_log_context
 from ..base.manifest import Area, Right
 from ..base.metrics import Metrics
 from ..base.wire import clean, parse_json, to_json, validate
+from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
 from .actor import Actors
-from .auth import OWNERS, Account, Accounts, Caller
+from .auth import OWNERS, PORTAL, Account, Accounts, Caller
 from .static import StaticFiles
 from .stream import SSE_HEADERS, SSE_TYPE, Stream, hand_over
 
@@ -336,6 +338,11 @@ class Bound:
             owner = f"account {account.id}"
             if "account" in self.asks:
                 arguments[self.asks["account"]] = account
+            with acting_as(_acting(account, self.endpoint.method)):
+                return self._run(arguments, owner)
+        return self._run(arguments, owner)
+
+    def _run(self, arguments: dict[str, Any], owner: str) -> Any:
         if "raw" in self.asks:
             arguments[self.asks["raw"]] = RawRequest(
                 _read_body(self.endpoint.max_body_bytes),
@@ -391,6 +398,26 @@ def _find_key(environ: Mapping[str, Any], headers: Sequence[KeyHeader]) -> str |
         if sent:
             return sent
     return None
+
+
+def _acting(account: Account, method: str) -> Acting:
+    """Who the audit log says it was."""
+    undoes, call = _read_undo(), (method, request.path)
+    if account.actor is None:
+        return Acting(account.name, undoes=undoes, request=call)
+    login_id, own_id = account.actor.login_id, account.actor.own_id
+    login_id = login_id if isinstance(login_id, int) else None
+    return Acting(PORTAL, login_id=login_id, own_id=own_id, undoes=undoes, request=call)
+
+
+def _read_undo() -> int | None:
+    """The entry of the audit log that a request says it takes back."""
+    text = request.environ.get(f"HTTP_{UNDO_HEADER.upper().replace('-', '_')}")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Invalid(f"{UNDO_HEADER} is the number of an entry in the audit log.", field=UNDO_HEADER)
+    return int(text)
 
 
 def read_headers(environ: Mapping[str, Any]) -> dict[str, str]:

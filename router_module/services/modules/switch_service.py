@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from psycopg2.extras import execute_values
 from pydal import DAL
@@ -15,6 +16,8 @@ from waddlebot.base.errors import Invalid, NotFound
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.module_settings import HIDDEN, SettingSpec, check_config, fitting
 from waddlebot.community.credentials import Credentials
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 
@@ -36,6 +39,17 @@ class Scope:
 
     community_id: int
     entity_id: str | None = None
+
+    @property
+    def path(self) -> str:
+        """What the endpoints about it begin with."""
+        if self.entity_id is None:
+            return f"/router/communities/{self.community_id}"
+        return f"/router/entities/{quote(self.entity_id, safe=':')}"
+
+    @property
+    def suffix(self) -> str:
+        return f"@{self.entity_id}" if self.entity_id else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,42 +121,58 @@ class SwitchService:
 
         Raises: UnknownModule; Invalid, naming the setting; NotConfigured for a secret that nobody could seal.
         """
+        with self._db.transaction() as db:
+            row = self.set_module_in(db, scope, module_name, switch=switch, config=config, by=by)
+            secrets = self._credentials.setting_names(db, scope.community_id)
+        self.changed(scope.community_id, module_name)
+        return {**row, "config": row["config"] | _hidden(secrets, module_name, scope)}
+
+    def set_module_in(
+        self,
+        db: DAL,
+        scope: Scope,
+        module_name: str,
+        *,
+        switch: ModuleState | None,
+        config: Mapping[str, Any] | None,
+        by: str,
+    ) -> dict[str, Any]:
+        """The same, in a transaction that is followed by `changed`."""
         if switch and switch.replaced_by == module_name:
             raise Invalid("A module cannot replace itself.", field="replaced_by")
-        with self._db.transaction() as db:
-            modules = load_module_specs(db)
-            _check_module(db, module_name, {name for name, specs in modules.items() if specs.settings})
-            if switch and switch.replaced_by:
-                _check_module(db, switch.replaced_by)
-            if config is not None:
-                listeners.check_config(db, module_name, config)
-            specs = modules[module_name].settings if module_name in modules else None
-            plain = None if config is None else self._keep_secrets(db, scope, module_name, specs, config)
-            row = fetch_one(
-                db,
-                "INSERT INTO module_switches AS s (community_id, entity_id, module_name, enabled, replaced_by, config,"
-                " updated_by) VALUES (%(community)s, %(entity)s, %(module)s, %(enabled)s, %(replaced_by)s,"
-                " coalesce(%(config)s::jsonb, '{}'), %(by)s)"
-                " ON CONFLICT (community_id, entity_id, module_name) DO UPDATE SET"
-                " enabled = CASE WHEN %(switches)s THEN excluded.enabled ELSE s.enabled END,"
-                " replaced_by = CASE WHEN %(switches)s THEN excluded.replaced_by ELSE s.replaced_by END,"
-                " config = coalesce(%(config)s::jsonb, s.config), updated_by = excluded.updated_by, updated_at = now()"
-                " RETURNING community_id, entity_id, module_name, enabled, replaced_by, config",
-                {
-                    "community": scope.community_id,
-                    "entity": scope.entity_id,
-                    "module": module_name,
-                    "switches": switch is not None,
-                    "enabled": switch.enabled and not switch.replaced_by if switch else None,
-                    "replaced_by": switch.replaced_by if switch else None,
-                    "config": None if plain is None else json.dumps(plain),
-                    "by": by,
-                },
-            )
-            secrets = self._credentials.setting_names(db, scope.community_id)
-        self._changed(scope, module_name)
+        modules = load_module_specs(db)
+        _check_module(db, module_name, {name for name, specs in modules.items() if specs.settings})
+        if switch and switch.replaced_by:
+            _check_module(db, switch.replaced_by)
+        if config is not None:
+            listeners.check_config(db, module_name, config)
+        specs = modules[module_name].settings if module_name in modules else None
+        before = _find_switch(db, scope, module_name)
+        plain = None if config is None else self._keep_secrets(db, scope, module_name, specs, config)
+        row = fetch_one(
+            db,
+            "INSERT INTO module_switches AS s (community_id, entity_id, module_name, enabled, replaced_by, config,"
+            " updated_by) VALUES (%(community)s, %(entity)s, %(module)s, %(enabled)s, %(replaced_by)s,"
+            " coalesce(%(config)s::jsonb, '{}'), %(by)s)"
+            " ON CONFLICT (community_id, entity_id, module_name) DO UPDATE SET"
+            " enabled = CASE WHEN %(switches)s THEN excluded.enabled ELSE s.enabled END,"
+            " replaced_by = CASE WHEN %(switches)s THEN excluded.replaced_by ELSE s.replaced_by END,"
+            " config = coalesce(%(config)s::jsonb, s.config), updated_by = excluded.updated_by, updated_at = now()"
+            " RETURNING community_id, entity_id, module_name, enabled, replaced_by, config",
+            {
+                "community": scope.community_id,
+                "entity": scope.entity_id,
+                "module": module_name,
+                "switches": switch is not None,
+                "enabled": switch.enabled and not switch.replaced_by if switch else None,
+                "replaced_by": switch.replaced_by if switch else None,
+                "config": None if plain is None else json.dumps(plain),
+                "by": by,
+            },
+        )
         assert row is not None
-        return {**row, "config": row["config"] | _hidden(secrets, module_name, scope)}
+        _record_switch(db, "module_switched", scope, module_name, before)
+        return row
 
     def _keep_secrets(
         self,
@@ -168,15 +198,17 @@ class SwitchService:
         with self._db.transaction() as db:
             if scope.entity_id is None:
                 self._credentials.forget_settings(db, scope.community_id, module_name)
-            row = fetch_one(
+            before = _find_switch(db, scope, module_name)
+            if before is None:
+                raise NotFound(f"Nothing is set for {module_name} here.")
+            fetch(
                 db,
                 "DELETE FROM module_switches WHERE community_id = %s AND entity_id IS NOT DISTINCT FROM %s"
-                " AND module_name = %s RETURNING id",
+                " AND module_name = %s",
                 (scope.community_id, scope.entity_id, module_name),
             )
-        if row is None:
-            raise NotFound(f"Nothing is set for {module_name} here.")
-        self._changed(scope, module_name)
+            _record_switch(db, "module_switch_removed", scope, module_name, before)
+        self.changed(scope.community_id, module_name)
 
     def list_permissions(self, scope: Scope) -> list[dict[str, Any]]:
         """What is set for commands in a community, its entities included, or at one entity."""
@@ -204,37 +236,56 @@ class SwitchService:
 
         Raises: Invalid for a command or a subject that cannot be; NotFound for an unknown user.
         """
-        name = command_name(command)
         with self._db.transaction() as db:
-            subjects = [("allow", each) for each in _subjects(db, allow)] + [
-                ("deny", each) for each in _subjects(db, deny)
-            ]
-            row = fetch_one(
-                db,
-                "INSERT INTO command_permissions (community_id, entity_id, command, is_enabled, config, is_explicit,"
-                " updated_by) VALUES (%s, %s, %s, %s, %s, true, %s)"
-                " ON CONFLICT (community_id, entity_id, command) DO UPDATE SET is_enabled = excluded.is_enabled,"
-                " config = excluded.config, is_explicit = true, updated_by = excluded.updated_by, updated_at = now()"
-                " RETURNING id",
-                (scope.community_id, scope.entity_id, name, is_enabled, json.dumps(config), by),
+            made = self.set_permission_in(
+                db, scope, command, is_enabled=is_enabled, allow=allow, deny=deny, config=config, by=by
             )
-            assert row is not None
-            fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
-            if subjects:
-                execute_values(
-                    db._adapter.cursor,
-                    "INSERT INTO command_permission_subjects (command_permission_id, effect, kind, subject) VALUES %s"
-                    " ON CONFLICT DO NOTHING",
-                    [(row["id"], effect, *subject.split(":", 1)) for effect, subject in subjects],
-                )
-            made = fetch_one(db, f"{SELECT_PERMISSION} WHERE p.id = %s GROUP BY p.id", (row["id"],))
-        self._changed(scope)
+        self.changed(scope.community_id)
+        return made
+
+    @staticmethod
+    def set_permission_in(
+        db: DAL,
+        scope: Scope,
+        command: str,
+        *,
+        is_enabled: bool | None,
+        allow: Sequence[str],
+        deny: Sequence[str],
+        config: Mapping[str, Any],
+        by: str,
+    ) -> dict[str, Any]:
+        """The same, in a transaction that is followed by `changed`."""
+        name = command_name(command)
+        before = _find_permission(db, scope, name)
+        subjects = [("allow", each) for each in _subjects(db, allow)] + [("deny", each) for each in _subjects(db, deny)]
+        row = fetch_one(
+            db,
+            "INSERT INTO command_permissions (community_id, entity_id, command, is_enabled, config, is_explicit,"
+            " updated_by) VALUES (%s, %s, %s, %s, %s, true, %s)"
+            " ON CONFLICT (community_id, entity_id, command) DO UPDATE SET is_enabled = excluded.is_enabled,"
+            " config = excluded.config, is_explicit = true, updated_by = excluded.updated_by, updated_at = now()"
+            " RETURNING id",
+            (scope.community_id, scope.entity_id, name, is_enabled, json.dumps(config), by),
+        )
+        assert row is not None
+        fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
+        if subjects:
+            execute_values(
+                db._adapter.cursor,
+                "INSERT INTO command_permission_subjects (command_permission_id, effect, kind, subject) VALUES %s"
+                " ON CONFLICT DO NOTHING",
+                [(row["id"], effect, *subject.split(":", 1)) for effect, subject in subjects],
+            )
+        made = fetch_one(db, f"{SELECT_PERMISSION} WHERE p.id = %s GROUP BY p.id", (row["id"],))
         assert made is not None
+        _record_permission(db, "permission_set", scope, name, before)
         return _permission(made)
 
     def unset_permission(self, scope: Scope, command: str) -> None:
         """Forget what was said about a command here; how often it is used stays. Raises: NotFound."""
         with self._db.transaction() as db:
+            before = _find_permission(db, scope, command_name(command))
             row = fetch_one(
                 db,
                 "UPDATE command_permissions SET is_explicit = false, is_enabled = NULL, config = '{}'"
@@ -245,13 +296,15 @@ class SwitchService:
             if row is None:
                 raise NotFound(f"Nothing is set for {command[:80]} here.")
             fetch(db, "DELETE FROM command_permission_subjects WHERE command_permission_id = %s", (row["id"],))
-        self._changed(scope)
+            _record_permission(db, "permission_removed", scope, command_name(command), before)
+        self.changed(scope.community_id)
 
-    def _changed(self, scope: Scope, module_name: str | None = None) -> None:
-        self._bus.invalidate(COMMANDS, scope.community_id)
+    def changed(self, community_id: int, module_name: str | None = None) -> None:
+        """Have every process look anew at what is set in a community."""
+        self._bus.invalidate(COMMANDS, community_id)
+        self._book.changed(community_id)  # What modules listen for is compiled with the rules.
         if module_name:
-            self._credentials.tell(scope.community_id, module_name)
-            self._book.changed(scope.community_id)  # What it listens for is compiled with the rules.
+            self._credentials.tell(community_id, module_name)
 
 
 SELECT_PERMISSION = (
@@ -274,6 +327,56 @@ def _permission(row: dict[str, Any]) -> dict[str, Any]:
         "usage_count": row["usage_count"],
         "last_used": row["last_used"],
     }
+
+
+def _find_switch(db: DAL, scope: Scope, module_name: str) -> dict[str, Any] | None:
+    """What is set for a module here; a change of it waits for the end of this one."""
+    return fetch_one(
+        db,
+        "SELECT enabled, replaced_by, config FROM module_switches WHERE community_id = %s"
+        " AND entity_id IS NOT DISTINCT FROM %s AND module_name = %s FOR UPDATE",
+        (scope.community_id, scope.entity_id, module_name),
+    )
+
+
+def _record_switch(db: DAL, action: str, scope: Scope, module_name: str, before: dict[str, Any] | None) -> None:
+    path = f"{scope.path}/modules/{module_name}"
+    audit.record(
+        db,
+        "router",
+        action,
+        f"module/{module_name}{scope.suffix}",
+        community_id=scope.community_id,
+        before=before,
+        after=_find_switch(db, scope, module_name),
+        undo=Undo("PUT", path, before) if before else Undo("DELETE", path),
+    )
+
+
+def _find_permission(db: DAL, scope: Scope, name: str) -> dict[str, Any] | None:
+    """What is set for a command here; a change of it waits for the end of this one."""
+    where = (scope.community_id, scope.entity_id, name)
+    sql = "p.community_id = %s AND p.entity_id IS NOT DISTINCT FROM %s AND p.command = %s AND p.is_explicit"
+    fetch(db, f"SELECT id FROM command_permissions p WHERE {sql} FOR UPDATE", where)
+    row = fetch_one(db, f"{SELECT_PERMISSION} WHERE {sql} GROUP BY p.id", where)
+    if row is None:
+        return None
+    set_here = _permission(row)
+    return {each: set_here[each] for each in ("command", "is_enabled", "permissions", "config")}
+
+
+def _record_permission(db: DAL, action: str, scope: Scope, name: str, before: dict[str, Any] | None) -> None:
+    path = f"{scope.path}/permissions"
+    audit.record(
+        db,
+        "router",
+        action,
+        f"permission/{name}{scope.suffix}",
+        community_id=scope.community_id,
+        before=before,
+        after=_find_permission(db, scope, name),
+        undo=Undo("PUT", path, before) if before else Undo("DELETE", f"{path}?{urlencode({'command': name})}"),
+    )
 
 
 def command_name(text: str) -> str:

@@ -16,8 +16,9 @@ from waddlebot.base.contracts import ErrorInfo, Level, Wire
 from waddlebot.base.errors import WaddleBotError
 from waddlebot.base.logs import AAALog
 from waddlebot.community.people import PEOPLE
+from waddlebot.data.audit import Acting, Change, Undo, record_all, who_acts
 from waddlebot.data.cache import Bus
-from waddlebot.data.database import Database, DatabaseUnavailable
+from waddlebot.data.database import Database, DatabaseUnavailable, fetch
 
 # Large enough that round trips do not matter, small enough that a chunk never holds its rows for long.
 CHUNK = 500
@@ -52,6 +53,11 @@ WITH {KNOWN}, joined AS (
     RETURNING user_id
 )
 SELECT known.id AS user_id, EXISTS (SELECT 1 FROM joined WHERE joined.user_id = known.id) AS joined FROM known
+"""
+# Before a role is given, so that the audit log has the one that it replaces.
+REPLACED = """
+SELECT user_id, role FROM community_rbac WHERE community_id = %(community)s AND user_id = ANY(%(users)s::bigint[])
+ORDER BY user_id FOR UPDATE
 """
 ROLES = """
 SELECT me.id AS user_id, coalesce((
@@ -131,8 +137,9 @@ class RolesService:
                 refused[n] = RoleResult(user_id=user_id, success=False, error=error)
             else:
                 wanted[user_id] = level
+        who = who_acts() or Acting(by)
         done = self._in_chunks(
-            RoleResult, wanted, lambda chunk: self._assign(community_id, chunk, wanted, by=by, ceiling=ceiling)
+            RoleResult, wanted, lambda chunk: self._assign(community_id, chunk, wanted, by=who, ceiling=ceiling)
         )
         self._forget(done.values())
         results = [refused.get(n) or done[user_id] for n, (user_id, _) in enumerate(asked)]
@@ -173,18 +180,27 @@ class RolesService:
         return [RoleResult(user_id=row["user_id"], success=True, role=row["role"]) for row in rows]
 
     def _assign(
-        self, community_id: int, user_ids: list[int], wanted: dict[int, Level], *, by: str, ceiling: Level
+        self, community_id: int, user_ids: list[int], wanted: dict[int, Level], *, by: Acting, ceiling: Level
     ) -> list[RoleResult]:
-        rows = self._db.statement(
-            ASSIGN,
-            {
-                "community": community_id,
-                "users": user_ids,
-                "roles": [wanted[user_id].label for user_id in user_ids],
-                "by": by,
-                "replaceable": [level.label for level in Level if level <= ceiling],
-            },
-        )
+        parameters = {
+            "community": community_id,
+            "users": user_ids,
+            "roles": [wanted[user_id].label for user_id in user_ids],
+            "by": by.account,
+            "replaceable": [level.label for level in Level if level <= ceiling],
+        }
+        with self._db.transaction() as db:
+            had = {row["user_id"]: row["role"] for row in fetch(db, REPLACED, parameters)}
+            rows = fetch(db, ASSIGN, parameters)
+            given = [
+                role_change(
+                    community_id, row["user_id"], had.get(row["user_id"], "member"), wanted[row["user_id"]].label
+                )
+                for row in rows
+                if row["is_assigned"]
+            ]
+            changes = [each for each in given if each.before != each.after]
+            record_all(db, "router", "role_assigned", changes, community_id=community_id, by=by)
         above = ErrorInfo(code="not_allowed", message=f"This person is above {ceiling.label}.")
         return [
             RoleResult(
@@ -222,6 +238,15 @@ class RolesService:
                 self._log.audit("roles_assigned", community=community_id, role=role, users=_numbers(some), by=by)
         for some in _chunks(refused):
             self._log.audit("roles_refused", result="FAILED", community=community_id, users=_numbers(some), by=by)
+
+
+def role_change(community_id: int, user_id: int, had: str, has: str) -> Change:
+    undo = Undo(
+        "POST",
+        "/router/roles/assign",
+        {"community_id": community_id, "assignments": [{"user_id": user_id, "role": had}]},
+    )
+    return Change(f"role/{user_id}", {"user_id": user_id, "role": had}, {"user_id": user_id, "role": has}, undo)
 
 
 LEVELS = {level.label: level for level in Level}

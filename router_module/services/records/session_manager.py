@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import redis
@@ -31,6 +32,15 @@ class SessionManager:
             text = self._client.get(f"{self._prefix}trace:{session_id}")
             return dict(json.loads(str(text))) if text else None
         return None
+
+    def forget_traces(self, words: Sequence[str]) -> None:
+        """Drop the traces with any of these words in them, such as somebody's name and id."""
+        spelled = [json.dumps(word) for word in words]
+        with contextlib.suppress(redis.RedisError):
+            for key in self._client.scan_iter(match=f"{self._prefix}trace:*", count=1000):
+                text = str(self._client.get(key) or "")
+                if any(word in text for word in spelled):
+                    self._client.delete(key)
 
     def first_refusal(self, key: str) -> bool:
         """Whether this refusal was not told within the last minute. While Redis is away every one is told."""

@@ -12,6 +12,8 @@ from pydal import DAL
 from waddlebot.base.chat import fold, parse_command, shorten
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.http import EgressGuard
@@ -75,59 +77,72 @@ class RuleService:
         Raises: Invalid, naming the field and for a pattern the place; TooManyRules; UnknownEntity of the community.
         """
         check_rule(values, self._guard)
-        secret = new_secret() if values["action"] == "webhook" else ""
         with self._db.transaction() as db:
-            _check_room(db, community_id, _pattern(values))
-            row = fetch_one(
-                db,
-                f"INSERT INTO stringmatch ({', '.join(COLUMNS)}, community_id, created_by) VALUES"
-                f" ({', '.join(f'%({column})s' for column in COLUMNS)}, %(community_id)s, %(by)s) RETURNING id",
-                {**_as_columns(values), "community_id": community_id, "by": by},
-            )
-            assert row is not None
-            rule_id = int(row["id"])
-            if secret:
-                self._keep_secret(db, rule_id, secret)
-            _set_entities(db, rule_id, community_id, entity_ids)
-            made = get_rule(db, rule_id)
-        self._changed(community_id)
+            made = self.create_in(db, community_id, values, entity_ids, by=by)
+        self.changed(community_id)
+        return made
+
+    def create_in(
+        self, db: DAL, community_id: int | None, values: Mapping[str, Any], entity_ids: Sequence[str], *, by: str
+    ) -> dict[str, Any]:
+        """The same, for a rule that was checked, in a transaction that is followed by `changed`."""
+        secret = new_secret() if values["action"] == "webhook" else ""
+        _check_room(db, community_id, _pattern(values))
+        row = fetch_one(
+            db,
+            f"INSERT INTO stringmatch ({', '.join(COLUMNS)}, community_id, created_by) VALUES"
+            f" ({', '.join(f'%({column})s' for column in COLUMNS)}, %(community_id)s, %(by)s) RETURNING id",
+            {**_as_columns(values), "community_id": community_id, "by": by},
+        )
+        assert row is not None
+        rule_id = int(row["id"])
+        if secret:
+            self._keep_secret(db, rule_id, secret)
+        _set_entities(db, rule_id, community_id, entity_ids)
+        made = get_rule(db, rule_id)
+        _record(db, "string_rule_created", None, made)
         return {**made, "webhook_secret": secret} if secret else made
 
     def update(self, rule_id: int, changes: Mapping[str, Any], entity_ids: Sequence[str] | None) -> dict[str, Any]:
         """Change what is named. Raises: as create does, and UnknownRule."""
         with self._db.transaction() as db:
-            before = get_rule(db, rule_id, for_update=True)
-            values = {column: before[column] for column in COLUMNS} | dict(changes)
-            check_rule(values, self._guard)
-            if values["is_active"]:
-                _check_room(db, before["community_id"], _pattern(values), besides=rule_id)
-            fetch(
-                db,
-                f"UPDATE stringmatch SET {', '.join(f'{column} = %({column})s' for column in COLUMNS)},"
-                " updated_at = now() WHERE id = %(id)s",
-                {**_as_columns(values), "id": rule_id},
-            )
-            secret = new_secret() if values["action"] == "webhook" and before["action"] != "webhook" else ""
-            if secret:
-                self._keep_secret(db, rule_id, secret)
-            if entity_ids is not None:
-                _set_entities(db, rule_id, before["community_id"], entity_ids)
-            made = get_rule(db, rule_id)
-        self._changed(before["community_id"])
+            made = self.update_in(db, rule_id, changes, entity_ids)
+        self.changed(made["community_id"])
+        return made
+
+    def update_in(
+        self, db: DAL, rule_id: int, changes: Mapping[str, Any], entity_ids: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """The same, in a transaction that is followed by `changed`."""
+        before = get_rule(db, rule_id, for_update=True)
+        values = {column: before[column] for column in COLUMNS} | dict(changes)
+        check_rule(values, self._guard)
+        if values["is_active"]:
+            _check_room(db, before["community_id"], _pattern(values), besides=rule_id)
+        fetch(
+            db,
+            f"UPDATE stringmatch SET {', '.join(f'{column} = %({column})s' for column in COLUMNS)},"
+            " updated_at = now() WHERE id = %(id)s",
+            {**_as_columns(values), "id": rule_id},
+        )
+        secret = new_secret() if values["action"] == "webhook" and before["action"] != "webhook" else ""
+        if secret:
+            self._keep_secret(db, rule_id, secret)
+        if entity_ids is not None:
+            _set_entities(db, rule_id, before["community_id"], entity_ids)
+        made = get_rule(db, rule_id)
+        _record(db, "string_rule_changed", before, made)
         return {**made, "webhook_secret": secret} if secret else made
 
     def switch_off(self, rule_id: int) -> None:
         """What deleting a rule means: it stays on record for those who ask why. Raises: UnknownRule."""
         with self._db.transaction() as db:
-            row = fetch_one(
-                db,
-                "UPDATE stringmatch SET is_active = false, updated_at = now() WHERE id = %s AND is_active"
-                " RETURNING community_id",
-                (rule_id,),
-            )
-        if row is None:
-            raise UnknownRule(f"There is no rule {rule_id}.")
-        self._changed(row["community_id"])
+            before = get_rule(db, rule_id, for_update=True)
+            if not before["is_active"]:
+                raise UnknownRule(f"There is no rule {rule_id}.")
+            fetch(db, "UPDATE stringmatch SET is_active = false, updated_at = now() WHERE id = %s", (rule_id,))
+            _record(db, "string_rule_deleted", before, {**before, "is_active": False})
+        self.changed(before["community_id"])
 
     def get(self, rule_id: int) -> dict[str, Any]:
         """Raises: UnknownRule."""
@@ -223,7 +238,12 @@ class RuleService:
         sealed = self._keyring.seal(secret, purpose=_purpose(rule_id))
         fetch(db, "UPDATE stringmatch SET webhook_secret = %s WHERE id = %s", (sealed, rule_id))
 
-    def _changed(self, community_id: int | None) -> None:
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raises: Invalid, naming the field and for a pattern the place."""
+        check_rule(values, self._guard)
+
+    def changed(self, community_id: int | None) -> None:
+        """Have a community's rules work as they are now."""
         self._book.changed(community_id or FLEET)
 
 
@@ -285,6 +305,26 @@ def get_rule(db: DAL, rule_id: int, *, for_update: bool = False) -> dict[str, An
     if row is None:
         raise UnknownRule(f"There is no rule {rule_id}.")
     return row
+
+
+def _record(db: DAL, action: str, before: dict[str, Any] | None, after: dict[str, Any]) -> None:
+    """Write a change into the audit log; a rule is taken back by how it was, and a new one by switching it off."""
+    was, now = before and _as_recorded(before), _as_recorded(after)
+    path = f"/router/string-rules/{after['id']}"
+    audit.record(
+        db,
+        "router",
+        action,
+        f"string-rule/{after['id']}",
+        community_id=after["community_id"],
+        before=was,
+        after=now,
+        undo=Undo("PUT", path, was) if was else Undo("DELETE", path),
+    )
+
+
+def _as_recorded(rule: dict[str, Any]) -> dict[str, Any]:
+    return {column: rule[column] for column in (*COLUMNS, "enabled_entity_ids")}
 
 
 def _check_room(db: DAL, community_id: int | None, pattern: Pattern, *, besides: int = 0) -> None:

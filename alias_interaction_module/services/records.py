@@ -1,0 +1,58 @@
+"""What of the aliases a community can carry away, and where people stand in them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydal import DAL
+from pydantic import StringConstraints
+from waddlebot.data.database import fetch
+from waddlebot.module.people import IN_COMMUNITY, Personal, is_named
+from waddlebot.module.portable import Item, Part
+
+from .alias_service import AliasService, NoSuchEntity, find_name
+
+BY = "portal"
+
+
+class AliasItem(Item):
+    kind: Literal["alias"] = "alias"
+    # With its prefix.
+    alias: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    command: Annotated[str, StringConstraints(max_length=20_000)]
+    entity_id: str | None = None
+    is_active: bool = True
+
+
+def alias_part(aliases: AliasService) -> Part[AliasItem]:
+    def export(db: DAL, community_id: int) -> list[AliasItem]:
+        rows = fetch(
+            db,
+            "SELECT prefix || alias AS alias, command, entity_id, is_active FROM alias_commands"
+            " WHERE community_id = %s ORDER BY alias, entity_id NULLS FIRST",
+            (community_id,),
+        )
+        return [AliasItem(**row) for row in rows]
+
+    def put(db: DAL, community_id: int, item: AliasItem, known: AliasItem | None) -> None:
+        if item.entity_id and aliases.community_of_entity(db, item.entity_id) != community_id:
+            raise NoSuchEntity(f"{item.entity_id} is a channel of another community.")
+        if known is None:
+            alias = aliases.add(db, community_id, item.alias, item.command, by=BY, entity_id=item.entity_id)
+        else:
+            alias = aliases.exactly_at(db, community_id, item.entity_id, find_name(item.alias))
+        if known is not None or not item.is_active:
+            aliases.change(db, alias, template=item.command, is_active=item.is_active)
+
+    return Part(AliasItem, lambda item: (str(find_name(item.alias)), item.entity_id), export, put)
+
+
+PEOPLE = [
+    Personal(
+        "alias_commands",
+        where=f"created_by_id = ANY(%(own_ids)s) OR created_by_id IS NULL AND {is_named('created_by')}",
+        become="created_by = '', created_by_id = NULL",
+        within=IN_COMMUNITY,
+        shown="community_id, prefix || alias AS alias, command, created_by, created_at",
+    ),
+]

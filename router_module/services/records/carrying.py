@@ -1,0 +1,219 @@
+"""What of the router's a community can carry to another fleet: its rules, switches, permissions and roles.
+
+Points stay: they are sums over events that only this fleet has. So does who owns the community.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydal import DAL
+from pydantic import Field, StringConstraints
+from waddlebot.base.contracts import ModuleName
+from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.base.ids import PLATFORM
+from waddlebot.community.consent import Consenter, ensure_user, find_user
+from waddlebot.data.audit import record_all
+from waddlebot.data.database import fetch, fetch_one
+from waddlebot.module.people import hash_of
+from waddlebot.module.portable import Item, Part
+
+from ..modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
+from ..people.roles_service import role_change
+from ..rules.rule_service import RuleService
+
+BY = "portal"
+# A secret is shown to whoever sets it, and an import sets none that anybody sees.
+SIGNED_ANEW = "It is not there yet. Its calls will be signed with a new secret; set its action anew to be shown one."
+Text = Annotated[str, StringConstraints(max_length=500)]
+ShortText = Annotated[str, StringConstraints(max_length=255)]
+LongText = Annotated[str, StringConstraints(max_length=200_000)]
+Subjects = Annotated[list[ShortText], Field(max_length=MAX_SUBJECTS)]
+
+
+class RuleItem(Item):
+    """A string rule that is on. What its webhook's calls are signed with is not carried."""
+
+    kind: Literal["string_rule"] = "string_rule"
+    string: LongText
+    match_type: Literal["exact", "contains", "word", "regex", "*"] = "exact"
+    case_sensitive: bool = False
+    action: Literal["warn", "block", "command", "webhook"]
+    command_to_execute: ShortText = ""
+    command_parameters: list[Text] = Field(default_factory=list, max_length=100)
+    webhook_url: Annotated[str, StringConstraints(max_length=2048)] = ""
+    warning_message: Text = ""
+    block_message: Text = ""
+    priority: int = Field(100, ge=-(2**31), lt=2**31)
+    enabled_entity_ids: list[ShortText] = Field(default_factory=list, max_length=1000)
+
+
+class SwitchItem(Item):
+    kind: Literal["module"] = "module"
+    module_name: ModuleName
+    entity_id: ShortText | None = None
+    enabled: bool | None = None
+    replaced_by: ModuleName | None = None
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class PermissionItem(Item):
+    """`allow` and `deny` list `role:<level>` and people as `<platform>:<user id>`."""
+
+    kind: Literal["permission"] = "permission"
+    command: ShortText
+    entity_id: ShortText | None = None
+    is_enabled: bool | None = None
+    allow: Subjects = Field(default_factory=list)
+    deny: Subjects = Field(default_factory=list)
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
+class RoleItem(Item):
+    """A role below owner."""
+
+    kind: Literal["role"] = "role"
+    person: ShortText
+    role: Literal["admin", "moderator", "vip", "subscriber", "member"]
+
+
+def parts(rules: RuleService, switches: SwitchService) -> list[Part[Any]]:
+    return [rule_part(rules), switch_part(switches), permission_part(switches), role_part()]
+
+
+def rule_part(rules: RuleService) -> Part[RuleItem]:
+    def export(db: DAL, community_id: int) -> list[RuleItem]:
+        rows = fetch(
+            db,
+            "SELECT id, string, match_type, case_sensitive, action, command_to_execute, command_parameters,"
+            " webhook_url, warning_message, block_message, priority, ARRAY(SELECT entity_id FROM stringmatch_entities e"
+            "  WHERE e.stringmatch_id = r.id ORDER BY 1) AS enabled_entity_ids"
+            " FROM stringmatch r WHERE community_id = %s AND is_active ORDER BY priority, id",
+            (community_id,),
+        )
+        return [RuleItem(**row).of_row(row_id) for row in rows if (row_id := row.pop("id"))]
+
+    def put(db: DAL, community_id: int, item: RuleItem, known: RuleItem | None) -> str | None:
+        values = {**item.model_dump(exclude={"kind", "enabled_entity_ids"}), "is_active": True}
+        rules.check(values)
+        if known is not None:
+            rules.update_in(db, known.row_id, values, item.enabled_entity_ids)
+            return None
+        rules.create_in(db, community_id, values, item.enabled_entity_ids, by=BY)
+        return SIGNED_ANEW if item.action == "webhook" else None
+
+    def key(item: RuleItem) -> Any:
+        return item.string, item.match_type, item.case_sensitive, item.action, tuple(sorted(item.enabled_entity_ids))
+
+    return Part(RuleItem, key, export, put)
+
+
+def switch_part(switches: SwitchService) -> Part[SwitchItem]:
+    def export(db: DAL, community_id: int) -> list[SwitchItem]:
+        rows = fetch(
+            db,
+            "SELECT module_name, entity_id, enabled, replaced_by, config FROM module_switches WHERE community_id = %s"
+            " ORDER BY module_name, entity_id NULLS FIRST",
+            (community_id,),
+        )
+        return [SwitchItem(**row) for row in rows]
+
+    def put(db: DAL, community_id: int, item: SwitchItem, _known: SwitchItem | None) -> None:
+        scope = _scope(db, community_id, item.entity_id)
+        is_set = item.enabled is not None or item.replaced_by is not None
+        state = ModuleState(item.enabled is not False, item.replaced_by) if is_set else None
+        switches.set_module_in(db, scope, item.module_name, switch=state, config=item.config, by=BY)
+
+    return Part(SwitchItem, lambda item: (item.module_name, item.entity_id), export, put)
+
+
+def permission_part(switches: SwitchService) -> Part[PermissionItem]:
+    def export(db: DAL, community_id: int) -> list[PermissionItem]:
+        rows = fetch(
+            db,
+            "SELECT p.command, p.entity_id, p.is_enabled, p.config,"
+            " coalesce(array_agg(who ORDER BY who) FILTER (WHERE effect = 'allow'), '{}') AS allow,"
+            " coalesce(array_agg(who ORDER BY who) FILTER (WHERE effect = 'deny'), '{}') AS deny"
+            " FROM command_permissions p LEFT JOIN (SELECT s.*, CASE kind WHEN 'role' THEN 'role:' || subject ELSE ("
+            "   SELECT platform || ':' || platform_user_id FROM platform_identities i"
+            "   WHERE i.user_id = subject::bigint ORDER BY id LIMIT 1) END AS who FROM command_permission_subjects s) s"
+            "  ON s.command_permission_id = p.id AND who IS NOT NULL"
+            " WHERE p.community_id = %s AND p.is_explicit GROUP BY p.id ORDER BY command, p.entity_id NULLS FIRST",
+            (community_id,),
+        )
+        return [PermissionItem(**row) for row in rows]
+
+    def put(db: DAL, community_id: int, item: PermissionItem, _known: PermissionItem | None) -> None:
+        scope = _scope(db, community_id, item.entity_id)
+        switches.set_permission_in(
+            db,
+            scope,
+            item.command,
+            is_enabled=item.is_enabled,
+            allow=[_subject(db, each) for each in item.allow],
+            deny=[_subject(db, each) for each in item.deny],
+            config=item.config,
+            by=BY,
+        )
+
+    return Part(PermissionItem, lambda item: (item.command, item.entity_id), export, put)
+
+
+def role_part() -> Part[RoleItem]:
+    def export(db: DAL, community_id: int) -> list[RoleItem]:
+        rows = fetch(
+            db,
+            "SELECT i.platform || ':' || i.platform_user_id AS person, r.role FROM community_rbac r"
+            " JOIN LATERAL (SELECT * FROM platform_identities i WHERE i.user_id = r.user_id ORDER BY id LIMIT 1) i"
+            "  ON true WHERE r.community_id = %s AND r.role <> 'owner' ORDER BY 1",
+            (community_id,),
+        )
+        return [RoleItem(**row) for row in rows]
+
+    def put(db: DAL, community_id: int, item: RoleItem, known: RoleItem | None) -> None:
+        user_id = ensure_person(db, item.person)
+        row = fetch_one(
+            db,
+            "INSERT INTO community_rbac AS r (community_id, user_id, role, assigned_by) VALUES (%s, %s, %s, %s)"
+            " ON CONFLICT (community_id, user_id) DO UPDATE SET role = excluded.role,"
+            " assigned_by = excluded.assigned_by, assigned_at = now() WHERE r.role <> 'owner' RETURNING user_id",
+            (community_id, user_id, item.role, BY),
+        )
+        if row is None:
+            raise Conflict(f"{item.person} owns this community.")
+        change = role_change(community_id, user_id, known.role if known else "member", item.role)
+        record_all(db, "router", "role_assigned", [change], community_id=community_id)
+
+    return Part(RoleItem, lambda item: item.person, export, put)
+
+
+def ensure_person(db: DAL, identity: str) -> int:
+    """Our number of `platform:platform_user_id`, who is added if nobody has seen them here.
+
+    Raises: Invalid; Conflict for somebody who has asked to be forgotten.
+    """
+    platform, _, platform_user_id = identity.partition(":")
+    if not PLATFORM.fullmatch(platform) or not platform_user_id or platform in ("role", "user"):
+        raise Invalid(f"{identity[:80]!r} is not a person such as twitch:12826.", field="person")
+    found = find_user(db, platform, platform_user_id)
+    if found is not None:
+        return found
+    if fetch_one(db, "SELECT 1 FROM erased_people WHERE id_hash = %s LIMIT 1", (hash_of(identity),)):
+        raise Conflict("This person has asked to be forgotten here.")
+    return ensure_user(db, Consenter(platform, platform_user_id, "", ""))
+
+
+def _subject(db: DAL, text: str) -> str:
+    return text if text.startswith("role:") else f"user:{ensure_person(db, text)}"
+
+
+def _scope(db: DAL, community_id: int, entity_id: str | None) -> Scope:
+    if entity_id is None:
+        return Scope(community_id)
+    rows: Sequence[Any] = fetch(
+        db, "SELECT 1 FROM entities WHERE entity_id = %s AND community_id = %s", (entity_id, community_id)
+    )
+    if not rows:
+        raise NotFound(f"{entity_id} is not a channel of this community.")
+    return Scope(community_id, entity_id)
