@@ -57,6 +57,7 @@ WHO: dict[Who, str] = {
     "claim_readers": "collectors and admins, for their platforms; no keys of a community",
     "event_sources": "collectors, for their platforms and community; the portal with `mode: simulate` only",
     "services": "services, for executions of their own module",
+    "announcers": "services, for their own module, platforms and community, where the module is on",
     "reporters": "collectors and services, for their platforms and community",
     "members": "collectors and services whose `module_name` it is; no keys of a community",
     "figures": "collectors and admins, for their platforms; no keys of a community",
@@ -66,7 +67,7 @@ WHO: dict[Who, str] = {
     "role_givers": "collectors of the platform; admins; account `labels_core`",
     "admins": "admins",
     "super_admins": "super-admins",
-    "portal": "account `portal`, with an actor or without",
+    "portal": "account `portal`; for a person only an owner, in their community",
 }
 OPEN: dict[Open, str] = {
     "webhook": "no key; the platform's signature",

@@ -95,33 +95,33 @@ def rules(bot):
 
 
 def module_switched(bot):
-    ask(bot, "PUT", f"/router/communities/{bot.slug}/modules/alias", {"enabled": False})
+    ask(bot, "PUT", f"/router/communities/{bot.slug}/modules/inventory", {"enabled": False})
 
 
 def module_replaced(bot):
     module_switched(bot)
-    ask(bot, "PUT", f"/router/communities/{bot.slug}/modules/alias", {"enabled": True, "config": {"deep": [1]}})
+    ask(bot, "PUT", f"/router/communities/{bot.slug}/modules/inventory", {"enabled": True, "config": {"listed": 7}})
 
 
 def switch_removed(bot):
     module_switched(bot)
-    ask(bot, "DELETE", f"/router/communities/{bot.slug}/modules/alias")
+    ask(bot, "DELETE", f"/router/communities/{bot.slug}/modules/inventory")
 
 
 def switches(bot):
     found = ask(bot, "GET", f"/router/communities/{bot.slug}/modules")["modules"]
-    return [each for each in found if each["module_name"] == "alias"]
+    return [each for each in found if each["module_name"] == "inventory"]
 
 
 def switched_in_one_channel(bot):
     bot.say("hello")
-    ask(bot, "PUT", f"/router/entities/console+{bot.slug}+general/modules/alias", {"enabled": False})
+    ask(bot, "PUT", f"/router/entities/console+{bot.slug}+general/modules/inventory", {"enabled": False})
 
 
 def switches_in_one_channel(bot):
     bot.say("hello")
     found = ask(bot, "GET", f"/router/entities/console+{bot.slug}+general/modules")["modules"]
-    return [each for each in found if each["module_name"] == "alias"]
+    return [each for each in found if each["module_name"] == "inventory"]
 
 
 def permission_set(bot):
@@ -264,7 +264,7 @@ def test_what_was_changed_since_is_not_taken_back(bot):
     module_replaced(bot)
     refused = undo(bot, first)
     assert (refused.status, code_of(refused)) == (409, "changed_since")
-    assert switches(bot)[0]["config"] == {"deep": [1]}
+    assert switches(bot)[0]["config"] == {"listed": 7}
     # Once the newer change is taken back, what the older one left holds again.
     assert undo(bot, entries(bot)[0]).status == 200
     assert undo(bot, first).status == 200
@@ -286,7 +286,7 @@ def test_a_header_takes_back_only_what_it_names(bot, key):
     entry = entries(bot)[0]
     headers = {"X-WaddleBot-Undo": str(entry["id"])}
     other = bot.fleet.request(
-        "PUT", f"/router/communities/{bot.slug}/modules/alias", {"enabled": False}, headers=headers
+        "PUT", f"/router/communities/{bot.slug}/modules/inventory", {"enabled": False}, headers=headers
     )
     assert (other.status, code_of(other)) == (409, "not_undoable")
     assert switches(bot)[0]["enabled"]
@@ -455,17 +455,17 @@ def test_a_change_of_the_same_subject_in_between_wins(bot, fleet):
     """What the router has checked is checked again where it counts: by the module, when it holds the row."""
     module_switched(bot)
     entry = entries(bot)[0]
-    scope = f"/router/communities/{bot.slug}/modules/alias"
+    scope = f"/router/communities/{bot.slug}/modules/inventory"
     with ThreadPoolExecutor(2) as threads:
         with fleet.database.transaction() as db:
             fetch(db, "SELECT 1 FROM module_switches WHERE community_id = %s FOR UPDATE", (bot.community_id,))
-            change = threads.submit(bot.fleet.request, "PUT", scope, {"enabled": True, "config": {"new": True}})
+            change = threads.submit(bot.fleet.request, "PUT", scope, {"enabled": True, "config": {"listed": 9}})
             eventually(lambda: len(waiting(fleet)) == 1)
             undoing = threads.submit(undo, bot, entry)
             eventually(lambda: len(waiting(fleet)) == 2)
         assert change.result().status == 200
         assert code_of(undoing.result()) == "changed_since"
-    assert switches(bot)[0]["config"] == {"new": True}
+    assert switches(bot)[0]["config"] == {"listed": 9}
 
 
 def waiting(fleet: Fleet) -> list[dict[str, Any]]:

@@ -43,6 +43,8 @@ ALLOWED = {
     "claim_readers": {"collectors", "admins"},
     "event_sources": {"collectors"},
     "services": {"stub"},
+    "announcers": {"stub", "router"},
+    "portal": {"portal"},
     "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "portal"},
     "members": {"stub"},
     "figures": {"collectors", "admins"},
@@ -55,10 +57,11 @@ NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of anothe
 # What is the whole fleet's is closed to every key of a community.
 FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router"}
 # A community's own affairs are no platform's, and a module's neither.
-OF_NO_PLATFORM = {"community", "owner", "members"}
+OF_NO_PLATFORM = {"community", "owner", "members", "announcers"}
 # One module's key is not told of what others did.
 OF_ONE_MODULE = {"GET /router/responses/{execution_id}", "GET /router/explain/{session_id}"}
 REFUSED = (401, 403, 404)
+WANTS = [{"provider": "openai", "fields": ["api_key"], "why": "!stub answers with your own key"}]
 NOT_A_SAMPLE = (400, 404, 405, 415, 422)
 
 
@@ -140,8 +143,7 @@ def world(fleet, module_stub_server, twitch_simulator) -> World:
     if "stub" not in fleet.keys:
         fleet.keys["stub"] = fleet.make_key("stub", "services", module_name="stub")
     module_stub_server.reset(lambda call: reply_to(call, chat("hello")))
-    wants = [{"provider": "openai", "fields": ["api_key"], "why": "!stub answers with your own key"}]
-    module_stub_server.register(fleet, more={"credentials": wants})
+    module_stub_server.register(fleet, more={"credentials": WANTS})
     made.mine.install("stub")
     make_keys(made)
     make_things(made)
@@ -279,13 +281,36 @@ SAMPLES: dict[str, Any] = {
     "POST /router/responses": lambda w: {
         "body": reply_to({"session_id": w.found["session_id"], "execution_id": w.found["execution_id"]}, chat("late"))
     },
+    **{f"GET {m.prefix}/export": at() for m in MANIFESTS},
+    **{
+        f"POST {m.prefix}/import": lambda w: {"body": {"items": []}, "query": {"community_id": w.mine.slug}}
+        for m in MANIFESTS
+    },
+    **{
+        f"GET {m.prefix}/people/export": lambda w: {
+            "query": {"identities": "console:nobody", "community_id": w.mine.slug}
+        }
+        for m in MANIFESTS
+    },
+    **{
+        f"POST {m.prefix}/people/erase": lambda w: {
+            "body": {"request_id": new_id(), "identities": ["console:nobody"], "community_id": w.mine.slug}
+        }
+        for m in MANIFESTS
+    },
     "POST /router/announcements": lambda w: {
         "body": {"announcement_id": new_id(), "community_id": w.mine.slug, "responses": [ANNOUNCED]}
     },
     "PUT /router/communities/{community}/credentials/{provider}": lambda w: {"body": {"secrets": {"api_key": "of it"}}},
     "POST /router/outbox/{outbox_id}": lambda w: {"body": {"state": "sending"}},
     "POST /api/modules/register": lambda w: {
-        "body": {"module_name": "stub", "module_version": "1", "endpoint_url": "", "commands": []}
+        "body": {
+            "module_name": "stub",
+            "module_version": "1",
+            "endpoint_url": "",
+            "commands": [],
+            "credentials": WANTS,
+        }
     },
     "POST /api/modules/heartbeat": lambda w: {"body": {"module_name": "stub", "status": "healthy"}},
     "POST /api/context": lambda w: {
@@ -460,7 +485,7 @@ def expected(endpoint: str) -> tuple[list[str], list[str]]:
     refused |= {f"{base} of it" for base in bases} - also
     people = ["owner", "operator", "editor", "viewer"] if row.area else []
     people = people if endpoint.startswith("GET") else people[:3]
-    people = people[:2] if row.who == "owner" else people
+    people = people[:2] if row.who in ("owner", "portal") else people
     if row.who == "event_sources":
         people = ["owner simulating", "operator simulating"]
     everybody = {"owner", "operator", "editor", "viewer", "owner elsewhere", "owner of another area"}

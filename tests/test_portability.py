@@ -68,7 +68,7 @@ def furnished(bot: Bot, portal: str) -> Bot:
     for string in ("spam", "ham"):
         rule = {"string": string, "match_type": "regex", "action": "warn", "warning_message": f"no {string}", **mine}
         ask(bot, "POST", "/router/string-rules", rule)
-    ask(bot, "PUT", f"/router/communities/{bot.slug}/modules/alias", {"enabled": True, "config": {"a": {"b": 1}}})
+    ask(bot, "PUT", f"/router/communities/{bot.slug}/modules/inventory", {"enabled": True, "config": {"listed": 7}})
     subjects = {"allow": ["role:vip", f"console:robin-{bot.slug}"], "deny": ["role:member"]}
     permission = {"command": "!alias", "permissions": subjects, "config": {"rate_limit": 3}}
     ask(bot, "PUT", f"/router/communities/{bot.slug}/permissions", permission)

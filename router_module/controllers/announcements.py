@@ -9,7 +9,7 @@ from waddlebot.base.contracts import Announced, Announcement, Strict
 from waddlebot.base.wire import invalid
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
-from waddlebot.web.auth import ADMINS_OR_API_USERS, SERVICES, Account
+from waddlebot.web.auth import ADMINS_OR_API_USERS, ANNOUNCERS, Account
 from waddlebot.web.endpoint import endpoint
 
 from ..services.records.announcement_service import AnnouncementService
@@ -20,7 +20,7 @@ class NoticesQuery(Strict):
     offset: int = Field(0, ge=0, lt=2**31)
 
 
-@endpoint("POST", "/router/announcements", caller=SERVICES, body=Announcement)
+@endpoint("POST", "/router/announcements", caller=ANNOUNCERS, body=Announcement)
 def announce(said: Announcement, caller: Account, announcements: AnnouncementService) -> Announced:
     """Say something in a community's channels without being asked, or tell its owner alone; once for each id."""
     try:

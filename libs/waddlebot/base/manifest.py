@@ -29,6 +29,7 @@ Who = Literal[
     "claim_readers",
     "event_sources",
     "services",
+    "announcers",
     "reporters",
     "members",
     "figures",
@@ -133,7 +134,9 @@ class Manifest(Strict):
         standard = [
             Callers(open="health", endpoints=[f"GET {self.prefix}/{each}" for each in OPEN_EVERYWHERE]),
             Callers(who="figures", endpoints=[f"GET {self.prefix}/metrics"]),
-            Callers(who="portal", endpoints=[f"{method} {self.prefix}/{path}" for method, path in CARRIED]),
+            Callers(
+                who="portal", area="settings", endpoints=[f"{method} {self.prefix}/{path}" for method, path in CARRIED]
+            ),
         ]
         if self.kind == "collector":
             standard.append(Callers(who="platform", area="channels", endpoints=[f"GET {self.prefix}/channels"]))

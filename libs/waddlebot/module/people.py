@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from psycopg2.extras import execute_values
 from pydal import DAL
@@ -20,8 +20,11 @@ from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 from ..base.contracts import OpaqueId, PlatformName, Strict, Wire
 from ..base.errors import ConfigError, Conflict
 from ..base.manifest import Manifest
-from ..community.communities import Reference, UnknownCommunity, find_community
+from ..community.communities import Reference, UnknownCommunity, find_community, get_community
 from ..data.database import Database, fetch, fetch_one
+from ..web.auth import Account
+
+Asked = TypeVar("Asked", "PeopleQuery", "EraseRequest")
 
 MAX_IDENTITIES = 100
 MAX_EXPORTED = 10_000
@@ -89,6 +92,13 @@ class Person:
             "name_hashes": list(self.name_hashes),
             "community": community_id,
         }
+
+
+def confined(database: Database, asked: Asked, caller: Account) -> Asked:
+    """A request as somebody may make it who acts for one community: about that community. Raises: NotAllowed."""
+    if caller.community_id is None:
+        return asked
+    return asked.model_copy(update={"community_id": get_community(database, caller, asked.community_id)})
 
 
 def ids_on(platform: str) -> str:

@@ -39,7 +39,7 @@ from ..web.provider import Providers
 from ..web.site import Site, SiteSettings
 from ..web.static import StaticFiles
 from .background_metrics import BackgroundMetrics
-from .people import Erased, EraseRequest, Keeps, People, PeopleQuery, Person, Personal
+from .people import Erased, EraseRequest, Keeps, People, PeopleQuery, Person, Personal, confined
 from .portable import ExportQuery, ImportQuery, ImportRequest, Part, Plan, Portable
 
 HEARTBEAT_EVERY_S = 30.0
@@ -159,12 +159,14 @@ class Service:
         prefix = self.manifest.prefix
         items = Portable(self.name, version, parts, self.database, changed)
 
-        @endpoint("GET", f"{prefix}/export", caller=PORTAL_ONLY, query=ExportQuery)
+        @endpoint("GET", f"{prefix}/export", caller=PORTAL_ONLY, area="settings", query=ExportQuery)
         def export_items(query: ExportQuery, caller: Account) -> dict[str, Any]:
             """Everything of a community that this module has and another fleet can take; no secrets."""
             return items.export(query.community_id, caller)
 
-        @endpoint("POST", f"{prefix}/import", caller=PORTAL_ONLY, body=ImportRequest, query=ImportQuery)
+        @endpoint(
+            "POST", f"{prefix}/import", caller=PORTAL_ONLY, area="settings", body=ImportRequest, query=ImportQuery
+        )
         def import_items(request: ImportRequest, query: ImportQuery, caller: Account) -> Plan:
             """Say what would become of an export's items in a community, and with `apply` do it."""
             return items.import_items(request, query.community_id, caller)
@@ -185,15 +187,15 @@ class Service:
         prefix = self.manifest.prefix
         people = People(self.manifest, self.name, self.database, personal, tuple(keeps), forgotten)
 
-        @endpoint("GET", f"{prefix}/people/export", caller=PORTAL_ONLY, query=PeopleQuery)
-        def export_person(query: PeopleQuery) -> dict[str, Any]:
+        @endpoint("GET", f"{prefix}/people/export", caller=PORTAL_ONLY, area="settings", query=PeopleQuery)
+        def export_person(query: PeopleQuery, caller: Account) -> dict[str, Any]:
             """Everything that this module has about somebody."""
-            return people.export(query)
+            return people.export(confined(self.database, query, caller))
 
-        @endpoint("POST", f"{prefix}/people/erase", caller=PORTAL_ONLY, body=EraseRequest)
-        def erase_person(request: EraseRequest) -> Erased:
+        @endpoint("POST", f"{prefix}/people/erase", caller=PORTAL_ONLY, area="settings", body=EraseRequest)
+        def erase_person(request: EraseRequest, caller: Account) -> Erased:
             """Forget somebody, in a community or everywhere, and say what is kept and why."""
-            return people.erase(request)
+            return people.erase(confined(self.database, request, caller))
 
         self.mount(export_person, erase_person)
 

@@ -166,12 +166,13 @@ EVENT_SOURCES = in_groups("event_sources", "collectors", portal=True)
 COLLECTORS_OR_SERVICES = in_groups("reporters", "collectors", "services")
 MEMBERS = in_groups("members", "collectors", "services", for_all=True)
 SERVICES = in_groups("services", "services")
+ANNOUNCERS = in_groups("announcers", "services")
 ADMINS_OR_API_USERS = in_groups("community", "admins", "api-users", portal=True)
 # What only a community's owner may do; the portal says who that is.
 OWNERS = in_groups("owner", "admins", portal=True)
 ADMINS = in_groups("admins", "admins")
 SUPER_ADMINS = in_groups("super_admins", "super-admins", for_all=True)
-PORTAL_ONLY = of_service("portal", "portal")
+PORTAL_ONLY = replace(of_service("portal", "portal"), portal=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from ..base.wire import clean, parse_json, to_json, validate
 from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
 from .actor import Actors
-from .auth import OWNERS, PORTAL, Account, Accounts, Caller
+from .auth import OWNERS, PORTAL, PORTAL_ONLY, Account, Accounts, Caller
 from .static import StaticFiles
 from .stream import SSE_HEADERS, SSE_TYPE, Stream, hand_over
 
@@ -115,7 +115,7 @@ class Endpoint:
     @property
     def right(self) -> Right:
         """What a person in the portal needs for it."""
-        if self.caller.name == OWNERS.name:
+        if self.caller.name in (OWNERS.name, PORTAL_ONLY.name):
             return "owner"
         return "viewer" if self.method in READS else "editor"
 
@@ -405,9 +405,9 @@ def _acting(account: Account, method: str) -> Acting:
     undoes, call = _read_undo(), (method, request.path)
     if account.actor is None:
         return Acting(account.name, undoes=undoes, request=call)
-    login_id, own_id = account.actor.login_id, account.actor.own_id
-    login_id = login_id if isinstance(login_id, int) else None
-    return Acting(PORTAL, login_id=login_id, own_id=own_id, undoes=undoes, request=call)
+    actor = account.actor
+    login_id = actor.login_id if isinstance(actor.login_id, int) else None
+    return Acting(PORTAL, login_id=login_id, own_id=actor.own_id, undoes=undoes, request=call)
 
 
 def _read_undo() -> int | None:
