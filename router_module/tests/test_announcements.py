@@ -57,7 +57,7 @@ def add_channel(fleet, bot, entity_id):
 
 def want(fleet, place, announce, status=200):
     path = f"/router/{place}/modules/router"
-    assert fleet.request("PUT", path, {"config": {"announce": announce}}).status == status
+    assert fleet.request("PUT", path, {"config": {"announce": announce}}, key="admin").status == status
 
 
 def test_it_is_said_in_every_channel_of_the_console_and_can_be_taken_from_the_outbox(bot, fleet, announce, said):
