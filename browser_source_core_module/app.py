@@ -11,9 +11,11 @@ from waddlebot.module.service import Service
 from waddlebot.web.http import EgressGuard, HTTPClient
 
 from .config import BrowserSourceSettings
-from .controllers import admin, display, forms
+from .controllers import admin, alerts, display, forms
+from .controllers.alerts import AlertChat
 from .controllers.chat import OverlayChat
 from .models import define_tables
+from .services.alert_service import AlertService
 from .services.audience_service import AudienceService
 from .services.browser_source_service import BrowserSourceService
 from .services.form_service import MAX_ANSWER_BYTES, FormService, ModuleGateway, fleet_bases
@@ -54,11 +56,14 @@ form_service = FormService(
 )
 desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
 
+alert_service = AlertService(media, log, base_url=settings.base_url)
+
 service.mount(
     display,
     admin,
     forms,
-    using=[service, database, log, tokens, themes, audience, pages, overlays, form_service, desk],
+    alerts,
+    using=[service, database, log, tokens, themes, audience, pages, overlays, form_service, desk, alert_service],
 )
 
 chat = OverlayChat(overlays, audience)
@@ -69,6 +74,13 @@ module.command("overlay", "resume", run=chat.resume)
 module.command("overlay", "clear", run=chat.clear)
 module.command("overlay", "replay", run=chat.replay)
 module.command("overlay", "status", run=chat.status)
+alert_chat = AlertChat(alert_service, overlays, content)
+module.command("alert", "skip", run=alert_chat.skip)
+module.command("alert", "pause", run=alert_chat.pause)
+module.command("alert", "resume", run=alert_chat.resume)
+module.command("alert", "replay", run=alert_chat.replay)
+module.command("alert", "test", run=alert_chat.test)
+module.command("celebrate", run=alert_chat.celebrate, only_reads=True)
 module.serve()
 
 

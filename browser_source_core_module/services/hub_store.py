@@ -110,7 +110,10 @@ class HubStore:
         ]
 
     def save_acks(self, acks: Mapping[tuple[Source, int], int]) -> None:
-        """Record how far items came; never back, and never for what was skipped or is over."""
+        """Record how far items came; never back, and never for what was skipped.
+
+        What was shown at the moment at which it was given up counts as shown.
+        """
         rows = [
             {"c": source.community_id, "t": source.source_type, "s": seq, "r": rank}
             for (source, seq), rank in sorted(acks.items(), key=lambda each: (str(each[0][0]), each[0][1]))
@@ -119,7 +122,7 @@ class HubStore:
             "UPDATE browser_source_history h SET received_at = coalesce(received_at, now()),"
             " shown_at = CASE WHEN r >= 2 THEN coalesce(shown_at, now()) ELSE shown_at END,"
             " done_at = CASE WHEN r = 3 THEN coalesce(done_at, now()) ELSE done_at END,"
-            " state = CASE WHEN state NOT IN ('queued', 'shown') OR r = 1 THEN state"
+            " state = CASE WHEN state IN ('skipped', 'done') OR r = 1 THEN state"
             " WHEN r = 3 THEN 'done' ELSE 'shown' END"
             " FROM jsonb_to_recordset(%s::jsonb) AS a (c bigint, t text, s bigint, r integer)"
             " WHERE h.community_id = a.c AND h.source_type = a.t AND h.seq = a.s",

@@ -55,7 +55,7 @@ class PageService:
                 "script-src 'self'",
                 "style-src 'self' 'unsafe-inline'",
                 f"img-src 'self' {media.csp_sources}",
-                f"media-src {media.csp_sources}",
+                f"media-src 'self' {media.csp_sources}",
                 f"frame-src {PLAYERS}",
                 f"connect-src {sockets_url}",
                 "base-uri 'none'",

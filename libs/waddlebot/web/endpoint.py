@@ -58,7 +58,7 @@ CODES = {
 class Raw:
     """An answer that is not JSON."""
 
-    body: str
+    body: str | bytes
     content_type: str = "text/plain; charset=utf-8"
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -234,15 +234,16 @@ class _Bound:
             return "query"
         return {Account: "account", RawRequest: "raw", DAL: "db"}.get(kind)
 
-    def _named_after(self, function: Callable[..., Any]) -> Callable[..., str]:
-        def serve(**path: Any) -> str:
+    def _named_after(self, function: Callable[..., Any]) -> Callable[..., str | bytes]:
+        def serve(**path: Any) -> str | bytes:
             return self._serve(path)
 
         serve.__name__ = function.__name__
         serve.__module__ = function.__module__
         return serve
 
-    def _serve(self, path: dict[str, Any]) -> str:
+    def _serve(self, path: dict[str, Any]) -> str | bytes:
+        text: str | bytes
         started = time.perf_counter()
         context = new_log_context()
         headers = dict(JSON_HEADERS)
