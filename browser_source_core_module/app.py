@@ -12,6 +12,7 @@ from waddlebot.web.http import EgressGuard, HTTPClient
 
 from .config import BrowserSourceSettings
 from .controllers import admin, alerts, display, forms
+from .controllers import media as media_pages
 from .controllers.alerts import AlertChat
 from .controllers.chat import OverlayChat
 from .models import define_tables
@@ -19,6 +20,7 @@ from .services.alert_service import AlertService
 from .services.audience_service import AudienceService
 from .services.browser_source_service import BrowserSourceService
 from .services.form_service import MAX_ANSWER_BYTES, FormService, ModuleGateway, fleet_bases
+from .services.media_service import MediaService
 from .services.page_service import PageService
 from .services.router_service import ContentService, Limits
 from .services.safe_content import MediaPolicy
@@ -57,13 +59,15 @@ form_service = FormService(
 desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
 
 alert_service = AlertService(media, log, base_url=settings.base_url)
+files = MediaService(database, log, base_url=settings.base_url)
 
 service.mount(
     display,
     admin,
     forms,
     alerts,
-    using=[service, database, log, tokens, themes, audience, pages, overlays, form_service, desk, alert_service],
+    media_pages,
+    using=[service, database, log, tokens, themes, audience, pages, overlays, form_service, desk, alert_service, files],
 )
 
 chat = OverlayChat(overlays, audience)

@@ -87,8 +87,8 @@ class General {
     const { dataset, style } = this.#panel;
     dataset.position = look.position ?? "";
     dataset.animation = look.animation ?? "";
-    if (look.accent) style.setProperty("--tone", look.accent);
-    else style.removeProperty("--tone");
+    if (look.accent) style.setProperty("--accent", look.accent);
+    else style.removeProperty("--accent");
     this.#panel.classList.remove("pictured");
     if (look.image) addPicture(this.#panel, look, () => this.#fit(look.name));
     this.#sound = look.sound ? playSound(look) : null;

@@ -16,20 +16,20 @@ from py4web.core import Reloader, wsgi
 from ..base.errors import ConfigError
 from ..base.manifest import modules_dir
 from ..base.wire import to_json
-from .endpoint import JSON_HEADERS, MAX_BODY_BYTES, plain_error
+from .endpoint import JSON_HEADERS, LARGEST_BODY_BYTES, plain_error
 
 
 def install_error_pages() -> None:
     """Make the server's own errors (unknown route, wrong method, bad path) speak the fleet's JSON."""
     app = ombott.default_app()
-    app.setup({"max_body_size": MAX_BODY_BYTES, "max_memfile_size": MAX_BODY_BYTES})
+    app.setup({"max_body_size": LARGEST_BODY_BYTES, "max_memfile_size": LARGEST_BODY_BYTES})
 
     def as_json(err: Any) -> str:
         response.headers.update(JSON_HEADERS)
         messages = {
             404: f"There is nothing at {request.path[:200]}.",
             405: f"{request.method} is not served here.",
-            413: f"At most {MAX_BODY_BYTES} bytes are taken.",
+            413: f"At most {LARGEST_BODY_BYTES} bytes are taken.",
             500: "This is a bug on our side; it was logged.",
         }
         return to_json(plain_error(err.status_code, messages.get(err.status_code, "The request cannot be read.")))
