@@ -11,7 +11,7 @@ from waddlebot.module.service import Service
 from waddlebot.web.http import EgressGuard, HTTPClient
 
 from .config import BrowserSourceSettings
-from .controllers import admin, alerts, display, forms
+from .controllers import admin, alerts, display, forms, tips
 from .controllers import media as media_pages
 from .controllers.alerts import AlertChat
 from .controllers.chat import OverlayChat
@@ -25,6 +25,7 @@ from .services.page_service import PageService
 from .services.router_service import ContentService, Limits
 from .services.safe_content import MediaPolicy
 from .services.theme_service import ThemeService
+from .services.tip_service import TipService
 from .services.token_service import TokenService
 
 settings = BrowserSourceSettings.load()
@@ -59,6 +60,7 @@ form_service = FormService(
 desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
 
 alert_service = AlertService(media, log, base_url=settings.base_url)
+tip_service = TipService(database, service.router, keyring, log, base_url=settings.base_url)
 files = MediaService(database, log, base_url=settings.base_url)
 
 service.mount(
@@ -67,7 +69,22 @@ service.mount(
     forms,
     alerts,
     media_pages,
-    using=[service, database, log, tokens, themes, audience, pages, overlays, form_service, desk, alert_service, files],
+    tips,
+    using=[
+        service,
+        database,
+        log,
+        tokens,
+        themes,
+        audience,
+        pages,
+        overlays,
+        form_service,
+        desk,
+        alert_service,
+        files,
+        tip_service,
+    ],
 )
 
 chat = OverlayChat(overlays, audience)
@@ -96,3 +113,5 @@ def clean_up() -> bool:
 
 service.loops.add("trim", overlays.trim, every_s=settings.queue_interval_s, once=True)
 service.loops.add("clean-up", clean_up, every_s=settings.cleanup_interval_s, once=True)
+service.loops.add("tips", tip_service.tell, every_s=1, once=True)
+service.loops.add("forget-tips", tip_service.forget, every_s=settings.cleanup_interval_s, once=True)

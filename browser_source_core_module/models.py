@@ -61,6 +61,7 @@ def define_tables(db: DAL) -> None:
         "browser_source_themes",
         Field("community_id", "bigint"),
         Field("variables", "json"),
+        Field("css", "text"),
         Field("updated_at", "datetime"),
     )
     db.define_table(
@@ -116,5 +117,22 @@ def define_tables(db: DAL) -> None:
         Field("size_bytes", "integer"),
         Field("content", "blob"),
         Field("created_by"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "browser_source_tip_links",
+        Field("community_id", "bigint"),
+        Field("token_hash"),
+        Field("token", "text"),
+        Field("created_by"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "browser_source_tips",
+        Field("community_id", "bigint"),
+        Field("tip_id"),
+        Field("state"),
+        Field("event", "json"),
+        Field("detail"),
         Field("created_at", "datetime"),
     )

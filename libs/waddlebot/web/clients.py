@@ -164,6 +164,14 @@ class RouterClient:
     def heartbeat(self, beat: Heartbeat) -> None:
         self._post(f"{self._core}/api/modules/heartbeat", beat.model_dump_json().encode())
 
+    def report(self, event: Event) -> dict[str, Any]:
+        """Tell of something that happened and that is no chat; the same id again changes nothing.
+
+        Raises: UpstreamError; UpstreamRefused when it is not taken.
+        """
+        answer: dict[str, Any] = self._post(f"{self._core}/api/events", event.model_dump_json().encode())
+        return answer
+
     def coordinate(self, action: str, request: Wire) -> dict[str, Any]:
         """Ask about claims: `claim`, `heartbeat` and the rest. Raises: UpstreamError; a refusal has its `status`."""
         answer: dict[str, Any] = self._post(
