@@ -44,7 +44,11 @@ tokens = TokenService(database, bus, keyring, log, base_url=settings.base_url, t
 themes = ThemeService(database)
 audience = AudienceService(database, bus)
 pages = PageService(
-    Path(__file__).parent, media, sockets_url=settings.sockets_url, frame_ancestors=settings.frame_ancestors
+    Path(__file__).parent,
+    media,
+    sockets_url=settings.sockets_url,
+    frame_ancestors=settings.frame_ancestors,
+    portal=settings.portal_origin,
 )
 guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
 gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))

@@ -15,6 +15,7 @@ def define_tables(db: DAL) -> None:
         Field("token_hash"),
         Field("token", "text"),
         Field("is_active", "boolean"),
+        Field("is_preview", "boolean"),
         Field("expires_at", "datetime"),
         Field("created_by"),
         Field("last_seen", "datetime"),

@@ -32,10 +32,10 @@ class TokenQuery(Strict):
 
 
 class NewTokens(Strict):
-    """Whose tokens to make where there are none; of all three overlays unless one is named."""
+    """Whose tokens to make where there are none; of all three overlays unless one is named. `all` is one for each."""
 
     community_id: int | str | None = None
-    source_type: SourceType | None = None
+    source_type: SourceType | Literal["all"] | None = None
 
 
 class Regeneration(Strict):

@@ -10,7 +10,7 @@ from waddlebot.base.chat import closest, fold
 from waddlebot.base.contracts import AlertAnimation, AlertPosition, Colour, ModuleResponse, PlatformName, Strict
 from waddlebot.base.errors import UsageError
 from waddlebot.base.ids import new_id
-from waddlebot.community.communities import Reference, community_of
+from waddlebot.community.communities import Reference, community_of, get_community
 from waddlebot.data.database import Database
 from waddlebot.module.interaction import Call, say
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -32,6 +32,7 @@ from ..services.alerts import (
 from ..services.browser_source_service import BrowserSourceService, Control, NothingToReplay
 from ..services.frames import QUEUES, Source
 from ..services.router_service import ContentService, DisplayRequest
+from ..services.token_service import TokenService
 from .display import DisplayDesk
 
 GENERAL = "general"
@@ -149,6 +150,23 @@ def test_alert(
         mode="simulate",
     )
     return desk.show(item)
+
+
+class Preview(Strict):
+    """What to look at: an overlay, or all of them."""
+
+    source_type: Literal["ticker", "media", "general", "all"] = "all"
+    community_id: Reference | None = None
+
+
+@endpoint("POST", "/browser/source/admin/preview", caller=ADMINS_OR_API_USERS, body=Preview, query=AlertsQuery)
+def preview(
+    wanted: Preview, query: AlertsQuery, caller: Account, database: Database, tokens: TokenService
+) -> dict[str, Any]:
+    """Give the URL of an overlay for looking only, for 15 minutes: silent, and what it shows counts nowhere."""
+    reference = query.community_id if wanted.community_id is None else wanted.community_id
+    community_id = get_community(database, caller, reference)
+    return {"success": True, **tokens.preview(community_id, wanted.source_type, by=caller.name)}
 
 
 class AlertChat:

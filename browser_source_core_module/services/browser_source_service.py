@@ -248,6 +248,7 @@ class BrowserSourceService:
             ("browser_source_history", "created_at"): timedelta(days=history_days),
             ("browser_source_controls", "created_at"): CONTROLS_KEPT,
         }
+        self._database.statement("DELETE FROM browser_source_tokens WHERE is_preview AND expires_at < now()")
         deleted = [
             self._database.statement(
                 f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {column} < now() - %s LIMIT %s)"

@@ -5,9 +5,15 @@ import { Player } from "./player.js";
 
 const FRAME_VARIABLES = ["accent", "background", "text", "font", "radius", "general-x", "general-y"];
 
+let muted = false;
+
+/** Whether this page is for looking only. */
+export const isMuted = () => muted;
+
 /** Put a stage to work. */
 export function start(makeStage) {
   const settings = JSON.parse(document.getElementById("settings").textContent);
+  muted = settings.muted;
   applyTheme(settings.theme);
   const page = document.documentElement.dataset;
   let player;

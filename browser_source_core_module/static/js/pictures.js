@@ -1,5 +1,7 @@
 // Pictures, videos and sounds of alerts. What does not load is left out; nobody ever sees a broken picture.
 
+import { isMuted } from "./overlay.js";
+
 /** Put a picture or a video where the icon is, as soon as there is something of it to see. */
 export function addPicture(panel, look, ready) {
   const place = panel.querySelector(".picture");
@@ -16,6 +18,7 @@ export function addPicture(panel, look, ready) {
   media.addEventListener("error", () => leaveOut(panel, place, media), { once: true });
   if (look.is_video) {
     media.volume = look.volume / 100;
+    media.muted = isMuted();
     // A video with a sound of its own is heard only where the browser lets it; in OBS it does.
     media.addEventListener("canplay", () => play(media), { once: true });
   }
@@ -25,6 +28,7 @@ export function addPicture(panel, look, ready) {
 export function playSound(look) {
   const sound = new Audio(look.sound);
   sound.volume = look.volume / 100;
+  sound.muted = isMuted();
   play(sound);
   return sound;
 }

@@ -22,5 +22,11 @@ CREATE TABLE browser_source_tips (
 CREATE INDEX browser_source_tips_waiting ON browser_source_tips (id) WHERE state = 'waiting';
 CREATE INDEX browser_source_tips_age ON browser_source_tips USING brin (created_at);
 
+-- One token for all three overlays at once; and tokens for looking only, which end by themselves and count nowhere.
+ALTER TABLE browser_source_tokens DROP CONSTRAINT browser_source_tokens_source_type_check;
+ALTER TABLE browser_source_tokens ADD CONSTRAINT browser_source_tokens_source_type_check
+    CHECK (source_type IN ('ticker', 'media', 'general', 'all'));
+ALTER TABLE browser_source_tokens ADD COLUMN is_preview boolean NOT NULL DEFAULT false;
+
 -- CSS of a community's own for all its overlays, beside the variables; checked before it is kept.
 ALTER TABLE browser_source_themes ADD COLUMN css text NOT NULL DEFAULT '';
