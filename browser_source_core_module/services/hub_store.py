@@ -12,6 +12,9 @@ from waddlebot.data.database import StatementPool
 from .admission import FIND, WORKS, Admission, hash_token
 from .frames import Source, control_frame, item_frame
 
+# A theme as pages get it: the variables, with CSS of the community's own as one more.
+THEME = "variables || CASE css WHEN '' THEN '{}' ELSE jsonb_build_object('css', css) END AS theme"
+FIND_THEME = f"SELECT {THEME} FROM browser_source_themes WHERE community_id = %s"
 # More than a page could ever show; what is above stays in the database until the page has caught up.
 MAX_BACKLOG = 2000
 ACK_RANKS = {"received": 1, "shown": 2, "done": 3}
@@ -69,8 +72,8 @@ class HubStore:
         }
 
     def find_theme(self, community_id: int) -> dict[str, str]:
-        rows = self._pool.run("SELECT variables FROM browser_source_themes WHERE community_id = %s", (community_id,))
-        return dict(rows[0]["variables"]) if rows else {}
+        rows = self._pool.run(FIND_THEME, (community_id,))
+        return dict(rows[0]["theme"]) if rows else {}
 
     def list_items(self, source: Source, *, after: int, until: int) -> list[Numbered]:
         """The items between two numbers that still wait to be shown."""

@@ -46,7 +46,11 @@ export function start(makeStage) {
   line.open();
 }
 
-function applyTheme(variables = {}) {
+const own = new CSSStyleSheet();
+document.adoptedStyleSheets = [own];
+
+function applyTheme({ css = "", ...variables } = {}) {
+  own.replaceSync(css);
   const style = document.documentElement.style;
   for (const name of [...style]) {
     if (name.startsWith("--") && !(name.slice(2) in variables)) style.removeProperty(name);
