@@ -11,18 +11,23 @@ from waddlebot.module.service import Service
 from waddlebot.web.http import EgressGuard, HTTPClient
 
 from .config import BrowserSourceSettings
-from .controllers import admin, display, forms
+from .controllers import admin, alerts, display, forms, tips
+from .controllers import media as media_pages
+from .controllers.alerts import AlertChat
 from .controllers.chat import OverlayChat
 from .models import define_tables
+from .services.alert_service import AlertService
 from .services.audience_service import AudienceService
 from .services.browser_source_service import BrowserSourceService
 from .services.form_service import MAX_ANSWER_BYTES, FormService, ModuleGateway, fleet_bases
 from .services.frames import SOURCE_TYPES, Source
+from .services.media_service import MediaService
 from .services.page_service import PageService
 from .services.records import PEOPLE, theme_part
 from .services.router_service import ContentService, Limits
 from .services.safe_content import MediaPolicy
 from .services.theme_service import ThemeService
+from .services.tip_service import TipService
 from .services.token_service import TokenService
 
 settings = BrowserSourceSettings.load()
@@ -48,6 +53,7 @@ pages = PageService(
     static=statics.base,
     sockets_url=settings.sockets_url,
     frame_ancestors=settings.frame_ancestors,
+    portal=settings.portal_origin,
 )
 guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
 gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))
@@ -62,6 +68,10 @@ form_service = FormService(
 )
 desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
 
+alert_service = AlertService(media, log, base_url=settings.base_url)
+tip_service = TipService(database, service.router, keyring, log, base_url=settings.base_url)
+files = MediaService(database, log, base_url=settings.base_url)
+
 
 def announce_all(community_id: int) -> None:
     for source_type in SOURCE_TYPES:
@@ -73,7 +83,25 @@ service.mount(
     display,
     admin,
     forms,
-    using=[service, database, log, tokens, themes, audience, pages, form_pages, overlays, form_service, desk],
+    alerts,
+    media_pages,
+    tips,
+    using=[
+        service,
+        database,
+        log,
+        tokens,
+        themes,
+        audience,
+        pages,
+        form_pages,
+        overlays,
+        form_service,
+        desk,
+        alert_service,
+        files,
+        tip_service,
+    ],
 )
 
 service.portable(theme_part(themes, overlays), changed=announce_all)
@@ -87,6 +115,13 @@ module.command("overlay", "resume", run=chat.resume)
 module.command("overlay", "clear", run=chat.clear)
 module.command("overlay", "replay", run=chat.replay)
 module.command("overlay", "status", run=chat.status)
+alert_chat = AlertChat(alert_service, overlays, content)
+module.command("alert", "skip", run=alert_chat.skip)
+module.command("alert", "pause", run=alert_chat.pause)
+module.command("alert", "resume", run=alert_chat.resume)
+module.command("alert", "replay", run=alert_chat.replay)
+module.command("alert", "test", run=alert_chat.test)
+module.command("celebrate", run=alert_chat.celebrate, only_reads=True)
 module.serve()
 
 
@@ -98,3 +133,5 @@ def clean_up() -> bool:
 
 service.loops.add("trim", overlays.trim, every_s=settings.queue_interval_s, once=True)
 service.loops.add("clean-up", clean_up, every_s=settings.cleanup_interval_s, once=True)
+service.loops.add("tips", tip_service.tell, every_s=1, once=True)
+service.loops.add("forget-tips", tip_service.forget, every_s=settings.cleanup_interval_s, once=True)

@@ -85,9 +85,18 @@ class BrowserSourceSettings(Settings):
         alias="OVERLAY_FRAME_ANCESTORS",
         description="Origins whose pages may show an overlay in a frame, besides our own; OBS needs none.",
     )
+    portal_url: str | None = Field(
+        None, alias="PORTAL_URL", description="The portal's address; only its pages may show a preview in a frame."
+    )
     form_expiry_s: float = Field(
         900, alias="FORM_EXPIRY", gt=0, description="A viewer can answer a form for this long, s."
     )
+
+    @property
+    def portal_origin(self) -> str | None:
+        """As a policy names it: scheme, host and port."""
+        parts = urlsplit(self.portal_url or "")
+        return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
 
     @property
     def sockets_url(self) -> str:

@@ -15,6 +15,7 @@ def define_tables(db: DAL) -> None:
         Field("token_hash"),
         Field("token", "text"),
         Field("is_active", "boolean"),
+        Field("is_preview", "boolean"),
         Field("expires_at", "datetime"),
         Field("created_by"),
         Field("last_seen", "datetime"),
@@ -61,6 +62,7 @@ def define_tables(db: DAL) -> None:
         "browser_source_themes",
         Field("community_id", "bigint"),
         Field("variables", "json"),
+        Field("css", "text"),
         Field("updated_at", "datetime"),
     )
     db.define_table(
@@ -83,4 +85,55 @@ def define_tables(db: DAL) -> None:
         Field("ip_address"),
         Field("user_agent", "text"),
         Field("accessed_at", "datetime"),
+    )
+    db.define_table(
+        "browser_source_alerts",
+        Field("community_id", "bigint"),
+        Field("version", "integer"),
+        Field("event"),
+        Field("platforms", "json"),
+        Field("is_active", "boolean"),
+        Field("min_amount", "double"),
+        Field("max_amount", "double"),
+        Field("weight", "double"),
+        Field("title"),
+        Field("text", "text"),
+        Field("chat_message", "text"),
+        Field("image"),
+        Field("sound"),
+        Field("volume", "integer"),
+        Field("accent"),
+        Field("animation"),
+        Field("position"),
+        Field("display_s", "double"),
+        Field("created_by"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+    )
+    db.define_table(
+        "browser_source_media",
+        Field("community_id", "bigint"),
+        Field("sha256"),
+        Field("content_type"),
+        Field("size_bytes", "integer"),
+        Field("content", "blob"),
+        Field("created_by"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "browser_source_tip_links",
+        Field("community_id", "bigint"),
+        Field("token_hash"),
+        Field("token", "text"),
+        Field("created_by"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "browser_source_tips",
+        Field("community_id", "bigint"),
+        Field("tip_id"),
+        Field("state"),
+        Field("event", "json"),
+        Field("detail"),
+        Field("created_at", "datetime"),
     )

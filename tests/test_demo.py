@@ -20,7 +20,7 @@ from waddlebot.fleet.home import demo_home
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.http import HTTPClient, HTTPResponse
 
-from simulators.demo import celebrations
+from simulators.demo import extras
 from simulators.demo.platforms import read_slash
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -130,13 +130,13 @@ def test_a_follow_is_an_alert_on_the_stream_and_a_welcome(page):
     page.locator("#chat-twitch input[name=name]").fill("Skipper")
     page.locator("#chat-twitch [data-event=follow]").click()
 
-    expect_overlay(page, "general", "Skipper waddles along")
-    expect_bot(page, "twitch", "Welcome to the huddle, Skipper!")
+    expect_overlay(page, "general", "just followed")
+    expect_bot(page, "twitch", "Thanks for the follow, Skipper!")
 
 
-def test_a_cheer_and_a_shout_run_along_the_ticker(page):
+def test_a_cheer_is_an_alert_and_a_shout_runs_along_the_ticker(page):
     page.locator("#chat-twitch [data-event=cheer]").click()
-    expect_overlay(page, "ticker", "cheered 100 bits")
+    expect_overlay(page, "general", "cheered 100 bits")
 
     say(page, "discord", "moderator", "#shout Waddle on")
     expect_overlay(page, "ticker", "Waddle on")
@@ -151,7 +151,7 @@ def test_a_song_is_shown_as_media(page):
 def test_a_boost_is_celebrated(page):
     page.locator("#chat-discord [data-event=boost]").click()
 
-    expect_bot(page, "discord", "boosted the server. Thank you!")
+    expect_bot(page, "discord", "Thanks for the boost")
 
 
 @pytest.mark.parametrize(("platform", "text"), [("discord", "/points"), ("slack", "/waddlebot points")])
@@ -234,8 +234,8 @@ def test_only_json_is_taken(demo):
 def test_a_call_that_the_router_did_not_sign_is_refused(demo):
     forged = {"X_WaddleBot_Timestamp": "1", "X_WaddleBot_Signature": "sha256=" + "0" * 64}
 
-    assert demo.request("POST", celebrations.PATH, {}).status == 401
-    assert demo.request("POST", celebrations.PATH, {}, **forged).status == 401
+    assert demo.request("POST", extras.PATH, {}).status == 401
+    assert demo.request("POST", extras.PATH, {}, **forged).status == 401
 
 
 def test_platforms_that_die_come_back_and_are_joined_again(demo, page):
@@ -270,7 +270,7 @@ def test_the_module_answers_the_same_when_a_call_comes_twice():
         "user": {"display_name": "Pip"},
         "trigger": {"type": "command", "command": "roll", "args": ["1000"], "message_type": "chatMessage", "data": {}},
     }
-    assert celebrations.reply(call) == celebrations.reply(call)
+    assert extras.reply(call) == extras.reply(call)
 
 
 def test_slash_commands_are_read_by_what_the_bot_has_told_discord():

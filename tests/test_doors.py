@@ -89,8 +89,8 @@ class World:
             return "inventory"
         if name == "token" and "admin" not in endpoint:
             return "nonsense"
-        if name == "token" and endpoint.startswith("DELETE"):
-            return str(self.found["token_to_end"])
+        if endpoint.startswith("DELETE") and f"{name}_to_end" in self.found:
+            return str(self.found[f"{name}_to_end"])
         values = {"community": self.mine.slug, "community_id": self.mine.slug, "entity_id": self.entity_id}
         return quote(str({**values, **self.found}.get(name, "7")), safe=":")
 
@@ -208,12 +208,29 @@ def make_things(world: World) -> None:
         "user_id": person["user_id"],
         "key_id": program,
         "provider": "openai",
+        "alert_id": make_alert(world),
+        "alert_id_to_end": make_alert(world),
+        "media_id": upload(world, b"GIF89a" + bytes(20)),
         "subscription_id": f"sub-{world.number}",
         "token": answer["tokens"]["ticker"]["id"],
         "token_to_end": answer["tokens"]["media"]["id"],
         "rule_id": fleet.request("POST", "/router/string-rules", rule, key="admin").json()["rule_id"],
         "alias_id": fleet.request("POST", "/alias/create", alias, key="admin").json()["alias"]["id"],
     }
+
+
+def make_alert(world: World) -> int:
+    body = {"event": "follow", "title": world.mine.slug, "community_id": world.mine.slug}
+    answer = world.fleet.request("POST", "/browser/source/admin/alerts", body, key="admin")
+    assert answer.status == 200, answer.body
+    return answer.json()["alert"]["id"]
+
+
+def upload(world: World, content: bytes) -> int:
+    query = {"community_id": world.mine.slug}
+    answer = world.fleet.request("POST", "/browser/source/admin/media", content, key="admin", query=query)
+    assert answer.status == 200, answer.body
+    return answer.json()["media_id"]
 
 
 CHANNELS = {
@@ -385,6 +402,19 @@ SAMPLES: dict[str, Any] = {
     "GET /browser/source/admin/theme": at(),
     "PUT /browser/source/admin/theme": here(variables={"accent": "#fff"}),
     "POST /browser/source/admin/test": here(action="ticker"),
+    "GET /browser/source/admin/alerts": at(),
+    "POST /browser/source/admin/alerts": here(event="raid", title="Hello"),
+    "PUT /browser/source/admin/alerts/{alert_id}": here(version=1, title="Hello"),
+    "DELETE /browser/source/admin/alerts/{alert_id}": at(),
+    "POST /browser/source/admin/preview": here(source_type="ticker"),
+    "POST /browser/source/admin/media": lambda w: {
+        "body": b"GIF89a" + w.mine.slug.encode(),
+        "query": {"community_id": w.mine.slug},
+    },
+    "GET /browser/source/admin/media": at(),
+    "DELETE /browser/source/admin/media/{media_id}": at(),
+    "POST /browser/source/admin/tips": here(),
+    "DELETE /browser/source/admin/tips": at(),
     "GET /browser/source/stats": at(),
     "GET /twitch/api/subscriptions": lambda w: {"query": {"broadcaster_id": w.number}},
     "POST /twitch/api/subscriptions": lambda w: {"body": {"type": "channel.follow", "broadcaster_id": w.number}},

@@ -32,10 +32,10 @@ class TokenQuery(Strict):
 
 
 class NewTokens(Attributed):
-    """Whose tokens to make where there are none; of all three overlays unless one is named."""
+    """Whose tokens to make where there are none; of all three overlays unless one is named. `all` is one for each."""
 
     community_id: int | str | None = None
-    source_type: SourceType | None = None
+    source_type: SourceType | Literal["all"] | None = None
 
 
 class Regeneration(Attributed):
@@ -62,10 +62,14 @@ class QueueChange(Attributed):
 
 
 class ThemeChange(Attributed):
-    """CSS variables, by name with or without `--`. What is not named is as it was made."""
+    """CSS variables, by name with or without `--`, and CSS of one's own; one of them alone leaves the other as it is.
+
+    A variable that is not named is as it was made.
+    """
 
     community_id: int | str | None = None
-    variables: dict[str, str | float]
+    variables: dict[str, str | float] | None = None
+    css: str | None = None
 
 
 class ThemeQuery(Strict):
@@ -179,7 +183,7 @@ def change_queue(
 @endpoint("GET", "/browser/source/admin/theme", caller=ADMINS_OR_API_USERS, area="overlays", query=ThemeQuery)
 def read_theme(query: ThemeQuery, caller: Account, database: Database, themes: ThemeService) -> dict[str, Any]:
     """Show the CSS variables that a community has set."""
-    return {"success": True, "variables": themes.find(_community(database, caller, query.community_id))}
+    return {"success": True, **_parts(themes.find(_community(database, caller, query.community_id)))}
 
 
 @endpoint("PUT", "/browser/source/admin/theme", caller=ADMINS_OR_API_USERS, area="overlays", body=ThemeChange)
@@ -190,12 +194,14 @@ def change_theme(
     with database.transaction() as db:
         community_id = community_of(db, caller, change.community_id)
         sources = [Source(community_id, kind) for kind in SOURCE_TYPES]
-        saved = themes.save(db, community_id, {name: f"{value}" for name, value in change.variables.items()})
+        variables = change.variables
+        named = None if variables is None else {name: f"{value}" for name, value in variables.items()}
+        saved = themes.save(db, community_id, variables=named, css=change.css)
         for source in sources:
             overlays.add_control(db, source, "theme", by=caller.name)
     for source in sources:
         overlays.announce(source)
-    return {"success": True, "variables": saved}
+    return {"success": True, **_parts(saved)}
 
 
 @endpoint("POST", "/browser/source/admin/test", caller=ADMINS_OR_API_USERS, area="overlays", body=TestItem)
@@ -230,6 +236,11 @@ def health(service: Service) -> dict[str, Any]:
     checks = service.run_checks()
     ok = all(each["ok"] for each in checks.values())
     return {"success": True, "status": "healthy" if ok else "degraded", "module": service.name, "checks": checks}
+
+
+def _parts(theme: dict[str, str]) -> dict[str, Any]:
+    css = theme.pop("css", "")
+    return {"variables": theme, "css": css}
 
 
 def _community(database: Database, caller: Account, reference: int | str | None) -> int:

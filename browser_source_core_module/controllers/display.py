@@ -109,18 +109,22 @@ def overlay_page(
 ) -> Raw:
     """Serve the page that OBS opens."""
     theme: dict[str, str] = {}
+    is_preview = False
     try:
         admission = tokens.admit(token, source_type)
+        is_preview = admission.is_preview
         theme = themes.find(admission.community_id)
-        overlays.log_access(
-            Source(admission.community_id, source_type),
-            token_id=admission.token_id,
-            address=address_of(request),
-            user_agent=request.headers.get("user-agent", ""),
-        )
+        if not is_preview:
+            overlays.log_access(
+                Source(admission.community_id, source_type),
+                token_id=admission.token_id,
+                address=address_of(request),
+                user_agent=request.headers.get("user-agent", ""),
+            )
     except DatabaseUnavailable:
         pass  # OBS does not try again, the page does: its socket is let in as soon as the token can be checked.
-    return Raw(pages.overlay(token, source_type, theme), HTML, headers=pages.overlay_headers())
+    page = pages.overlay(token, source_type, theme, is_preview=is_preview)
+    return Raw(page, HTML, headers=pages.overlay_headers(source_type, is_preview=is_preview))
 
 
 @endpoint("POST", REPORT_PATH, caller=ANYBODY, max_body_bytes=MAX_REPORT_BYTES)

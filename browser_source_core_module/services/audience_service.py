@@ -31,12 +31,13 @@ class AudienceService:
         rows = self._database.statement(
             "SELECT q.community_id, q.source_type, q.is_paused, q.last_seq, h.*,"
             " (SELECT max(last_seen) FROM browser_source_tokens t WHERE t.community_id = q.community_id"
-            "  AND t.source_type = q.source_type) AS last_seen,"
+            "  AND t.source_type IN (q.source_type, 'all')) AS last_seen,"
             " (SELECT count(*) FROM browser_source_access_log a WHERE a.community_id = q.community_id"
             "  AND a.source_type = q.source_type) AS page_loads"
             " FROM (SELECT community_id, source_type, bool_or(is_paused) AS is_paused, max(last_seq) AS last_seq FROM ("
             "  SELECT community_id, source_type, is_paused, last_seq FROM browser_source_queues UNION ALL"
-            "  SELECT community_id, source_type, false, 0 FROM browser_source_tokens) AS known"
+            "  SELECT community_id, unnest(CASE source_type WHEN 'all' THEN ARRAY['ticker', 'media', 'general']"
+            "   ELSE ARRAY[source_type] END), false, 0 FROM browser_source_tokens WHERE NOT is_preview) AS known"
             "  GROUP BY 1, 2) AS q, LATERAL (SELECT count(*) AS items, count(received_at) AS received,"
             "  count(shown_at) AS shown_to_somebody, "
             + ", ".join(f"count(*) FILTER (WHERE state = '{state}') AS {state}" for state in STATES)

@@ -105,9 +105,11 @@ class BrowserSourceService:
             self._announce(source, content, shown.seq, item_id=item_id, is_test=is_test)
         return shown
 
-    def show_in(self, db: DAL, source: Source, content: Content, *, item_id: str, session_id: str) -> Shown:
+    def show_in(
+        self, db: DAL, source: Source, content: Content, *, item_id: str, session_id: str, is_test: bool = False
+    ) -> Shown:
         """The same as a part of a transaction, whose end is followed by `announce`."""
-        parameters = self._parameters(source, content, item_id=item_id, session_id=session_id, is_test=False)
+        parameters = self._parameters(source, content, item_id=item_id, session_id=session_id, is_test=is_test)
         rows = SHOW.run(db, parameters)
         if not rows:
             raise UnknownCommunity()
@@ -138,7 +140,7 @@ class BrowserSourceService:
         )
         return seq
 
-    def replay(self, db: DAL, source: Source, *, item_id: str | None, by: str) -> Shown:
+    def replay(self, db: DAL, source: Source, *, item_id: str | None, by: str, only_alerts: bool = False) -> Shown:
         """Show an item of the history again, the last one that was shown unless one is named.
 
         Raises: NothingToReplay.
@@ -147,10 +149,16 @@ class BrowserSourceService:
             db,
             "SELECT item_id, session_id, content, priority, display_s FROM browser_source_history"
             " WHERE community_id = %(community)s AND source_type = %(source)s AND content->>'action' <> 'form'"
+            " AND (NOT %(only_alerts)s OR content->'data'->>'kind' = 'alert')"
             " AND CASE WHEN %(item)s::text IS NULL THEN shown_at IS NOT NULL AND NOT is_test"
             " ELSE item_id = %(item)s END"
             " ORDER BY shown_at DESC NULLS LAST, seq DESC LIMIT 1",
-            {"community": source.community_id, "source": source.source_type, "item": item_id},
+            {
+                "community": source.community_id,
+                "source": source.source_type,
+                "item": item_id,
+                "only_alerts": only_alerts,
+            },
         )
         if row is None:
             raise NothingToReplay()
@@ -214,7 +222,10 @@ class BrowserSourceService:
     # What time does
 
     def trim(self) -> None:
-        """End what is too old to be shown, and what is too much for a page that has been away for long."""
+        """End what is too old to be shown, and what is too much for a page that has been away for long.
+
+        What a page has received is its own to show, however much that is.
+        """
         self._database.statement(
             "UPDATE browser_source_history SET state = 'expired', done_at = now() WHERE id IN ("
             "SELECT id FROM browser_source_history WHERE state = 'queued' AND expires_at <= now() LIMIT %s"
@@ -225,7 +236,8 @@ class BrowserSourceService:
             "UPDATE browser_source_history SET state = 'dropped', done_at = now() WHERE state = 'queued' AND id IN ("
             "SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY community_id, source_type"
             " ORDER BY priority, seq DESC) AS place FROM browser_source_history"
-            " WHERE state = 'queued' AND created_at < now() - %s) AS waiting WHERE place > %s LIMIT %s)",
+            " WHERE state = 'queued' AND received_at IS NULL AND created_at < now() - %s) AS waiting"
+            " WHERE place > %s LIMIT %s)",
             (SETTLED_AFTER, self._queue_size, CLEANUP_BATCH),
         )
 
@@ -236,6 +248,7 @@ class BrowserSourceService:
             ("browser_source_history", "created_at"): timedelta(days=history_days),
             ("browser_source_controls", "created_at"): CONTROLS_KEPT,
         }
+        self._database.statement("DELETE FROM browser_source_tokens WHERE is_preview AND expires_at < now()")
         deleted = [
             self._database.statement(
                 f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {column} < now() - %s LIMIT %s)"

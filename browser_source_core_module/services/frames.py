@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SOURCE_TYPES = ("ticker", "media", "general")
+# A page with all three, and the token that opens each of them.
+ALL = "all"
 # Items go out by this channel, `<community>:<source type>` at its end; the message is `<seq> <frame>`.
 ITEMS = "waddlebot:overlay:item:"
 NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)

@@ -12,6 +12,9 @@ from waddlebot.data.database import StatementPool
 from .admission import FIND, WORKS, Admission, hash_token
 from .frames import Source, control_frame, item_frame
 
+# A theme as pages get it: the variables, with CSS of the community's own as one more.
+THEME = "variables || CASE css WHEN '' THEN '{}' ELSE jsonb_build_object('css', css) END AS theme"
+FIND_THEME = f"SELECT {THEME} FROM browser_source_themes WHERE community_id = %s"
 # More than a page could ever show; what is above stays in the database until the page has caught up.
 MAX_BACKLOG = 2000
 ACK_RANKS = {"received": 1, "shown": 2, "done": 3}
@@ -69,8 +72,8 @@ class HubStore:
         }
 
     def find_theme(self, community_id: int) -> dict[str, str]:
-        rows = self._pool.run("SELECT variables FROM browser_source_themes WHERE community_id = %s", (community_id,))
-        return dict(rows[0]["variables"]) if rows else {}
+        rows = self._pool.run(FIND_THEME, (community_id,))
+        return dict(rows[0]["theme"]) if rows else {}
 
     def list_items(self, source: Source, *, after: int, until: int) -> list[Numbered]:
         """The items between two numbers that still wait to be shown."""
@@ -110,7 +113,10 @@ class HubStore:
         ]
 
     def save_acks(self, acks: Mapping[tuple[Source, int], int]) -> None:
-        """Record how far items came; never back, and never for what was skipped or is over."""
+        """Record how far items came; never back, and never for what was skipped.
+
+        What was shown at the moment at which it was given up counts as shown.
+        """
         rows = [
             {"c": source.community_id, "t": source.source_type, "s": seq, "r": rank}
             for (source, seq), rank in sorted(acks.items(), key=lambda each: (str(each[0][0]), each[0][1]))
@@ -119,7 +125,7 @@ class HubStore:
             "UPDATE browser_source_history h SET received_at = coalesce(received_at, now()),"
             " shown_at = CASE WHEN r >= 2 THEN coalesce(shown_at, now()) ELSE shown_at END,"
             " done_at = CASE WHEN r = 3 THEN coalesce(done_at, now()) ELSE done_at END,"
-            " state = CASE WHEN state NOT IN ('queued', 'shown') OR r = 1 THEN state"
+            " state = CASE WHEN state IN ('skipped', 'done') OR r = 1 THEN state"
             " WHEN r = 3 THEN 'done' ELSE 'shown' END"
             " FROM jsonb_to_recordset(%s::jsonb) AS a (c bigint, t text, s bigint, r integer)"
             " WHERE h.community_id = a.c AND h.source_type = a.t AND h.seq = a.s",

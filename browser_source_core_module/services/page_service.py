@@ -11,7 +11,7 @@ from typing import Any
 
 from waddlebot.base.errors import NotFound
 
-from .frames import SOURCE_TYPES
+from .frames import ALL, SOURCE_TYPES
 from .safe_content import MediaPolicy
 
 REPORT_PATH = "/browser/source/csp-report"
@@ -36,37 +36,51 @@ class PageService:
         static: str,
         sockets_url: str,
         frame_ancestors: Sequence[str] = (),
+        portal: str | None = None,
     ) -> None:
         self._static = static
         self._templates = {
-            name: Template((folder / "templates" / f"{name}.html").read_text("utf-8")) for name in SOURCE_TYPES
+            name: Template((folder / "templates" / f"{name}.html").read_text("utf-8")) for name in (*SOURCE_TYPES, ALL)
         }
         self._sockets_url = sockets_url
+        self._frame_ancestors = " ".join(("frame-ancestors 'self'", *frame_ancestors))
+        # What is for looking only is framed by the portal, where there is one, and by nobody else.
+        self._preview_ancestors = "frame-ancestors " + (portal or "'self'")
         self.overlay_policy = "; ".join(
             (
                 "default-src 'none'",
                 "script-src 'self'",
                 "style-src 'self' 'unsafe-inline'",
                 f"img-src 'self' {media.csp_sources}",
-                f"media-src {media.csp_sources}",
+                f"media-src 'self' {media.csp_sources}",
                 f"frame-src {PLAYERS}",
                 f"connect-src {sockets_url}",
                 "base-uri 'none'",
                 "form-action 'none'",
-                " ".join(("frame-ancestors 'self'", *frame_ancestors)),
+                self._frame_ancestors,
                 f"report-uri {REPORT_PATH}",
             )
         )
 
-    def overlay(self, token: str, source_type: str, theme: dict[str, str]) -> str:
-        """The page of one overlay. Raises: NotFound for a source that does not exist."""
+    def overlay(self, token: str, source_type: str, theme: dict[str, str], *, is_preview: bool = False) -> str:
+        """The page of one overlay, or of all. Raises: NotFound for a source that does not exist."""
+        if source_type == ALL:
+            return self._render(ALL)
         if source_type not in SOURCE_TYPES:
-            raise NotFound("There are three overlays: ticker, media and general.")
-        settings = {"socket": f"{self._sockets_url}/ws/{token}/{source_type}", "theme": theme}
+            raise NotFound("There are three overlays: ticker, media and general, and all of them.")
+        socket = f"{self._sockets_url}/ws/{token}/{source_type}"
+        settings = {"socket": socket, "theme": theme, "muted": is_preview}
         return self._render(source_type, settings=_as_data(settings))
 
-    def overlay_headers(self) -> dict[str, str]:
-        return {**COMMON_HEADERS, "Content-Security-Policy": self.overlay_policy}
+    def overlay_headers(self, source_type: str, *, is_preview: bool = False) -> dict[str, str]:
+        policy = self.overlay_policy
+        if source_type == ALL:
+            policy = policy.replace(f"frame-src {PLAYERS}", "frame-src 'self'")
+        if is_preview:
+            # The page with all of them has the others in frames of its own.
+            ancestors = self._preview_ancestors + ("" if source_type == ALL else " 'self'")
+            policy = policy.replace(self._frame_ancestors, ancestors)
+        return {**COMMON_HEADERS, "Content-Security-Policy": policy}
 
     def _render(self, template: str, **parts: str) -> str:
         return self._templates[template].substitute(static=self._static, **parts)

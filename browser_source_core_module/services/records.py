@@ -22,23 +22,25 @@ SESSIONS = (
 
 
 class ThemeItem(Item):
-    """A community's CSS variables. Its tokens are secrets, and stay."""
+    """A community's CSS variables, and CSS of its own. Its tokens are secrets, and stay."""
 
     kind: Literal["theme"] = "theme"
     variables: dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=255)]]
+    css: str = ""
 
 
 def theme_part(themes: ThemeService, overlays: BrowserSourceService) -> Part[ThemeItem]:
     def export(db: DAL, community_id: int) -> list[ThemeItem]:
         rows = fetch(
             db,
-            "SELECT variables FROM browser_source_themes WHERE community_id = %s AND variables <> '{}'",
+            "SELECT variables, css FROM browser_source_themes"
+            " WHERE community_id = %s AND (variables <> '{}' OR css <> '')",
             (community_id,),
         )
         return [ThemeItem(**row) for row in rows]
 
     def put(db: DAL, community_id: int, item: ThemeItem, _known: ThemeItem | None) -> None:
-        themes.save(db, community_id, item.variables)
+        themes.save(db, community_id, variables=item.variables, css=item.css)
         for source_type in SOURCE_TYPES:
             overlays.add_control(db, Source(community_id, source_type), "theme", by=BY)
 

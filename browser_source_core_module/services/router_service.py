@@ -10,10 +10,11 @@ from waddlebot.base.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, W
 from waddlebot.base.errors import Invalid
 from waddlebot.base.wire import invalid
 
-from .safe_content import MediaPolicy, one_line, plain, shorten
+from .safe_content import MediaPolicy, is_own, one_line, plain, shorten
 
 MAX_TITLE_CHARS = 200
 MAX_TEXT_CHARS = 2000
+MAX_MESSAGE_CHARS = 300
 MAX_HTML_CHARS = 50_000
 # Longer than anybody streams; anything above is a mistake in units.
 MAX_DISPLAY_S = 24 * 3600.0
@@ -93,6 +94,18 @@ class ContentService:
             "title": one_line(data["title"], MAX_TITLE_CHARS),
             "text": shorten(plain(data["text"]).strip(), MAX_TEXT_CHARS),
             "html": self._media.clean_html(data["html"]) if data["kind"] == "html" else "",
+            **({"alert": self._alert(data["alert"])} if data["kind"] == "alert" and data["alert"] else {}),
+        }
+
+    def _alert(self, look: dict[str, Any]) -> dict[str, Any]:
+        media = {
+            name: look[name] if is_own(look[name]) else self._media.kept(look[name]) for name in ("image", "sound")
+        }
+        return {
+            **look,
+            "name": one_line(look["name"], MAX_TITLE_CHARS),
+            "message": one_line(look["message"], MAX_MESSAGE_CHARS),
+            **media,
         }
 
     def _form(self, data: dict[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ STYLES = {
 # fmt: on
 # CSS that would load something, and the escapes that could spell it. The page's policy refuses it as well.
 LOADS = re.compile(r"\\|url|image|src|cross-fade|element|expression|import|@|var", re.IGNORECASE)
+# What a community has uploaded, as our pages load it.
+OWN_MEDIA = re.compile(r"/browser/media/[0-9a-f]{64}", re.ASCII)
 CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028\u2029]")
 # Characters that reorder what stands around them; a direction of their own is what texts get instead.
 REORDERING = re.compile("[\u202a-\u202e]")
@@ -84,6 +86,11 @@ class MediaPolicy:
         if name == "style":
             return None if LOADS.search(value) else value
         return value
+
+
+def is_own(url: str) -> bool:
+    """Whether this is a file that was uploaded here."""
+    return OWN_MEDIA.fullmatch(url) is not None
 
 
 def one_line(text: str, limit: int) -> str:

@@ -18,6 +18,8 @@ from waddlebot.web.auth import Account
 from .admission import FIND, WORKS, Admission, hash_token
 from .frames import TOKENS
 
+PREVIEWED_FOR = timedelta(minutes=15)
+
 
 class UnknownToken(NotFound):
     """There is no such overlay. Its URL may have been regenerated; ask for the new one."""
@@ -64,7 +66,8 @@ class TokenService:
             rows = fetch(
                 db,
                 "SELECT id, community_id, source_type, token, expires_at, created_by, last_seen, created_at"
-                f" FROM browser_source_tokens WHERE community_id = %s AND {WORKS} ORDER BY source_type, id",
+                f" FROM browser_source_tokens WHERE community_id = %s AND {WORKS} AND NOT is_preview"
+                " ORDER BY source_type, id",
                 (community_id,),
             )
         if reveal:
@@ -77,6 +80,20 @@ class TokenService:
             found = self._current(db, community_id)
         self._log.audit("overlay_tokens_shown", community=community_id, user=by)
         return {row["source_type"]: self._shown(row)["url"] for row in found}
+
+    def preview(self, community_id: int, source_type: str, *, by: str) -> dict[str, Any]:
+        """The URL of a page for looking only, for a quarter of an hour. Audited."""
+        token = secrets.token_urlsafe(self._token_length)
+        sealed = self._keyring.seal(token, purpose=_purpose(community_id, source_type))
+        rows = self._database.statement(
+            "INSERT INTO browser_source_tokens"
+            " (community_id, source_type, token_hash, token, created_by, is_preview, expires_at)"
+            " VALUES (%s, %s, %s, %s, %s, true, now() + %s) RETURNING expires_at",
+            (community_id, source_type, hash_token(token), sealed, by, PREVIEWED_FOR),
+        )
+        self._log.audit("overlay_previewed", community=community_id, user=by, source=source_type)
+        url = f"{self._base_url}/browser/source/{token}/{source_type}"
+        return {"url": url, "source_type": source_type, "expires_at": rows[0]["expires_at"]}
 
     def regenerate(self, reference: str, caller: Account, *, grace_s: float) -> dict[str, Any]:
         """Replace a token. The old one works for `grace_s` more, with 0 not at all. Raises: UnknownToken."""
@@ -109,7 +126,7 @@ class TokenService:
         row = fetch_one(
             db,
             f"SELECT id, community_id, source_type FROM browser_source_tokens"
-            f" WHERE {'id' if is_id else 'token_hash'} = %s AND {WORKS} FOR UPDATE",
+            f" WHERE {'id' if is_id else 'token_hash'} = %s AND {WORKS} AND NOT is_preview FOR UPDATE",
             (int(reference) if is_id else hash_token(reference),),
         )
         if row is None or caller.community_id not in (None, row["community_id"]):

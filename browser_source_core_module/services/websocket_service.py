@@ -78,6 +78,10 @@ class Page(ServerConnection):
     frames_this_second = 0
     bad_frames = 0
 
+    @property
+    def counted_as(self) -> tuple[int, str]:
+        return self.admission.token_id, self.source.source_type
+
 
 @dataclass(frozen=True, slots=True)
 class Hello:
@@ -164,7 +168,8 @@ class Hub:
         self._look_every_s = look_every_s
         self._rooms: dict[Source, Room] = {}
         self._admissions: dict[tuple[str, str], tuple[float, Admission | None]] = {}
-        self._by_token: Counter[int] = Counter()
+        # Pages by token and source: a page with all three has one of each.
+        self._by_token: Counter[tuple[int, str]] = Counter()
         self._held = 0
         self._acks: dict[tuple[Source, int], int] = {}
         self._saving = asyncio.Lock()
@@ -265,9 +270,8 @@ class Hub:
 
     async def _handle(self, page: Page) -> None:
         room = self._rooms.setdefault(page.source, Room(page.source))
-        token_id = page.admission.token_id
         self._held += 1
-        self._by_token[token_id] += 1
+        self._by_token[page.counted_as] += not page.admission.is_preview
         room.pages.add(page)
         room.joining[page] = []
         try:
@@ -281,7 +285,7 @@ class Hub:
             await page.close(TRY_LATER, "a bug on our side")
         finally:
             self._held -= 1
-            self._by_token[token_id] -= 1
+            self._by_token[page.counted_as] -= not page.admission.is_preview
             room.pages.discard(page)
             room.members.discard(page)
             room.joining.pop(page, None)
@@ -326,7 +330,7 @@ class Hub:
                 "resume_from": room.sent_seq,
                 "control": room.sent_control,
                 "paused": room.is_paused,
-                "pages": self._by_token[page.admission.token_id],
+                "pages": self._by_token[page.counted_as],
                 "theme": room.theme,
             }
         )
@@ -348,10 +352,11 @@ class Hub:
             page.is_hidden = said.is_hidden
             await self._resume(room, page, said)
         elif isinstance(said, Ack):
-            self._note_ack(room, said)
+            if not page.admission.is_preview:
+                self._note_ack(room, said)
         elif isinstance(said, Ping):
             page.is_hidden = said.is_hidden
-            fan_out([page], as_text({"type": "pong", "pages": self._by_token[page.admission.token_id]}))
+            fan_out([page], as_text({"type": "pong", "pages": self._by_token[page.counted_as]}))
         elif isinstance(said, Trouble):
             self._log.error("overlay_page_failed", source=str(room.source), message=said.message)
         else:
@@ -503,7 +508,7 @@ class Hub:
                 page.transport.abort()
 
     async def _close_revoked(self) -> None:
-        held = [token_id for token_id, pages in self._by_token.items() if pages > 0]
+        held = list({page.admission.token_id for room in self._rooms.values() for page in room.pages})
         if not held:
             return
         working = await self._ask(self._store.list_working_tokens, held)
@@ -529,7 +534,7 @@ class Hub:
                 raise
 
     async def _save_last_seen(self) -> None:
-        held = [token_id for token_id, pages in self._by_token.items() if pages > 0]
+        held = list({token_id for (token_id, _), pages in self._by_token.items() if pages > 0})
         self._by_token = +self._by_token
         if held:
             await self._ask(self._store.save_last_seen, held)
@@ -542,8 +547,9 @@ class Hub:
         return {
             **self._health(),
             "sources": {
-                str(source): {"connections": len(room.pages), "hidden": sum(page.is_hidden for page in room.pages)}
+                str(source): {"connections": len(pages), "hidden": sum(page.is_hidden for page in pages)}
                 for source, room in self._rooms.items()
+                if (pages := [page for page in room.pages if not page.admission.is_preview])
             },
         }
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 from overlay_doubles import HubProcess, Overlay
+from screens import WATCH, Screen
 from waddlebot.testing.fleet import Bot, Fleet
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -71,3 +72,32 @@ def browser() -> Iterator[Any]:
         launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=OPTIONS)
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def show(browser: Any, live: Overlay, site: str) -> Iterator[Callable[..., Screen]]:
+    """Opens an overlay in a browser of its own."""
+    contexts = []
+
+    def open_screen(source_type: str, *, size: tuple[int, int] = (1280, 720), **options: Any) -> Screen:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+        contexts.append(context)
+        context.add_init_script(WATCH)
+        context.add_init_script(
+            "window.lines = []; const Real = WebSocket;"
+            " window.WebSocket = class extends Real { constructor(url) { super(url); window.lines.push(this); } };"
+        )
+        page = context.new_page()
+        screen = Screen(page, live, source_type)
+        page.on("pageerror", lambda error: screen.problems.append(str(error)))
+        page.on("request", lambda request: screen.requests.append(request.url))
+        token = live.tokens()[source_type]["token"]
+        page.on("console", lambda message: screen.heard.append(message.text))
+        page.on("requestfailed", lambda request: screen.heard.append(f"{request.url}: {request.failure}"))
+        page.goto(f"{site}/browser/source/{token}/{source_type}")
+        screen.until(lambda: page.evaluate("document.documentElement.dataset.line") == "open", within_s=30)
+        return screen
+
+    yield open_screen
+    for context in contexts:
+        context.close()

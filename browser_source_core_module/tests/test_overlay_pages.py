@@ -6,104 +6,13 @@ import io
 import os
 import signal
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from overlay_doubles import Overlay, redis_away
+from overlay_doubles import redis_away
 
 SIZES = [(640, 360), (1280, 720), (1920, 1080), (1080, 1920), (1920, 120), (3840, 2160)]
-# Notes every text that is on the screen when a frame is drawn, as a viewer would.
-WATCH = """
-window.seen = [];
-const look = () => {
-  const shown = [...document.querySelectorAll('main > :not([hidden])')].map((each) => each.innerText.trim()).join(' ');
-  if (shown && shown !== window.seen.at(-1)) window.seen.push(shown);
-  if (!shown && window.seen.at(-1) !== '') window.seen.push('');
-  requestAnimationFrame(look);
-};
-addEventListener('DOMContentLoaded', () => requestAnimationFrame(look));
-"""
-
-STATE = "[{...document.documentElement.dataset}, window.lines.map((each) => each.readyState)]"
-
-
-@dataclass
-class Screen:
-    """One overlay in a browser, as OBS shows it."""
-
-    page: Any
-    overlay: Overlay
-    source_type: str
-    problems: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
-    heard: list[str] = field(default_factory=list)
-
-    def wait(self, check: str, *, within_s: float = 10) -> None:
-        """Wait until an expression holds in the page. Playwright's own wait needs eval, which the policy bars."""
-        self.until(lambda: self.page.evaluate(check), within_s=within_s)
-
-    def wait_for_text(self, text: str, *, within_s: float = 10) -> None:
-        self.until(lambda: text in self.text, within_s=within_s)
-
-    def until(self, check: Callable[[], object], *, within_s: float = 10) -> None:
-        """Wait for something outside of the page while the page goes on."""
-        until = time.monotonic() + within_s
-        while not check():
-            assert time.monotonic() < until, (
-                f"not within {within_s} s; the page shows {self.text!r}, is {self.page.evaluate(STATE)}"
-                f" and heard {self.problems + self.heard}"
-            )
-            self.page.wait_for_timeout(20)
-
-    @property
-    def text(self) -> str:
-        return self.page.evaluate(
-            "[...document.querySelectorAll('main > :not([hidden])')].map((each) => each.innerText).join(' ')"
-        )
-
-    @property
-    def seen(self) -> list[str]:
-        return [each for each in self.page.evaluate("window.seen") if each]
-
-    def box(self, selector: str) -> dict[str, float]:
-        return self.page.locator(selector).bounding_box()
-
-    def cut(self) -> None:
-        """Take the page's network away and give it back, as a router at home does."""
-        self.page.evaluate("window.lines.forEach((each) => each.close())")
-
-
-@pytest.fixture
-def show(browser: Any, live: Overlay, site: str) -> Iterator[Callable[..., Screen]]:
-    """Opens an overlay in a browser of its own."""
-    contexts = []
-
-    def open_screen(source_type: str, *, size: tuple[int, int] = (1280, 720), **options: Any) -> Screen:
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
-        contexts.append(context)
-        context.add_init_script(WATCH)
-        context.add_init_script(
-            "window.lines = []; const Real = WebSocket;"
-            " window.WebSocket = class extends Real { constructor(url) { super(url); window.lines.push(this); } };"
-        )
-        page = context.new_page()
-        screen = Screen(page, live, source_type)
-        page.on("pageerror", lambda error: screen.problems.append(str(error)))
-        page.on("request", lambda request: screen.requests.append(request.url))
-        token = live.tokens()[source_type]["token"]
-        page.on("console", lambda message: screen.heard.append(message.text))
-        page.on("requestfailed", lambda request: screen.heard.append(f"{request.url}: {request.failure}"))
-        page.goto(f"{site}/browser/source/{token}/{source_type}")
-        screen.until(lambda: page.evaluate("document.documentElement.dataset.line") == "open", within_s=30)
-        return screen
-
-    yield open_screen
-    for context in contexts:
-        context.close()
 
 
 def pixels(png: bytes) -> Iterator[tuple[int, int, int, int]]:

@@ -17,7 +17,7 @@ from waddlebot.fleet.bootstrap import DEMO, ensure_account
 from waddlebot.fleet.home import Home, Secrets, write_private
 from waddlebot.web.auth import make_key
 
-from . import celebrations
+from . import extras
 from .platforms import Platform, Served
 
 TRY_EVERY_S = 0.25
@@ -57,8 +57,8 @@ def prepare_database(url: str, kept: Kept, served: Iterable[Served]) -> None:
     with database.transaction() as db:
         for each in served:
             add_server(db, each.platform, each.channel, server_id=each.server_id, name=each.name, community=DEMO)
-        accounts = Secrets(keys={celebrations.NAME: kept.module_key})
-        ensure_account(db, celebrations.NAME, ["services"], accounts, module_name=celebrations.NAME)
+        accounts = Secrets(keys={extras.NAME: kept.module_key})
+        ensure_account(db, extras.NAME, ["services"], accounts, module_name=extras.NAME)
     database.close()
 
 
@@ -95,7 +95,7 @@ class FleetSide:
     async def _set_up(self, session: ClientSession) -> bool:
         await self._register(session)
         console = self._home.console_key() or ""
-        switch = f"/router/communities/{DEMO}/modules/{celebrations.NAME}"
+        switch = f"/router/communities/{DEMO}/modules/{extras.NAME}"
         await self._ask(session, "PUT", switch, {"enabled": True}, console)
         made = await self._ask(session, "POST", f"{self.overlays_url}/admin/tokens", {"community_id": DEMO}, console)
         for platform in self._platforms:
@@ -104,12 +104,12 @@ class FleetSide:
         return True
 
     async def _register(self, session: ClientSession) -> None:
-        asked = celebrations.registration(f"{self._own_url}{celebrations.PATH}")
+        asked = extras.registration(f"{self._own_url}{extras.PATH}")
         answer = await self._ask(session, "POST", "/api/modules/register", asked, self._kept.module_key)
         self.webhook_secret = answer["webhook_secret"]
 
     async def _stay_known(self, session: ClientSession) -> bool:
-        beat = {"module_name": celebrations.NAME}
+        beat = {"module_name": extras.NAME}
         await self._ask(session, "POST", "/api/modules/heartbeat", beat, self._kept.module_key)
         return True
 

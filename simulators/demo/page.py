@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from aiohttp import ClientSession, web
 from waddlebot.web.static import LOOK, TYPES
 
-from . import celebrations
+from . import extras
 from .fleet_side import FleetSide
 from .guard import for_this_machine
 from .platforms import Person, Platform
@@ -55,7 +55,7 @@ class Page:
                 web.get("/stream", self._stream),
                 web.post("/say", self._say),
                 web.post("/happen", self._happen),
-                web.post(celebrations.PATH, self._celebrate),
+                web.post(extras.PATH, self._answer_extras),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
@@ -171,12 +171,12 @@ class Page:
 
     # The module
 
-    async def _celebrate(self, request: web.Request) -> web.StreamResponse:
+    async def _answer_extras(self, request: web.Request) -> web.StreamResponse:
         """A call of the router's."""
         body = await request.read()
-        if not celebrations.is_authentic(self._fleet.webhook_secret, request.headers, body):
+        if not extras.is_authentic(self._fleet.webhook_secret, request.headers, body):
             return web.json_response({"success": False, "error": {"code": "unauthorized"}}, status=401)
-        return web.json_response(celebrations.reply(json.loads(body)))
+        return web.json_response(extras.reply(json.loads(body)))
 
 
 @web.middleware

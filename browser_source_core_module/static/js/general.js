@@ -1,25 +1,54 @@
 // General: announcements, alerts, forms, and a community's own HTML in a frame that nothing gets out of.
 
+import { fitLine, showName } from "./names.js";
 import { countDown, markTest, start, themeForFrame, transition } from "./overlay.js";
+import { addPicture, playSound } from "./pictures.js";
 
 const HEADINGS = { announcement: "Announcement", alert: "Alert", form: "Form" };
+const EVENTS = {
+  follow: "New follower",
+  subscription: "New subscriber",
+  resub: "Subscribed again",
+  subgift: "Gifts",
+  cheer: "Cheer",
+  raid: "Raid",
+  host: "Host",
+  donation: "Tip",
+  boost: "Boost",
+  member_join: "Welcome",
+};
+const ICONS = { follow: "follow", subgift: "subgift", cheer: "cheer", raid: "raid", host: "raid", donation: "donation", boost: "boost" };
+// When others wait an alert goes sooner, but never so soon that nobody could read it.
+const READ_S = 2.5;
+const PATIENT_WITH = 4;
 
 class General {
   #panel = document.querySelector(".panel");
   #frame = document.querySelector(".own");
   #shown = null;
+  #sound = null;
 
   show(item) {
     this.#shown = item.action === "general" && item.data.kind === "html" ? this.#showHTML(item) : this.#showPanel(item);
     markTest(this.#shown, item);
     this.#shown.hidden = false;
+    if (item.data.alert) this.#fit(item.data.alert.name);
     transition(this.#shown, "entering", item);
     return 0;
+  }
+
+  /** How long an item stays when so many wait. */
+  staysFor(item, waiting) {
+    if (!item.data.alert || item.display_s <= READ_S) return item.display_s;
+    return Math.max(READ_S, (item.display_s * PATIENT_WITH) / (PATIENT_WITH + waiting));
   }
 
   async hide(item) {
     await transition(this.#shown, "leaving", item);
     this.#shown.hidden = true;
+    this.#sound?.pause();
+    this.#sound = null;
+    this.#panel.querySelector(".picture").replaceChildren();
     this.#frame.querySelector("iframe").removeAttribute("srcdoc");
   }
 
@@ -38,16 +67,39 @@ class General {
     const kind = item.action === "form" ? "form" : data.kind;
     this.#panel.dataset.kind = kind;
     this.#panel.classList.remove("answered");
-    this.#panel.querySelector("use").setAttribute("href", `#icon-${kind}`);
-    this.#text(".heading", HEADINGS[kind]);
+    const look = data.alert ?? {};
+    this.#dress(look);
+    this.#panel.querySelector("use").setAttribute("href", `#icon-${ICONS[look.event] ?? kind}`);
+    this.#text(".heading", EVENTS[look.event] ?? HEADINGS[kind]);
     this.#text(".title", data.title);
     this.#text(".body", data.text);
+    this.#text(".message", look.message ?? "");
     const fields = this.#panel.querySelector(".fields");
     fields.replaceChildren(...(data.fields ?? []).map((label) => Object.assign(document.createElement("li"), { textContent: label, dir: "auto" })));
     fields.hidden = !data.fields?.length;
     this.#text(".state", kind === "form" ? "Waiting for an answer" : "");
     countDown(this.#panel.querySelector(".countdown"), item);
     return this.#panel;
+  }
+
+  /** Give the panel an alert's colour, place, way in, picture and sound; anything else has those of the theme. */
+  #dress(look) {
+    const { dataset, style } = this.#panel;
+    dataset.position = look.position ?? "";
+    dataset.animation = look.animation ?? "";
+    if (look.accent) style.setProperty("--accent", look.accent);
+    else style.removeProperty("--accent");
+    this.#panel.classList.remove("pictured");
+    if (look.image) addPicture(this.#panel, look, () => this.#fit(look.name));
+    this.#sound = look.sound ? playSound(look) : null;
+  }
+
+  /** The name stands out, and is as large as its line takes. */
+  #fit(name) {
+    const title = this.#panel.querySelector(".title");
+    showName(title, name);
+    fitLine(title);
+    showName(this.#panel.querySelector(".body"), name);
   }
 
   #showHTML(item) {

@@ -1,6 +1,6 @@
 // Media: what plays now as a card, and clips, videos and images as a picture with a caption.
 
-import { countDown, markTest, start, transition } from "./overlay.js";
+import { countDown, isMuted, markTest, start, transition } from "./overlay.js";
 
 const CLIP_PLAYER = "clips.twitch.tv";
 const SERVICES = { spotify: "spotify", youtube: "youtube", "youtube music": "youtube", twitch: "twitch" };
@@ -165,7 +165,7 @@ function image(url) {
 }
 
 function video(url, finish) {
-  const element = Object.assign(document.createElement("video"), { src: url, autoplay: true, playsInline: true });
+  const element = Object.assign(document.createElement("video"), { src: url, autoplay: true, playsInline: true, muted: isMuted() });
   element.onended = finish;
   // OBS lets a page play sound; a browser that somebody tries the overlay in does not.
   element.play().catch(() => {
@@ -184,6 +184,7 @@ function player(url) {
   const source = new URL(url);
   source.searchParams.set("parent", location.hostname);
   source.searchParams.set("autoplay", "true");
+  if (isMuted()) source.searchParams.set("muted", "true");
   const frame = document.createElement("iframe");
   frame.sandbox = "allow-scripts allow-same-origin";
   frame.allow = "autoplay";

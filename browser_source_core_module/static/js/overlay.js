@@ -5,9 +5,15 @@ import { Player } from "./player.js";
 
 const FRAME_VARIABLES = ["accent", "background", "text", "font", "radius", "general-x", "general-y"];
 
+let muted = false;
+
+/** Whether this page is for looking only. */
+export const isMuted = () => muted;
+
 /** Put a stage to work. */
 export function start(makeStage) {
   const settings = JSON.parse(document.getElementById("settings").textContent);
+  muted = settings.muted;
   applyTheme(settings.theme);
   const page = document.documentElement.dataset;
   let player;
@@ -40,7 +46,11 @@ export function start(makeStage) {
   line.open();
 }
 
-function applyTheme(variables = {}) {
+const own = new CSSStyleSheet();
+document.adoptedStyleSheets = [own];
+
+function applyTheme({ css = "", ...variables } = {}) {
+  own.replaceSync(css);
   const style = document.documentElement.style;
   for (const name of [...style]) {
     if (name.startsWith("--") && !(name.slice(2) in variables)) style.removeProperty(name);

@@ -9,6 +9,7 @@ const NOTE_MS = 2500;
  *   show(item, finish)  puts an item on the screen and returns how long it needs at least, in ms;
  *                       `finish` may be called to end it early
  *   hide(item, next)    takes it off, and returns a promise for when it is gone
+ *   staysFor(item, n)   optional: for how many seconds an item is shown when n others wait
  *   givesWay(item)      whether the item ends as soon as another one waits
  *   note(item, text)    optional: shows what has become of the item
  */
@@ -108,6 +109,7 @@ export class Player {
       const cut = new Promise((resolve) => {
         this.#current = { item, cut: resolve };
       });
+      item.display_s = this.#stage.staysFor?.(item, this.#waiting.length) ?? item.display_s;
       const needed = this.#stage.show(item, this.#current.cut);
       await drawn();
       this.#mark(item, "shown");

@@ -344,11 +344,38 @@ class TickerData(Wire):
     display_s: float = Field(10, ge=0)
 
 
+AlertAnimation = Literal["fade", "slide", "drop", "zoom", "bounce", "none"]
+AlertPosition = Literal[
+    "", "top-left", "top", "top-right", "left", "center", "right", "bottom-left", "bottom", "bottom-right"
+]
+# As CSS has it: #rgb, #rrggbb, with or without transparency.
+Colour = Annotated[str, StringConstraints(pattern=r"^(#([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8}))?$")]
+
+
+class AlertLook(Wire):
+    """How an alert looks and sounds, and whom it is about."""
+
+    event: Annotated[str, StringConstraints(max_length=32)] = ""
+    # Whose alert it is; what of title or text is this name is made to stand out.
+    name: Annotated[str, StringConstraints(max_length=255)] = ""
+    # What that person said with it.
+    message: Annotated[str, StringConstraints(max_length=500)] = ""
+    # A picture, GIF or video, and a sound: what was uploaded, or from a host of MEDIA_HOSTS.
+    image: Annotated[str, StringConstraints(max_length=2000)] = ""
+    is_video: bool = False
+    sound: Annotated[str, StringConstraints(max_length=2000)] = ""
+    volume: int = Field(50, ge=0, le=100)
+    accent: Colour = ""
+    animation: AlertAnimation = "zoom"
+    position: AlertPosition = ""
+
+
 class GeneralData(Wire):
     kind: Literal["html", "announcement", "alert"] = "announcement"
     title: str = ""
     text: str = ""
     html: str = ""
+    alert: AlertLook | None = None
     display_s: float = Field(0, ge=0)
 
 

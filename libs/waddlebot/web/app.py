@@ -16,7 +16,7 @@ from py4web.core import Reloader, wsgi
 from ..base.errors import ConfigError
 from ..base.manifest import modules_dir
 from ..base.wire import to_json
-from .endpoint import A_BUG, JSON_HEADERS, MAX_BODY_BYTES, plain_error
+from .endpoint import A_BUG, JSON_HEADERS, LARGEST_BODY_BYTES, plain_error
 from .pages import find_look, prefers_html
 
 
@@ -24,7 +24,7 @@ def install_error_pages() -> None:
     """Make the server's own errors (unknown route, wrong method, bad path) speak the fleet's JSON, and in a browser the
     look of the pages that the address is below."""
     app = ombott.default_app()
-    app.setup({"max_body_size": MAX_BODY_BYTES, "max_memfile_size": MAX_BODY_BYTES})
+    app.setup({"max_body_size": LARGEST_BODY_BYTES, "max_memfile_size": LARGEST_BODY_BYTES})
 
     def answer(err: Any) -> str | bytes:
         status = err.status_code
@@ -37,7 +37,7 @@ def install_error_pages() -> None:
         messages = {
             404: f"There is nothing at {request.path[:200]}.",
             405: f"{request.method} is not served here.",
-            413: f"At most {MAX_BODY_BYTES} bytes are taken.",
+            413: f"At most {LARGEST_BODY_BYTES} bytes are taken.",
             500: A_BUG,
         }
         return to_json(plain_error(status, messages.get(status, "The request cannot be read.")))

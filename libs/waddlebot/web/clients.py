@@ -212,6 +212,14 @@ class RouterClient:
         body = said.model_dump_json(exclude_none=True).encode()
         return Announced.model_validate(self._post(f"{self._router}/announcements", body))
 
+    def report(self, event: Event) -> dict[str, Any]:
+        """Tell of something that happened and that is no chat; the same id again changes nothing.
+
+        Raises: UpstreamError; UpstreamRefused when it is not taken.
+        """
+        answer: dict[str, Any] = self._post(f"{self._core}/api/events", event.model_dump_json().encode())
+        return answer
+
     def coordinate(self, action: str, request: Wire) -> dict[str, Any]:
         """Ask about claims: `claim`, `heartbeat` and the rest. Raises: UpstreamError; a refusal has its `status`."""
         answer: dict[str, Any] = self._post(

@@ -52,6 +52,8 @@ READS = ("GET", "HEAD")
 Pool = Literal["webhook", "page", "api", "stream"]
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
+# What an endpoint can ask for at most: a short video, with what a form puts around it.
+LARGEST_BODY_BYTES = 21 * 1024 * 1024
 # No platform sends a webhook as long as this.
 MAX_WEBHOOK_BYTES = 1024 * 1024
 JSON_TYPE = "application/json"

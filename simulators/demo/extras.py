@@ -1,4 +1,4 @@
-"""A module of somebody else's, as small as a real one can be: it celebrates what people do, on stream and in chat.
+"""A module of somebody else's, as small as a real one can be: a die, a song and a line on the stream.
 
 It knows the fleet by its contracts only. It registers with a key of its own, the router posts its calls here, signed,
 and what it answers is said in chat and shown on the overlays. A call that comes twice, which a crash can cause, is
@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-NAME = "celebrations"
-PATH = "/celebrations"
+NAME = "extras"
+PATH = "/extras"
 OLDEST_S = 300
 DEFAULT_SIDES, MAX_SIDES = 6, 1000
-ALERT_S, TICKER_S, SONG_S = 7, 9, 20
+TICKER_S, SONG_S = 9, 20
 
 Call = Mapping[str, Any]
 Responses = list[dict[str, Any]]
@@ -33,13 +33,6 @@ def registration(url: str) -> dict[str, Any]:
         "endpoint_url": "",
         "rotate_webhook_secret": True,
         "commands": [
-            {
-                **own,
-                "command": "celebrate",
-                "description": "Celebrates follows, subscriptions, cheers, raids, joins and boosts",
-                "trigger_type": "event",
-                "event_types": list(CELEBRATED),
-            },
             {**own, "command": "roll", "usage": "[sides]", "description": "Roll a die"},
             {**own, "command": "song", "usage": "<title>", "description": "Show a song on the stream"},
             {
@@ -64,8 +57,7 @@ def is_authentic(secret: str, headers: Mapping[str, str], body: bytes) -> bool:
 
 def reply(call: Call) -> dict[str, Any]:
     """The answer to a call."""
-    trigger = call["trigger"]
-    handle = CELEBRATED.get(trigger["message_type"]) if trigger["type"] == "event" else COMMANDS.get(trigger["command"])
+    handle = COMMANDS.get(call["trigger"]["command"])
     return {
         "session_id": call["session_id"],
         "execution_id": call["execution_id"],
@@ -79,13 +71,6 @@ def chat(message: str, *, threaded: bool = False) -> dict[str, Any]:
     return {"response_action": "chat", "response_data": {"message": message, "reply": threaded}}
 
 
-def alert(title: str, text: str) -> dict[str, Any]:
-    return {
-        "response_action": "general",
-        "response_data": {"kind": "alert", "title": title, "text": text, "display_s": ALERT_S},
-    }
-
-
 def ticker(text: str, style: str = "success") -> dict[str, Any]:
     return {"response_action": "ticker", "response_data": {"text": text, "style": style, "display_s": TICKER_S}}
 
@@ -93,57 +78,6 @@ def ticker(text: str, style: str = "success") -> dict[str, Any]:
 def _name(call: Call) -> str:
     user = call["user"]
     return str(user.get("display_name") or user.get("name") or "Somebody")
-
-
-def _count(call: Call, field: str, default: int = 1) -> int:
-    value = call["trigger"]["data"].get(field)
-    return value if isinstance(value, int) else default
-
-
-def _follow(call: Call) -> Responses:
-    return [alert("New follower", f"{_name(call)} waddles along"), chat(f"Welcome to the huddle, {_name(call)}!")]
-
-
-def _subscription(call: Call) -> Responses:
-    if call["trigger"]["data"].get("is_gift"):
-        return []  # Who gave it is celebrated.
-    return [alert("New subscriber", _name(call)), chat(f"{_name(call)} subscribed. Thank you!")]
-
-
-def _resub(call: Call) -> Responses:
-    months = _count(call, "months")
-    return [
-        alert(f"{months} months", f"{_name(call)} is still here"),
-        ticker(f"{_name(call)}: {months} months in a row"),
-    ]
-
-
-def _subgift(call: Call) -> Responses:
-    total = _count(call, "total")
-    return [
-        alert(f"{total} gifts", f"{_name(call)} is generous"),
-        chat(f"{_name(call)} gave {total} subscriptions away. Thank you!"),
-    ]
-
-
-def _cheer(call: Call) -> Responses:
-    return [ticker(f"{_name(call)} cheered {_count(call, 'bits')} bits")]
-
-
-def _raid(call: Call) -> Responses:
-    viewers = _count(call, "viewers")
-    return [
-        alert("Raid!", f"{_name(call)} brings {viewers}"),
-        chat(f"Welcome, {viewers} raiders of {_name(call)}! Make yourselves at home."),
-    ]
-
-
-def _join(call: Call) -> Responses:
-    return [ticker(f"{_name(call)} joined on {call['entity']['platform'].title()}", "info")]
-
-
-def _boost(call: Call) -> Responses:
-    return [alert("Server boost", f"{_name(call)} lifts us up"), chat(f"{_name(call)} boosted the server. Thank you!")]
 
 
 def _roll(call: Call) -> Responses:
@@ -173,14 +107,4 @@ def _shout(call: Call) -> Responses:
     return [ticker(text, "info")] if text else [chat("What shall I shout? #shout <text>", threaded=True)]
 
 
-CELEBRATED: dict[str, Callable[[Call], Responses]] = {
-    "follow": _follow,
-    "subscription": _subscription,
-    "resub": _resub,
-    "subgift": _subgift,
-    "cheer": _cheer,
-    "raid": _raid,
-    "member_join": _join,
-    "boost": _boost,
-}
 COMMANDS: dict[str, Callable[[Call], Responses]] = {"roll": _roll, "song": _song, "shout": _shout}
