@@ -23,7 +23,7 @@ import psycopg2.extensions
 # What takes time to load is loaded once, before the forks; it opens no connection.
 import waddlebot.data.database
 import waddlebot.module.interaction
-import waddlebot.web.endpoint
+import waddlebot.web.app
 from waddlebot.base.logs import configure_logging
 from waddlebot.base.manifest import all_manifests
 from waddlebot.base.settings import Settings
@@ -88,7 +88,7 @@ def serve(folder: Path, port: int, step: int) -> None:
     psycopg2.connect = lambda *a, **k: connect(*a, **{**k, "connection_factory": Connection})
     configure_logging(Settings.load())
     packages = [manifest.package for manifest in all_manifests() if manifest.kind != "collector"]
-    app = waddlebot.web.endpoint.create_app(*packages, apps_folder=folder)
+    app = waddlebot.web.app.create_app(*packages, apps_folder=folder)
     set_own_app(app, url)
     for service in SERVICES:
         service.loops.start("service")

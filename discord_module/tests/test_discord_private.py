@@ -139,6 +139,6 @@ def test_an_announcement_is_said_in_a_channel_that_its_owner_chose(server, stub,
 
     assert announce("one") == []
     chosen = {"config": {"announce": True}}
-    assert fleet.request("PUT", f"/router/entities/{entity_id}/modules/router", chosen).status == 200
+    assert fleet.request("PUT", f"/router/entities/{entity_id}/modules/router", chosen, key="admin").status == 200
     assert len(announce("two")) == 1
     eventually(lambda: server.texts == ["News!"])

@@ -416,7 +416,7 @@ def test_overlay_responses_are_summarised_for_the_collector(bot, stub):
 
     assert [each["response_data"] for each in responses] == [
         {"delivered_to": "ticker"},
-        {"message": "and hello", "reply": False},
+        {"message": "and hello", "reply": False, "private": False},
     ]
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 Behaviour = Callable[[dict[str, Any]], "dict[str, Any] | tuple[int, bytes]"]
 
 
+# Modules that the router's setting `music` names; a test makes them until they are there.
+SHARING = ("youtube_music", "spotify")
 SPARE_NAMES = tuple(f"outside{number:03}" for number in range(400))
 
 
@@ -109,7 +111,7 @@ class ModuleStub:
     @property
     def module_urls(self) -> str:
         """What MODULE_URLS has to say for what tests make of this one: `stub`, and modules of spare names."""
-        return ",".join(f"{name}=http://{self.address}" for name in ("stub", *SPARE_NAMES))
+        return ",".join(f"{name}=http://{self.address}" for name in ("stub", *SHARING, *SPARE_NAMES))
 
     @property
     def url(self) -> str:

@@ -81,8 +81,9 @@ def list_listeners(db: DAL, community_id: int, log: AAALog) -> list[Listening]:
     """What is listened for in a community, in the order in which it counts, by modules that are on anywhere in it."""
     rows = fetch(
         db,
-        "SELECT c.id, c.module_name, c.priority, c.listen, s.entity_id, s.config,"
-        " coalesce(s.enabled, c.module_type = 'core' OR EXISTS ("
+        "SELECT c.id, c.module_name, c.priority, c.listen, s.entity_id,"
+        " coalesce(e.config, '{}') || coalesce(s.config, '{}') AS config,"
+        " coalesce(s.enabled, e.enabled, c.module_type = 'core' OR EXISTS ("
         "  SELECT 1 FROM module_switches r WHERE r.community_id = %(community)s AND r.replaced_by = c.module_name)"
         " ) AS enabled FROM commands c LEFT JOIN ("
         # Always with a row for the whole community, whether anything is said for it or not.
@@ -90,6 +91,8 @@ def list_listeners(db: DAL, community_id: int, log: AAALog) -> list[Listening]:
         "  FROM module_switches WHERE community_id = %(community)s) p USING (module_name)"
         " LEFT JOIN module_switches s ON s.community_id = %(community)s AND s.module_name = c.module_name"
         "  AND s.entity_id IS NOT DISTINCT FROM p.entity_id"
+        " LEFT JOIN module_switches e ON e.community_id = %(community)s AND e.module_name = c.module_name"
+        "  AND e.entity_id IS NULL"
         " WHERE c.is_active AND c.listen <> '[]'",
         {"community": community_id},
     )
@@ -98,7 +101,7 @@ def list_listeners(db: DAL, community_id: int, log: AAALog) -> list[Listening]:
 
 
 def _listenings(row: Mapping[str, Any], log: AAALog) -> Iterator[Listening]:
-    config = row["config"] or {}
+    config = row["config"]
     for ordinal, listener in enumerate(map(Listener.model_validate, row["listen"])):
         for text in _patterns_of(listener, config):
             try:
