@@ -118,7 +118,8 @@ class Catalogue:
         command = self.commands.listeners.get(command_id)
         if command is None or not self.is_on(command, entity_id):
             return None
-        decides = entity_id if (entity_id, command.module_name) in self.switches else None
+        here = (entity_id, command.module_name)
+        decides = entity_id if here in self.switches or here in self.configs else None
         return command if place == decides else None
 
     def switch(self, module_name: str, entity_id: str | None) -> Switch | None:
