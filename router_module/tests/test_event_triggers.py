@@ -11,6 +11,14 @@ from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
 
+@pytest.fixture
+def bot(bot):
+    """A community without the alerts that every other one has, which would answer too."""
+    off = bot.fleet.request("PUT", f"/router/communities/{bot.slug}/modules/browser_source_core", {"enabled": False})
+    assert off.status == 200, off.body
+    return bot
+
+
 def score(fleet, bot, by="alice"):
     with fleet.database.transaction() as db:
         rows = fetch(
@@ -96,7 +104,8 @@ def test_nobody_is_told_that_a_module_failed_which_nobody_called(bot, fleet, stu
 def test_events_trigger_nothing_where_the_module_is_not_installed(fleet, stub):
     stub.register(fleet, {"command": "welcome", "trigger_type": "event", "event_types": ["follow"]})
 
-    assert happen(fleet.bot(), "follow").answer["executions"] == []
+    names = [each["module_name"] for each in happen(fleet.bot(), "follow").answer["executions"]]
+    assert names == ["browser_source_core"]
     assert stub.calls == []
 
 
