@@ -53,6 +53,7 @@ if service.configured:
     )
     people = People(db, bus, bridge, partial(calls.user, installations.token))
     questions = Questions(db, keyring)
+    commands: SlashService
     bot = BotService(installations, questions, calls, log=log)
     collector = Collector(
         service,

@@ -26,6 +26,7 @@ from waddlebot.data.outbox import Outgoing, Priority, Waiting
 from waddlebot.data.ratelimit import RateLimiter
 from waddlebot.module.service import SERVICES
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.lists import Page
 
 numbers = count(1)
 
@@ -267,7 +268,7 @@ def entity() -> str:
 
 
 def state_of(ears: Liveness, entity_id: str) -> str:
-    return next(each["state"] for each in ears.list_channels() if each["entity_id"] == entity_id)
+    return next(each["state"] for each in ears.list_channels(Page()).rows if each["entity_id"] == entity_id)
 
 
 def test_people_who_have_nothing_to_say_are_not_deafness(ears, simulated):
@@ -291,7 +292,7 @@ def test_a_source_that_breaks_its_promise_is_deaf_and_is_told_once(ears, simulat
     ears.judge()
     ears.judge()
     assert ears.deaf == [socket]
-    assert "no sign of life" in ears.list_channels()[0]["detail"]
+    assert "no sign of life" in ears.list_channels(Page()).rows[0]["detail"]
     with pytest.raises(UpstreamError, match=f"deaf: {socket}"):
         ears.check()
     ears.heard(socket)

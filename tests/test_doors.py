@@ -601,3 +601,51 @@ def test_what_is_open_asks_for_no_key_and_looks_at_none(world, endpoint):
     }
     assert len(statuses) == 1
     assert 500 not in statuses
+
+
+# Lists that are read page by page (contracts §2).
+BEYOND = 2**31 - 1
+NO_PAGE = ({"offset": 2**31}, {"offset": 9223372036854775808}, {"offset": -1}, {"limit": 0}, {"limit": 10**6})
+
+
+def lists(fleet: Fleet) -> list[str]:
+    return [
+        endpoint
+        for endpoint, operation in operations(fleet).items()
+        if endpoint.startswith("GET ") and "offset" in {each["name"] for each in operation.get("parameters", [])}
+    ]
+
+
+def read_page(world: World, endpoint: str, **page: int) -> Any:
+    query = SAMPLES.get(endpoint, lambda _: {})(world).get("query", {})
+    kind = next(each for each in ("admins", "collectors") if each in ALLOWED[ROWS[endpoint].who])
+    return world.fleet.request("GET", world.path_of(endpoint), key=world.keys[kind], query={**query, **page})
+
+
+def test_every_list_tells_its_true_total_on_any_page(world):
+    """Beyond the end, too, where no row tells it; and more than a list has is no page of it."""
+    assert world.mine.say("!inventory add Cup", level="broadcaster").statuses == ["success"]
+    tried = {"action": "ticker", "community_id": world.mine.slug}
+    assert world.fleet.request("POST", "/browser/source/admin/test", tried, key=world.keys["admins"]).status < 300
+    found, empty = lists(world.fleet), set()
+    for endpoint in found:
+        first = read_page(world, endpoint)
+        assert first.status == 200, (endpoint, first.body)
+        answer = first.json()
+        rows = next(value for value in answer.values() if isinstance(value, list))
+        assert (answer["success"], answer["offset"]) == (True, 0), endpoint
+        assert min(answer["limit"], answer["total"]) == len(rows), endpoint
+        beyond = read_page(world, endpoint, offset=BEYOND).json()
+        assert next(value for value in beyond.values() if isinstance(value, list)) == [], endpoint
+        assert (beyond["total"], beyond["offset"]) == (answer["total"], BEYOND), endpoint
+        empty |= {endpoint} if not answer["total"] else set()
+    assert len(found) >= 20
+    assert len(empty) <= 3, f"these lists have nothing to count here: {empty}"
+
+
+def test_no_list_takes_a_page_that_cannot_be(world):
+    for endpoint in lists(world.fleet):
+        for page in NO_PAGE:
+            answer = read_page(world, endpoint, **page)
+            assert answer.status == 422, (endpoint, page, answer.status)
+            assert answer.json()["error"]["code"] == "invalid", (endpoint, page)

@@ -16,6 +16,7 @@ from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import RawRequest, endpoint
+from waddlebot.web.lists import Page, list_answer
 
 from ..services.alias_service import CACHE, Alias, AliasService, NoSuchAlias
 
@@ -25,13 +26,11 @@ AliasId = Annotated[int, Field(ge=1, lt=2**63)]
 CommandType = Literal["text", "action", "command"]
 
 
-class AliasQuery(Strict):
+class AliasQuery(Page):
     """Whose aliases to list: all of a community, or with entity_id those that count there."""
 
     community_id: ShortText | None = None
     entity_id: ShortText | None = None
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0, lt=2**31)
 
 
 class _Meaning(Attributed):
@@ -100,9 +99,8 @@ def create_alias(new: NewAlias, caller: Account, database: Database, aliases: Al
 def list_aliases(query: AliasQuery, caller: Account, db: DAL, aliases: AliasService) -> dict[str, Any]:
     """List aliases with how often they are used."""
     community_id, entity_id = _place(db, caller, aliases, query.community_id, query.entity_id)
-    page = aliases.list_aliases(db, community_id, entity_id, limit=query.limit, offset=query.offset)
-    found = [as_json(alias) for alias in page.aliases]
-    return {"success": True, "aliases": found, "total": page.total, "limit": query.limit, "offset": query.offset}
+    listed = aliases.list_aliases(db, community_id, entity_id, page=query)
+    return list_answer("aliases", listed.map(as_json), query)
 
 
 @endpoint("PUT", "/alias/update", caller=ADMINS_OR_API_USERS, area="bot", body=AliasChange)

@@ -6,6 +6,7 @@ from waddlebot.base.chat import UnbalancedQuotes, fold, is_prefixed, join_words,
 from waddlebot.base.contracts import ModuleResponse
 from waddlebot.base.errors import UsageError
 from waddlebot.module.interaction import Call, run_command, say
+from waddlebot.web.lists import Page
 
 from ..services.alias_service import CACHE, Alias, AliasName, AliasService, find_name
 
@@ -36,20 +37,22 @@ class AliasChat:
         if not (page.isascii() and page.isdigit() and 0 < len(page) < 6 and int(page)):
             raise UsageError("Usage: !alias list [page]")
         offset = (int(page) - 1) * LISTED
-        found = self._aliases.list_aliases(call.db, call.community_id, call.entity_id, limit=LISTED, offset=offset)
+        found = self._aliases.list_aliases(
+            call.db, call.community_id, call.entity_id, page=Page(limit=LISTED, offset=offset)
+        )
         if not found.total:
             return "There are no aliases here. A moderator makes one with: !alias add <alias_name> <command>"
-        if not found.aliases:
+        if not found.rows:
             raise UsageError(f"The last page is !alias list {-(-found.total // LISTED)}.")
-        more = found.total - offset - len(found.aliases)
+        more = found.total - offset - len(found.rows)
         rest = f" … and {more} more: !alias list {int(page) + 1}" if more else ""
-        return f"{_aliases(found.total)}: {'; '.join(map(_short, found.aliases))}{rest}"
+        return f"{_aliases(found.total)}: {'; '.join(map(_short, found.rows))}{rest}"
 
     def stats(self, call: Call, alias_name: str | None = None) -> str:
         if alias_name is not None:
             return _in_full(self._named(call, alias_name))
         found = self._aliases.most_used(call.db, call.community_id, call.entity_id, limit=MOST_USED)
-        used = [f"{each.name} ({_times(each.usage_count)})" for each in found.aliases if each.usage_count]
+        used = [f"{each.name} ({_times(each.usage_count)})" for each in found.rows if each.usage_count]
         return f"{_aliases(found.total)}; most used: {', '.join(used) or 'none yet'}."
 
     def run(self, call: Call, *words: str) -> ModuleResponse:

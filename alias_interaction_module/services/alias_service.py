@@ -22,6 +22,7 @@ from waddlebot.base.logs import AAALog
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.database import fetch, fetch_one
+from waddlebot.web.lists import Listed, Page
 
 from .template import PLACEHOLDERS, Expanded, Template, parse_template
 
@@ -113,14 +114,6 @@ class Alias:
     @property
     def average_time_ms(self) -> float | None:
         return self.total_time_ms / self.usage_count if self.usage_count else None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the aliases that match, and how many match in all."""
-
-    aliases: list[Alias]
-    total: int
 
 
 class AliasService:
@@ -232,7 +225,7 @@ class AliasService:
         )
         if row:
             return _alias(row)
-        known = [str(each.name) for each in self.list_aliases(db, community_id, entity_id, limit=1000).aliases]
+        known = [str(each.name) for each in self.list_aliases(db, community_id, entity_id, page=Page(limit=1000)).rows]
         guess = closest(str(name), known)
         raise NoSuchAlias(f"There is no alias {name} here." + (f" Did you mean {guess}?" if guess else ""))
 
@@ -243,14 +236,12 @@ class AliasService:
             raise NoSuchAlias(f"There is no alias {alias_id}.")
         return _alias(row)
 
-    def list_aliases(
-        self, db: DAL, community_id: int, entity_id: str | None = None, *, limit: int, offset: int = 0
-    ) -> Page:
+    def list_aliases(self, db: DAL, community_id: int, entity_id: str | None = None, *, page: Page) -> Listed[Alias]:
         """A community's aliases by name; with an entity, those that count there."""
-        return self._page(db, community_id, entity_id, limit, offset)
+        return self._list(db, community_id, entity_id, page)
 
-    def most_used(self, db: DAL, community_id: int, entity_id: str, *, limit: int) -> Page:
-        return self._page(db, community_id, entity_id, limit, 0, most_used_first=True)
+    def most_used(self, db: DAL, community_id: int, entity_id: str, *, limit: int) -> Listed[Alias]:
+        return self._list(db, community_id, entity_id, Page(limit=limit), most_used_first=True)
 
     def remarks(self, db: DAL, alias: Alias) -> list[str]:
         """What the author of an alias may have overlooked, a sentence each."""
@@ -273,15 +264,15 @@ class AliasService:
         return int(row["community_id"])
 
     @staticmethod
-    def _page(
-        db: DAL, community_id: int, entity_id: str | None, limit: int, offset: int, *, most_used_first: bool = False
-    ) -> Page:
+    def _list(
+        db: DAL, community_id: int, entity_id: str | None, page: Page, *, most_used_first: bool = False
+    ) -> Listed[Alias]:
         parameters = {
             "community": community_id,
             "entity": entity_id,
             "by_use": most_used_first,
-            "limit": limit,
-            "offset": offset,
+            "limit": page.limit,
+            "offset": page.offset,
         }
         total = fetch_one(
             db,
@@ -297,7 +288,7 @@ class AliasService:
             " LIMIT %(limit)s OFFSET %(offset)s",
             parameters,
         )
-        return Page([_alias(row) for row in rows], total["n"] if total else 0)
+        return Listed([_alias(row) for row in rows], total["n"] if total else 0)
 
     def _check_room(self, db: DAL, community_id: int) -> None:
         row = fetch_one(db, "SELECT count(*) AS n FROM alias_commands WHERE community_id = %s", (community_id,))
@@ -426,7 +417,8 @@ def _record(db: DAL, action: str, before: Alias | None, after: Alias | None) -> 
     """Write a change into the audit log, with how it is taken back."""
     alias = before or after
     assert alias is not None
-    was, now = before and _as_recorded(before), after and _as_recorded(after)
+    was = _as_recorded(before) if before else None
+    now = _as_recorded(after) if after else None
     if was == now:
         return
     audit.record(

@@ -13,6 +13,7 @@ from waddlebot.data.database import Database
 from waddlebot.module.service import Service
 from waddlebot.web.auth import ADMINS_OR_API_USERS, ANYBODY, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page, list_answer, whole_list_answer
 
 from ..services.audience_service import AudienceService
 from ..services.browser_source_service import BrowserSourceService
@@ -44,12 +45,10 @@ class Regeneration(Attributed):
     grace_s: float = Field(0, ge=0, le=MAX_GRACE_S)
 
 
-class QueueQuery(Strict):
+class QueueQuery(Page):
     source_type: SourceType
     community_id: str | None = None
     state: Literal["queued", "shown", "done", "skipped", "expired", "dropped"] | None = None
-    limit: int = Field(50, ge=1, le=500)
-    offset: int = Field(0, ge=0, lt=2**31)
 
 
 class QueueChange(Attributed):
@@ -105,7 +104,7 @@ def list_tokens(query: TokenQuery, caller: Account, database: Database, tokens: 
     """List a community's tokens, masked unless `reveal=true` asks for them, which is audited."""
     community_id = _community(database, caller, query.community_id)
     found = tokens.list_for(community_id, reveal=query.reveal, by=caller.name)
-    return {"success": True, "tokens": found, "total": len(found), "limit": len(found), "offset": 0}
+    return whole_list_answer("tokens", found)
 
 
 @endpoint("POST", "/browser/source/admin/tokens", caller=ADMINS_OR_API_USERS, area="overlays", body=NewTokens)
@@ -148,21 +147,10 @@ def read_queue(
 ) -> dict[str, Any]:
     """List what an overlay shows, waits for and has shown, newest first."""
     source = Source(community_of(db, caller, query.community_id), query.source_type)
-    rows = overlays.list_history(db, source, state=query.state, limit=query.limit, offset=query.offset)
-    total = rows[0]["total"] if rows else query.offset
-    for row in rows:
-        row.pop("total")
+    listed = overlays.list_history(db, source, query, state=query.state)
     connections, hidden = audience.connections(source)
-    return {
-        "success": True,
-        "items": rows,
-        "total": total,
-        "limit": query.limit,
-        "offset": query.offset,
-        "is_paused": overlays.is_paused(db, source),
-        "connections": connections,
-        "hidden": hidden,
-    }
+    is_paused = overlays.is_paused(db, source)
+    return list_answer("items", listed, query, is_paused=is_paused, connections=connections, hidden=hidden)
 
 
 @endpoint("POST", "/browser/source/admin/queue", caller=ADMINS_OR_API_USERS, area="overlays", body=QueueChange)

@@ -15,6 +15,7 @@ from waddlebot.data.database import Database
 from waddlebot.module.interaction import Call, say
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import whole_list_answer
 
 from ..services.alert_service import FIELDS, AlertService
 from ..services.alerts import (
@@ -100,14 +101,7 @@ def list_alerts(query: AlertsQuery, caller: Account, db: DAL, alerts: AlertServi
     found = alerts.list_for(db, community_of(db, caller, query.community_id))
     own = {row["event"] for row in found}
     built_in = [{name: getattr(each, name) for name in FIELDS} for each in DEFAULTS if each.event not in own]
-    return {
-        "success": True,
-        "alerts": found,
-        "total": len(found),
-        "limit": len(found),
-        "offset": 0,
-        "built_in": built_in,
-    }
+    return whole_list_answer("alerts", found, built_in=built_in)
 
 
 @endpoint(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from waddlebot.base.chat import fold
 from waddlebot.base.errors import UsageError
 from waddlebot.module.interaction import Call
+from waddlebot.web.lists import Page
 
 from ..services.audience_service import AudienceService
 from ..services.browser_source_service import BrowserSourceService, Control, NothingToReplay
@@ -51,11 +52,10 @@ class OverlayChat:
         return " · ".join(self._status(call, source) for source in self._sources(call, ""))
 
     def _status(self, call: Call, source: Source) -> str:
-        waiting = self._overlays.list_history(call.db, source, state="queued", limit=1, offset=0)
+        count = self._overlays.list_history(call.db, source, Page(limit=1), state="queued").total
         connections, hidden = self._audience.connections(source)
         seen = "open in OBS" if connections > hidden else "hidden in OBS" if connections else "not open anywhere"
         paused = ", paused" if self._overlays.is_paused(call.db, source) else ""
-        count = waiting[0]["total"] if waiting else 0
         return f"{source.source_type}: {seen}{paused}" + (f", {count} waiting" if count else "")
 
     def _control(self, call: Call, source: Source, action: Control) -> int | None:

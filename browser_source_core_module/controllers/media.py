@@ -11,6 +11,7 @@ from waddlebot.base.errors import Invalid
 from waddlebot.community.communities import community_of
 from waddlebot.web.auth import ADMINS_OR_API_USERS, ANYBODY, Account
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
+from waddlebot.web.lists import whole_list_answer
 
 from ..services.media_service import MAX_BYTES, MAX_COMMUNITY_BYTES, MediaService
 
@@ -50,15 +51,8 @@ def add_media(query: MediaQuery, request: RawRequest, caller: Account, db: DAL, 
 def list_media(query: MediaQuery, caller: Account, db: DAL, files: MediaService) -> dict[str, Any]:
     """List a community's files, and how much room is left."""
     found = files.list_for(db, community_of(db, caller, query.community_id))
-    return {
-        "success": True,
-        "media": found,
-        "total": len(found),
-        "limit": len(found),
-        "offset": 0,
-        "used_bytes": sum(each["size_bytes"] for each in found),
-        "max_bytes": MAX_COMMUNITY_BYTES,
-    }
+    used = sum(each["size_bytes"] for each in found)
+    return whole_list_answer("media", found, used_bytes=used, max_bytes=MAX_COMMUNITY_BYTES)
 
 
 @endpoint(

@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import redis
@@ -18,6 +19,7 @@ from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
+from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .frames import ITEMS, QUEUES, Source, item_frame
 from .router_service import Content
@@ -191,12 +193,10 @@ class BrowserSourceService:
             },
         )
 
-    def list_history(
-        self, db: DAL, source: Source, *, state: str | None, limit: int, offset: int
-    ) -> list[dict[str, Any]]:
+    def list_history(self, db: DAL, source: Source, page: Page, *, state: str | None) -> Listed[dict[str, Any]]:
         """The newest items first, whatever became of them."""
-        return fetch(
-            db,
+        return fetch_page(
+            partial(fetch, db),
             "SELECT item_id, seq, session_id, content->>'action' AS action, content->'data' AS data, priority,"
             " display_s, is_test, state, created_at, received_at, shown_at, done_at, expires_at,"
             " count(*) OVER () AS total FROM browser_source_history"
@@ -206,9 +206,8 @@ class BrowserSourceService:
                 "community": source.community_id,
                 "source": source.source_type,
                 "state": state,
-                "limit": limit,
-                "offset": offset,
             },
+            page,
         )
 
     def is_paused(self, db: DAL, source: Source) -> bool:

@@ -186,7 +186,7 @@ class Hub:
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
         try:
             server = await serve(
-                self._handle,
+                self._handle,  # type: ignore[arg-type]  # Connections are Pages, as create_connection says.
                 host,
                 port,
                 create_connection=Page,

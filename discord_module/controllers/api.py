@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from waddlebot.base.contracts import Attributed, Strict
+from waddlebot.base.contracts import Attributed
 from waddlebot.base.ids import EntityId
 from waddlebot.community.places import check_place, check_server
 from waddlebot.data.database import Database
 from waddlebot.web.auth import Account, of_platform
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page, list_answer
 
 from ..services.action_service import ActionService
 from ..services.info_service import InfoService
@@ -22,12 +23,7 @@ ROLE_GIVERS = of_platform("discord", also="labels_core")
 IN_A_CHANNEL = ("delete", "warn")
 
 
-class PageQuery(Strict):
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0)
-
-
-class EventsQuery(PageQuery):
+class EventsQuery(Page):
     guild_id: Snowflake | None = None
     channel_id: Snowflake | None = None
 
@@ -61,26 +57,24 @@ class ModerationRequest(Attributed):
         return self
 
 
-@endpoint("GET", "/discord/info", caller=DISCORD_OR_ADMINS, area="channels", query=PageQuery)
-def show_info(query: PageQuery, caller: Account, info: InfoService) -> dict[str, Any]:
+@endpoint("GET", "/discord/info", caller=DISCORD_OR_ADMINS, area="channels", query=Page)
+def show_info(query: Page, caller: Account, info: InfoService) -> dict[str, Any]:
     """Say which shards are connected, and which servers the bot is in, with what is served of them."""
-    return {
-        "success": True,
-        "shards": info.list_shards(),
-        **info.list_guilds(caller.community_id, **query.model_dump()),
-    }
+    guilds = info.list_guilds(caller.community_id, query)
+    return list_answer("guilds", guilds, query, shards=info.list_shards())
 
 
 @endpoint("GET", "/discord/events", caller=DISCORD_OR_ADMINS, area="channels", query=EventsQuery)
 def list_events(query: EventsQuery, caller: Account, info: InfoService) -> dict[str, Any]:
     """List what came from Discord, newest first, and what became of it."""
-    return {"success": True, **info.list_events(caller.community_id, **query.model_dump())}
+    listed = info.list_events(caller.community_id, **query.filters(), page=query)
+    return list_answer("events", listed, query)
 
 
-@endpoint("GET", "/discord/activities", caller=DISCORD_OR_ADMINS, area="people", query=PageQuery)
-def list_activities(query: PageQuery, caller: Account, info: InfoService) -> dict[str, Any]:
+@endpoint("GET", "/discord/activities", caller=DISCORD_OR_ADMINS, area="people", query=Page)
+def list_activities(query: Page, caller: Account, info: InfoService) -> dict[str, Any]:
     """List what people did that earned points, newest first."""
-    return {"success": True, **info.list_activities(caller.community_id, **query.model_dump())}
+    return list_answer("activities", info.list_activities(caller.community_id, query), query)
 
 
 @endpoint("POST", "/discord/api/roles", caller=ROLE_GIVERS, area="people", body=RoleChange)

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from waddlebot.data.database import Database
+from waddlebot.web.lists import Listed, Page, fetch_page
 
 from ..dataclasses import GuildSeen
 
@@ -76,5 +77,5 @@ class GuildService:
         rows = self._db.statement("SELECT system_channel_id FROM discord_guilds WHERE guild_id = %s", (guild_id,))
         return str(rows[0]["system_channel_id"]) if rows else ""
 
-    def list_guilds(self, community_id: int | None, *, limit: int, offset: int) -> list[dict[str, Any]]:
-        return self._db.statement(LIST, {"community": community_id, "limit": limit, "offset": offset})
+    def list_guilds(self, community_id: int | None, page: Page) -> Listed[dict[str, Any]]:
+        return fetch_page(self._db.statement, LIST, {"community": community_id}, page)

@@ -36,7 +36,7 @@ class IdentifyPace:
         try:
             if self._client.set(key, "taken", nx=True, px=lasts_ms):
                 return 0.0
-            left_ms = int(self._client.pttl(key))  # type: ignore[arg-type]
+            left_ms = int(self._client.pttl(key))
         except redis.RedisError as err:
             self._log.system("identify_unshared", result="FAILED", error=type(err).__name__)
             return self._take_own()

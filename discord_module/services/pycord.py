@@ -53,7 +53,7 @@ class Ears(Protocol):
     async def interacted(self, interaction: discord.Interaction, payload: dict[str, Any]) -> None: ...
 
 
-class TolerantState(AutoShardedConnectionState):  # type: ignore[misc]
+class TolerantState(AutoShardedConnectionState):
     """Reads dispatches; one that cannot be read is told and left out, and the connection goes on."""
 
     def __init__(self, *args: Any, nonsense: Callable[[str, Exception], None], **kwargs: Any) -> None:
@@ -82,11 +82,11 @@ class TolerantState(AutoShardedConnectionState):  # type: ignore[misc]
             guild._voice_states.clear()
         super().parse_guild_create(data)
 
-    def parse_interaction_create(self, data: dict[str, Any]) -> None:
+    def parse_interaction_create(self, data: Any) -> None:
         self.dispatch("interaction_payload", discord.Interaction(data=data, state=self), data)
 
 
-class ShardBot(discord.AutoShardedBot):  # type: ignore[misc]
+class ShardBot(discord.AutoShardedBot):
     """One shard's connection, which tells `ears` what it hears. Make it in the loop that it is to run in."""
 
     def __init__(
@@ -95,7 +95,7 @@ class ShardBot(discord.AutoShardedBot):  # type: ignore[misc]
         self._ears = ears
         self._before_identify = before_identify
         self.shard = shard_id
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             loop=asyncio.get_running_loop(),
             intents=make_intents(privileged=privileged),
             shard_ids=[shard_id],
@@ -141,7 +141,9 @@ class ShardBot(discord.AutoShardedBot):  # type: ignore[misc]
         """
         info = self.get_shard(self.shard)
         keeper = info._parent.ws._keep_alive if info is not None else None
-        return (keeper.interval, time.perf_counter() - keeper._last_ack) if keeper is not None else None
+        if keeper is None or keeper.interval is None:
+            return None
+        return keeper.interval, time.perf_counter() - keeper._last_ack
 
     async def break_connection(self) -> None:
         """Close the socket as broken, so that py-cord connects anew and resumes."""
@@ -151,15 +153,20 @@ class ShardBot(discord.AutoShardedBot):  # type: ignore[misc]
 
     # What happens
 
+    @property
+    def _own_id(self) -> int:
+        assert self.user is not None, "READY comes before everything else, and says who the bot is"
+        return self.user.id
+
     async def on_message(self, message: discord.Message) -> None:
-        if message.author.id == self.user.id:
+        if message.author.id == self._own_id:
             self._ears.saw_own()
         if message.guild is None or message.webhook_id or message.author.bot:
             return
         if message.type.value in BOOST_MESSAGES:
             self._tell(_boost_of(message))
         elif message.type in (discord.MessageType.default, discord.MessageType.reply):
-            self._tell(_message(message, bot_id=self.user.id))
+            self._tell(_message(message, bot_id=self._own_id))
 
     async def on_raw_reaction_add(self, raw: discord.RawReactionActionEvent) -> None:
         if raw.guild_id is not None and raw.member is not None and not raw.member.bot:
@@ -172,7 +179,7 @@ class ShardBot(discord.AutoShardedBot):  # type: ignore[misc]
             self._tell(_about(member, "member_join", "GUILD_MEMBER_ADD", event_id))
 
     async def on_raw_member_remove(self, raw: discord.RawMemberRemoveEvent) -> None:
-        if not raw.user.bot and raw.user.id != self.user.id:
+        if not raw.user.bot and raw.user.id != self._own_id:
             self._tell(_about(raw.user, "member_leave", "GUILD_MEMBER_REMOVE", guild_id=raw.guild_id))
 
     async def on_member_ban(self, guild: discord.Guild, user: discord.User) -> None:
@@ -299,11 +306,15 @@ def _about(
     **details: Any,
 ) -> Sighting:
     """Something about somebody in a whole server."""
-    where = str(guild_id if guild_id is not None else user.guild.id)
+    if guild_id is None:
+        assert isinstance(user, discord.Member)
+        guild_id = user.guild.id
+    where = str(guild_id)
     return Sighting(message_type, dispatch, where, "", _person(user), event_id, details=details)
 
 
 def _message(message: discord.Message, *, bot_id: int) -> Sighting:
+    assert message.guild is not None, "private messages are left out before"
     details: dict[str, Any] = {"message_id": str(message.id)}
     if message.mentions:
         details["mentions"] = [{"id": str(user.id), "name": user.name} for user in message.mentions]
@@ -328,6 +339,7 @@ def _message(message: discord.Message, *, bot_id: int) -> Sighting:
 
 def _boost_of(message: discord.Message) -> Sighting:
     """Discord says in a channel that somebody boosted; it is the server that they did it for."""
+    assert message.guild is not None, "private messages are left out before"
     person, details = _person(message.author), {"message_id": str(message.id)}
     where = str(message.guild.id)
     return Sighting(
@@ -339,6 +351,7 @@ def _reaction(raw: discord.RawReactionActionEvent) -> Sighting:
     emoji = str(raw.emoji.id or raw.emoji.name)
     # Taking a reaction away and giving it again is still one reaction.
     event_id = f"reaction:{raw.message_id}:{raw.user_id}:{emoji}"
+    assert raw.member is not None, "private reactions are left out before"
     person, details = _person(raw.member), {"emoji": str(raw.emoji.name), "message_id": str(raw.message_id)}
     where = str(raw.guild_id)
     return Sighting("reaction", "MESSAGE_REACTION_ADD", where, str(raw.channel_id), person, event_id, details=details)
@@ -346,10 +359,10 @@ def _reaction(raw: discord.RawReactionActionEvent) -> Sighting:
 
 def _badges_in(message: discord.Message) -> tuple[str, ...]:
     author, guild = message.author, message.guild
-    if not isinstance(author, discord.Member):
+    if not isinstance(author, discord.Member) or guild is None:
         return ()
     try:
-        permissions = message.channel.permissions_for(author).value
+        permissions = message.channel.permissions_for(author).value  # type: ignore[union-attr]
     except (AttributeError, discord.ClientException):  # A channel or a thread's parent that is not known here.
         permissions = author.guild_permissions.value
     is_owner = author.id == guild.owner_id
@@ -367,8 +380,9 @@ def _with_names(message: discord.Message) -> str:
 def _voice_state(guild: discord.Guild, member: discord.Member, state: discord.VoiceState) -> VoiceState:
     """Whoever was sent to the AFK channel is nowhere."""
     channel = state.channel
-    is_away = channel is None or (guild.afk_channel is not None and channel.id == guild.afk_channel.id)
-    return VoiceState(str(guild.id), _person(member), "" if is_away else str(channel.id))
+    if channel is None or (guild.afk_channel is not None and channel.id == guild.afk_channel.id):
+        return VoiceState(str(guild.id), _person(member), "")
+    return VoiceState(str(guild.id), _person(member), str(channel.id))
 
 
 def _guild_seen(guild: discord.Guild, voices: tuple[VoiceState, ...] | None) -> GuildSeen:

@@ -122,7 +122,7 @@ class RestClient:
                 text,
                 nonce=nonce,
                 enforce_nonce=True,
-                reference=reference,
+                reference=reference,  # type: ignore[arg-type]
                 allowed_mentions=discord.AllowedMentions.none(),
             )
 

@@ -6,20 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import Attributed, Strict
+from waddlebot.base.contracts import Attributed
 from waddlebot.base.errors import Invalid
 from waddlebot.community.communities import community_of
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page, list_answer
 
 from ..services.inventory_service import CACHE, Filter, InventoryService, Item
 
 Text = Annotated[str, StringConstraints(max_length=20_000)]
 
 
-class InventoryQuery(Strict):
+class InventoryQuery(Page):
     """What to read: `list` (with filter), `search` (with query), `status` (of item_name) or `stats`."""
 
     action: Literal["list", "search", "status", "stats"] = "list"
@@ -27,8 +28,6 @@ class InventoryQuery(Strict):
     filter: Literal["all", "available", "checkedout", "checked_out"] = "all"
     query: Text | None = None
     item_name: Text | None = None
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0, lt=2**31)
 
 
 class InventoryChange(Attributed):
@@ -67,12 +66,11 @@ def read_inventory(query: InventoryQuery, caller: Account, db: DAL, inventory: I
         return {"success": True, "item": as_json(item)}
     if query.action == "search":
         words = _needed(query.query, "query", "search")
-        page = inventory.search(db, community_id, words, limit=query.limit, offset=query.offset)
+        listed = inventory.search(db, community_id, words, query)
     else:
         which: Filter = "checkedout" if query.filter == "checked_out" else query.filter
-        page = inventory.list_items(db, community_id, which, limit=query.limit, offset=query.offset)
-    items = [as_json(item) for item in page.items]
-    return {"success": True, "items": items, "total": page.total, "limit": query.limit, "offset": query.offset}
+        listed = inventory.list_items(db, community_id, which, query)
+    return list_answer("items", listed.map(as_json), query)
 
 
 @endpoint("POST", "/inventory", caller=ADMINS_OR_API_USERS, area="bot", body=InventoryChange)

@@ -8,8 +8,9 @@ from itertools import pairwise
 from waddlebot.base.chat import fold, shorten
 from waddlebot.base.errors import UsageError
 from waddlebot.module.interaction import Call
+from waddlebot.web.lists import Listed, Page
 
-from ..services.inventory_service import CACHE, FILTERS, InventoryService, Item, Page
+from ..services.inventory_service import CACHE, FILTERS, InventoryService, Item
 
 SHOWN_NAME_CHARS = 40
 
@@ -44,7 +45,7 @@ class InventoryChat:
         chosen = fold(which).replace("_", "").replace("-", "")
         if chosen not in FILTERS:
             raise UsageError(f"“{shorten(which, 40)}” is not a list. Usage: !inventory list [all|available|checkedout]")
-        page = self._inventory.list_items(call.db, call.community_id, chosen, limit=call.settings["listed"])  # type: ignore[arg-type]
+        page = self._inventory.list_items(call.db, call.community_id, chosen, Page(limit=call.settings["listed"]))
         empty = {"all": "The inventory is empty.", "available": "Nothing is available."}
         return _listed(page, empty.get(chosen, "Nothing is checked out."))
 
@@ -52,7 +53,7 @@ class InventoryChat:
         if not query:
             raise UsageError("Usage: !inventory search <query>")
         words = " ".join(query)
-        page = self._inventory.search(call.db, call.community_id, words, limit=call.settings["listed"])
+        page = self._inventory.search(call.db, call.community_id, words, Page(limit=call.settings["listed"]))
         return _listed(page, f"Nothing matches “{shorten(words, SHOWN_NAME_CHARS)}”.")
 
     def status(self, call: Call, item_name: str) -> str:
@@ -102,16 +103,16 @@ def _labels(item: Item) -> str:
     return f" ({', '.join(item.labels)})" if item.labels else ""
 
 
-def _listed(page: Page, empty: str) -> str:
-    if not page.items:
+def _listed(page: Listed[Item], empty: str) -> str:
+    if not page.rows:
         return empty
     names = ", ".join(
         shorten(item.item_name, SHOWN_NAME_CHARS) + (f" (with {item.checked_out_to})" if item.is_checked_out else "")
-        for item in page.items
+        for item in page.rows
     )
     more = (
-        f" … and {page.total - len(page.items)} more; !inventory search finds them"
-        if page.total > len(page.items)
+        f" … and {page.total - len(page.rows)} more; !inventory search finds them"
+        if page.total > len(page.rows)
         else ""
     )
     return f"{_items(page.total)}: {names}{more}"

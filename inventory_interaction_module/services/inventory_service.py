@@ -20,6 +20,7 @@ from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
+from waddlebot.web.lists import Listed, Page
 
 from .. import logging_config as actions
 
@@ -80,14 +81,6 @@ class Item:
     checked_in_at: datetime | None
     created_by: str
     created_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the items that match, and how many match in all."""
-
-    items: list[Item]
-    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +221,12 @@ class InventoryService:
         hint = f" Did you mean “{known[guess]}”?" if guess else ""
         raise NoSuchItem(f"There is no item called “{name.strip()}”.{hint}")
 
-    def list_items(self, db: DAL, community_id: int, which: Filter, *, limit: int, offset: int = 0) -> Page:
+    def list_items(self, db: DAL, community_id: int, which: Filter, page: Page) -> Listed[Item]:
         """Items by name."""
         where = f"i.community_id = %(community)s{FILTERS[which]}"
-        return self._page(db, where, {"community": community_id}, limit, offset)
+        return self._page(db, where, {"community": community_id}, page)
 
-    def search(self, db: DAL, community_id: int, query: str, *, limit: int, offset: int = 0) -> Page:
+    def search(self, db: DAL, community_id: int, query: str, page: Page) -> Listed[Item]:
         """Items whose name, description or labels contain the query, whatever its case."""
         query = check_text(query, "A search", MAX_NAME_CHARS)
         where = (
@@ -242,7 +235,7 @@ class InventoryService:
             " OR EXISTS (SELECT 1 FROM inventory_item_labels l"
             "  WHERE l.item_id = i.id AND strpos(l.label, %(key)s) > 0))"
         )
-        return self._page(db, where, {"community": community_id, "query": query, "key": item_key(query)}, limit, offset)
+        return self._page(db, where, {"community": community_id, "query": query, "key": item_key(query)}, page)
 
     def stats(self, db: DAL, community_id: int) -> Stats:
         """Counts, the most used labels and what is lent most; cached."""
@@ -276,14 +269,14 @@ class InventoryService:
             most_lent=lent["item_name"] if lent else None,
         )
 
-    def _page(self, db: DAL, where: str, parameters: dict[str, Any], limit: int, offset: int) -> Page:
+    def _page(self, db: DAL, where: str, parameters: dict[str, Any], page: Page) -> Listed[Item]:
         total = fetch_one(db, f"SELECT count(*) AS n FROM inventory_items i WHERE {where}", parameters)
         rows = fetch(
             db,
             _select(where) + " ORDER BY i.item_key LIMIT %(limit)s OFFSET %(offset)s",
-            {**parameters, "limit": limit, "offset": offset},
+            {**parameters, "limit": page.limit, "offset": page.offset},
         )
-        return Page([_item(row) for row in rows], total["n"] if total else 0)
+        return Listed([_item(row) for row in rows], total["n"] if total else 0)
 
     @staticmethod
     def _newest_names(db: DAL, community_id: int) -> Any:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field, ValidationError
-from waddlebot.base.contracts import Announced, Announcement, Strict
+from waddlebot.base.contracts import Announced, Announcement
 from waddlebot.base.wire import invalid
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, ANNOUNCERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page
 
 from ..services.records.announcement_service import AnnouncementService
 
 
-class NoticesQuery(Strict):
-    limit: int = Field(50, ge=1, le=500)
-    offset: int = Field(0, ge=0, lt=2**31)
+class NoticesQuery(Page):
+    limit: int = Field(50, ge=1, le=1000)
 
 
 @endpoint("POST", "/router/announcements", caller=ANNOUNCERS, body=Announcement)
@@ -35,4 +35,4 @@ def list_notices(
 ) -> dict[str, Any]:
     """List what modules told a community's owner, newest first."""
     community_id = get_community(database, caller, community)
-    return announcements.list_notices(community_id, limit=query.limit, offset=query.offset)
+    return announcements.list_notices(community_id, query)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
 from waddlebot.base.contracts import (
     ClaimRequest,
     ContainerHeartbeat,
@@ -19,6 +18,7 @@ from waddlebot.base.contracts import (
 )
 from waddlebot.web.auth import CLAIM_READERS, CLAIMERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page
 
 from ..services.claims.coordination_service import CoordinationService
 
@@ -28,13 +28,11 @@ class StatsQuery(Strict):
     container_id: OpaqueId | None = None
 
 
-class EntitiesQuery(Strict):
+class EntitiesQuery(Page):
     platform: PlatformName | None = None
     status: Literal["available", "claimed", "live", "offline", "error"] | None = None
     claimed_by: OpaqueId | None = None
     is_live: bool | None = None
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0)
 
 
 @endpoint("POST", "/router/coordination/claim", caller=CLAIMERS, body=ClaimRequest)
@@ -94,4 +92,4 @@ def stats(query: StatsQuery, caller: Account, coordination: CoordinationService)
 @endpoint("GET", "/router/coordination/entities", caller=CLAIM_READERS, query=EntitiesQuery)
 def list_claims(query: EntitiesQuery, caller: Account, coordination: CoordinationService) -> dict[str, Any]:
     """List entities and who holds them."""
-    return coordination.list_entities(caller, **query.model_dump())
+    return coordination.list_entities(caller, **query.filters(), page=query)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 from waddlebot.base.contracts import Answer, Event, MessageType, OpaqueId, PlatformName, Strict, Wire
 from waddlebot.base.errors import Invalid, NotAllowed
 from waddlebot.web.auth import COLLECTORS_OR_SERVICES, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page
 
 from ..services.claims.directory_service import DirectoryService
 from ..services.commands.command_processor import CommandProcessor
@@ -18,11 +19,9 @@ from . import events
 MAX_ID_CHARS = 255
 
 
-class ServersQuery(Strict):
+class ServersQuery(Page):
     platform: PlatformName | None = None
     active: bool | None = None
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0, lt=2**31)
 
 
 class ContextQuestion(Wire):
@@ -40,7 +39,7 @@ class Activation(Strict):
 @endpoint("GET", "/api/servers", caller=COLLECTORS_OR_SERVICES, query=ServersQuery)
 def list_servers(query: ServersQuery, caller: Account, directory: DirectoryService) -> dict[str, Any]:
     """List the servers and channels that the fleet serves, as far as they are the caller's."""
-    return directory.list_servers(caller, **query.model_dump())
+    return directory.list_servers(caller, **query.filters(), page=query)
 
 
 @endpoint("POST", "/api/context", caller=COLLECTORS_OR_SERVICES, body=ContextQuestion)

@@ -12,6 +12,7 @@ from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import OWNERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import whole_list_answer
 
 from ..services.modules.credential_service import CredentialService
 
@@ -30,7 +31,7 @@ def list_credentials(
 ) -> dict[str, Any]:
     """List the services that modules use, and what kinds of credentials the community gave for each, and when."""
     found = credentials.list_providers(get_community(database, caller, community))
-    return {"success": True, "credentials": found, "total": len(found), "limit": len(found), "offset": 0}
+    return whole_list_answer("credentials", found)
 
 
 @endpoint("GET", "/router/communities/<community>/credentials/<provider>", caller=OWNERS, area="settings")

@@ -15,6 +15,7 @@ from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.web.auth import ACCOUNTS, OWNERS, Account, create_account, list_accounts, revoke_account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import whole_list_answer
 
 GROUP = "api-users"
 MAX_KEYS = 50
@@ -39,7 +40,7 @@ def list_keys(community: str, caller: Account, db: DAL) -> dict[str, Any]:
     """List the keys of a community's programs, without their secrets."""
     community_id = community_of(db, caller, community)
     keys = [_listed(row) for row in list_accounts(db, community_id=community_id, limit=MAX_KEYS)]
-    return {"success": True, "keys": keys, "total": len(keys), "limit": MAX_KEYS, "offset": 0}
+    return whole_list_answer("keys", keys)
 
 
 @endpoint("POST", "/router/communities/<community>/keys", caller=OWNERS, area="settings", body=NewKeyRequest)

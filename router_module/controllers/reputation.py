@@ -6,18 +6,17 @@ from dataclasses import asdict
 from typing import Any
 
 from pydantic import Field
-from waddlebot.base.contracts import Strict
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ANY_KEY, COLLECTORS_OR_SERVICES, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page, list_answer
 
 from ..services.people.reputation_service import Activity, ReputationService, Standing
 
 
-class LeaderboardQuery(Strict):
+class LeaderboardQuery(Page):
     limit: int = Field(10, ge=1, le=100)
-    offset: int = Field(0, ge=0, lt=2**31)
 
 
 @endpoint("POST", "/api/reputation", caller=COLLECTORS_OR_SERVICES, body=Activity)
@@ -32,17 +31,8 @@ def read_leaderboard(
 ) -> dict[str, Any]:
     """List who has the most points in a community; for a platform's key among the people of that platform."""
     community_id = get_community(database, caller, community)
-    leaders = reputation.leaderboard(
-        community_id, limit=query.limit, offset=query.offset, platforms=sorted(caller.platforms)
-    )
-    return {
-        "success": True,
-        "community_id": community_id,
-        "leaderboard": [_as_row(each) for each in leaders],
-        "total": leaders[0].total if leaders else query.offset,
-        "limit": query.limit,
-        "offset": query.offset,
-    }
+    leaders = reputation.leaderboard(community_id, query, platforms=sorted(caller.platforms))
+    return list_answer("leaderboard", leaders.map(_as_row), query, community_id=community_id)
 
 
 @endpoint("GET", "/router/reputation/<community>/<user_id:int>", caller=ANY_KEY, area="people")

@@ -5,29 +5,30 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
-from waddlebot.base.contracts import ModuleName, ModuleReply, Strict
+from waddlebot.base.contracts import ModuleName, ModuleReply
 from waddlebot.base.wire import invalid
 from waddlebot.web.auth import ANY_KEY, COLLECTORS, SERVICES, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page
 
 from ..services.commands.response_service import ResponseService
 from ..services.records.explainer import Explainer
 from ..services.records.outbox_service import Confirmation, OutboxService
 
 
-class RecentQuery(Strict):
+class RecentQuery(Page):
     module_name: ModuleName | None = None
     response_action: str | None = None
     success_only: bool = False
-    limit: int = Field(50, ge=1, le=500)
+    limit: int = Field(50, ge=1, le=1000)
 
 
-class OutboxQuery(Strict):
+class OutboxQuery(Page):
     entity_id: str | None = None
     platform: str | None = None
     state: Literal["pending", "sending", "sent", "dropped", "unknown"] = "pending"
     private: bool = False
-    limit: int = Field(50, ge=1, le=500)
+    limit: int = Field(50, ge=1, le=1000)
 
 
 @endpoint("POST", "/router/responses", caller=SERVICES, body=ModuleReply)
@@ -47,7 +48,7 @@ def list_recent(query: RecentQuery, caller: Account, responses: ResponseService)
         module_name=query.module_name,
         action=query.response_action,
         success_only=query.success_only,
-        limit=query.limit,
+        page=query,
     )
 
 
@@ -66,7 +67,7 @@ def explain(session_id: str, caller: Account, explainer: Explainer) -> dict[str,
 @endpoint("GET", "/router/outbox", caller=COLLECTORS, query=OutboxQuery)
 def list_outbox(query: OutboxQuery, caller: Account, outbox: OutboxService) -> dict[str, Any]:
     """List replies for the caller's platforms, oldest first."""
-    return outbox.list_for(caller, **query.model_dump())
+    return outbox.list_for(caller, **query.filters(), page=query)
 
 
 @endpoint("POST", "/router/outbox/<outbox_id:int>", caller=COLLECTORS, body=Confirmation)

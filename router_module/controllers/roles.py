@@ -10,6 +10,7 @@ from waddlebot.community.communities import Reference, get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import whole_list_answer
 
 from ..services.people.roles_service import MemberResult, PermissionResult, RoleResult, RolesService
 
@@ -104,14 +105,7 @@ def read_roles(query: RolesQuery, caller: Account, roles: RolesService, database
     """List people's roles in a community."""
     community_id = get_community(database, caller, query.community_id)
     found = roles.get_user_roles_bulk(community_id, query.user_id)
-    return {
-        "success": True,
-        "community_id": community_id,
-        "roles": found,
-        "total": len(found),
-        "limit": MAX_PEOPLE,
-        "offset": 0,
-    }
+    return whole_list_answer("roles", found, community_id=community_id)
 
 
 @endpoint("POST", "/router/members/ensure", caller=ADMINS_OR_API_USERS, area="people", body=Joining)

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import Attributed, Strict
+from waddlebot.base.contracts import Attributed
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page
 
 from ..services.rules.rule_service import RuleService, UnknownRule
 
@@ -26,12 +27,10 @@ EntityIds = Annotated[list[ShortText], Field(max_length=1000)]
 Parameters = Annotated[list[Text], Field(max_length=100)]
 
 
-class RulesQuery(Strict):
+class RulesQuery(Page):
     community_id: ShortText | None = None
     entity_id: ShortText | None = None
     is_active: bool | None = True
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0, lt=2**31)
 
 
 class NewRule(Attributed):
@@ -80,9 +79,7 @@ def list_rules(query: RulesQuery, caller: Account, database: Database, rules: Ru
     with database.transaction() as db:
         community_id = _community(db, caller, query.community_id)
     entity_id = str(parse_entity_id(query.entity_id)) if query.entity_id else None
-    return rules.list(
-        community_id, entity_id=entity_id, is_active=query.is_active, limit=query.limit, offset=query.offset
-    )
+    return rules.list(community_id, entity_id=entity_id, is_active=query.is_active, page=query)
 
 
 @endpoint("POST", "/router/string-rules", caller=ADMINS_OR_API_USERS, area="rules", body=NewRule)

@@ -14,6 +14,7 @@ from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import whole_list_answer
 
 from ..services.modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 
@@ -197,11 +198,11 @@ def _entity(entity_id: str, caller: Account, switches: SwitchService) -> Scope:
 
 
 def _modules(modules: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"success": True, "modules": modules, "total": len(modules), "limit": len(modules), "offset": 0}
+    return whole_list_answer("modules", modules)
 
 
 def _permissions(found: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"success": True, "permissions": found, "total": len(found), "limit": len(found), "offset": 0}
+    return whole_list_answer("permissions", found)
 
 
 def _set_module(

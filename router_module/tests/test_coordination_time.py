@@ -22,6 +22,7 @@ from waddlebot.base.contracts import (
 from waddlebot.base.logs import AAALog
 from waddlebot.testing.simulated import SimulatedDatabase
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Page
 
 COLLECTOR = Account(id=0, name="a collector", groups=frozenset({"collectors"}))
 ALIVE_FOR_S = 15
@@ -59,7 +60,7 @@ class World:
 
     def entities(self, **filters: Any) -> list[dict[str, Any]]:
         asked = {"platform": None, "status": None, "claimed_by": None, "is_live": None, **filters}
-        return self.service.list_entities(COLLECTOR, **asked, limit=1000, offset=0)["entities"]
+        return self.service.list_entities(COLLECTOR, **asked, page=Page(limit=1000))["entities"]
 
     def figures(self) -> dict[str, Any]:
         return self.service.stats(COLLECTOR, platform=None, container_id=None)

@@ -5,22 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import Attributed, EntityIdText, OpaqueId, Strict
+from waddlebot.base.contracts import Attributed, EntityIdText, OpaqueId
 from waddlebot.base.errors import Invalid
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.community.places import check_place
 from waddlebot.data.database import Database
 from waddlebot.web.auth import Account, of_platform
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page, list_answer
 
 from ..services.records import Records
 
 SLACK_OR_ADMINS = of_platform("slack")
-
-
-class ListQuery(Strict):
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0, lt=2**31)
 
 
 class ModerationRequest(Attributed):
@@ -40,16 +36,16 @@ def show_info(caller: Account, records: Records) -> dict[str, Any]:
     return {"success": True, **records.info(caller.community_id)}
 
 
-@endpoint("GET", "/slack/events/list", caller=SLACK_OR_ADMINS, area="channels", query=ListQuery)
-def list_events(query: ListQuery, caller: Account, records: Records) -> dict[str, Any]:
+@endpoint("GET", "/slack/events/list", caller=SLACK_OR_ADMINS, area="channels", query=Page)
+def list_events(query: Page, caller: Account, records: Records) -> dict[str, Any]:
     """List what Slack delivered, newest first, and what became of it."""
-    return {"success": True, **records.list_events(caller.community_id, limit=query.limit, offset=query.offset)}
+    return list_answer("events", records.list_events(caller.community_id, query), query)
 
 
-@endpoint("GET", "/slack/activities/list", caller=SLACK_OR_ADMINS, area="people", query=ListQuery)
-def list_activities(query: ListQuery, caller: Account, records: Records) -> dict[str, Any]:
+@endpoint("GET", "/slack/activities/list", caller=SLACK_OR_ADMINS, area="people", query=Page)
+def list_activities(query: Page, caller: Account, records: Records) -> dict[str, Any]:
     """List what people did that earned points, newest first."""
-    return {"success": True, **records.list_activities(caller.community_id, limit=query.limit, offset=query.offset)}
+    return list_answer("activities", records.list_activities(caller.community_id, query), query)
 
 
 @endpoint("POST", "/slack/api/moderation", caller=SLACK_OR_ADMINS, area="people", body=ModerationRequest)

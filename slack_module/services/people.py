@@ -51,7 +51,8 @@ NOBODY = Person()
 
 def read_user(user: dict[str, Any]) -> Person:
     """A person from Slack's user object."""
-    profile = user.get("profile") if isinstance(user.get("profile"), dict) else {}
+    profile = user.get("profile")
+    profile = profile if isinstance(profile, dict) else {}
     shown = profile.get("display_name") or profile.get("real_name") or user.get("real_name") or ""
     is_owner = bool(user.get("is_owner") or user.get("is_primary_owner"))
     badges = (OWNER,) if is_owner else (ADMIN,) if user.get("is_admin") else ()

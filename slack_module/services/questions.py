@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from waddlebot.base.encryption import Keyring
 from waddlebot.data.database import Database, Prepared
@@ -51,7 +52,8 @@ class Questions:
     def of_reply(self, outbox_id: int) -> Question:
         """Raises: DatabaseUnavailable."""
         rows = self._db.statement(FIND, {"id": outbox_id})
-        return Question(**{name: value if value is not None else "" for name, value in rows[0].items()})
+        given: dict[str, Any] = {name: value for name, value in rows[0].items() if value is not None}
+        return Question(**given)
 
     def remember(
         self, event_id: str, *, team: str, channel: str, user: str, command: str, is_private: bool, response_url: str

@@ -10,14 +10,26 @@ from waddlebot.base.bridge import Bridge
 from waddlebot.base.contracts import OutboxState
 from waddlebot.base.errors import NotFound, UpstreamTimeout
 from waddlebot.base.logs import AAALog
+from waddlebot.collecting.event_lists import list_newest, of_community
 from waddlebot.collecting.moderation import Act, ModerationAction
 from waddlebot.data.database import Database
+from waddlebot.web.lists import Listed, Page
 
 from .installations import Installations
 
 MAX_TEAMS = 1000
 ACT_WITHIN_S = 15.0
 TYPES = ["message", "app_mention", "file_share", "reaction_added", "member_joined_channel", "member_left_channel"]
+
+EVENT_COLUMNS = (
+    "id, delivery_id, event_id, type, event_data->>'team_id' AS team_id, channel_id, user_id, state, detail,"
+    " session_id::text, occurred_at, received_at, processed_at"
+)
+EVENTS = f"""slack_events WHERE {of_community("'slack:' || (event_data->>'team_id') || ':' || channel_id")}"""
+ACTIVITY_COLUMNS = (
+    "id, event_id, activity_type, platform_user_id AS user_id, entity_id, amount, context_sent, created_at"
+)
+ACTIVITIES = f"slack_activities a WHERE {of_community('a.entity_id')}"
 
 
 class Records:
@@ -48,27 +60,11 @@ class Records:
             "workspaces": self._installations.list_teams(community_id, limit=MAX_TEAMS),
         }
 
-    def list_events(self, community_id: int | None, *, limit: int, offset: int) -> dict[str, Any]:
-        rows = self._db.statement(
-            "SELECT id, delivery_id, event_id, type, event_data->>'team_id' AS team_id, channel_id, user_id, state,"
-            " detail, session_id::text, occurred_at, received_at, processed_at, count(*) OVER () AS total"
-            " FROM slack_events WHERE %(community)s::bigint IS NULL OR EXISTS (SELECT 1 FROM entities o"
-            "  WHERE o.entity_id = 'slack:' || (event_data->>'team_id') || ':' || channel_id"
-            "  AND o.community_id = %(community)s) ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s",
-            {"community": community_id, "limit": limit, "offset": offset},
-        )
-        return _page("events", rows, limit=limit, offset=offset)
+    def list_events(self, community_id: int | None, page: Page) -> Listed[dict[str, Any]]:
+        return list_newest(self._db, EVENT_COLUMNS, EVENTS, {"community": community_id}, page)
 
-    def list_activities(self, community_id: int | None, *, limit: int, offset: int) -> dict[str, Any]:
-        rows = self._db.statement(
-            "SELECT id, event_id, activity_type, platform_user_id AS user_id, entity_id, amount, context_sent,"
-            " created_at, count(*) OVER () AS total FROM slack_activities a"
-            " WHERE %(community)s::bigint IS NULL OR EXISTS (SELECT 1 FROM entities o"
-            "  WHERE o.entity_id = a.entity_id AND o.community_id = %(community)s)"
-            " ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s",
-            {"community": community_id, "limit": limit, "offset": offset},
-        )
-        return _page("activities", rows, limit=limit, offset=offset)
+    def list_activities(self, community_id: int | None, page: Page) -> Listed[dict[str, Any]]:
+        return list_newest(self._db, ACTIVITY_COLUMNS, ACTIVITIES, {"community": community_id}, page)
 
     def moderate(self, asked: dict[str, Any], *, by: str) -> dict[str, Any]:
         """Do it now. Raises: NotFound for a place that is not served; UpstreamTimeout."""
@@ -87,9 +83,3 @@ class Records:
             "state": outcome.state.value,
             "detail": outcome.detail,
         }
-
-
-def _page(name: str, rows: list[dict[str, Any]], *, limit: int, offset: int) -> dict[str, Any]:
-    total = rows[0]["total"] if rows else 0
-    shown = [{key: value for key, value in row.items() if key != "total"} for row in rows]
-    return {name: shown, "total": total, "limit": limit, "offset": offset}

@@ -137,7 +137,7 @@ class SlashService:
 
     def _status(self, form: SlashForm) -> str:
         rows = self._db.statement(STATUS, {"team": form.team_id, "channel": form.channel_id})
-        found = rows[0] if rows else {"community": "?", "waiting": 0, "heard": 0}
+        found: dict[str, Any] = rows[0] if rows else {"community": "?", "waiting": 0, "heard": 0}
         waiting = f"{found['waiting']} messages wait for their answer" if found["waiting"] else "Nothing waits"
         return (
             f"I am here. This channel belongs to *{write_text(found['community'])}*.\n"

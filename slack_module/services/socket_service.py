@@ -102,7 +102,7 @@ class SocketService:
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            self._wait(client.close(), CLOSE_WITHIN_S)
+            self._wait(client.close(), CLOSE_WITHIN_S)  # type: ignore[no-untyped-call]
             self._log.system("socket_closed")
 
     # The socket
@@ -121,13 +121,13 @@ class SocketService:
         try:
             await client.connect_to_new_endpoint()
         except SlackApiError as err:
-            await client.close()
+            await client.close()  # type: ignore[no-untyped-call]
             raise UpstreamError(f"Slack opens no socket: {err.response.get('error')}.") from err
         except (OSError, TimeoutError) as err:
-            await client.close()
+            await client.close()  # type: ignore[no-untyped-call]
             raise UpstreamError(f"Slack opens no socket: {type(err).__name__}.") from err
         except BaseException:  # Cancelled, because it took too long, among others.
-            await client.close()
+            await client.close()  # type: ignore[no-untyped-call]
             raise
         self._client = client
         self._log.system("socket_opened")

@@ -26,7 +26,7 @@ ALWAYS = 10**9
 WORTHLESS = frozenset({"invalid_refresh_token", "token_revoked", "token_expired", "account_inactive", "invalid_auth"})
 
 
-class Store(InstallationStore):  # type: ignore[misc]
+class Store(InstallationStore):
     """Keeps installations in slack_teams and slack_tokens: each workspace's own, none of a whole organisation."""
 
     def __init__(self, installations: Installations, tokens: Tokens) -> None:

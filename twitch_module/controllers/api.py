@@ -13,6 +13,7 @@ from waddlebot.community.places import check_place
 from waddlebot.data.database import Database
 from waddlebot.web.auth import Account, of_platform
 from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Listed, Page, list_answer
 
 from ..config import TwitchSettings
 from ..services.account_service import AccountService
@@ -26,11 +27,6 @@ from ..services.twitch_api import TwitchAPI
 TWITCH_OR_ADMINS = of_platform("twitch")
 
 Channel = Annotated[IdPart, StringConstraints(min_length=1)]
-
-
-class Page(Strict):
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0)
 
 
 class EventsQuery(Page):
@@ -124,8 +120,8 @@ class TwitchDesk:
             raise NoWebhook()
         return self._subscriptions
 
-    def list_subscriptions(self, *, limit: int, offset: int, **filters: str) -> tuple[list[dict[str, Any]], int]:
-        return self._api.run(self.subscriptions.list_existing(limit=limit, offset=offset, **filters))
+    def list_subscriptions(self, page: Page, **filters: str) -> Listed[dict[str, Any]]:
+        return self._api.run(self.subscriptions.list_existing(page, **filters))
 
     def make(self, type_: str, channel_id: str) -> str:
         """Raises: Conflict for one that there is; Invalid where Twitch will not have it."""
@@ -187,8 +183,7 @@ def show_user(user: str, accounts: AccountService) -> dict[str, Any]:
 @endpoint("GET", "/twitch/api/channels", caller=TWITCH_OR_ADMINS, area="channels", query=Page)
 def list_channels(query: Page, caller: Account, channels: ChannelService) -> dict[str, Any]:
     """List the channels that are served: consent, subscriptions, live status, and what is wrong."""
-    rows, total = channels.list_channels(community_id=caller.community_id, limit=query.limit, offset=query.offset)
-    return {"success": True, "channels": rows, "total": total, "limit": query.limit, "offset": query.offset}
+    return list_answer("channels", channels.list_channels(query, community_id=caller.community_id), query)
 
 
 @endpoint("GET", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, area="channels", query=SubscriptionsQuery)
@@ -204,8 +199,7 @@ def list_subscriptions(
     given = {name: value for name, value in filters.items() if value}
     if len(given) > 1:
         raise Invalid("Twitch takes one of status, type and broadcaster_id.", field="status")
-    rows, total = desk.list_subscriptions(limit=query.limit, offset=query.offset, **given)
-    return {"success": True, "subscriptions": rows, "total": total, "limit": query.limit, "offset": query.offset}
+    return list_answer("subscriptions", desk.list_subscriptions(query, **given), query)
 
 
 @endpoint("POST", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, area="channels", body=NewSubscription)
@@ -237,19 +231,15 @@ def moderate(body: ModerationRequest, caller: Account, database: Database, desk:
 @endpoint("GET", "/twitch/events", caller=TWITCH_OR_ADMINS, area="channels", query=EventsQuery)
 def list_events(query: EventsQuery, caller: Account, activity: ActivityService) -> dict[str, Any]:
     """List what Twitch has told, newest first, and what became of it."""
-    rows, total = activity.list_events(
-        caller.community_id, channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
-    )
-    return {"success": True, "events": rows, "total": total, "limit": query.limit, "offset": query.offset}
+    listed = activity.list_events(caller.community_id, query, channel_id=query.channel_id, type_=query.type)
+    return list_answer("events", listed, query)
 
 
 @endpoint("GET", "/twitch/activities", caller=TWITCH_OR_ADMINS, area="people", query=EventsQuery)
 def list_activities(query: EventsQuery, caller: Account, activity: ActivityService) -> dict[str, Any]:
     """List what people did that earned points, newest first."""
-    rows, total = activity.list_activities(
-        caller.community_id, channel_id=query.channel_id, type_=query.type, limit=query.limit, offset=query.offset
-    )
-    return {"success": True, "activities": rows, "total": total, "limit": query.limit, "offset": query.offset}
+    listed = activity.list_activities(caller.community_id, query, channel_id=query.channel_id, type_=query.type)
+    return list_answer("activities", listed, query)
 
 
 def _channel(channel_id: str) -> EntityId:

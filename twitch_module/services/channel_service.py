@@ -13,6 +13,7 @@ from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import to_json
 from waddlebot.community.tokens import Tokens
 from waddlebot.data.database import Database, fetch
+from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .subscription_kinds import BY_NAME
 
@@ -31,7 +32,8 @@ SELECT s.channel AS broadcaster_id, coalesce(nullif(c.display_name, ''), s.name)
     CASE t.state WHEN 'ok' THEN 'granted' WHEN 'needs_reauth' THEN 'needs_reauth' ELSE 'none' END AS consent,
     coalesce(t.reason, '') AS consent_reason, coalesce(t.scopes, '{}') AS scopes,
     (SELECT coalesce(json_object_agg(type, CASE reason WHEN '' THEN status ELSE status || ': ' || reason END), '{}')
-        FROM twitch_subscriptions b WHERE b.broadcaster_id = s.channel) AS subscriptions
+        FROM twitch_subscriptions b WHERE b.broadcaster_id = s.channel) AS subscriptions,
+    count(*) OVER () AS total
 FROM servers s JOIN communities m ON m.id = s.community_id
     LEFT JOIN twitch_channels c ON c.broadcaster_id = s.channel
     LEFT JOIN twitch_tokens t ON t.owner_id = s.channel
@@ -259,15 +261,9 @@ class ChannelService:
 
     # For people
 
-    def list_channels(self, *, community_id: int | None, limit: int, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """The channels that are served, with what is missing in each, and how many; of one community if it is named."""
-        asked = {"community": community_id, "limit": limit, "offset": offset}
-        count = self._db.statement(
-            "SELECT count(*) AS n FROM servers WHERE platform = 'twitch' AND is_active"
-            " AND (%(community)s::bigint IS NULL OR community_id = %(community)s)",
-            asked,
-        )
-        return self._db.statement(LIST, asked), count[0]["n"]
+    def list_channels(self, page: Page, *, community_id: int | None) -> Listed[dict[str, Any]]:
+        """The channels that are served, with what is missing in each; of one community if it is named."""
+        return fetch_page(self._db.statement, LIST, {"community": community_id}, page)
 
     def get_subscribed(self, subscription_id: str) -> str:
         """The channel that a subscription is for. Raises: NotFound."""

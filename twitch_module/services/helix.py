@@ -32,7 +32,7 @@ class Consent:
     grant: Grant
 
 
-class FleetEventSub(EventSubWebhook):  # type: ignore[misc]
+class FleetEventSub(EventSubWebhook):
     """Makes subscriptions and receives nothing: it is never started, because our own webhook and sockets do that.
 
     Each `listen_…` returns the new subscription's id. Raises: Refused; Later; Unclear.
@@ -42,6 +42,7 @@ class FleetEventSub(EventSubWebhook):  # type: ignore[misc]
         # It insists on the https address and the port of a server of its own, which there is not.
         super().__init__("https://localhost", 0, client)
         self.wait_for_subscription_confirm = False
+        self._client = client
         self._transport = transport
 
     def _get_transport(self) -> dict[str, str]:
@@ -54,8 +55,8 @@ class FleetEventSub(EventSubWebhook):  # type: ignore[misc]
     async def _api_post_request(
         self, _session: aiohttp.ClientSession, url: str, data: dict[str, Any] | None = None
     ) -> aiohttp.ClientResponse:
-        response: aiohttp.ClientResponse = await super()._api_post_request(self._twitch.connections, url, data)
-        await self._twitch.check(response)
+        response: aiohttp.ClientResponse = await super()._api_post_request(self._client.connections, url, data)
+        await self._client.check(response)
         return response
 
     def _add_callback(self, c_id: str, callback: Any, event: Any) -> None:
@@ -81,7 +82,7 @@ class Consents:
         return client
 
     def authorize_url(self, scopes: Sequence[str], *, redirect_uri: str, state: str) -> str:
-        return str(self._authenticator(scopes, redirect_uri, state).return_auth_url())
+        return str(self._authenticator(scopes, redirect_uri, state).return_auth_url())  # type: ignore[no-untyped-call]
 
     async def exchange(self, code: str, *, redirect_uri: str) -> Consent:
         """What a code that the browser brought is worth. Raises: CodeRefused; Away; Unclear."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from waddlebot.collecting.claims import Claims
@@ -50,7 +51,7 @@ class LiveService:
     async def _live_among(self, ids: Sequence[str]) -> list[StreamNow]:
         live: list[StreamNow] = []
         for start in range(0, len(ids), ASKED_AT_ONCE):
-            live += await self._api.as_app(lambda client, at=start: _streams(client, ids[at : at + ASKED_AT_ONCE]))
+            live += await self._api.as_app(partial(_streams, ids=ids[start : start + ASKED_AT_ONCE]))
         return live
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from waddlebot.base.errors import Later, NotFound, ProviderError, Refused
 from waddlebot.base.logs import AAALog
+from waddlebot.web.lists import Listed, Page
 
 from .channel_service import ChannelService, SubscriptionRow
 from .subscription_kinds import BY_NAME, OF_THE_APP, Kind, Who, wanted_kinds
@@ -175,20 +176,20 @@ class SubscriptionService:
             if err.status != 409:
                 raise
 
-    async def list_existing(self, *, limit: int, offset: int, **filters: str) -> tuple[list[dict[str, Any]], int]:
+    async def list_existing(self, page: Page, **filters: Any) -> Listed[dict[str, Any]]:
         """The application's subscriptions at Twitch, and how many fit. Raises as `open`."""
 
-        async def walk(client: HelixClient) -> tuple[list[dict[str, Any]], int]:
+        async def walk(client: HelixClient) -> Listed[dict[str, Any]]:
             found = await client.get_eventsub_subscriptions(**filters)
             shown: list[dict[str, Any]] = []
             position = 0
             async for each in found:
-                if position >= offset:
+                if position >= page.offset:
                     shown.append(_for_people(each))
                 position += 1
-                if len(shown) == limit:
+                if len(shown) == page.limit:
                     break
-            return shown, found.total
+            return Listed(shown, found.total)
 
         return await self._api.as_app(walk)
 
@@ -375,7 +376,7 @@ def _troubles(rows: Iterable[SubscriptionRow]) -> dict[str, str]:
     return {row.broadcaster_id: f"its chat cannot be heard ({row.reason})" for row in refused}
 
 
-async def _walk(client: HelixClient, filters: dict[str, str]) -> list[Existing]:
+async def _walk(client: HelixClient, filters: dict[str, Any]) -> list[Existing]:
     found = await client.get_eventsub_subscriptions(**filters)
     return [
         Existing(

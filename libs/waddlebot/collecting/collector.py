@@ -14,12 +14,11 @@ from types import ModuleType
 from typing import Any, Literal
 
 import psycopg2
-from pydantic import Field
 
 from ..base.background import Kind, TargetPools
 from ..base.bridge import shared_bridge
 from ..base.combine import FairCombiner
-from ..base.contracts import MAX_BATCH, Event, Strict
+from ..base.contracts import MAX_BATCH, Event
 from ..base.errors import ConfigError, NotConfigured
 from ..base.settings import Settings
 from ..base.watched import Watched
@@ -32,6 +31,7 @@ from ..data.wakeup import Wakeup
 from ..module.service import Service
 from ..web.auth import Account, of_platform
 from ..web.endpoint import Endpoint, endpoint
+from ..web.lists import Page, list_answer
 from .claims import Claims, Told
 from .event_store import LEASE, Delivery, EventStore, EventTable, Intake
 from .forwarder import MAX_BATCHES, Forwarder, Translate
@@ -47,11 +47,6 @@ POLL_S = 0.5
 SENDER_POLL_S = 0.25
 # What a socket has brought and the database has not taken, before the oldest is given up: some 20 MB.
 MAX_KEPT = 20_000
-
-
-class ChannelsQuery(Strict):
-    limit: int = Field(100, ge=1, le=1000)
-    offset: int = Field(0, ge=0)
 
 
 class ServedChannels:
@@ -232,15 +227,12 @@ class Collector:
     def _make_channels_endpoint(self) -> Callable[..., dict[str, Any]]:
         path = f"{self._service.manifest.prefix}/channels"
 
-        @endpoint("GET", path, caller=of_platform(self.platform), area="channels", query=ChannelsQuery)
-        def channels(query: ChannelsQuery, caller: Account) -> dict[str, Any]:
+        @endpoint("GET", path, caller=of_platform(self.platform), area="channels", query=Page)
+        def channels(query: Page, caller: Account) -> dict[str, Any]:
             """List the channels with the age of their last sign of life, deaf ones first, and what was missed."""
             community_id = caller.community_id
-            rows = self.liveness.list_channels(community_id=community_id, limit=query.limit, offset=query.offset)
-            total = rows[0]["total"] if rows else 0
-            shown = [{name: value for name, value in row.items() if name != "total"} for row in rows]
-            page = {"total": total, "limit": query.limit, "offset": query.offset}
-            return {"success": True, "channels": shown, **page, "gaps": self.liveness.list_gaps(community_id)}
+            listed = self.liveness.list_channels(query, community_id=community_id)
+            return list_answer("channels", listed, query, gaps=self.liveness.list_gaps(community_id))
 
         return channels
 

@@ -22,6 +22,7 @@ from ..base.errors import UpstreamError, WaddleBotError
 from ..base.logs import AAALog
 from ..base.wire import to_json
 from ..data.database import Database, Prepared
+from ..web.lists import Listed, Page, fetch_page
 
 SAVE_EVERY_S = 5.0
 LOOK_EVERY_S = 15.0
@@ -213,19 +214,16 @@ class Liveness:
         """Raises: UpstreamError, naming the first that are deaf."""
         counted = self.count()
         if counted["deaf"]:
-            names = [
-                each["name"] or each["entity_id"] for each in self.list_channels(limit=3) if each["state"] == "deaf"
-            ]
+            first = self.list_channels(Page(limit=3)).rows
+            names = [each["name"] or each["entity_id"] for each in first if each["state"] == "deaf"]
             more = f" and {counted['deaf'] - len(names)} more" if counted["deaf"] > len(names) else ""
             raise UpstreamError(f"deaf: {', '.join(names)}{more}")
         return f"{counted['channels']} channels, none deaf"
 
-    def list_channels(
-        self, *, community_id: int | None = None, limit: int = 100, offset: int = 0
-    ) -> list[dict[str, Any]]:
+    def list_channels(self, page: Page, *, community_id: int | None = None) -> Listed[dict[str, Any]]:
         """The channels, deaf ones first, with how long ago they were heard of."""
         asked = {"platform": self._platform, "echo": ECHO_WITHIN, "community": community_id}
-        return self._db.statement(LIST, {**asked, "limit": limit, "offset": offset})
+        return fetch_page(self._db.statement, LIST, asked, page)
 
     def list_gaps(self, community_id: int | None = None) -> list[dict[str, Any]]:
         """The newest gaps; for a community those of its own channels and of the whole platform."""

@@ -26,8 +26,7 @@ from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database, Prepared, fetch
 from waddlebot.web.auth import Account
-
-from ..modules.registry import as_list
+from waddlebot.web.lists import Page, fetch_page, list_answer
 
 TIMES = {
     "expiry": timedelta(minutes=30),
@@ -297,8 +296,9 @@ class CoordinationService:
         released = [row["entity_id"] for row in rows if row["is_released"]]
         claimed = [row for row in rows if not row.pop("is_released")]
         if released:
-            found = {"released": len(released), "claimed": len(claimed)}
-            self._log.audit("offline_swapped", container=request.container_id, **found)
+            self._log.audit(
+                "offline_swapped", container=request.container_id, released=len(released), claimed=len(claimed)
+            )
         return {
             "success": True,
             "container_id": request.container_id,
@@ -368,11 +368,11 @@ class CoordinationService:
         status: str | None,
         claimed_by: str | None,
         is_live: bool | None,
-        limit: int,
-        offset: int,
+        page: Page,
     ) -> dict[str, Any]:
         filters = {"platform": platform, "status": status, "claimed_by": claimed_by, "is_live": is_live}
-        rows = self._db.statement(
+        listed = fetch_page(
+            self._db.statement,
             f"SELECT {SHOWN}, claimed_by, claimed_at, live_since, last_check, last_checkin, heartbeat_interval,"
             " error_count, max_containers, created_at, updated_at, count(*) OVER () AS total FROM coordination"
             " WHERE (%(platforms)s::text[] IS NULL OR platform = ANY(%(platforms)s))"
@@ -380,9 +380,10 @@ class CoordinationService:
             " AND (%(claimed_by)s::text IS NULL OR claimed_by = %(claimed_by)s)"
             " AND (%(is_live)s::boolean IS NULL OR is_live = %(is_live)s)"
             " ORDER BY entity_id LIMIT %(limit)s OFFSET %(offset)s",
-            {**filters, "platforms": _visible(caller, platform), "limit": limit, "offset": offset},
+            {**filters, "platforms": _visible(caller, platform)},
+            page,
         )
-        return {**as_list("entities", rows, limit, offset), "filters": filters}
+        return list_answer("entities", listed, page, filters=filters)
 
     def sweep(self) -> bool:
         """Free what dead containers held and what was not renewed in time; whether there was any.

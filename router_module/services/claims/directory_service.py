@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydal import DAL
@@ -15,9 +16,9 @@ from waddlebot.community.directory import activate_server
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Page, fetch_page, list_answer
 
 from ..catalogue.cache_manager import ENTITIES, UnknownEntity
-from ..modules.registry import as_list
 
 GLOBAL = "global"
 
@@ -43,13 +44,11 @@ class DirectoryService:
         self._bus = bus
         self._log = log
 
-    def list_servers(
-        self, caller: Account, *, platform: str | None, active: bool | None, limit: int, offset: int
-    ) -> dict[str, Any]:
+    def list_servers(self, caller: Account, *, platform: str | None, active: bool | None, page: Page) -> dict[str, Any]:
         """The servers of the caller's platforms and community. Webhook URLs are for collectors, who post to them."""
         with self._db.lookup() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 "SELECT s.id, s.owner, s.platform, s.channel, s.server_id, s.name, s.community_id, c.slug AS community,"
                 " s.platform || ':' || s.server_id || ':' || s.channel AS entity_id, s.is_active,"
                 " CASE WHEN %(is_collector)s THEN s.webhook_url ELSE '' END AS webhook_url, s.config,"
@@ -66,11 +65,10 @@ class DirectoryService:
                     "active": active,
                     "platforms": sorted(caller.platforms),
                     "community": caller.community_id,
-                    "limit": limit,
-                    "offset": offset,
                 },
+                page,
             )
-        return as_list("servers", rows, limit, offset)
+        return list_answer("servers", listed, page)
 
     def context(self, caller: Account, *, identity_name: str, platform: str | None, entity_id: str | None) -> Context:
         """Who somebody is, and the community of an entity; without one the caller's own, or the global one.

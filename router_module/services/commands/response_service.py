@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 from waddlebot.base.contracts import ModuleReply
@@ -10,6 +11,7 @@ from waddlebot.base.errors import Conflict, NotAllowed, NotFound
 from waddlebot.base.ids import is_uuid
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Listed, Page, fetch_page, list_answer
 
 from ..engines.execution_engine import check_private, result_of
 from .command_processor import CommandProcessor
@@ -85,14 +87,15 @@ class ResponseService:
         }
 
     def list_recent(
-        self, caller: Account, *, module_name: str | None, action: str | None, success_only: bool, limit: int
+        self, caller: Account, *, module_name: str | None, action: str | None, success_only: bool, page: Page
     ) -> dict[str, Any]:
         """The newest responses that the caller may see."""
         with self._db.lookup() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 "SELECT r.id, r.execution_id::text, r.module_name, r.success, r.response_action, r.response_data,"
-                " r.error_message, r.processing_time_ms, r.created_at, e.platform, e.community_id"
+                " r.error_message, r.processing_time_ms, r.created_at, e.platform, e.community_id,"
+                " count(*) OVER () AS total"
                 " FROM module_responses r JOIN command_executions e USING (execution_id)"
                 " WHERE (%(module)s::text IS NULL OR r.module_name = %(module)s)"
                 " AND (%(action)s::text IS NULL OR r.response_action = %(action)s)"
@@ -100,7 +103,7 @@ class ResponseService:
                 " AND (%(own)s::text IS NULL OR r.module_name = %(own)s)"
                 " AND (%(platforms)s::text[] = '{}' OR e.platform = ANY(%(platforms)s))"
                 " AND (%(community)s::bigint IS NULL OR e.community_id = %(community)s)"
-                " ORDER BY r.id DESC LIMIT %(limit)s",
+                " ORDER BY r.id DESC LIMIT %(limit)s OFFSET %(offset)s",
                 {
                     "module": module_name,
                     "action": action,
@@ -108,12 +111,12 @@ class ResponseService:
                     "own": caller.only_module,
                     "platforms": sorted(caller.platforms),
                     "community": caller.community_id,
-                    "limit": limit,
                 },
+                page,
             )
         filters = {"module_name": module_name, "response_action": action, "success_only": success_only}
-        found = {"responses": _without_private_texts(rows), "total": len(rows), "limit": limit, "offset": 0}
-        return {"success": True, **found, "filters": filters}
+        shown = Listed(_without_private_texts(list(listed.rows)), listed.total)
+        return list_answer("responses", shown, page, filters=filters)
 
     def _execution(self, execution_id: str) -> dict[str, Any]:
         if not is_uuid(execution_id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from psycopg2.extras import execute_values
@@ -16,6 +17,7 @@ from waddlebot.base.manifest import find_manifest
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Page, fetch_page, list_answer
 
 from ..catalogue.cache_manager import COMMANDS
 from ..engines.execution_engine import RemoteEngine
@@ -146,13 +148,13 @@ class Registry:
         )
 
     def list_commands(
-        self, caller: Account, *, prefix: str | None, module_name: str | None, limit: int, offset: int
+        self, caller: Account, *, prefix: str | None, module_name: str | None, page: Page
     ) -> dict[str, Any]:
         """The commands that the caller may see, by name."""
         own = caller.only_module
         with self._db.lookup() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 "SELECT prefix || command AS command, prefix, description, usage, level, scope, location, type,"
                 " module_name, module_type, version, trigger_type, event_types, priority, execution_mode, rate_limit,"
                 " subcommands, shared, listen, count(*) OVER () AS total FROM commands WHERE is_active"
@@ -160,15 +162,16 @@ class Registry:
                 " AND (%(module)s::text IS NULL OR module_name = %(module)s)"
                 " AND (%(own)s::text IS NULL OR module_name = %(own)s)"
                 " ORDER BY prefix, command, priority LIMIT %(limit)s OFFSET %(offset)s",
-                {"prefix": prefix, "module": module_name, "own": own, "limit": limit, "offset": offset},
+                {"prefix": prefix, "module": module_name, "own": own},
+                page,
             )
-        return as_list("commands", rows, limit, offset)
+        return list_answer("commands", listed, page)
 
-    def list_entities(self, caller: Account, *, platform: str | None, limit: int, offset: int) -> dict[str, Any]:
+    def list_entities(self, caller: Account, *, platform: str | None, page: Page) -> dict[str, Any]:
         """The entities of the caller's platforms and community."""
         with self._db.lookup() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 "SELECT entity_id, platform, server_id, channel_id, community_id, owner, is_active, created_at,"
                 " count(*) OVER () AS total FROM entities WHERE is_active"
                 " AND (%(platform)s::text IS NULL OR platform = %(platform)s)"
@@ -179,11 +182,10 @@ class Registry:
                     "platform": platform,
                     "platforms": sorted(caller.platforms),
                     "community": caller.community_id,
-                    "limit": limit,
-                    "offset": offset,
                 },
+                page,
             )
-        return as_list("entities", rows, limit, offset)
+        return list_answer("entities", listed, page)
 
     @staticmethod
     def _check_owner(module_name: str, caller: Account) -> None:
@@ -246,11 +248,3 @@ def _listeners(db: DAL, module_name: str) -> list[dict[str, Any]]:
 
 def _as_json(specs: Sequence[BaseModel] | None) -> str | None:
     return None if specs is None else json.dumps([each.model_dump(mode="json") for each in specs], ensure_ascii=False)
-
-
-def as_list(name: str, rows: list[dict[str, Any]], limit: int, offset: int) -> dict[str, Any]:
-    """The fleet's shape of a list; `total` counts beyond this page."""
-    total = rows[0]["total"] if rows else offset
-    for row in rows:
-        row.pop("total")
-    return {"success": True, name: rows, "total": total, "limit": limit, "offset": offset}

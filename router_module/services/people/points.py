@@ -48,7 +48,7 @@ def read_amount(value: Any) -> float:
     try:
         amount = float(value)
     except OverflowError:  # An int beyond every float.
-        return MAX_AMOUNT if value > 0 else 0.0
+        return MAX_AMOUNT if isinstance(value, int) and value > 0 else 0.0
     except ValueError:
         return 0.0
     return min(amount, MAX_AMOUNT) if math.isfinite(amount) and amount > 0 else 0.0

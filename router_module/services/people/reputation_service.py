@@ -22,6 +22,7 @@ from waddlebot.community.communities import Reference, get_community
 from waddlebot.community.people import find_by_name
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Listed, Page
 
 from ..catalogue.cache_manager import CacheManager
 from ..catalogue.module_specs import ROUTER
@@ -165,11 +166,16 @@ class ReputationService:
         name = self._get_name(user_id, caller)
         return Standing(None, user_id, name, current_score=0, total_events=0, last_activity=None, total=0)
 
-    def leaderboard(
-        self, community_id: int, *, limit: int, offset: int = 0, platforms: Collection[str] = ()
-    ) -> list[Standing]:
+    def leaderboard(self, community_id: int, page: Page, *, platforms: Collection[str] = ()) -> Listed[Standing]:
         """Those with the most points, highest first; with `platforms` only the people of those."""
-        return self._standings(LEADERBOARD, community_id, platforms, limit=limit, offset=offset)
+
+        def read(limit: int, offset: int) -> list[Standing]:
+            return self._standings(LEADERBOARD, community_id, platforms, limit=limit, offset=offset)
+
+        leaders = read(page.limit, page.offset)
+        # Nobody tells the total on a page beyond the end, so the first of all is asked then.
+        counted = leaders if leaders or not page.offset else read(1, 0)
+        return Listed(leaders, counted[0].total if counted else 0)
 
     def say_points(self, call: ModuleCall) -> str:
         """What !points answers: the caller's own points, or those of who is named."""
@@ -185,7 +191,7 @@ class ReputationService:
 
     def say_leaderboard(self, call: ModuleCall) -> str:
         """What !leaderboard answers: a line with the first few."""
-        leaders = self.leaderboard(call.community.id, limit=_how_many(call.trigger.args))
+        leaders = self.leaderboard(call.community.id, Page(limit=_how_many(call.trigger.args))).rows
         if not leaders:
             return "Nobody has any points here yet."
         return "Most points here: " + ", ".join(

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydal import DAL
@@ -26,6 +27,7 @@ from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.data.outbox import ANNOUNCED, OUTBOX_CHANNEL, TO_OVERLAYS, USEFUL_FOR
 from waddlebot.data.ratelimit import Limit, RateLimiter, Request
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Page, fetch_page, list_answer
 
 from ..catalogue.cache_manager import CacheManager, UnknownEntity
 
@@ -101,18 +103,17 @@ class AnnouncementService:
         with self._db.transaction() as db:
             return _keep(db, said, module, place.community_id, rows, responses)
 
-    def list_notices(self, community_id: int, *, limit: int, offset: int) -> dict[str, Any]:
+    def list_notices(self, community_id: int, page: Page) -> dict[str, Any]:
         with self._db.transaction() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 "SELECT n.id AS notice_id, a.announcement_id, n.module_name, n.messages, n.created_at,"
                 " count(*) OVER () AS total FROM notices n JOIN announcements a ON a.id = n.announcement_id"
-                " WHERE n.community_id = %s ORDER BY n.id DESC LIMIT %s OFFSET %s",
-                (community_id, limit, offset),
+                " WHERE n.community_id = %(community)s ORDER BY n.id DESC LIMIT %(limit)s OFFSET %(offset)s",
+                {"community": community_id},
+                page,
             )
-        total = rows[0]["total"] if rows else offset
-        notices = [{name: value for name, value in row.items() if name != "total"} for row in rows]
-        return {"success": True, "notices": notices, "total": total, "limit": limit, "offset": offset}
+        return list_answer("notices", listed, page)
 
     def _switch_of(self, module: str, community_id: int) -> Callable[[str | None], bool]:
         """Whether a module is on at an entity, or without one in the community as a whole."""

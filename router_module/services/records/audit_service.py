@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,8 +17,7 @@ from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 from waddlebot.web.clients import FleetClient
 from waddlebot.web.http import HTTPResponse
-
-from ..modules.registry import as_list
+from waddlebot.web.lists import Page, fetch_page, list_answer
 
 UNDO_TIMEOUT_S = 15.0
 # What a module answers when something is in the way of how it was: there, gone, or not fitting any more.
@@ -45,33 +45,26 @@ class AuditService:
     def list(
         self,
         community_id: int | None,
+        page: Page,
         *,
         module: str | None,
         action: str | None,
         since: datetime | None,
-        limit: int,
-        offset: int,
     ) -> dict[str, Any]:
         """A community's entries, or with None those of the whole fleet; the newest first."""
         with self._db.transaction() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 f"SELECT {COLUMNS}, count(*) OVER () AS total FROM audit"
                 " WHERE (%(community)s::bigint IS NULL OR community_id = %(community)s)"
                 " AND (%(module)s::text IS NULL OR module = %(module)s)"
                 " AND (%(action)s::text IS NULL OR action = %(action)s)"
                 " AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)"
                 " ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s",
-                {
-                    "community": community_id,
-                    "module": module,
-                    "action": action,
-                    "since": since,
-                    "limit": limit,
-                    "offset": offset,
-                },
+                {"community": community_id, "module": module, "action": action, "since": since},
+                page,
             )
-        return as_list("audit", rows, limit, offset)
+        return list_answer("audit", listed, page)
 
     def undo(self, entry_id: int, caller: Account, headers: Mapping[str, str]) -> dict[str, Any]:
         """Make the call that takes an entry back, at the module that it is of and with the caller's own key, so that it

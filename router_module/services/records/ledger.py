@@ -533,7 +533,9 @@ def _result_row(job: Job) -> dict[str, Any]:
 def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
     """The spec's module_responses: one row for each response, or one that says there was none."""
     assert job.result is not None
-    responses = [(each.response_action, each.response_data) for each in job.result.responses]
+    responses: list[tuple[str | None, dict[str, Any]]] = [
+        (each.response_action, each.response_data) for each in job.result.responses
+    ]
     for action, data in responses or [(None, {})]:
         is_ticker = action == "ticker"
         yield {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from waddlebot.base.contracts import OutboxState, Strict
@@ -9,6 +10,7 @@ from waddlebot.base.errors import NotFound
 from waddlebot.data import outbox
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Page, fetch_page, list_answer
 
 
 class Confirmation(Strict):
@@ -29,19 +31,21 @@ class OutboxService:
         return {"success": True, "outbox_id": outbox_id, "state": row["state"]}
 
     def list_for(
-        self, caller: Account, *, entity_id: str | None, platform: str | None, state: str, limit: int, private: bool
+        self, caller: Account, *, entity_id: str | None, platform: str | None, state: str, private: bool, page: Page
     ) -> dict[str, Any]:
         """What waits to be said, or with `private` what only the person in its data's `to` may read."""
         with self._db.transaction() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 "SELECT id AS outbox_id, execution_id::text, ordinal, session_id::text, entity_id, module_name,"
-                " response_action, response_data, reply_to, state, created_at, expires_at FROM outbox"
+                " response_action, response_data, reply_to, state, created_at, expires_at,"
+                " count(*) OVER () AS total FROM outbox"
                 " WHERE state = %(state)s AND available_at <= now() AND response_action = %(action)s"
                 " AND (%(entity)s::text IS NULL OR entity_id = %(entity)s)"
                 " AND (%(platform)s::text IS NULL OR platform = %(platform)s)"
                 " AND (%(platforms)s::text[] = '{}' OR platform = ANY(%(platforms)s))"
-                " AND (%(community)s::bigint IS NULL OR community_id = %(community)s) ORDER BY id LIMIT %(limit)s",
+                " AND (%(community)s::bigint IS NULL OR community_id = %(community)s)"
+                " ORDER BY id LIMIT %(limit)s OFFSET %(offset)s",
                 {
                     "state": state,
                     "action": outbox.PRIVATE if private else "chat",
@@ -49,10 +53,10 @@ class OutboxService:
                     "platform": platform,
                     "platforms": sorted(caller.platforms),
                     "community": caller.community_id,
-                    "limit": limit,
                 },
+                page,
             )
-        return {"success": True, "replies": rows, "total": len(rows), "limit": limit, "offset": 0}
+        return list_answer("replies", listed, page)
 
     def sweep(self) -> None:
         """Drop what is too old, own up to what is unknown."""

@@ -42,10 +42,11 @@ class UsageService:
             self._write(*counted)
         except DatabaseUnavailable:
             with self._lock:
-                for later, earlier in zip(
-                    (self._hits, self._uses, self._requests, self._refused), counted, strict=True
-                ):
-                    later.update(earlier)
+                hits, uses, requests, refused = counted
+                self._hits.update(hits)
+                self._uses.update(uses)
+                self._requests.update(requests)
+                self._refused.update(refused)
             raise
 
     def _write(

@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from pydal import DAL
@@ -17,9 +18,9 @@ from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.http import EgressGuard
+from waddlebot.web.lists import Page, fetch_page, list_answer
 
 from ..engines.webhook_client import check_webhook_url
-from ..modules.registry import as_list
 from .rule_book import FLEET, RuleBook, RuleSet, StringRule, list_active_rules
 from .string_matcher import Pattern, check_pattern, check_patterns
 
@@ -150,12 +151,12 @@ class RuleService:
             return get_rule(db, rule_id)
 
     def list(
-        self, community_id: int | None, *, entity_id: str | None, is_active: bool | None, limit: int, offset: int
+        self, community_id: int | None, *, entity_id: str | None, is_active: bool | None, page: Page
     ) -> dict[str, Any]:
         """A community's rules in the order in which they count, or with None the rules of all."""
         with self._db.transaction() as db:
-            rows = fetch(
-                db,
+            listed = fetch_page(
+                partial(fetch, db),
                 f"{SELECT_RULE}, count(*) OVER () AS total FROM stringmatch r"
                 " WHERE (%(community)s::bigint IS NULL OR r.community_id = %(community)s)"
                 " AND (%(active)s::boolean IS NULL OR r.is_active = %(active)s)"
@@ -164,9 +165,10 @@ class RuleService:
                 "  OR EXISTS (SELECT 1 FROM stringmatch_entities e"
                 "   WHERE e.stringmatch_id = r.id AND e.entity_id = %(entity)s))"
                 " ORDER BY priority, id LIMIT %(limit)s OFFSET %(offset)s",
-                {"community": community_id, "active": is_active, "entity": entity_id, "limit": limit, "offset": offset},
+                {"community": community_id, "active": is_active, "entity": entity_id},
+                page,
             )
-        return as_list("rules", rows, limit, offset)
+        return list_answer("rules", listed, page)
 
     def dry_run(
         self, community_id: int | None, values: Mapping[str, Any], entity_ids: Sequence[str], *, hours: float

@@ -282,9 +282,9 @@ def _text_regex(pattern: Pattern, text: str) -> str:
     text = without_unseen_end(text) if pattern.match_type == "ends_with" else text
     searched = text[:MAX_SEARCHED_CHARS]
     if pattern.match_type != "word":
-        return re2.escape(searched)
+        return str(re2.escape(searched))
     end = _boundary(text[-1]) if searched == text else ""
-    return _boundary(text[0]) + re2.escape(searched) + end
+    return f"{_boundary(text[0])}{re2.escape(searched)}{end}"
 
 
 def _boundary(character: str) -> str:
