@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from aiohttp import ClientSession, ClientTimeout, web
 from test_fleet import Up
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import DEMO_OFFSET, FLEET_PORTS
@@ -21,7 +23,7 @@ from waddlebot.testing.plugin import eventually
 from waddlebot.web.http import HTTPClient, HTTPResponse
 
 from simulators.demo import extras
-from simulators.demo.platforms import read_slash
+from simulators.demo.platforms import read_slash, streamed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go quickly.
@@ -253,6 +255,36 @@ def test_platforms_that_die_come_back_and_are_joined_again(demo, page):
             return page.locator(f"#chat-{platform} .bot", has_text="of 7.").count() > 0
 
         eventually(is_answered, within_s=60)
+
+
+def test_what_the_bot_says_is_listened_to_without_an_end():
+    """It ended after five minutes, began anew, and every chat repeated all that the bot had ever said."""
+    begun = []
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        begun.append(request)
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for number in (1, 2):
+            await answer.write(b"data: %d\n\n" % number)
+            await asyncio.sleep(0.3)  # Longer than the session's requests may take.
+        return answer
+
+    async def listen() -> list[int]:
+        app = web.Application()
+        app.add_routes([web.get("/", stream)])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        try:
+            async with ClientSession(timeout=ClientTimeout(total=0.2)) as session:
+                return [said async for said in streamed(session, f"http://127.0.0.1:{runner.addresses[0][1]}/")]
+        finally:
+            await runner.cleanup()
+
+    assert asyncio.run(listen()) == [1, 2]
+    assert len(begun) == 1
 
 
 def test_the_demo_has_a_home_of_its_own(monkeypatch, tmp_path):

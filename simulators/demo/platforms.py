@@ -28,6 +28,8 @@ NOBODY_THERE = "The fleet did not take this. It may be starting again; try once 
 NOT_CONNECTED = "The bot is not connected to Discord yet. Try again in a moment."
 WAVE = "👋"
 INSTALL_TIMEOUT = ClientTimeout(total=20)
+# aiohttp ends every request after five minutes by itself; what is begun anew tells everything once more.
+NO_END = ClientTimeout(total=None, sock_connect=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +90,9 @@ def number_of(name: str) -> int:
     return zlib.crc32(name.casefold().encode())
 
 
-async def _streamed(session: ClientSession, url: str) -> AsyncIterator[dict[str, Any]]:
+async def streamed(session: ClientSession, url: str) -> AsyncIterator[dict[str, Any]]:
     """The data of server-sent events."""
-    async with session.get(url) as answer:
+    async with session.get(url, timeout=NO_END) as answer:
         async for line in answer.content:
             if line.startswith(b"data: "):
                 yield json.loads(line[6:])
@@ -184,7 +186,7 @@ class Twitch:
         self._check(self._happens[event](user))
 
     async def listen(self, session: ClientSession) -> None:
-        async for happened in _streamed(session, f"{self._twitch.url}/_control/stream"):
+        async for happened in streamed(session, f"{self._twitch.url}/_control/stream"):
             said = happened["event"]
             if happened["type"] != "channel.chat.message" or said["chatter_user_id"] != self._twitch.bot_user_id:
                 continue
@@ -279,7 +281,7 @@ class Discord:
             self._show(Line(self.name, "problem", "There is nothing to react to yet. Say something first."))
 
     async def listen(self, session: ClientSession) -> None:
-        async for said in _streamed(session, f"{self._discord.url}/_control/stream"):
+        async for said in streamed(session, f"{self._discord.url}/_control/stream"):
             if said["channel_id"] != self.CHANNEL or not said["content"]:
                 continue
             self._last = said["message_id"]
@@ -428,7 +430,7 @@ class Slack:
             self._show(Line(self.name, "problem", "There is nothing to react to yet. Say something first."))
 
     async def listen(self, session: ClientSession) -> None:
-        async for said in _streamed(session, f"{self._slack.url}/_control/stream"):
+        async for said in streamed(session, f"{self._slack.url}/_control/stream"):
             if not said["by_bot"] or said["channel"] != self.CHANNEL:
                 continue
             self._last = said["ts"]
