@@ -14,7 +14,6 @@ from .inventory_service import MAX_DESCRIPTION_CHARS, MAX_LABEL_CHARS, MAX_NAME_
 
 BY = "portal"
 LENT_TO, BACK_FROM = "(details->>'to')", "(details->>'had_it')"
-LENT_TO, BACK_FROM = "(details->>'to')", "(details->>'had_it')"
 Label = Annotated[str, StringConstraints(min_length=1, max_length=MAX_LABEL_CHARS)]
 
 
