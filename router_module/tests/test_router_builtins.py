@@ -10,6 +10,13 @@ def test_help_lists_what_may_be_used_here(bot):
     assert "!why – " in said
 
 
+def test_help_calls_no_command_above_this_level_an_alias(bot):
+    assert "!overlay" not in bot.say("!help").chat
+    bot.say('!alias add !hi "hello"', level="moderator")
+    assert bot.say("!help").chat.splitlines()[-1] == "Aliases: !hi"
+    assert "!overlay – " in bot.say("!help", level="moderator").chat
+
+
 def test_help_for_a_command_shows_the_forms_that_this_level_may_use(bot):
     assert "!inventory add" in bot.say("!help inventory", level="moderator").chat
     assert "!inventory add" not in bot.say("!help !inventory").chat

@@ -165,8 +165,13 @@ class Catalogue:
 
     def names(self, entity_id: str) -> list[str]:
         """Every name that could be typed at this entity, with its prefix."""
+        return sorted({each.name for each in self.usable(entity_id)}.union(self.alias_names(entity_id)))
+
+    def alias_names(self, entity_id: str) -> list[str]:
+        """The aliases at this entity that no command hides, with their prefixes."""
+        commands = {each.name for each in self.usable(entity_id)}
         aliases = {prefix + name for prefix, name in self.aliases if self._alias_at(prefix, name, entity_id)}
-        return sorted({each.name for each in self.usable(entity_id)} | aliases)
+        return sorted(aliases - commands)
 
     def usable(self, entity_id: str) -> Iterator[Command]:
         """The modules' commands that are switched on at this entity."""

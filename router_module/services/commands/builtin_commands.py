@@ -63,8 +63,7 @@ class BuiltinCommands:
             if level >= Level.named(each.spec.level)
         }
         lines = [f"{name} – {usable[name]}" if usable[name] else name for name in sorted(usable)]
-        aliases = [name for name in catalogue.names(call.entity.entity_id) if name not in usable]
-        if aliases:
+        if aliases := catalogue.alias_names(call.entity.entity_id):
             lines.append("Aliases: " + " ".join(aliases))
         return "\n".join(["You can use here:", *lines])
 
