@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from waddlebot.base.ids import new_id
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import FLEET_PORTS
 from waddlebot.fleet.home import Home
@@ -172,6 +173,39 @@ def test_the_doctor_says_what_is_well_and_what_to_do(running, tmp_path):
     nobody = subprocess.run([*CLI, "doctor", "--home", str(tmp_path)], capture_output=True, text=True, check=False)
     assert nobody.returncode == 2
     assert "No fleet is running" in nobody.stderr
+
+
+def test_an_announcement_appears_in_an_open_chat(running):
+    """It waited in the outbox, where nobody on the console looked, and was dropped."""
+    key = Home(running.home).load_secrets()[0].keys["inventory"]
+    body = {"announcement_id": new_id(), "community_id": "demo"}
+    said = {"response_action": "chat", "response_data": {"message": "We are live!"}}
+    headers = {"X-API-Key": key, "Content-Type": "application/json"}
+    announced = HTTPClient().request(
+        "POST",
+        f"http://127.0.0.1:{running.port}/router/announcements",
+        body=json.dumps({**body, "responses": [said]}).encode(),
+        headers=headers,
+    )
+    assert announced.status == 200, announced.body
+    chat = subprocess.Popen(
+        [*CLI, "chat", "--home", str(running.home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=clean_environment(),
+    )
+    assert chat.stdin
+    assert chat.stdout
+    killer = threading.Timer(60, chat.kill)
+    killer.start()
+    try:
+        assert any("We are live!" in line for line in chat.stdout)
+    finally:
+        killer.cancel()
+        chat.kill()
+        chat.communicate()
 
 
 def test_say_json_is_the_answer(running):

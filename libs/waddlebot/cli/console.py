@@ -6,10 +6,10 @@ import http.client
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ..base.contracts import CONSOLE, Level
 from ..base.errors import UpstreamError, WaddleBotError
@@ -103,13 +103,22 @@ class Console:
                 yield latest
             outcome = latest
 
+    def list_unasked(self, channel: str) -> list[dict[str, Any]]:
+        """What nobody here has asked for and waits to be said: announcements, and answers whose asker has gone.
+
+        Raises: NoFleet; Refused.
+        """
+        query = urlencode({"platform": CONSOLE, "entity_id": f"{CONSOLE}:demo:{channel}"})
+        replies: list[dict[str, Any]] = self._request("GET", f"/router/outbox?{query}", None)["replies"]
+        return replies
+
     def show_test(self, source_type: str, text: str) -> None:
         """Show something on the demo community's overlay that is marked TEST. Raises: NoFleet; Refused."""
         data = {"title" if source_type == "media" else "text": text} if text else {}
         body = {"community_id": "demo", "action": source_type, "data": data}
         self._request("POST", "/admin/test", body, at=self._overlays_url)
 
-    def take(self, response: dict[str, Any]) -> bool:
+    def take(self, response: Mapping[str, Any]) -> bool:
         """Whether it is ours to say this reply; recorded as said. False when it was said before."""
         if response["outbox_id"] is None:
             return True
@@ -119,7 +128,7 @@ class Console:
             return False
         return True
 
-    def _request(self, method: str, path: str, body: dict[str, Any], *, at: str | None = None) -> Any:
+    def _request(self, method: str, path: str, body: dict[str, Any] | None, *, at: str | None = None) -> Any:
         until = time.monotonic() + RESTART_PATIENCE_S
         while True:
             try:
@@ -138,11 +147,12 @@ class Console:
                 continue
             raise Refused(answer["error"]["message"] if isinstance(answer, dict) else f"HTTP {status}")
 
-    def _once(self, method: str, url: str, body: dict[str, Any]) -> tuple[int, Any]:
+    def _once(self, method: str, url: str, body: dict[str, Any] | None) -> tuple[int, Any]:
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(parts.netloc, timeout=30)
         try:
-            connection.request(method, parts.path, json.dumps(body), self._headers)
+            content = None if body is None else json.dumps(body)
+            connection.request(method, parts.path + (f"?{parts.query}" if parts.query else ""), content, self._headers)
             response = connection.getresponse()
             return response.status, json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as err:

@@ -1,8 +1,10 @@
-"""`waddlebot chat`: a prompt that talks to the fleet as anybody, with late answers appearing above it."""
+"""`waddlebot chat`: a prompt that talks to the fleet as anybody. Late answers and announcements appear above it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +28,7 @@ STYLE = Style.from_dict(
         "hint": "ansibrightblack",
     }
 )
+LOOK_EVERY_S = 1.0
 HELP = "/as NAME  /level LEVEL  /channel NAME  /help  /quit — everything else is said in chat; try !help"
 
 
@@ -33,6 +36,7 @@ class Chat:
     def __init__(self, home: Home, speaker: Speaker) -> None:
         self._console = Console(home)
         self._speaker = speaker
+        self._ended = threading.Event()
         self._session: PromptSession[str] = PromptSession(
             history=FileHistory(str(home.path / "chat_history")), auto_suggest=AutoSuggestFromHistory(), style=STYLE
         )
@@ -41,19 +45,27 @@ class Chat:
         """Read lines until Ctrl-D or /quit. Raises: NoFleet when the fleet is gone for good."""
         _print(("class:hint", HELP))
         with patch_stdout():
-            while True:
-                try:
-                    line = self._session.prompt(self._prompt).strip()
-                except KeyboardInterrupt:
-                    continue
-                except EOFError:
-                    return
-                if line in ("/quit", "/exit"):
-                    return
-                if line.startswith("/"):
-                    self._change(line)
-                elif line:
-                    self._say(line)
+            # not watched: it ends with the prompt
+            threading.Thread(target=self._listen, daemon=True).start()
+            try:
+                self._read()
+            finally:
+                self._ended.set()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                line = self._session.prompt(self._prompt).strip()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return
+            if line in ("/quit", "/exit"):
+                return
+            if line.startswith("/"):
+                self._change(line)
+            elif line:
+                self._say(line)
 
     def _prompt(self) -> FormattedText:
         speaker = self._speaker
@@ -83,7 +95,7 @@ class Chat:
         except Refused as err:
             _print(("class:error", err.message))
             return
-        self._show(outcome)
+        self._show(outcome.answer["responses"])
         if outcome.is_pending:
             _print(("class:hint", "… still at work; the answer will appear here"))
             # not watched: it ends with its answer
@@ -92,12 +104,18 @@ class Chat:
     def _wait(self, event: dict[str, Any], outcome: Outcome) -> None:
         try:
             for latest in self._console.late(event, outcome):
-                self._show(latest)
+                self._show(latest.answer["responses"])
         except (NoFleet, Refused) as err:
             _print(("class:error", err.message))
 
-    def _show(self, outcome: Outcome) -> None:
-        for response in outcome.answer["responses"]:
+    def _listen(self) -> None:
+        """Show what is said unasked in the speaker's channel."""
+        while not self._ended.wait(LOOK_EVERY_S):
+            with suppress(NoFleet, Refused):  # Whoever types hears of it.
+                self._show(self._console.list_unasked(self._speaker.channel))
+
+    def _show(self, responses: Sequence[Mapping[str, Any]]) -> None:
+        for response in responses:
             if response["response_action"] == "chat" and self._console.take(response):
                 first, *rest = response["response_data"]["message"].splitlines() or [""]
                 _print(("class:bot", "WaddleBot "), ("", first))
