@@ -391,11 +391,13 @@ def child(up: Up, role: str) -> psutil.Process:
 
 
 def told_by_doctor(up: Up, *words: str, within_s: float = 10) -> bool:
-    """Whether the doctor finds all these words in one bad finding, within the time that is promised."""
+    """Whether the doctor finds all these words in one bad finding, and advice, within the time that is promised."""
     until = time.monotonic() + within_s
     while time.monotonic() < until:
         findings = json.loads(up.cli("doctor", "--json").stdout)
-        if any(each["verdict"] == "bad" and all(word in each["detail"] for word in words) for each in findings):
+        bad = [each for each in findings if each["verdict"] == "bad"]
+        if found := [each for each in bad if all(word in each["detail"] for word in words)]:
+            assert all(each["advice"] for each in found)
             return True
     return False
 

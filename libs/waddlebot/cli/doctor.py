@@ -17,6 +17,14 @@ from ..web.http import HTTPClient
 TIMEOUT_S = 10.0
 MIN_FREE_BYTES = 1_000_000_000
 SHOWN_CHANNELS = 20
+IN_THE_LOG = "see its log in the home's logs folder"
+# What to do about a check of a module's health that fails; another check of a module's own says it in its words.
+ADVICE = {
+    "background": f"What ends is begun again, and a minute without trouble clears this. If it stays, {IN_THE_LOG}.",
+    "database": f"PostgreSQL is restarted by itself; {IN_THE_LOG}.",
+    "redis": f"Valkey is restarted by itself; {IN_THE_LOG}.",
+    "registration": "It is tried again by itself, and works once the router answers.",
+}
 
 Verdict = Literal["ok", "note", "bad"]
 
@@ -75,20 +83,20 @@ def _module(http: HTTPClient, running: Running, manifest: Manifest, key: str) ->
         url = running.modules[manifest.name]
         health = _health(http, f"{url}{manifest.prefix}/health")
     except UpstreamError as err:
-        logs = "see its log in the home's logs folder"
-        yield Finding("bad", manifest.name, f"does not answer: {err.message}", f"It is restarted by itself; {logs}.")
+        advice = f"It is restarted by itself; {IN_THE_LOG}."
+        yield Finding("bad", manifest.name, f"does not answer: {err.message}", advice)
         return
     failed = {name: each["detail"] for name, each in health["checks"].items() if not each["ok"]}
     if health["status"] == "unconfigured":
         advice = f"{manifest.package}/README.md says how to connect it."
         yield Finding("note", manifest.name, "has no credentials, so it does nothing", advice)
         if "background" in failed:
-            yield Finding("bad", f"{manifest.name} background", str(failed["background"]))
+            yield Finding("bad", f"{manifest.name} background", str(failed["background"]), ADVICE["background"])
         return
     if not failed:
         yield Finding("ok", manifest.name, f"healthy, up for {_ago(health['uptime_s'])}")
     for name, detail in failed.items():
-        yield Finding("bad", f"{manifest.name} {name}", str(detail))
+        yield Finding("bad", f"{manifest.name} {name}", str(detail), ADVICE.get(name, ""))
     if manifest.kind == "collector":
         yield from _channels(http, f"{url}{manifest.prefix}/channels", manifest, key)
 
