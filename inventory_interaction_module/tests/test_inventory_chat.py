@@ -323,3 +323,12 @@ def test_a_mistyped_subcommand_is_guessed_at(bot):
     assert "Did you mean" in heard.chat
     assert "list" in heard.chat
     assert bot.say("!INVENTORY LIST").chat == "The inventory is empty."
+
+
+def test_the_log_names_the_subcommand_and_never_what_was_typed_instead(bot, caplog):
+    caplog.set_level("INFO")
+    see(bot, '"my diary" list')
+    see(bot, "LIST")
+    logged = " ".join(str(vars(each)) for each in caplog.records if "command_executed" in str(vars(each)))
+    assert "'subcommand': 'list'" in logged or "subcommand=list" in logged
+    assert "diary" not in logged

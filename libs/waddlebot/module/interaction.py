@@ -259,13 +259,14 @@ class InteractionModule:
         self, payload: ModuleCall, responses: list[ModuleResponse], refusal: WaddleBotError | None, started: float
     ) -> ModuleReply:
         took_ms = (time.perf_counter() - started) * 1e3
-        trigger = payload.trigger
+        trigger, key = payload.trigger, self._key(payload)
         self._calls.labels(trigger.command, "failed" if refusal else "success").inc()
         self.service.log.audit(
             "command_executed",
             result=refusal.code.upper() if refusal else "SUCCESS",
             command=trigger.command,
-            subcommand=trigger.args[0][:40] if trigger.args else None,
+            # By its own name, never the word that was typed: that may be anything.
+            subcommand=key[1] if key else None,
             execution_id=payload.execution_id,
             mode=payload.mode,
             execution_time_ms=round(took_ms, 2),
