@@ -26,7 +26,11 @@ def validate(check: Callable[[Any], Any], value: Any) -> Any:
 
 def invalid(err: ValidationError) -> Invalid:
     problems = [
-        {"field": ".".join(str(part) for part in each["loc"]) or "body", "problem": each["msg"]}
+        {
+            "field": ".".join(str(part) for part in each["loc"]) or "body",
+            # pydantic puts this before what a validator of ours says.
+            "problem": each["msg"].removeprefix("Value error, "),
+        }
         for each in err.errors(include_url=False, include_context=False, include_input=False)[:20]
     ]
     return Invalid(f"{problems[0]['field']}: {problems[0]['problem']}.", fields=problems)
