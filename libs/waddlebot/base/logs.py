@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import json
 import logging
 import logging.handlers
 import math
@@ -29,6 +28,7 @@ from typing import Any, ParamSpec, TextIO, TypeVar
 
 from .settings import Settings
 from .watched import Watched
+from .wire import NOT_IN_LOGS, for_log
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,9 +48,7 @@ SECRET_TEXT = re.compile(
     r"|://[^/\s:@]+:[^/\s@]+@",
     re.IGNORECASE,
 )
-BARE = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
-# What some programs end a line at and JSON leaves as it is.
-LINE_ENDS = {0x7F: "\\u007f", 0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+BARE = re.compile(r"[^\s\"=]+")
 # Most values are ids and names like these, which can hold no secret and need no quotes.
 PLAIN = re.compile(r"(?!wbot_)[\w.:/-]{1,40}", re.ASCII)
 
@@ -224,7 +222,7 @@ def _value(value: Any) -> str:
     if PLAIN.fullmatch(text):
         return text
     text = redact(text)
-    return text if BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False).translate(LINE_ENDS)
+    return text if BARE.fullmatch(text) and not NOT_IN_LOGS.search(text) else for_log(text)
 
 
 class _QueueHandler(logging.handlers.QueueHandler):

@@ -14,6 +14,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 
 from ..base.contracts import Level
+from ..base.wire import for_terminal
 from ..fleet.home import Home, NoFleet
 from .console import Console, Outcome, Refused, Speaker
 
@@ -108,4 +109,4 @@ class Chat:
 
 
 def _print(*parts: tuple[str, str]) -> None:
-    print_formatted_text(FormattedText(list(parts)), style=STYLE)
+    print_formatted_text(FormattedText([(style, for_terminal(text)) for style, text in parts]), style=STYLE)
