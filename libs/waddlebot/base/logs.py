@@ -37,6 +37,7 @@ FILE_BYTES = 10 * 1024 * 1024
 FILE_BACKUPS = 5
 # A full queue drops lines rather than stopping the fleet; ten thousand lines are many seconds of the heaviest load.
 QUEUE_LINES = 10_000
+AUDITED = frozenset({"AUTH", "AUTHZ", "AUDIT"})
 WRITE_EVERY_S = 0.05
 # A console that nobody reads may hold the writer up for ever; the process does not wait for that.
 STOP_WITHIN_S = 5.0
@@ -45,7 +46,9 @@ SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|signatu
 SECRET_TEXT = re.compile(
     r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
     r"|(?:access_token|refresh_token|client_secret|code|token|api_?key|key|password)=[^&\s\"']+"
-    r"|://[^/\s:@]+:[^/\s@]+@",
+    r"|://[^/\s:@]+:[^/\s@]+@"
+    # Of overlays and forms: who has such an address may open it.
+    r"|(?<=/source/)[\w-]{32,}|(?<=/form/)[\w-]{32,}|(?<=/ws/)[\w-]{32,}",
     re.IGNORECASE,
 )
 BARE = re.compile(r"[^\s\"=]+")
@@ -336,7 +339,10 @@ class _File:
 
 
 class _FilePerModule(logging.Handler):
-    """Write each module's lines to LOG_DIR/<module>[.<role>].log; those for which there is no room are counted."""
+    """Write each module's lines to LOG_DIR/<module>[.<role>].log; those for which there is no room are counted.
+
+    AUTH, AUTHZ and AUDIT are also in <module>.audit[.<role>].log, which nothing else can rotate away.
+    """
 
     def __init__(self, folder: Path, role: str) -> None:
         super().__init__()
@@ -352,9 +358,11 @@ class _FilePerModule(logging.Handler):
         except Exception:  # noqa: BLE001 - one that cannot be put into words is shown on the console as it is
             self.handleError(record)
             return
-        if module not in self.files:
-            self.files[module] = _File(self.folder / f"{module}{self.suffix}")
-        self.files[module].add(line)
+        names = [module, f"{module}.audit"] if _is_audit(record) else [module]
+        for name in names:
+            if name not in self.files:
+                self.files[name] = _File(self.folder / f"{name}{self.suffix}")
+            self.files[name].add(line)
 
     def flush(self) -> None:
         wrote, lost, why = 0, 0, None
@@ -373,6 +381,10 @@ class _FilePerModule(logging.Handler):
             file.close()
         self._outage.watched.forget()
         super().close()
+
+
+def _is_audit(record: logging.LogRecord) -> bool:
+    return hasattr(record, "aaa") and record.aaa["category"] in AUDITED
 
 
 class _Console(logging.StreamHandler[TextIO]):

@@ -15,7 +15,7 @@ from prompt_toolkit.styles import Style
 
 from ..base.contracts import Level
 from ..base.wire import for_terminal
-from ..fleet.home import Home, NoFleet
+from ..fleet.home import Home, NoFleet, open_private
 from .console import Console, Outcome, Refused, Speaker
 
 STYLE = Style.from_dict(
@@ -34,8 +34,10 @@ class Chat:
     def __init__(self, home: Home, speaker: Speaker) -> None:
         self._console = Console(home)
         self._speaker = speaker
+        history = home.path / "chat_history"
+        open_private(history).close()
         self._session: PromptSession[str] = PromptSession(
-            history=FileHistory(str(home.path / "chat_history")), auto_suggest=AutoSuggestFromHistory(), style=STYLE
+            history=FileHistory(str(history)), auto_suggest=AutoSuggestFromHistory(), style=STYLE
         )
 
     def run(self) -> None:

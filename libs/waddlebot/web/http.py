@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pycurl
 from pydantic_core import from_json
@@ -241,6 +242,19 @@ class HTTPClient:
             return len(chunk)
 
         return collect
+
+
+def has_dot_segments(url: str) -> bool:
+    """Whether a path has `.` or `..` in it, which libcurl would take out: `/a/../b`, `/a/%2E%2e/b`."""
+    path = re.split("[?#]", url, maxsplit=1)[0]
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return any(segment in (".", "..") for segment in re.split(r"[/\\?#]", path))
+
+
+def is_below(url: str, bases: Iterable[str]) -> bool:
+    """Whether a URL is one of these or below it. With the slash no longer name or port can pass for one."""
+    return f"{url}/".startswith(tuple(f"{base}/" for base in bases)) and not has_dot_segments(url)
 
 
 def _ipv4_within(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
