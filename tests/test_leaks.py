@@ -18,7 +18,6 @@ from waddlebot.module.service import SERVICES
 from waddlebot.testing.fleet import FAST
 from waddlebot.web.http import has_dot_segments, is_below
 
-
 TOKEN = "tkn" + "Ab3_-" * 8
 
 
