@@ -177,7 +177,7 @@ def test_a_refused_refresh_asks_for_consent_and_hangs_nobody(tokens, simulated, 
 
     keep(tokens, simulated, access="again")
     assert tokens.fresh("7", never).access == "again"
-    assert tokens.check() == "1 kept"
+    assert tokens.check() == Counted("1 kept")
 
 
 def test_a_platform_that_is_away_costs_nothing_while_the_token_still_works(tokens, simulated, platform):

@@ -94,8 +94,8 @@ class Home:
             for folder in (self.logs, self.path / "run"):
                 folder.mkdir(exist_ok=True)
                 folder.chmod(0o700)  # Homes of long ago had others.
-            for secret in (self.path / "run").rglob("session.secret"):
-                secret.chmod(0o600)
+            for file in (*self.logs.glob("*.log*"), *(self.path / "run").rglob("session.secret")):
+                file.chmod(0o600)
             self._lock = self.lock_path.open("w")
         except OSError as err:
             raise ConfigError(f"Cannot write to the home {self.path}: {err.strerror}.") from err
