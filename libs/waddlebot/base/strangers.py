@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 MINUTE_S = 60.0
+_made: weakref.WeakSet[PerMinute] = weakref.WeakSet()
 
 
 class PerMinute:
@@ -22,14 +24,14 @@ class PerMinute:
         self._total = 0
         self._left_out = 0
         self._lock = threading.Lock()
+        _made.add(self)
 
     def lets(self, source: str) -> bool:
         """Whether there is room for one more of this source, an address or a name of ours."""
         source = network_of(source)
         with self._lock:
             if self._clock() - self._began >= MINUTE_S:
-                self._began, self._total = self._clock(), 0
-                self._counts.clear()
+                self._begin()
             done = self._counts.get(source, 0)
             if done >= self._each or self._total >= self._all:
                 self._left_out += 1
@@ -38,11 +40,22 @@ class PerMinute:
             self._total += 1
             return True
 
+    def _begin(self) -> None:
+        self._began, self._total = self._clock(), 0
+        self._counts.clear()
+
     def take_left_out(self) -> int:
         """How many there was no room for since this was last asked."""
         with self._lock:
             left_out, self._left_out = self._left_out, 0
         return left_out
+
+
+def begin_anew() -> None:
+    """A minute begins for all of this process; for tests, which all come from one address."""
+    for each in list(_made):
+        with each._lock:
+            each._begin()
 
 
 def network_of(address: str) -> str:
