@@ -186,7 +186,7 @@ def test_a_revoked_token_is_noticed_and_named(browser, fleet, slack, team):
     mine = next(each for each in info["workspaces"] if each["team_id"] == team)
     assert (mine["needs_reauth"], "revoked" in mine["reason"]) == (True, True)
 
-    def is_named(key="console"):
+    def is_named(key="admin"):
         health = fleet.request("GET", "/slack/health", key=key).json()
         return f"Workspace {team}" in health["checks"]["workspaces"]["detail"]
 
