@@ -111,10 +111,15 @@ def fleet_with_replica(folder: Path) -> Iterator[tuple[RunningFleet, StreamingRe
     make_missing_keys(made, all_manifests())
     home.save_secrets(made)
     folder.chmod(0o711)  # The database's user passes through.
-    replica = StreamingReplica(folder / "replica", made.database_password, port=free_port())
+    replica = StreamingReplica(
+        folder / "replica",
+        made.database_password,
+        owner_password=made.database_owner_password,
+        port=free_port(),
+    )
     # What is known is reread all the time, so that the replica is asked all the time.
     settings = {
-        "READ_REPLICA_URL": replica.url,
+        "READ_REPLICA_URL": replica.owner_url,
         "ROUTER_COMMAND_CACHE_TTL": "0.2",
         "ROUTER_ENTITY_CACHE_TTL": "0.2",
     }

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.wire import is_number
 
 PUBLIC_KEY = re.compile("[0-9a-f]{64}")
 
@@ -18,7 +19,7 @@ def _no_placeholder(text: str) -> str:
 
 
 def _check_application_id(text: str) -> str:
-    if not text.isdigit():
+    if not is_number(text, digits=20):
         raise ValueError("must be the number that the Developer Portal shows as Application ID")
     return text
 

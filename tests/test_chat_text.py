@@ -22,6 +22,7 @@ from waddlebot.base.chat import (
     shorten,
     split_words,
 )
+from waddlebot.base.wire import for_chat
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("fleet", deadline=None, database=None)
@@ -224,7 +225,7 @@ def test_splitting_takes_time_in_proportion(piece):
 # What is said back
 
 
-@pytest.mark.parametrize("start", ["", " ", "\n\t ", "\u3000"])
+@pytest.mark.parametrize("start", ["", " ", "\n ", "\u3000"])
 @pytest.mark.parametrize("mark", COMMAND_STARTS)
 def test_a_reply_never_begins_a_command_of_another_bot(start, mark):
     said = neutralise(f"{start}{mark}ban bob")
@@ -232,7 +233,7 @@ def test_a_reply_never_begins_a_command_of_another_bot(start, mark):
     assert said.endswith(f"{start}{mark}ban bob")
 
 
-@given(st.text(max_size=40))
+@given(st.text(max_size=40).map(for_chat))
 def test_neutral_text_stays_as_it_is(text):
     said = neutralise(text)
     assert said.removeprefix("\u200b") == text.removeprefix("\u200b")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
+import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,19 +18,22 @@ from waddlebot.base.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from waddlebot.web import http
 from waddlebot.web.http import EgressGuard, HTTPClient, with_retries
 
 
 class Target(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hang = threading.Event()
+    leads_to = ""
     paths: list[str] = []  # noqa: RUF012 - one server per test run
 
     def do_GET(self):
         Target.paths.append(self.path)
-        if self.path == "/redirect":
+        if self.path in ("/redirect", "/elsewhere"):
             self.send_response(302)
-            self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/secret")
+            secret = f"http://127.0.0.1:{self.server.server_address[1]}/secret"
+            self.send_header("Location", secret if self.path == "/redirect" else Target.leads_to)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
@@ -116,12 +121,76 @@ def test_a_range_can_be_allowed(server):
         ("2002:a00:1::1", False),
         ("2002:5db8:d822::1", True),
         ("fec0::1", False),
+        ("192.0.0.192", False),
+        ("192.0.0.9", False),
+        ("192.88.99.1", False),
+        ("168.63.129.16", False),
+        ("168.63.129.17", True),
+        ("100.100.100.200", False),
+        ("198.19.255.255", False),
+        ("192.175.48.6", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
+        ("3fff::1", False),
+        ("5f00::1", False),
+        ("100::1", False),
+        ("2001::1", False),
+        ("2001:2::1", False),
+        ("2001:20::1", False),
+        ("2001:db8::1", False),
+        ("2620:4f:8000::1", False),
+        ("4000::1", False),
+        ("ff02::1", False),
+        ("::ffff:192.0.0.1", False),
+        ("::ffff:a8:3f81", False),
+        ("::ffff:a83f:8110", False),
+        ("0:0:0:0:0:ffff:7f00:1", False),
+        ("::ffff:93.184.216.34", True),
+        ("::ffff:0:127.0.0.1", False),
+        ("::ffff:0:5db8:d822", False),
+        ("::93.184.216.34", False),
+        ("2002:c058:6301::1", False),
+        ("2001:200::1", True),
         ("::", False),
         ("2606:2800:220:1::1", True),
     ],
 )
 def test_the_guard_knows_which_addresses_are_public(address, allowed):
     assert EgressGuard().allows(address) is allowed
+
+
+def test_the_guard_asks_no_table_that_changes_with_pythons_version():
+    source = inspect.getsource(http)
+
+    assert not re.search(r"\.is_(global|private|reserved|multicast|link_local)\b", source)
+
+
+def test_a_redirect_leads_only_to_what_the_guard_allows(server):
+    # The start is allowed by its range, and the place that it leads to is another address of this machine.
+    client = HTTPClient(EgressGuard(["127.0.0.1/32"]))
+    elsewhere = f"http://127.0.0.2:{server.split(':')[1]}/secret-elsewhere"
+    Target.leads_to = elsewhere
+
+    with pytest.raises(EgressDenied) as caught:
+        client.request("GET", f"http://{server}/elsewhere")
+    assert "127.0.0" not in caught.value.message.replace("127.0.0.1", "", 1)
+    assert "/secret-elsewhere" not in Target.paths
+
+
+def test_nobody_learns_from_an_error_where_a_name_leads(guarded, server):
+    said = []
+    for name in ("changed.localhost", "nothing.invalid"):
+        with pytest.raises((EgressDenied, UpstreamError)) as caught:
+            guarded.request("GET", f"http://{name}:{server.split(':')[1]}/", timeout_s=2)
+        said.append(caught.value.message.replace(name, "NAME"))
+
+    assert said == ["NAME is not reached: no public address answers there."] * 2
+
+
+@pytest.mark.parametrize("url", ["http://example.org:99999/", "http://example.org:²/"])
+def test_a_port_that_is_none_is_refused(guarded, url):
+    with pytest.raises(UpstreamError):
+        guarded.request("GET", url, timeout_s=1)
 
 
 def test_a_bad_entry_of_egress_allow_is_named():

@@ -42,7 +42,14 @@ def servers(folder) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def replica(servers, folder) -> Iterator[StreamingReplica]:
     primary = servers.postgres
-    server = StreamingReplica(folder / "replica", primary.password, FAST, port=free_port(), primary_port=primary.port)
+    server = StreamingReplica(
+        folder / "replica",
+        primary.password,
+        FAST,
+        owner_password=primary.owner_password,
+        port=free_port(),
+        primary_port=primary.port,
+    )
     server.start()
     yield server
     server.stop()
@@ -58,7 +65,7 @@ def stub_server() -> Iterator[ModuleStub]:
 @pytest.fixture(scope="module")
 def routers(servers, replica, stub_server, folder) -> Iterator[Routers]:
     settings = {
-        "READ_REPLICA_URL": replica.url,
+        "READ_REPLICA_URL": replica.owner_url,
         "REPLICA_MAX_LAG_S": "1",
         "MODULE_URLS": f"stub=http://{stub_server.address}",
         "ROUTER_LEASE": "0.5",

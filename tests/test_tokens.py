@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
+from waddlebot.base.checks import Counted
 from waddlebot.base.encryption import CannotOpen, Keyring
 from waddlebot.base.errors import NotConfigured, UpstreamTimeout
 from waddlebot.base.logs import AAALog
@@ -171,12 +172,12 @@ def test_a_refused_refresh_asks_for_consent_and_hangs_nobody(tokens, simulated, 
     assert tokens.find("7") is None
     with pytest.raises(NeedsReauth, match="does not know this consent"):
         tokens.fresh("7", never)
-    assert tokens.check() == "1 kept; 1 must consent again, the latest 7"
+    assert tokens.check() == Counted("1 kept; 1 must consent again", "7")
     assert tokens.states(["7", "8"])["7"].needs_reauth
 
     keep(tokens, simulated, access="again")
     assert tokens.fresh("7", never).access == "again"
-    assert tokens.check() == "1 kept"
+    assert tokens.check() == Counted("1 kept")
 
 
 def test_a_platform_that_is_away_costs_nothing_while_the_token_still_works(tokens, simulated, platform):

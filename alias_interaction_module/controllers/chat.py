@@ -5,6 +5,7 @@ from __future__ import annotations
 from waddlebot.base.chat import UnbalancedQuotes, fold, is_prefixed, join_words, parse_command, rest_after, shorten
 from waddlebot.base.contracts import ModuleResponse
 from waddlebot.base.errors import UsageError
+from waddlebot.base.wire import is_number
 from waddlebot.module.interaction import Call, run_command, say
 from waddlebot.web.lists import Page
 
@@ -34,7 +35,7 @@ class AliasChat:
         return f"Removed {alias.name}; it stood for “{alias.template.text}”."
 
     def list(self, call: Call, page: str = "1") -> str:
-        if not (page.isascii() and page.isdigit() and 0 < len(page) < 6 and int(page)):
+        if not (is_number(page, digits=5) and int(page)):
             raise UsageError("Usage: !alias list [page]")
         offset = (int(page) - 1) * LISTED
         found = self._aliases.list_aliases(

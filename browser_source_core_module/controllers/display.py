@@ -17,13 +17,15 @@ from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 from ..services.browser_source_service import BrowserSourceService, Shown, UnknownCommunity
 from ..services.form_service import FormService
 from ..services.frames import Source
-from ..services.page_service import REPORT_PATH, PageService
+from ..services.page_service import REPORT_PATH, PageService, read_report
 from ..services.router_service import Content, ContentService, DisplayRequest
 from ..services.theme_service import ThemeService
 from ..services.token_service import TokenService
 
 HTML = "text/html; charset=utf-8"
 MAX_REPORT_BYTES = 16 * 1024
+# From one address. A page that breaks its policy says so a few times; anybody may claim that it does.
+REPORTS_PER_MINUTE = 20
 
 
 class DisplayDesk:
@@ -127,11 +129,11 @@ def overlay_page(
     return Raw(page, HTML, headers=pages.overlay_headers(source_type, is_preview=is_preview))
 
 
-@endpoint("POST", REPORT_PATH, caller=ANYBODY, max_body_bytes=MAX_REPORT_BYTES)
+@endpoint("POST", REPORT_PATH, caller=ANYBODY, max_body_bytes=MAX_REPORT_BYTES, per_minute=REPORTS_PER_MINUTE)
 def policy_report(request: RawRequest, desk: DisplayDesk, log: AAALog) -> dict[str, Any]:
     """Take a browser's report that our page tried to load what its policy forbids."""
     desk.reports.inc()
-    log.authz("overlay_policy_violated", result="DENIED", report=request.body[:500].decode(errors="replace"))
+    log.system("overlay_policy_violated", result="FAILED", address=request.address, **read_report(request.body))
     return {"success": True}
 
 

@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 from pydal import DAL
 from waddlebot.base.contracts import FormData
 from waddlebot.base.encryption import CannotOpen, Keyring
-from waddlebot.base.errors import Conflict, NotFound, UpstreamError
+from waddlebot.base.errors import Conflict, NotFound, UpstreamError, UpstreamRefused
 from waddlebot.base.logs import AAALog
 from waddlebot.base.manifest import Manifest
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.clients import FleetClient
-from waddlebot.web.http import HTTPClient, HTTPResponse
+from waddlebot.web.http import HTTPClient, HTTPResponse, has_dot_segments, is_below
 
 from .browser_source_service import BrowserSourceService
 from .form_fields import Answer
@@ -64,14 +64,16 @@ class ModuleGateway:
     def __init__(self, client: FleetClient, guarded: HTTPClient, fleet_bases: Sequence[str]) -> None:
         self._client = client
         self._guarded = guarded
-        self._fleet_bases = tuple(f"{base}/" for base in fleet_bases)  # With it, no longer name can pass for one.
+        self._fleet_bases = tuple(fleet_bases)
         # The web framework keeps the request in its thread, so a call within the process needs another one.
         self._threads = ThreadPoolExecutor(4, "forms")
 
     def submit(self, method: str, url: str, body: dict[str, Any], *, key: str) -> None:
         """Raises: UpstreamError and its kinds, unless the module took it."""
+        if has_dot_segments(url):
+            raise UpstreamRefused("A form's address has no . or .. in its path.")
         raw, headers = json.dumps(body).encode(), {"Idempotency-Key": key}
-        send = self._to_fleet if f"{url}/".startswith(self._fleet_bases) and method == "POST" else self._to_others
+        send = self._to_fleet if method == "POST" and is_below(url, self._fleet_bases) else self._to_others
         response = self._threads.submit(send, method, url, raw, headers).result()
         if not 200 <= response.status < 300:
             raise UpstreamError(f"The module answered HTTP {response.status}.")

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import urlsplit
 
-from waddlebot.base.errors import NotFound
+from waddlebot.base.errors import BadRequest, NotFound
+from waddlebot.base.wire import parse_json
 
 from .frames import ALL, SOURCE_TYPES
 from .safe_content import MediaPolicy
@@ -84,6 +86,27 @@ class PageService:
 
     def _render(self, template: str, **parts: str) -> str:
         return self._templates[template].substitute(static=self._static, **parts)
+
+
+def read_report(body: bytes) -> dict[str, Any]:
+    """What of a browser's report goes into a log: the page's address, which holds its token, does not."""
+    try:
+        report = parse_json(body)["csp-report"]
+        directive, blocked = str(report["violated-directive"]), str(report["blocked-uri"])
+        page = urlsplit(str(report.get("document-uri", ""))).path.rpartition("/")[2]
+    except (BadRequest, ValueError, KeyError, TypeError, AttributeError):
+        return {"directive": "unreadable"}
+    return {
+        "directive": directive[:100],
+        "blocked": _origin(blocked)[:100],
+        "overlay": page if page in SOURCE_TYPES else "-",
+    }
+
+
+def _origin(url: str) -> str:
+    """Where something was to be loaded from, without what may be secret in its path."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}" if parts.hostname else parts.scheme or url.partition("/")[0]
 
 
 def _as_data(value: Any) -> str:

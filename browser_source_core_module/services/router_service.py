@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from waddlebot.base.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, Wire
 from waddlebot.base.errors import Invalid
 from waddlebot.base.wire import invalid
+from waddlebot.web.http import has_dot_segments
 
 from .safe_content import MediaPolicy, is_own, one_line, plain, shorten
 
@@ -110,6 +111,8 @@ class ContentService:
 
     def _form(self, data: dict[str, Any]) -> dict[str, Any]:
         """What the overlay shows of a form. Its addresses and choices are nobody's business there."""
+        if has_dot_segments(data["form_submit_url"]):
+            raise Invalid("form_submit_url: no . or .. is taken in its path.", field="form_submit_url")
         return {
             "title": one_line(data["form_title"], MAX_TITLE_CHARS),
             "text": shorten(plain(data["form_description"]).strip(), MAX_TEXT_CHARS),

@@ -10,6 +10,7 @@ from pydal import DAL
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.errors import NotFound
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import is_number
 from waddlebot.data.audit import HIDDEN, Undo, record
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
@@ -122,7 +123,7 @@ class TokenService:
 
     def _lock(self, db: DAL, reference: str, caller: Account) -> dict[str, Any]:
         """A working token that the caller may change, by itself or by its id."""
-        is_id = reference.isascii() and reference.isdigit() and len(reference) < 19
+        is_id = is_number(reference)
         row = fetch_one(
             db,
             f"SELECT id, community_id, source_type FROM browser_source_tokens"

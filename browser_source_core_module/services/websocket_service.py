@@ -26,6 +26,7 @@ from waddlebot.base import watched
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.strangers import PerMinute
 from waddlebot.base.watched import Watched, tell_of_lost_errors
 from waddlebot.data.cache import CHANNEL as INVALIDATIONS
 from waddlebot.data.cache import read_invalidation
@@ -55,6 +56,8 @@ MAX_FRAME_BYTES = 4096
 SHED_EVERY_S = 1.0
 MAX_FRAMES_PER_S = 1500
 MAX_BAD_FRAMES = 20
+# Lines about errors of the pages of one overlay.
+TROUBLES_PER_MINUTE = 20
 # What a page has not read by then; one that is so far behind does better to come back and ask for the rest.
 MAX_UNREAD_BYTES = 1024 * 1024
 PING_EVERY_S = 20.0
@@ -170,6 +173,7 @@ class Hub:
         self._admissions: dict[tuple[str, str], tuple[float, Admission | None]] = {}
         # Pages by token and source: a page with all three has one of each.
         self._by_token: Counter[tuple[int, str]] = Counter()
+        self._troubles = PerMinute(TROUBLES_PER_MINUTE)
         self._held = 0
         self._acks: dict[tuple[Source, int], int] = {}
         self._saving = asyncio.Lock()
@@ -358,7 +362,10 @@ class Hub:
             page.is_hidden = said.is_hidden
             fan_out([page], as_text({"type": "pong", "pages": self._by_token[page.counted_as]}))
         elif isinstance(said, Trouble):
-            self._log.error("overlay_page_failed", source=str(room.source), message=said.message)
+            if self._troubles.lets(f"token {page.admission.token_id}"):
+                left_out = self._troubles.take_left_out()
+                source = str(room.source)
+                self._log.error("overlay_page_failed", source=source, message=said.message, left_out=left_out)
         else:
             page.bad_frames += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import WaddleBotError
+from waddlebot.community.oauth import STARTS_PER_MINUTE
 from waddlebot.web.auth import ANYBODY
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
@@ -30,7 +31,7 @@ def show_start(query: StartQuery, oauth: OAuthService, pages: ConsentPages) -> R
     return pages.start(community=query.community, is_possible=oauth.is_possible)
 
 
-@endpoint("GET", "/discord/auth/login", caller=ANYBODY, query=StartQuery)
+@endpoint("GET", "/discord/auth/login", caller=ANYBODY, query=StartQuery, per_minute=STARTS_PER_MINUTE)
 def send_to_discord(query: StartQuery, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Send somebody to Discord to choose a server and consent."""
     try:

@@ -18,6 +18,7 @@ from waddlebot.base.contracts import OutboxState
 from waddlebot.base.errors import NotAllowed, ProviderError, UpstreamError, WaddleBotError
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import is_number
 from waddlebot.collecting.moderation import ModerationAction
 from waddlebot.collecting.sender import Outcome, Send
 from waddlebot.data.outbox import Outgoing
@@ -106,7 +107,7 @@ class BotService:
         if asked is not None and asked["is_answerable"]:
             return await self._answer(reply, asked)
         # What happened without a message, and a command that Discord takes no answers to any more, has no thread.
-        is_message = asked is None and reply.reply_to.isdigit()
+        is_message = asked is None and is_number(reply.reply_to, digits=20)
         return await self._post(reply, reply_to=reply.reply_to if is_message else "")
 
     async def _whisper(self, reply: Outgoing) -> Outcome:
@@ -194,7 +195,7 @@ class BotService:
 
     async def _find_interaction(self, reply: Outgoing) -> dict[str, Any] | None:
         # Events without an id of Discord's own have names; nobody can have used those as a command.
-        if self.interactions is None or not reply.event_id.isdigit():
+        if self.interactions is None or not is_number(reply.event_id, digits=20):
             return None
         return await asyncio.to_thread(self.interactions.find, reply.event_id)
 
@@ -328,5 +329,5 @@ class BotService:
         except ProviderError as err:
             if rest.outcome_of(err).state is not OutboxState.DROPPED or not channel:
                 raise
-            reply_to = action.message_id if action.message_id.isdigit() else ""
+            reply_to = action.message_id if is_number(action.message_id, digits=20) else ""
             await self.client.say(channel, text, nonce=nonce, reply_to=reply_to)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
 from waddlebot.base.contracts import IdPart, OpaqueId, Wire
 from waddlebot.base.errors import BadSignature
+from waddlebot.base.wire import is_number
 
 from ..dataclasses import CommandUsed, Person
 
@@ -95,7 +96,7 @@ def read_command(interaction: Interaction, *, owner_id: str = "") -> CommandUsed
     if interaction.guild_id is None or interaction.channel_id is None:
         return None
     path, options = _flatten(data.options)
-    permissions = int(member.permissions) if member.permissions.isdigit() else 0
+    permissions = int(member.permissions) if is_number(member.permissions, digits=40) else 0
     badges = [name for name, bit in BADGES.items() if permissions & bit]
     badges += ["premium"] if member.premium_since else []
     badges += ["owner"] if member.user.id == owner_id else []

@@ -114,6 +114,16 @@ def test_a_signed_body_that_is_no_interaction_is_refused(server, body):
     assert server.discord.post(server.discord.sign(body)).status in (400, 422)
 
 
+@pytest.mark.parametrize("permissions", ["²", "٣", "9" * 5000, "", "-1", "8.5"])
+def test_permissions_that_are_no_number_give_no_right(server, permissions):
+    payload = server.discord.interaction(server.channel, "help")
+    payload["member"]["permissions"] = permissions
+    posted = server.discord.deliver(payload)
+
+    assert (posted.status, posted.body) == (200, {"type": DEFERRED})
+    eventually(lambda: server.answers_to(payload["id"]))
+
+
 def test_where_nothing_is_served_that_is_said_to_who_asked(unserved):
     _, posted = unserved.slash_over_http("help")
     by_gateway = unserved.slash("help")

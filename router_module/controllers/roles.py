@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
 from waddlebot.base.contracts import Attributed, Level, Strict, UserId, Wire
+from waddlebot.base.wire import is_number
 from waddlebot.community.communities import Reference, get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -21,7 +22,7 @@ Text = Annotated[str, StringConstraints(max_length=255)]
 
 
 def _read_numbers(text: str) -> list[int | str]:
-    return [int(part) if part.isascii() and part.isdigit() else part for part in text.split(",")]
+    return [int(part) if is_number(part) else part for part in text.split(",")]
 
 
 class Assignment(Strict):

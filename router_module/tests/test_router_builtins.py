@@ -90,6 +90,8 @@ def test_stats_count_the_community(bot):
     bot.say("!inventory list")
 
     assert "2 commands, 2 of them fine" in bot.say("!stats").chat
+    bot.say("!inventory list")
+    assert "2 commands, 2 of them fine" in bot.say("!stats").chat  # A day is counted once a minute.
 
 
 def test_a_quote_that_never_closes_is_named(bot):

@@ -348,7 +348,7 @@ def _subcommand(level: Mapping[str, Any], word: str) -> Mapping[str, Any] | None
 
 
 def _typed(option: Mapping[str, Any], value: str) -> str | int:
-    return int(value) if option.get("type") == 4 and value.isdigit() else value
+    return int(value) if option.get("type") == 4 and value.isdecimal() else value
 
 
 class Slack:

@@ -46,7 +46,7 @@ class Timeline(Feed):
     def after(self, last_id: str) -> list[dict[str, Any]]:
         """What came after an id that `id_of` gave; everything for one of another process."""
         started, _, number = last_id.partition("-")
-        return self.since(int(number) if started == self.started and number.isdigit() else 0)
+        return self.since(int(number) if started == self.started and number.isdecimal() else 0)
 
     def id_of(self, number: int) -> str:
         return f"{self.started}-{number}"

@@ -64,7 +64,7 @@ class Pages:
         state = self._slack.state
         state.requests.append("response_url")
         fault = state.fault("response_url")
-        if fault and fault.kind.isdigit():
+        if fault and fault.kind.isdecimal():
             return web.Response(status=int(fault.kind), text="simulated", headers={"Retry-After": "1"})
         found = state.response_urls.get(request.match_info["token"])
         if found is None or found.expires_at <= time.time():

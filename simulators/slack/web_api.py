@@ -327,7 +327,7 @@ def _basic(request: web.Request) -> tuple[str, str] | None:
 
 
 def _broken(fault: Fault) -> web.Response:
-    if not fault.kind.isdigit():
+    if not fault.kind.isdecimal():
         return web.json_response({"ok": False, "error": fault.kind})
     headers = {"Retry-After": f"{fault.retry_after_s:g}"} if fault.kind == "429" else {}
     error = "ratelimited" if fault.kind == "429" else "internal_error"

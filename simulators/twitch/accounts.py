@@ -109,7 +109,7 @@ class Accounts:
         if isinstance(who, Account):
             return who
         found = self._by_id.get(who) or self._by_login.get(who.lower())
-        return found or (self._imagine(who) if who.isdigit() else self._imagine(_id_of(who), who.lower()))
+        return found or (self._imagine(who) if who.isdecimal() else self._imagine(_id_of(who), who.lower()))
 
     def find(self, user_id: str) -> Account | None:
         """As Helix sees it: None is nobody."""
@@ -146,4 +146,4 @@ class Accounts:
 def _id_of(login: str) -> str:
     """The same in every process. `channel12` is what 12 is called when nobody made it."""
     number = login.removeprefix("channel")
-    return number if number.isdigit() else str(zlib.crc32(login.encode()))
+    return number if number.isdecimal() else str(zlib.crc32(login.encode()))

@@ -431,7 +431,7 @@ class SubscriptionRoutes:
 
     async def get(self, request: web.Request, token: Token) -> web.Response:
         cursor = request.query.get("after", "0")
-        after = int(cursor) if cursor.isdigit() else 0
+        after = int(cursor) if cursor.isdecimal() else 0
         found, total = self._eventsub.page(token, request.query, after)
         more = after + len(found) < total
         return web.json_response(

@@ -74,7 +74,7 @@ class Helix:
             fault = twitch.faults.next(path)
             if fault and fault.kind == "hang":
                 await asyncio.sleep(60)
-            if fault and fault.kind.isdigit():
+            if fault and fault.kind.isdecimal():
                 return error(int(fault.kind), "simulated", fault.headers)
             token = twitch.oauth.bearer(request)
             if token is None:
@@ -341,9 +341,9 @@ async def _data(request: web.Request) -> dict[str, Any]:
 
 def _paged(request: web.Request, rows: list[dict[str, Any]], **more: Any) -> web.Response:
     first = request.query.get("first", "20")
-    size = min(int(first), MAX_PAGE) if first.isdigit() else 20
+    size = min(int(first), MAX_PAGE) if first.isdecimal() else 20
     cursor = request.query.get("after", "")
-    after = int(cursor) if cursor.isdigit() else 0
+    after = int(cursor) if cursor.isdecimal() else 0
     page = rows[after : after + size]
     is_last = after + len(page) >= len(rows)
     return web.json_response(

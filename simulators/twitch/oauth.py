@@ -155,7 +155,7 @@ class OAuth:
         fault = self._faults.next("oauth2/token")
         if fault and fault.kind == "hang":
             await asyncio.sleep(60)
-        if fault and fault.kind.isdigit():
+        if fault and fault.kind.isdecimal():
             return error(int(fault.kind), "simulated", fault.headers)
         try:
             granted = self._grant({name: str(value) for name, value in asked.items()})

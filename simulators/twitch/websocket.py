@@ -150,7 +150,7 @@ class Sockets:
 
     def _open(self, socket: web.WebSocketResponse, wanted_s: str, old: Session | None) -> Session:
         keepalive_s = self.keepalive_s
-        if wanted_s.isdigit():
+        if wanted_s.isdecimal():
             keepalive_s = min(max(int(wanted_s), MIN_KEEPALIVE_S), MAX_KEEPALIVE_S)
         session = Session(old.id if old else secrets.token_urlsafe(20), socket, keepalive_s)
         session.outgoing.put_nowait(_message("session_welcome", {"session": _about(session, "connected")}))

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import UserError, WaddleBotError
+from waddlebot.community.oauth import STARTS_PER_MINUTE
 from waddlebot.web.auth import ANYBODY
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
@@ -33,7 +34,7 @@ def show_install_page(query: InstallQuery, pages: ConsentPages) -> Raw:
     return pages.install(community=query.community)
 
 
-@endpoint("GET", "/slack/oauth/start", caller=ANYBODY, query=InstallQuery)
+@endpoint("GET", "/slack/oauth/start", caller=ANYBODY, query=InstallQuery, per_minute=STARTS_PER_MINUTE)
 def start_install(query: InstallQuery, oauth: OAuthService, pages: ConsentPages) -> Raw:
     """Send the browser to Slack's consent page."""
     url, started = oauth.start(moderate=bool(query.moderate), community=query.community or None)

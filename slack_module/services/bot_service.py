@@ -15,6 +15,7 @@ from waddlebot.base.contracts import OutboxState
 from waddlebot.base.errors import Away, Later, NotAllowed, NotFound, ProviderError, Refused, Unclear, WaddleBotError
 from waddlebot.base.ids import EntityId, parse_entity_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import is_number
 from waddlebot.collecting.moderation import ModerationAction
 from waddlebot.collecting.pace import Pacer
 from waddlebot.collecting.sender import Outcome
@@ -218,7 +219,7 @@ def message_ts(event_id: str) -> str:
     parts = event_id.split(":")
     ts = parts[2] if len(parts) >= 3 else event_id
     whole, _, fraction = ts.partition(".")
-    return ts if whole.isdigit() and fraction.isdigit() else ""
+    return ts if is_number(whole) and is_number(fraction) else ""
 
 
 def _in_words(error: str) -> str:

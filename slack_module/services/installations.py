@@ -228,14 +228,14 @@ class Installations:
             )
 
     def check(self) -> str:
-        """Say how many workspaces have the app. Raises: UpstreamError, naming those whose token Slack refuses."""
+        """Say how many workspaces have the app. Raises: UpstreamError, with those whose token is refused."""
         rows = self._db.statement(
             "SELECT count(*) FILTER (WHERE t.state = 'installed') AS installed,"
             " (array_agg(t.name ORDER BY t.updated_at DESC) FILTER (WHERE k.state = 'needs_reauth'))[1:3] AS lost"
             " FROM slack_teams t LEFT JOIN slack_tokens k ON k.owner_id = t.team_id"
         )
         if rows[0]["lost"]:
-            raise UpstreamError(f"to be installed again at /slack/install: {', '.join(rows[0]['lost'])}")
+            raise UpstreamError("some are to be installed again at /slack/install", names=", ".join(rows[0]["lost"]))
         return f"{rows[0]['installed']} workspaces"
 
     def _forget(self, team_id: str) -> None:

@@ -26,7 +26,7 @@ MESSAGE, FILES, MENTION, SLASH = "message", "file_share", "app_mention", "slash_
 WRITTEN = frozenset({"", "file_share", "thread_broadcast", "me_message"})
 
 RequiredId = Annotated[IdPart, StringConstraints(min_length=1)]
-Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{1,12}\.\d{1,9}$")]
+Timestamp = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,12}\.[0-9]{1,9}$")]
 
 
 class Authorization(Wire):

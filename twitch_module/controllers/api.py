@@ -164,7 +164,7 @@ class TwitchDesk:
             },
             "subscription_types": [{"type": each.type, "version": each.version} for each in KINDS],
             "send_limit": settings.send_limit,
-            **({"tokens": self._api.tokens.check()} if for_all else {}),
+            **({"tokens": self._api.tokens.check().detail} if for_all else {}),
         }
 
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 from pydantic import Field
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import WaddleBotError
+from waddlebot.community.oauth import STARTS_PER_MINUTE
 from waddlebot.web.auth import ANYBODY
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
@@ -56,7 +57,7 @@ def show_start(query: StartQuery, desk: AuthDesk) -> Raw:
     return desk.pages.start(desk.oauth.features, community=query.community)
 
 
-@endpoint("GET", "/twitch/auth/login", caller=ANYBODY, query=StartQuery)
+@endpoint("GET", "/twitch/auth/login", caller=ANYBODY, query=StartQuery, per_minute=STARTS_PER_MINUTE)
 def send_streamer(query: StartQuery, desk: AuthDesk) -> Raw:
     """Send a streamer to Twitch to consent."""
     return desk.send_to_twitch("join", community=query.community, moderate=bool(query.moderate))
@@ -68,7 +69,7 @@ def show_bot(desk: AuthDesk) -> Raw:
     return desk.pages.bot()
 
 
-@endpoint("GET", "/twitch/auth/bot/login", caller=ANYBODY)
+@endpoint("GET", "/twitch/auth/bot/login", caller=ANYBODY, per_minute=STARTS_PER_MINUTE)
 def send_bot(desk: AuthDesk) -> Raw:
     """Send the operator to Twitch to consent as the bot; no other account's consent is taken."""
     return desk.send_to_twitch("bot")
@@ -80,7 +81,7 @@ def show_leave(desk: AuthDesk) -> Raw:
     return desk.pages.leave()
 
 
-@endpoint("GET", "/twitch/auth/leave/login", caller=ANYBODY)
+@endpoint("GET", "/twitch/auth/leave/login", caller=ANYBODY, per_minute=STARTS_PER_MINUTE)
 def send_leaver(desk: AuthDesk) -> Raw:
     """Send a streamer to Twitch to prove whose channel it is."""
     return desk.send_to_twitch("leave")

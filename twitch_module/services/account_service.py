@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from waddlebot.base.errors import Busy, NotFound, UpstreamError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import is_number
 from waddlebot.community.tokens import NeedsReauth, NoToken
 
 from .channel_service import ChannelService
@@ -123,5 +124,5 @@ class AccountService:
 
 
 async def _users(client: HelixClient, user: str) -> Sequence[TwitchUser]:
-    by = {"user_ids": [user]} if user.isascii() and user.isdigit() else {"logins": [user.lower()]}
+    by = {"user_ids": [user]} if is_number(user) else {"logins": [user.lower()]}
     return [each async for each in client.get_users(**by)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .contracts import COMMAND_PREFIXES
 from .errors import UsageError
+from .wire import for_chat
 
 # Phones turn "quotes" and --dashes into these while people type.
 SMART_QUOTES = {"“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "＂": '"'}
@@ -159,7 +160,8 @@ def _plain_dashes(word: str) -> str:
 
 
 def neutralise(message: str) -> str:
-    """Keep a message of ours from being a command to another bot, whatever a viewer put into it."""
+    """Keep a message of ours from being a command to another bot or to the platform, whatever a viewer put into it."""
+    message = for_chat(message)
     return ZERO_WIDTH_SPACE + message if message.lstrip().startswith(COMMAND_STARTS) else message
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import json
 import logging
 import logging.handlers
 import math
@@ -29,6 +28,7 @@ from typing import Any, ParamSpec, TextIO, TypeVar
 
 from .settings import Settings
 from .watched import Watched
+from .wire import NOT_IN_LOGS, for_log
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +37,7 @@ FILE_BYTES = 10 * 1024 * 1024
 FILE_BACKUPS = 5
 # A full queue drops lines rather than stopping the fleet; ten thousand lines are many seconds of the heaviest load.
 QUEUE_LINES = 10_000
+AUDITED = frozenset({"AUTH", "AUTHZ", "AUDIT"})
 WRITE_EVERY_S = 0.05
 # A console that nobody reads may hold the writer up for ever; the process does not wait for that.
 STOP_WITHIN_S = 5.0
@@ -45,12 +46,12 @@ SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|signatu
 SECRET_TEXT = re.compile(
     r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
     r"|(?:access_token|refresh_token|client_secret|code|token|api_?key|key|password)=[^&\s\"']+"
-    r"|://[^/\s:@]+:[^/\s@]+@",
+    r"|://[^/\s:@]+:[^/\s@]+@"
+    # Of overlays and forms: who has such an address may open it.
+    r"|(?<=/source/)[\w-]{32,}|(?<=/form/)[\w-]{32,}|(?<=/ws/)[\w-]{32,}",
     re.IGNORECASE,
 )
-BARE = re.compile(r"[^\s\"=\x00-\x1f\x7f]+")
-# What some programs end a line at and JSON leaves as it is.
-LINE_ENDS = {0x7F: "\\u007f", 0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+BARE = re.compile(r"[^\s\"=]+")
 # Most values are ids and names like these, which can hold no secret and need no quotes.
 PLAIN = re.compile(r"(?!wbot_)[\w.:/-]{1,40}", re.ASCII)
 
@@ -224,7 +225,7 @@ def _value(value: Any) -> str:
     if PLAIN.fullmatch(text):
         return text
     text = redact(text)
-    return text if BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False).translate(LINE_ENDS)
+    return text if BARE.fullmatch(text) and not NOT_IN_LOGS.search(text) else for_log(text)
 
 
 class _QueueHandler(logging.handlers.QueueHandler):
@@ -338,7 +339,10 @@ class _File:
 
 
 class _FilePerModule(logging.Handler):
-    """Write each module's lines to LOG_DIR/<module>[.<role>].log; those for which there is no room are counted."""
+    """Write each module's lines to LOG_DIR/<module>[.<role>].log; those for which there is no room are counted.
+
+    AUTH, AUTHZ and AUDIT are also in <module>.audit[.<role>].log, which nothing else can rotate away.
+    """
 
     def __init__(self, folder: Path, role: str) -> None:
         super().__init__()
@@ -354,9 +358,11 @@ class _FilePerModule(logging.Handler):
         except Exception:  # noqa: BLE001 - one that cannot be put into words is shown on the console as it is
             self.handleError(record)
             return
-        if module not in self.files:
-            self.files[module] = _File(self.folder / f"{module}{self.suffix}")
-        self.files[module].add(line)
+        names = [module, f"{module}.audit"] if _is_audit(record) else [module]
+        for name in names:
+            if name not in self.files:
+                self.files[name] = _File(self.folder / f"{name}{self.suffix}")
+            self.files[name].add(line)
 
     def flush(self) -> None:
         wrote, lost, why = 0, 0, None
@@ -375,6 +381,10 @@ class _FilePerModule(logging.Handler):
             file.close()
         self._outage.watched.forget()
         super().close()
+
+
+def _is_audit(record: logging.LogRecord) -> bool:
+    return hasattr(record, "aaa") and record.aaa["category"] in AUDITED
 
 
 class _Console(logging.StreamHandler[TextIO]):

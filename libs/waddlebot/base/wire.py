@@ -1,4 +1,4 @@
-"""Data on its way in and out: JSON, what a database cannot hold, and what of it is wrong."""
+"""Data on its way in and out: JSON, what a database, a terminal or a chat cannot be given, and what is wrong."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from .errors import BadRequest, Invalid
 
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\ufffd"
+# C0 but newline, DEL and C1, which terminals and Twitch's chat obey; embeddings, overrides and isolates, which make a
+# person read something else than what is there.
+CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# What some programs end a line at and JSON leaves as it is.
+NOT_IN_LOGS = re.compile(f"{CONTROLS.pattern}|[\u2028\u2029]")
 
 
 def validate(check: Callable[[Any], Any], value: Any) -> Any:
@@ -45,6 +50,27 @@ def clean(value: Any) -> Any:
     if isinstance(value, list):
         return [clean(each) for each in value]
     return value
+
+
+def for_terminal(text: str) -> str:
+    """A text from anywhere as it may be printed: nothing in it moves the cursor or turns the line around."""
+    return CONTROLS.sub(REPLACEMENT, text.replace("\r\n", "\n").replace("\t", "    "))
+
+
+def for_chat(text: str) -> str:
+    """A text as a platform's chat may be given it: without what could be a command to the platform or its apps."""
+    return CONTROLS.sub("", text.replace("\r\n", "\n").replace("\t", " "))
+
+
+def for_log(text: str) -> str:
+    """A text as JSON on one line, with everything escaped that is no plain character."""
+    escaped = json.dumps(text, ensure_ascii=False)
+    return NOT_IN_LOGS.sub(lambda found: f"\\u{ord(found[0]):04x}", escaped)
+
+
+def is_number(text: str, *, digits: int = 18) -> bool:
+    """Whether a text is a number in ASCII digits. `²` and `٣` are digits to Python; 18 of them fit a bigint."""
+    return text.isascii() and text.isdigit() and len(text) <= digits
 
 
 def parse_json(body: bytes) -> Any:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..base.errors import ConfigError, WaddleBotError
+from ..base.wire import for_terminal, is_number
 from ..fleet.home import Home, NoFleet, default_home, demo_home
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Lifetime(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, timedelta):
             return value
         number, unit = value[:-1], value[-1:]
-        if unit not in SECONDS or not (number.isascii() and number.isdigit() and len(number) < 6):
+        if unit not in SECONDS or not is_number(number, digits=5):
             self.fail(f"{value!r} is not a time such as 90d, 12h, 30m or 45s.", param, ctx)
         return timedelta(seconds=int(number) * SECONDS[unit])
 
@@ -83,6 +84,11 @@ def speaker_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def echo(text: str, *, nl: bool = True, **style: Any) -> None:
+    """Print a text, whoever wrote it."""
+    click.secho(for_terminal(text), nl=nl, **style)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -135,11 +141,11 @@ def simulate(home: Path, name: str, level: str, channel: str, as_json: bool, eve
         console = _console(home)
         if event in OVERLAYS:
             console.show_test(event, text)
-            click.echo(f"→ shown on the {event} overlay, marked TEST")
+            echo(f"→ shown on the {event} overlay, marked TEST")
             return
         made = console.event(text, _speaker(name, level, channel), simulate=True, kind=event)
         status = _speak(console, made, as_json=as_json)
-        click.secho("(simulated: nothing was changed)", dim=True, err=True)
+        echo("(simulated: nothing was changed)", dim=True, err=True)
         sys.exit(status)
 
 
@@ -175,9 +181,9 @@ def replay(home: Path, speed: float | None, fresh: bool, url: str | None, file: 
         opened = open_replay(manifest, Home(home), url=url, speed=speed, fresh=fresh)
         with file.open("rb") as lines:
             for problem in opened.run(lines):
-                click.secho(f"{file}: {problem}", fg="red", err=True)
+                echo(f"{file}: {problem}", fg="red", err=True)
         counts = opened.counts
-        click.echo(f"{counts.taken} taken, {counts.refused} refused, {counts.not_understood} not understood.")
+        echo(f"{counts.taken} taken, {counts.refused} refused, {counts.not_understood} not understood.")
         sys.exit(0 if counts.ok else 1)
 
 
@@ -199,11 +205,12 @@ def doctor(home: Path, as_json: bool) -> None:
             findings.append(each)
             if not as_json:
                 mark, colour = {"ok": ("✓", "green"), "note": ("–", "yellow"), "bad": ("✗", "red")}[each.verdict]
-                click.echo(f"{click.style(mark, fg=colour)} {each.what}: {each.detail}")
+                echo(mark, fg=colour, nl=False)
+                echo(f" {each.what}: {each.detail}")
                 if each.advice:
-                    click.secho(f"    {each.advice}", dim=True)
+                    echo(f"    {each.advice}", dim=True)
         if as_json:
-            click.echo(json.dumps([asdict(each) for each in findings], ensure_ascii=False))
+            echo(json.dumps([asdict(each) for each in findings]))
         sys.exit(1 if any(each.verdict == "bad" for each in findings) else 0)
 
 
@@ -216,7 +223,7 @@ def migrate(home: Path, post: bool) -> None:
 
     with reporting():
         for name in apply(_database_url(home), post=post):
-            click.echo(f"applied {name}")
+            echo(f"applied {name}")
 
 
 @cli.group()
@@ -273,13 +280,13 @@ def list_keys(home: Path, as_json: bool) -> None:
     with reporting(), database(home) as db, db.transaction() as transaction:
         rows = list_accounts(transaction)
     if as_json:
-        click.echo(json.dumps(rows, default=str))
+        echo(json.dumps(rows, default=str))
         return
     for row in rows:
         what = row["module_name"] or ",".join(row["platforms"])
         used = f"{row['last_used']:%Y-%m-%d %H:%M}" if row["last_used"] else "never used"
         ends = f", ends {row['expires_at']:%Y-%m-%d %H:%M}" if row["expires_at"] else ""
-        click.echo(f"{row['id']}  {row['name']:<24} {','.join(row['groups']):<20} {what:<20} {used}{ends}")
+        echo(f"{row['id']}  {row['name']:<24} {','.join(row['groups']):<20} {what:<20} {used}{ends}")
 
 
 @keys.command("revoke")
@@ -295,7 +302,7 @@ def revoke_key(home: Path, key: str) -> None:
         for key_id in key_ids:
             _tell_processes(home, ACCOUNTS, key_id)
         Home(home).forget_keys(key_ids)
-        click.echo(f"Revoked {key}.")
+        echo(f"Revoked {key}.")
 
 
 @keys.command("rotate")
@@ -316,7 +323,7 @@ def rotate_keys(home: Path, name: str, overlap: timedelta, expires: datetime | N
         is_ours = Home(home).replace_key(name, made.api_key)
     _show_key(made, as_json=as_json)
     if is_ours and not as_json:
-        click.echo("The home has it: restart the fleet before the overlap is over, so that it is used.")
+        echo("The home has it: restart the fleet before the overlap is over, so that it is used.")
 
 
 @cli.group()
@@ -353,10 +360,10 @@ def add_server(
             )
         _tell_about_servers(home)
         if key:
-            click.echo(f"{entity_id} waits for its activation key, which is shown only now:")
-            click.echo(key)
+            echo(f"{entity_id} waits for its activation key, which is shown only now:")
+            echo(key)
         else:
-            click.echo(f"{entity_id} is served in community {community}.")
+            echo(f"{entity_id} is served in community {community}.")
 
 
 @servers.command("import")
@@ -383,7 +390,7 @@ def import_servers(home: Path, file: Path) -> None:
                 )
                 count += 1
         _tell_about_servers(home)
-        click.echo(f"{count} channels are served.")
+        echo(f"{count} channels are served.")
 
 
 @servers.command("list")
@@ -396,12 +403,12 @@ def list_servers(home: Path, as_json: bool) -> None:
     with reporting(), database(home) as db, db.transaction() as transaction:
         rows = read(transaction)
     if as_json:
-        click.echo(json.dumps(rows, default=str))
+        echo(json.dumps(rows, default=str))
         return
     for row in rows:
         place = f"{row['platform']:<9} {row['server_id'] or '-':<20} {row['channel'] or '-':<20}"
         waits = "" if row["is_active"] else "  (waits for its activation key)"
-        click.echo(f"{place} {row['community']:<20} {row['name']}{waits}")
+        echo(f"{place} {row['community']:<20} {row['name']}{waits}")
 
 
 @servers.command("remove")
@@ -417,7 +424,7 @@ def remove_server(home: Path, platform: str, channel: str, server_id: str) -> No
         with db.transaction() as transaction:
             remove(transaction, platform, channel, server_id=server_id)
         _tell_about_servers(home)
-        click.echo("It is no longer served.")
+        echo("It is no longer served.")
 
 
 @contextmanager
@@ -426,10 +433,10 @@ def reporting() -> Iterator[None]:
     try:
         yield
     except NoFleet as err:
-        click.secho(err.message, fg="red", err=True)
+        echo(err.message, fg="red", err=True)
         sys.exit(NO_FLEET)
     except WaddleBotError as err:
-        click.secho(err.message, fg="red", err=True)
+        echo(err.message, fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -457,10 +464,10 @@ def _show_key(made: NewKey, *, as_json: bool) -> None:
     shown = {"id": made.key_id, "name": account.name, "group": sorted(account.groups)[0], "api_key": made.api_key}
     ends = account.expires_at
     if as_json:
-        click.echo(json.dumps({**shown, "expires_at": ends.isoformat() if ends else None}))
+        echo(json.dumps({**shown, "expires_at": ends.isoformat() if ends else None}))
         return
     until = f" It ends at {ends:%Y-%m-%d %H:%M} UTC." if ends else ""
-    click.echo(f"{made.api_key}\n\nThis is {account.name}'s key; it is not shown again.{until}")
+    echo(f"{made.api_key}\n\nThis is {account.name}'s key; it is not shown again.{until}")
 
 
 def _tell_processes(home: Path, *invalidations: str) -> None:
@@ -502,7 +509,7 @@ def _speak(console: Console, event: dict[str, Any], *, as_json: bool) -> int:
     for final in console.late(event, outcome):
         _print_responses(console, final, said, quiet=as_json)
     if as_json:
-        click.echo(json.dumps({**final.answer, "duplicate": outcome.answer["duplicate"]}, ensure_ascii=False))
+        echo(json.dumps({**final.answer, "duplicate": outcome.answer["duplicate"]}))
     is_unknown = not final.answer["executions"] and bool(final.answer["responses"])
     return 0 if final.ok and not final.is_pending and not is_unknown else 1
 
@@ -517,9 +524,9 @@ def _print_responses(console: Console, outcome: Outcome, said: set[int | None], 
         if quiet:
             continue
         if is_chat:
-            click.echo(response["response_data"]["message"])
+            echo(response["response_data"]["message"])
         else:
-            click.echo(f"→ shown on the {response['response_data']['delivered_to']} overlay")
+            echo(f"→ shown on the {response['response_data']['delivered_to']} overlay")
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def _disk(home: Home) -> Finding:
 def _module(http: HTTPClient, running: Running, manifest: Manifest, key: str) -> Iterator[Finding]:
     try:
         url = running.modules[manifest.name]
-        health = _health(http, f"{url}{manifest.prefix}/health")
+        health = _health(http, f"{url}{manifest.prefix}/health", key)
     except UpstreamError as err:
         advice = f"It is restarted by itself; {IN_THE_LOG}."
         yield Finding("bad", manifest.name, f"does not answer: {err.message}", advice)
@@ -101,9 +101,9 @@ def _module(http: HTTPClient, running: Running, manifest: Manifest, key: str) ->
         yield from _channels(http, f"{url}{manifest.prefix}/channels", manifest, key)
 
 
-def _health(http: HTTPClient, url: str) -> dict[str, Any]:
+def _health(http: HTTPClient, url: str, key: str) -> dict[str, Any]:
     """What a module says of itself."""
-    answer = http.request("GET", url, timeout_s=TIMEOUT_S)
+    answer = http.request("GET", url, headers={"X-API-Key": key}, timeout_s=TIMEOUT_S)
     if answer.status != 200:
         raise UpstreamError(f"HTTP {answer.status}")
     return dict(answer.json())

@@ -16,7 +16,8 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from prompt_toolkit.styles import Style
 
 from ..base.contracts import Level
-from ..fleet.home import Home, NoFleet
+from ..base.wire import for_terminal
+from ..fleet.home import Home, NoFleet, open_private
 from .console import Console, Outcome, Refused, Speaker
 
 STYLE = Style.from_dict(
@@ -37,8 +38,10 @@ class Chat:
         self._console = Console(home)
         self._speaker = speaker
         self._ended = threading.Event()
+        history = home.path / "chat_history"
+        open_private(history).close()
         self._session: PromptSession[str] = PromptSession(
-            history=FileHistory(str(home.path / "chat_history")), auto_suggest=AutoSuggestFromHistory(), style=STYLE
+            history=FileHistory(str(history)), auto_suggest=AutoSuggestFromHistory(), style=STYLE
         )
 
     def run(self) -> None:
@@ -126,4 +129,4 @@ class Chat:
 
 
 def _print(*parts: tuple[str, str]) -> None:
-    print_formatted_text(FormattedText(list(parts)), style=STYLE)
+    print_formatted_text(FormattedText([(style, for_terminal(text)) for style, text in parts]), style=STYLE)

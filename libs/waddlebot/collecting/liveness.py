@@ -211,13 +211,13 @@ class Liveness:
         return self._db.statement(COUNT, {"platform": self._platform, "echo": ECHO_WITHIN})[0]
 
     def check(self) -> str:
-        """Raises: UpstreamError, naming the first that are deaf."""
+        """Raises: UpstreamError, with the names of the first that are deaf."""
         counted = self.count()
         if counted["deaf"]:
             first = self.list_channels(Page(limit=3)).rows
             names = [each["name"] or each["entity_id"] for each in first if each["state"] == "deaf"]
             more = f" and {counted['deaf'] - len(names)} more" if counted["deaf"] > len(names) else ""
-            raise UpstreamError(f"deaf: {', '.join(names)}{more}")
+            raise UpstreamError(f"{counted['deaf']} deaf", names=f"{', '.join(names)}{more}")
         return f"{counted['channels']} channels, none deaf"
 
     def list_channels(self, page: Page, *, community_id: int | None = None) -> Listed[dict[str, Any]]:

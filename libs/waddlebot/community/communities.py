@@ -10,6 +10,7 @@ from pydal import DAL
 from pydantic import Field, StringConstraints
 
 from ..base.errors import Invalid, NotFound
+from ..base.wire import is_number
 from ..data.audit import Acting, Change, record_all
 from ..data.database import Database, fetch_one
 from ..web.auth import CORE, Account
@@ -27,11 +28,11 @@ class UnknownCommunity(NotFound):
 def find_community(db: DAL, reference: int | str) -> int | None:
     """A community's id by its number or its slug."""
     text = str(reference)
-    is_number = text.isascii() and text.isdigit() and len(text) < 19
+    by_number = is_number(text)
     row = fetch_one(
         db,
-        "SELECT id FROM communities WHERE is_active AND " + ("id = %s" if is_number else "slug = %s"),
-        (int(text) if is_number else text,),
+        "SELECT id FROM communities WHERE is_active AND " + ("id = %s" if by_number else "slug = %s"),
+        (int(text) if by_number else text,),
     )
     return int(row["id"]) if row else None
 

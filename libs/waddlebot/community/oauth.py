@@ -18,6 +18,8 @@ from ..data.database import Database
 USABLE_FOR = timedelta(minutes=10)
 # Kept a while longer, to tell an old link from a forged one.
 KEPT_FOR = timedelta(hours=1)
+# Each writes a row that stays for KEPT_FOR, and nobody has to be known for it.
+STARTS_PER_MINUTE = 30
 STATE_BYTES = 32
 DELETED_AT_ONCE = 100
 COOKIE = re.compile(r"(?:^|;)\s*([!-:<>-~]+)=([!-:<-~]*)")

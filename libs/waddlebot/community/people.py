@@ -17,6 +17,7 @@ from pydal import DAL
 
 from ..base.contracts import EventUser, Level
 from ..base.errors import Conflict, NotFound
+from ..base.wire import is_number
 from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch, fetch_one
 
@@ -195,7 +196,7 @@ class People:
     def _forget_labels(self, key: str) -> None:
         """`<community>:<own number>`, or everybody's with `*`. What one account has counts for all of the person."""
         own = key.rpartition(":")[2]
-        if not own.isdigit():
+        if not is_number(own):
             self._people.drop("*")
             return
         for number in self._together.get(int(own), (int(own),)):

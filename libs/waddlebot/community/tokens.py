@@ -26,6 +26,7 @@ import redis
 from psycopg2 import sql
 from pydal import DAL, Field
 
+from ..base.checks import Counted
 from ..base.encryption import CannotOpen, Keyring
 from ..base.errors import Busy, NotAllowed, NotFound, UpstreamError
 from ..base.logs import AAALog
@@ -253,7 +254,7 @@ class Tokens:
             for row in rows
         }
 
-    def check(self) -> str:
+    def check(self) -> Counted:
         """Say how many accounts have granted access, and which of them must do so again."""
         rows = self._db.statement(
             self._sql(
@@ -264,8 +265,8 @@ class Tokens:
         )
         kept, refused, latest = rows[0]["kept"], rows[0]["refused"], rows[0]["latest"]
         if not refused:
-            return f"{kept} kept"
-        return f"{kept} kept; {refused} must consent again, the latest {', '.join(latest)}"
+            return Counted(f"{kept} kept")
+        return Counted(f"{kept} kept; {refused} must consent again", ", ".join(latest))
 
     def _look(self, owner: str, refused: Token | None) -> tuple[Token, bool]:
         row = self._read(owner)

@@ -15,7 +15,7 @@ from pydal import DAL
 
 from ..base.contracts import OutboxState
 from ..base.errors import Conflict, NotFound
-from ..base.wire import clean
+from ..base.wire import clean, for_chat
 from .database import Database, Prepared, fetch, fetch_one
 
 # Collectors listen here for late replies; the payload is the platform, or this where an overlay shows the reply.
@@ -117,7 +117,14 @@ def step(db: Database, *, take: Sequence[int], ended: Sequence[Ended], sender: s
             "lease": SEND_LEASE,
         },
     )
-    return [Outgoing(**row) for row in sorted(rows, key=lambda row: int(row["id"]))]
+    return [
+        Outgoing(**{**row, "response_data": {name: _sayable(value) for name, value in row["response_data"].items()}})
+        for row in sorted(rows, key=lambda row: int(row["id"]))
+    ]
+
+
+def _sayable(value: Any) -> Any:
+    return for_chat(value) if isinstance(value, str) else value
 
 
 def list_waiting(db: DAL, platform: str, *, except_ids: Sequence[int], limit: int) -> list[Waiting]:

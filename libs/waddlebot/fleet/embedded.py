@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import ConfigError
+from .home import open_private, write_private
 
+# The superuser, for the supervisor and replicas only, and whom the fleet works as: see data/roles.py.
 ROLE = "waddlebot"
+OWNER = "waddlebot_owner"
 DATABASE = "waddlebot"
 # PostgreSQL refuses to run as root, so root's fleet runs it as this user.
 SYSTEM_USER = "waddlebot-db"
@@ -73,11 +76,15 @@ def dying_with_us(signal_number: int, command: Sequence[str | Path]) -> list[str
 
 @dataclass(slots=True)
 class PostgresServer:
-    """PostgreSQL on loopback, its data in `folder / data`. `settings` are extra -c settings."""
+    """PostgreSQL on loopback, its data in `folder / data`. `settings` are extra -c settings.
+
+    `password` is the superuser's. Whoever works as the owner calls `ensure_owner` once it runs.
+    """
 
     folder: Path
     password: str
     settings: Sequence[str] = ()
+    owner_password: str = ""
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -93,12 +100,18 @@ class PostgresServer:
     def url(self) -> str:
         return f"postgresql://{ROLE}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 
+    @property
+    def owner_url(self) -> str:
+        """As whom the fleet works."""
+        return f"postgresql://{OWNER}:{self.owner_password}@127.0.0.1:{self.port}/{DATABASE}"
+
     def start(self) -> None:
         """Create the data folder if there is none, and return once the server takes connections.
 
         Raises: ConfigError, with PostgreSQL's own reason.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o711)
         identity = _run_as()
         binaries = _reachable_binaries(identity)
         if not (self.data / "PG_VERSION").exists():
@@ -116,7 +129,7 @@ class PostgresServer:
         }
         arguments = [f"{name}={value}" for name, value in settings.items()] + list(self.settings)
         options = [part for each in arguments for part in ("-c", each)]
-        with self.log_path.open("ab") as log:
+        with open_private(self.log_path) as log:
             started_at = log.tell()
             # The data folder is reached as the working directory, which a user keeps even where a parent folder is
             # closed to them; so a home in somebody's private folder works and nobody's permissions are changed.
@@ -193,15 +206,15 @@ class ValkeyServer:
     def start(self) -> None:
         """Return once the server answers. Raises: ConfigError."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
         self.port = self.port or free_port()
-        config = self.folder / "valkey.conf"
-        config.touch(mode=0o600)
-        config.write_text(
+        write_private(
+            self.folder / "valkey.conf",
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
-            f'save ""\nappendonly no\nmaxmemory 64mb\nmaxmemory-policy volatile-ttl\ndaemonize no\n'
+            f'save ""\nappendonly no\nmaxmemory 64mb\nmaxmemory-policy volatile-ttl\ndaemonize no\n',
         )
         log_path = self.folder / "valkey.log"
-        with log_path.open("ab") as log:
+        with open_private(log_path) as log:
             self.process = subprocess.Popen(
                 dying_with_us(signal.SIGTERM, [valkey_binary(), "valkey.conf"]),
                 cwd=self.folder,

@@ -144,7 +144,7 @@ class Fleet:
         self.home.save_secrets(made)
         if is_new:
             self.admin_key = made.keys["admin"]
-        environment = self._start_servers(made.database_password, made.redis_password)
+        environment = self._start_servers(made)
         environment |= self._overlay_urls(manifests)
         self.environment = environment
         with step("schema"):
@@ -184,22 +184,24 @@ class Fleet:
     def _port_of(self, manifest: Manifest) -> int:
         return self.options.port + manifest.port - BASE_PORT
 
-    def _start_servers(self, database_password: str, redis_password: str) -> dict[str, str]:
+    def _start_servers(self, made: Secrets) -> dict[str, str]:
         """Start what the environment does not name, and return how to reach both."""
         environment = {name: os.environ[name] for name in ("DATABASE_URL", "REDIS_HOST") if os.environ.get(name)}
         if "DATABASE_URL" not in environment:
             with step("PostgreSQL"):
-                self.postgres = PostgresServer(self.home.path / "postgres", database_password)
+                self.postgres = PostgresServer(
+                    self.home.path / "postgres", made.database_password, owner_password=made.database_owner_password
+                )
                 self.postgres.start()
-            environment["DATABASE_URL"] = self.postgres.url
+            environment["DATABASE_URL"] = self.postgres.owner_url
         if "REDIS_HOST" not in environment:
             with step("Valkey"):
-                self.valkey = ValkeyServer(self.home.path / "valkey", redis_password)
+                self.valkey = ValkeyServer(self.home.path / "valkey", made.redis_password)
                 self.valkey.start()
             environment |= {
                 "REDIS_HOST": "127.0.0.1",
                 "REDIS_PORT": str(self.valkey.port),
-                "REDIS_PASSWORD": redis_password,
+                "REDIS_PASSWORD": made.redis_password,
             }
         return environment
 
@@ -223,7 +225,7 @@ class Fleet:
         names = ",".join(manifest.name for manifest in manifests)
         done = subprocess.run(
             [sys.executable, "-m", "waddlebot.fleet.prepare", str(self.home.path), names],
-            env={**os.environ, "DATABASE_URL": url},
+            env={**os.environ, "DATABASE_URL": url, "SUPERUSER_URL": self.postgres.url if self.postgres else ""},
             check=False,
             capture_output=True,
             text=True,

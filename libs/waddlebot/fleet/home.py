@@ -49,6 +49,8 @@ class Secrets:
     """Made at the first start, kept with mode 0600, never shown but for the admin's key, once."""
 
     database_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    # Whom the fleet works as; the one above is the superuser's.
+    database_owner_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     redis_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     encryption_keys: str = field(default_factory=lambda: make_encryption_key("1"))
     # The private half of WADDLEBOT_ACTOR_KEY.
@@ -89,7 +91,11 @@ class Home:
         try:
             # The database's user passes through this folder; what is secret in it has its own mode.
             self.path.mkdir(mode=0o711, parents=True, exist_ok=True)
-            self.logs.mkdir(mode=0o700, exist_ok=True)
+            for folder in (self.logs, self.path / "run"):
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o700)  # Homes of long ago had others.
+            for file in (*self.logs.glob("*.log*"), *(self.path / "run").rglob("session.secret")):
+                file.chmod(0o600)
             self._lock = self.lock_path.open("w")
         except OSError as err:
             raise ConfigError(f"Cannot write to the home {self.path}: {err.strerror}.") from err
@@ -176,6 +182,13 @@ def _try_lock(file: IO[str], kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """A file to append to, which only its owner can read from now on."""
+    file = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+    os.fchmod(file.fileno(), 0o600)
+    return file
 
 
 def write_private(path: Path, text: str) -> None:

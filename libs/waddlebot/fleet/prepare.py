@@ -1,4 +1,7 @@
-"""Migrate and bootstrap a fleet's database: `python -m waddlebot.fleet.prepare HOME MODULE,…` with DATABASE_URL set."""
+"""Migrate and bootstrap a fleet's database: `python -m waddlebot.fleet.prepare HOME MODULE,…` with DATABASE_URL set.
+
+With SUPERUSER_URL set the role of DATABASE_URL is made the owner first.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from ..base.errors import ConfigError
 from ..base.manifest import find_manifest
 from ..data.database import Database
 from ..data.migrate import migrate
+from ..data.roles import ensure_owner
 from .bootstrap import bootstrap
 from .home import Home
 
@@ -18,6 +22,8 @@ def main(home: str, names: str) -> int:
     manifests = [manifest for name in names.split(",") if (manifest := find_manifest(name))]
     url = os.environ["DATABASE_URL"]
     try:
+        if superuser_url := os.environ.get("SUPERUSER_URL"):
+            ensure_owner(superuser_url, url)
         migrate(url, post=True)
         database = Database(url)
         with database.transaction() as db:

@@ -112,6 +112,7 @@ def run_hub() -> NoReturn:
 
     try:
         process = load(ProcessSettings)
+        os.umask(0o077)
         configure_logging(Settings.load())
         load_part(process.modules[0], "hub").main()
     except ConfigError as err:
@@ -126,6 +127,7 @@ def _start(process: ProcessSettings) -> Any:
     from ..web.app import create_app
     from ..web.clients import set_own_app
 
+    os.umask(0o077)  # The framework's session.secret, and whatever else comes to lie in the folder, is ours alone.
     configure_logging(Settings.load())
     folder = process.run_dir or Path(tempfile.mkdtemp(prefix="waddlebot-"))
     app = create_app(*process.modules, apps_folder=folder)

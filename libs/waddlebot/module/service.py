@@ -12,27 +12,28 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-import redis
 from pydal import DAL
 
 from ..base import watched
 from ..base.background import Loops
+from ..base.checks import Checked, Counted, ForAMoment, run_check
 from ..base.contracts import Heartbeat, ModuleRegistration
 from ..base.encryption import Keyring
-from ..base.errors import Busy, UpstreamError, UpstreamRefused, WaddleBotError
+from ..base.errors import Busy, NotAllowed, NotAuthenticated, UpstreamError, UpstreamRefused
 from ..base.logs import AAALog
 from ..base.manifest import Manifest, load_manifest
 from ..base.metrics import CONTENT_TYPE, Metrics
 from ..base.settings import Settings
+from ..base.wire import to_json
 from ..community.credentials import Credentials
 from ..data.cache import shared_bus
-from ..data.database import fetch, shared_database
+from ..data.database import DatabaseUnavailable, fetch, shared_database
 from ..data.jobs import Jobs
 from ..data.processes import SAVE_EVERY_S, ProcessReports
 from ..web.actor import ActorKey, Actors
-from ..web.auth import ANYBODY, PORTAL_ONLY, Account, Accounts, figures_of
+from ..web.auth import ANYBODY, PORTAL_ONLY, Account, Accounts, Caller, figures_of
 from ..web.clients import FleetClient, FleetTransport, RouterClient
-from ..web.endpoint import Endpoint, Mount, Raw, RawRequest, endpoint
+from ..web.endpoint import JSON_HEADERS, JSON_TYPE, Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
 from ..web.provider import Providers
@@ -82,7 +83,10 @@ class Service:
         )
         self.loops = Loops(self.log, Jobs(self.database, self.name))
         self._reports = ProcessReports(self.database.statement, settings.log_role)
-        self.checks: dict[str, Callable[[], str]] = {"database": self._check_database, "redis": self._check_redis}
+        self.checks: dict[str, Callable[[], str | Counted]] = {
+            "database": self._check_database,
+            "redis": self._check_redis,
+        }
         self.essential = {"database"}
         self.check("background", self._check_background)
         self.metrics.registry.register(BackgroundMetrics(self._reports, self.name, self.metrics.module))
@@ -91,6 +95,8 @@ class Service:
             self.metrics.registry.register(self.database.replica.lookups)
         # What a module adds to its own health and metrics.
         self.more_health: Callable[[], dict[str, Any]] = dict
+        self._more_health: ForAMoment[dict[str, Any]] = ForAMoment()
+        self._checked: ForAMoment[dict[str, Checked]] = ForAMoment()
         self.more_metrics: Callable[[], dict[str, Any]] = dict
         # The communities in which the module is at work, such as playing music; `activity_changed` tells the router at
         # once, else it hears with the next heartbeat. None: the module has no such state.
@@ -147,8 +153,11 @@ class Service:
             **options,
         )
 
-    def check(self, name: str, run: Callable[[], str], *, essential: bool = False) -> None:
-        """Add a health check: it returns a word for what it found, or raises. Essential ones decide readiness."""
+    def check(self, name: str, run: Callable[[], str | Counted], *, essential: bool = False) -> None:
+        """Add a health check: it returns a word for what it found, or raises. Essential ones decide readiness.
+
+        Anybody may read that. Names of channels or people go into a `Counted`, or into `names` of the error.
+        """
         self.checks[name] = run
         if essential:
             self.essential.add(name)
@@ -241,9 +250,10 @@ class Service:
         metrics_caller = ANYBODY if self.settings.metrics_public else figures_of(platform)
 
         @endpoint("GET", f"{prefix}/health", caller=ANYBODY)
-        def health() -> dict[str, Any]:
-            """Say that the process serves, and what its checks found. Always 200."""
-            checks = self.run_checks()
+        def health(request: RawRequest) -> dict[str, Any]:
+            """Say that the process serves, and what its checks found; names only to a key that may read figures. Always
+            200."""
+            checks = self.run_checks(named=self._may_see_names(request, figures_of(platform)))
             ok = all(each["ok"] for each in checks.values())
             status = "unconfigured" if not self.configured else "healthy" if ok else "degraded"
             return {
@@ -252,7 +262,7 @@ class Service:
                 "database": checks["database"]["detail"],
                 "checks": checks,
                 "timestamp": datetime.now(UTC),
-                **self.more_health(),
+                **self._more_health.get(self.more_health),
             }
 
         @endpoint("GET", f"{prefix}/ready", caller=ANYBODY)
@@ -272,10 +282,10 @@ class Service:
                 return Raw(self.metrics.as_text(), CONTENT_TYPE)
             return {**self._identity(), **self.more_metrics(), "metrics": self.metrics.as_json()}
 
-        @endpoint("GET", f"{prefix}/openapi.json", caller=ANYBODY)
-        def api_document() -> dict[str, Any]:
+        @endpoint("GET", f"{prefix}/openapi.json", caller=ANYBODY, pool="api")
+        def api_document() -> Any:
             """Serve this document."""
-            return openapi(self.manifest.title, self.version, self._mount.endpoints)
+            return Raw(self._api_document, JSON_TYPE, headers=JSON_HEADERS)
 
         self.mount(health, ready, metrics, api_document)
 
@@ -283,8 +293,23 @@ class Service:
         uptime_s = round(time.time() - self.started_at, 1)
         return {"success": True, "module": self.name, "version": self.version, "uptime_s": uptime_s}
 
-    def run_checks(self) -> dict[str, dict[str, Any]]:
-        return {name: _run_check(run) for name, run in self.checks.items()}
+    def run_checks(self, *, named: bool = False) -> dict[str, dict[str, Any]]:
+        """What the checks found, up to a second ago."""
+        found = self._checked.get(lambda: {name: run_check(run) for name, run in self.checks.items()})
+        return {name: each.shown(named=named) for name, each in found.items()}
+
+    @cached_property
+    def _api_document(self) -> str:
+        """All endpoints are mounted before the first request."""
+        return to_json(openapi(self.manifest.title, self.version, self._mount.endpoints))
+
+    def _may_see_names(self, request: RawRequest, caller: Caller) -> bool:
+        try:
+            account = self.accounts.authenticate(request.headers.get("x-api-key"))
+            caller.check(account, area=None, right="viewer")
+        except (NotAuthenticated, NotAllowed, DatabaseUnavailable):
+            return False
+        return True
 
     def _check_database(self) -> str:
         with self.database.transaction() as db:
@@ -320,13 +345,6 @@ class NotReady(Busy):
     """This service is not ready."""
 
     code = "not_ready"
-
-
-def _run_check(run: Callable[[], str]) -> dict[str, Any]:
-    try:
-        return {"ok": True, "detail": run()}
-    except (WaddleBotError, redis.RedisError) as err:
-        return {"ok": False, "detail": getattr(err, "message", str(err))}
 
 
 __all__ = ["SERVICES", "Account", "Service"]

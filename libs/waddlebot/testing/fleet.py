@@ -20,6 +20,7 @@ from ..base.settings import Settings
 from ..community.communities import ensure_community
 from ..data.database import Database
 from ..data.migrate import migrate
+from ..data.roles import ensure_owner
 from ..fleet.embedded import PostgresServer, ValkeyServer, free_port
 from ..fleet.home import make_encryption_key
 from ..web.actor import HEADER, ActorKey, sign_actor
@@ -43,11 +44,13 @@ class Stack:
     @classmethod
     @contextmanager
     def running(cls, folder: Path) -> Iterator[Stack]:
-        stack = cls(PostgresServer(folder / "postgres", new_id(), FAST), ValkeyServer(folder / "valkey", new_id()))
+        postgres = PostgresServer(folder / "postgres", new_id(), FAST, owner_password=new_id())
+        stack = cls(postgres, ValkeyServer(folder / "valkey", new_id()))
         try:
             stack.postgres.start()
             stack.valkey.start()
-            migrate(stack.postgres.url, post=True)
+            ensure_owner(stack.postgres.url, stack.postgres.owner_url)
+            migrate(stack.postgres.owner_url, post=True)
             yield stack
         finally:
             stack.valkey.stop()
@@ -55,7 +58,7 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         return {
-            "DATABASE_URL": self.postgres.url,
+            "DATABASE_URL": self.postgres.owner_url,
             "REDIS_HOST": "127.0.0.1",
             "REDIS_PORT": str(self.valkey.port),
             "REDIS_PASSWORD": self.valkey.password,
@@ -236,7 +239,7 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
 
 
 def _account(stack: Stack, name: str, groups: list[str], **options: Any) -> str:
-    database = Database(stack.postgres.url)
+    database = Database(stack.postgres.owner_url)
     with database.transaction() as db:
         made = create_account(db, name=name, groups=groups, **options)
     database.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ..base import watched
+from ..base import strangers, watched
 from ..module.service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
@@ -125,6 +125,12 @@ def forgiven() -> Iterator[None]:
     yield
     for each in list(watched._watched):
         each._last_at = None
+
+
+@pytest.fixture(autouse=True)
+def _a_minute_of_its_own() -> None:
+    """What strangers may write in a minute is counted for each test by itself."""
+    strangers.begin_anew()
 
 
 @pytest.fixture

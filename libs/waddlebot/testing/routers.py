@@ -110,7 +110,7 @@ class Routers:
             # A fleet's modules have fixed places beside the router; this one has not.
             "MODULE_URLS": f"{environment.get('MODULE_URLS', '')},inventory=http://127.0.0.1:{inventory_port}",
         }
-        database = Database(stack.postgres.url)
+        database = Database(stack.postgres.owner_url)
         keys = {}
         with database.transaction() as db:
             console = create_account(db, name="console", groups=["collectors", "admins"], platforms=["console"])

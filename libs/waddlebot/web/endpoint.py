@@ -27,6 +27,7 @@ from ..base.errors import (
     Invalid,
     NotAuthenticated,
     NotFound,
+    RateLimited,
     TooLarge,
     UnsupportedMediaType,
     WaddleBotError,
@@ -34,6 +35,7 @@ from ..base.errors import (
 from ..base.logs import AAALog, new_log_context
 from ..base.manifest import Area, Right
 from ..base.metrics import Metrics
+from ..base.strangers import PerMinute
 from ..base.wire import clean, parse_json, to_json, validate
 from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
@@ -60,6 +62,9 @@ JSON_TYPE = "application/json"
 # What is answered is for the caller, for now, and never anything but JSON.
 JSON_HEADERS = {"Content-Type": JSON_TYPE, "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 A_BUG = "This is a bug on our side; it was logged."
+KEY_ID = re.compile(r"wbot_([a-z0-9]{8})_")
+# Lines about refusals: of one address or key, and of all. More would rotate the log away in minutes.
+REFUSALS_PER_MINUTE, ALL_REFUSALS_PER_MINUTE = 30, 300
 INTEGER = re.compile(r"<(\w+):int>")
 CODES = {
     400: "bad_request",
@@ -109,6 +114,8 @@ class Endpoint:
     pool: Pool = "api"
     area: Area | None = None
     key_in: tuple[KeyHeader, ...] = ("X-API-Key",)
+    # Calls from one address; 0 is no limit.
+    per_minute: int = 0
 
     @property
     def is_stream(self) -> bool:
@@ -146,6 +153,7 @@ def endpoint(
     pool: Pool | None = None,
     area: Area | None = None,
     key_in: Sequence[KeyHeader] = ("X-API-Key",),
+    per_minute: int = 0,
 ) -> Callable[[Handler], Handler]:
     """Declare what a function serves; `mount` makes it reachable. The module's manifest lists it with its caller.
 
@@ -158,13 +166,16 @@ def endpoint(
     left out.
 
     Without a `pool` a POST that anybody may make and that wants the raw request is a webhook, and a GET of anybody's
-    that answers no JSON a page. A body is at most 1 MB for a webhook and 16 MB else, unless `max_body_bytes` says so.
+    that answers no JSON a page. With `per_minute` more calls than that from one address are refused: for what strangers
+    make us write. A body is at most 1 MB for a webhook and 16 MB else, unless `max_body_bytes` says so.
     """
 
     def declare(function: Handler) -> Handler:
         chosen = pool or _pool_of(method, caller, function)
         most = max_body_bytes or (MAX_WEBHOOK_BYTES if chosen == "webhook" else MAX_BODY_BYTES)
-        made = Endpoint(method, path, function, caller, body, query, status, most, chosen, area, tuple(key_in))
+        made = Endpoint(
+            method, path, function, caller, body, query, status, most, chosen, area, tuple(key_in), per_minute
+        )
         if inspect.iscoroutinefunction(function) or made.is_stream != (chosen == "stream"):
             raise TypeError(f"{path}: a function that yields and is async is a @stream, any other an @endpoint")
         function.__endpoint__ = made  # type: ignore[attr-defined]
@@ -212,6 +223,7 @@ class Mount:
     metrics: Metrics
     endpoints: list[Endpoint] = field(default_factory=list)
     statics: list[StaticFiles] = field(default_factory=list)
+    refusals: PerMinute = field(default_factory=lambda: PerMinute(REFUSALS_PER_MINUTE, all=ALL_REFUSALS_PER_MINUTE))
 
     def mount_static(self, files: StaticFiles) -> None:
         """Serve these files. The edge answers them from memory; the route is for calls within the process."""
@@ -254,6 +266,7 @@ class Bound:
         self.fixed: dict[str, object] = {}
         self.asks: dict[str, str] = {}
         self.histograms: dict[int, Any] = {}
+        self.gate = PerMinute(declared.per_minute) if declared.per_minute else None
         hints = typing.get_type_hints(declared.function)
         hints.pop("return", None)
         # Not the framework's own, which fails on numbers of thousands of digits; these fit the database's bigint.
@@ -336,6 +349,8 @@ class Bound:
         arguments = {**self.fixed, **clean(path)}
         arguments |= {name: int(path[name]) for name in self.integers}
         owner = request.environ.get("REMOTE_ADDR") or ""
+        if self.gate and not self.gate.lets(owner):
+            raise RateLimited("That was too often. Try again in a minute.", retry_after_s=60)
         if not self.endpoint.caller.open and (account := self._authenticate()):
             owner = f"account {account.id}"
             if "account" in self.asks:
@@ -384,12 +399,31 @@ class Bound:
 
     def _log_refusal(self, err: WaddleBotError) -> None:
         log = self.mount.log
-        if err.http_status == 401:
-            log.auth("key_refused", result="FAILED", path=self.endpoint.path)
-        elif err.http_status == 403:
-            log.authz("request_refused", result="DENIED", path=self.endpoint.path, reason=err.message)
+        if err.http_status in (401, 403):
+            self._log_who(err)
         elif err.http_status >= 500 and not isinstance(err, Busy):
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
+
+    def _log_who(self, err: WaddleBotError) -> None:
+        """Say who was refused, as often as that can be of use: a stranger's requests are as many as they like."""
+        log, environ = self.mount.log, request.environ
+        address = environ.get("REMOTE_ADDR") or ""
+        key_id = key_id_of(_find_key(environ, self.endpoint.key_in))
+        if not self.mount.refusals.lets(address if err.http_status == 401 else key_id or address):
+            return
+        if left_out := self.mount.refusals.take_left_out():
+            log.system("refusals_not_logged", result="FAILED", count=left_out)
+        told: dict[str, Any] = {"path": self.endpoint.path, "address": address, "key_id": key_id}
+        if err.http_status == 401:
+            log.auth("key_refused", result="FAILED", **told)
+        else:
+            log.authz("request_refused", result="DENIED", **told, reason=err.message)
+
+
+def key_id_of(api_key: str | None) -> str | None:
+    """The part of a key that names it and opens nothing; None for what is no key."""
+    found = KEY_ID.match(api_key or "")
+    return found[1] if found else None
 
 
 def _find_key(environ: Mapping[str, Any], headers: Sequence[KeyHeader]) -> str | None:

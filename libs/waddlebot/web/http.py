@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pycurl
 from pydantic_core import from_json
@@ -29,19 +30,51 @@ from ..base.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from ..base.wire import is_number
 from ..data.database import check_no_transaction
 
 CONNECT_TIMEOUT_S = 3.0
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 MAX_REDIRECTS = 3
 USER_AGENT = "WaddleBot/1"
+# Whoever chose a name learns no address from us, nor whether the name is one of a private network.
+NO_PUBLIC_ADDRESS = "{} is not reached: no public address answers there."
 NOT_CONNECTED = (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT)
 # What says that the target, not the request, is the trouble: the same request may do better in a moment.
 TARGET_IS_DOWN = frozenset({429, 502, 503, 504})
-# Local networks that Python 3.11 takes for public ones: NAT64 of one's own choice, and the old site-local addresses.
-NOT_PUBLIC = (ipaddress.ip_network("64:ff9b:1::/48"), ipaddress.ip_network("fec0::/10"))
-# IPv4 in the last 32 bits: the well-known prefix of NAT64, and the addresses that were "compatible" once.
-IPV4_AT_THE_END = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("::/96"))
+# Source: the IANA registries of special-purpose IPv4 and IPv6 addresses and of IPv6's address space. They are written
+# out, because what Python's is_global says of them changes from version to version.
+NOT_PUBLIC = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # Azure's own services, for every machine there.
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/3",
+        ),
+    )
+)
+# Everything outside of it is local, reserved, multicast, or another way to write IPv4.
+IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
+IPV6_NOT_PUBLIC = tuple(
+    map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"))
+)
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +103,7 @@ class EgressGuard:
         self.hosts: set[tuple[str, int]] = set()
         for entry in allow:
             host, _, port = entry.rpartition(":")
-            if port.isdigit() and host and "/" not in entry:
+            if is_number(port, digits=5) and host and "/" not in entry:
                 self.hosts.add((host.strip("[]").lower(), int(port)))
                 continue
             try:
@@ -81,15 +114,17 @@ class EgressGuard:
     def names(self, url: str) -> bool:
         """Whether EGRESS_ALLOW names the URL's host and port."""
         parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            return False
         return ((parts.hostname or "").lower(), port) in self.hosts
 
     def allows(self, address: str) -> bool:
         ip = ipaddress.ip_address(address.split("%")[0])
         if isinstance(ip, ipaddress.IPv6Address):
             ip = _ipv4_within(ip) or ip
-        is_public = ip.is_global and not ip.is_multicast and not any(ip in network for network in NOT_PUBLIC)
-        return is_public or any(ip in network for network in self.networks)
+        return _is_public(ip) or any(ip in network for network in self.networks)
 
 
 class HTTPClient:
@@ -149,12 +184,14 @@ class HTTPClient:
         except pycurl.error as err:
             code, text = err.args
             if denied:
-                raise EgressDenied(f"{urlsplit(url).hostname} leads to {denied[0]}, which is not allowed.") from err
+                raise EgressDenied(NO_PUBLIC_ADDRESS.format(urlsplit(url).hostname)) from err
             if code == pycurl.E_OPERATION_TIMEDOUT:
                 raise UpstreamTimeout(f"No answer within {timeout_s:g} s.") from err
             if code == pycurl.E_WRITE_ERROR:
                 raise UpstreamRefused(f"The answer is larger than {self._max_bytes} bytes.") from err
             kind = UpstreamUnreachable if code in NOT_CONNECTED else UpstreamError
+            if self._guard and code in NOT_CONNECTED:
+                raise kind(NO_PUBLIC_ADDRESS.format(urlsplit(url).hostname)) from err
             raise kind(f"Not reached: {text}") from err
         finally:
             for each in opened:
@@ -175,7 +212,7 @@ class HTTPClient:
     def _prepare(
         self, curl: pycurl.Curl, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float
     ) -> None:
-        curl.setopt(pycurl.URL, url)
+        curl.setopt(pycurl.URL, url.encode("utf-8", "replace"))
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.NOPROXY, "*")
@@ -207,11 +244,30 @@ class HTTPClient:
         return collect
 
 
+def has_dot_segments(url: str) -> bool:
+    """Whether a path has `.` or `..` in it, which libcurl would take out: `/a/../b`, `/a/%2E%2e/b`."""
+    path = re.split("[?#]", url, maxsplit=1)[0]
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return any(segment in (".", "..") for segment in re.split(r"[/\\?#]", path))
+
+
+def is_below(url: str, bases: Iterable[str]) -> bool:
+    """Whether a URL is one of these or below it. With the slash no longer name or port can pass for one."""
+    return f"{url}/".startswith(tuple(f"{base}/" for base in bases)) and not has_dot_segments(url)
+
+
 def _ipv4_within(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address may lead to: mapped, 6to4 or NAT64. What is no route is `::1`."""
-    if any(ip in network for network in IPV4_AT_THE_END) and int(ip) > 1:
+    """The IPv4 address that an IPv6 address leads to: mapped, 6to4 or NAT64."""
+    if ip in NAT64:
         return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
     return ip.ipv4_mapped or ip.sixtofour
+
+
+def _is_public(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in NOT_PUBLIC)
+    return ip in IPV6_UNICAST and not any(ip in network for network in IPV6_NOT_PUBLIC)
 
 
 def _says_more(curl: pycurl.Curl) -> bool:
@@ -280,7 +336,7 @@ def with_retries(
 def retry_after_s(response: HTTPResponse) -> float:
     """How long an answer asks to be left alone, by a Retry-After in seconds or as a date; 0 when it does not."""
     text = response.headers.get("retry-after", "")
-    if text.isascii() and text.isdigit():
+    if is_number(text, digits=len(text)):
         return float(text[:9])
     try:
         at = parsedate_to_datetime(text)

@@ -25,6 +25,7 @@ from pydal.validators import CRYPT, IS_STRONG
 from ..base.errors import NotAllowed, UserError
 from ..base.ids import new_id
 from ..base.logs import AAALog
+from ..base.strangers import PerMinute
 from ..data.database import Database
 from ..data.ratelimit import Limit, RateLimiter, Request
 from .pages import prefers_html
@@ -41,6 +42,8 @@ RESET = "reset-password-request:"
 RESET_USABLE_FOR = "1 hour"
 SEEN_EVERY_S = 60
 SECOND_STEP_WITHIN_S = 600
+# Lines about refusals of one address.
+REFUSALS_PER_MINUTE = 30
 TRIES, TRIES_WITHIN_S, TRIES_FROM_ADDRESS = 10, 900.0, 100
 PRIVATE = ("password", "action_token", "action_token_expires_at", "past_passwords_hash", "sso_id")
 
@@ -110,6 +113,7 @@ class SignIn(Auth):  # type: ignore[misc]
         self.__prerequisites__ = [session, flash]
         self.flash, self.route = flash, route
         self._database, self._limiter, self._log = database, limiter, log
+        self._refusals = PerMinute(REFUSALS_PER_MINUTE)
         database.define(self._define_tables_of)
         self.db = database.primary
 
@@ -171,7 +175,7 @@ class SignIn(Auth):  # type: ignore[misc]
         stored = (row and row["password"]) or NOBODYS_PASSWORD
         is_right = CRYPT(digest_alg=DIGEST)(password)[0] == stored
         if row is None or not is_right:
-            self._log.auth("signin_refused", result="FAILED", address=_address())
+            self._log_refusal("signin_refused", result="FAILED")
             raise WrongPassword()
         self._limiter.refund([tried])
         return _login(row)
@@ -273,6 +277,12 @@ class SignIn(Auth):  # type: ignore[misc]
         )
         return rows[0] if rows else None
 
+    def _log_refusal(self, action: str, *, result: str) -> None:
+        address = _address()
+        if self._refusals.lets(address):
+            left_out = self._refusals.take_left_out()
+            self._log.auth(action, result=result, address=address, left_out=left_out)
+
     def _check_tries(self, what: str) -> Request:
         """One more try; whoever was right gets it back. Raises: TooManyTries."""
         limits = [Limit(f"signin:{_hash(what)}", TRIES, "you")]
@@ -282,7 +292,7 @@ class SignIn(Auth):  # type: ignore[misc]
             limits.append(Limit(f"signin:{address}", TRIES_FROM_ADDRESS, "this address"))
         tried = Request(new_id(), limits)
         if not self._limiter.reserve([tried])[0].allowed:
-            self._log.auth("signin_limited", result="DENIED", address=address)
+            self._log_refusal("signin_limited", result="DENIED")
             raise TooManyTries()
         return tried
 

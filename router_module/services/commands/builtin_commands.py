@@ -8,6 +8,7 @@ from collections.abc import Callable
 from waddlebot.base.chat import closest, fold
 from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse
 from waddlebot.base.errors import UserError
+from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.module.interaction import say
 
@@ -17,6 +18,9 @@ from ..engines.execution_engine import Result, Task
 from ..people.rbac_service import needed_level
 from ..people.reputation_service import ReputationService
 from ..records.explainer import Explainer
+
+STATS_KEPT_S = 60.0
+NOTHING = "Nothing was asked of me here in the last day."
 
 
 class BuiltinCommands:
@@ -28,6 +32,7 @@ class BuiltinCommands:
         self._lookups = lookups
         self._explainer = explainer
         self._db = db
+        self._stats: Cache[int, str] = Cache("stats", ttl_s=STATS_KEPT_S, max_size=1000, primary_for_s=0)
         self._handlers: dict[str, Callable[[ModuleCall], str]] = {
             "help": self.help,
             "stats": self.stats,
@@ -87,7 +92,13 @@ class BuiltinCommands:
         return "\n".join([f"How to use {command.name}:", *lines])
 
     def stats(self, call: ModuleCall) -> str:
-        """How busy the bot is in this community."""
+        """How busy the bot is in this community, up to a minute ago: it is a walk through a day, for any member."""
+        said = self._stats.get(call.community.id, lambda _fresh: self._count_day(call.community.id))
+        if said == NOTHING:
+            self._stats.drop(str(call.community.id))  # That was quickly counted, and is soon out of date.
+        return said
+
+    def _count_day(self, community_id: int) -> str:
         with self._db.lookup() as db:
             row = fetch_one(
                 db,
@@ -97,11 +108,11 @@ class BuiltinCommands:
                 "  WHERE community_id = %(community)s AND received_at > now() - interval '1 day') AS people"
                 " FROM command_executions WHERE community_id = %(community)s AND status <> 'pending'"
                 " AND created_at > now() - interval '1 day'",
-                {"community": call.community.id},
+                {"community": community_id},
             )
         assert row is not None
         if not row["total"]:
-            return "Nothing was asked of me here in the last day."
+            return NOTHING
         median = f", typically in {row['median']:.0f} ms" if row["median"] is not None else ""
         return (
             f"In the last day: {row['total']} commands, {row['fine']} of them fine{median};"

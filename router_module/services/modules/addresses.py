@@ -7,6 +7,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit
 
 from waddlebot.base.manifest import Manifest, find_manifest
+from waddlebot.web.http import is_below
 
 ROUTER_PORT = 8000
 # As many as any fleet has containers' commands.
@@ -25,9 +26,7 @@ class ModuleAddresses:
         manifest = find_manifest(module_name)
         if manifest is not None and url in addresses_of(manifest, self._router_url):
             return True
-        # With the slash no longer name or port can pass for one.
-        bases = (f"{base}/" for name, base in self._named if name == module_name)
-        return f"{url}/".startswith(tuple(bases)) and "/../" not in f"{url}/"
+        return is_below(url, [base for name, base in self._named if name == module_name])
 
 
 def addresses_of(manifest: Manifest, router_url: str) -> set[str]:

@@ -15,6 +15,7 @@ from waddlebot.base.contracts import Level
 from waddlebot.base.errors import Invalid, NotFound
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.module_settings import HIDDEN, SettingSpec, check_config, fitting
+from waddlebot.base.wire import is_number
 from waddlebot.community.credentials import Credentials
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
@@ -447,7 +448,7 @@ def _subject(db: DAL, text: str) -> str:
         return f"label:{fold(name)}"
     if kind == "role" and name.upper() in Level.__members__:
         return f"role:{name.lower()}"
-    if kind == "user" and name.isascii() and name.isdigit() and len(name) < 19:
+    if kind == "user" and is_number(name):
         row = fetch_one(db, "SELECT id AS user_id FROM users WHERE id = %s", (int(name),))
     elif name and kind not in ("role", "user", "label"):
         row = fetch_one(

@@ -18,6 +18,7 @@ from waddlebot.base.contracts import EventUser, MessageType, ModuleCall, OpaqueI
 from waddlebot.base.errors import Invalid, NotFound, UsageError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import is_number
 from waddlebot.community.communities import Reference, get_community
 from waddlebot.community.people import find_by_name
 from waddlebot.data.database import Database, fetch, fetch_one
@@ -352,7 +353,7 @@ def _standing(standing: Standing) -> str:
 def _how_many(words: list[str]) -> int:
     if not words:
         return DEFAULT_LEADERS
-    number = int(words[0]) if words[0].isascii() and words[0].isdigit() and len(words[0]) < 4 else 0
+    number = int(words[0]) if is_number(words[0], digits=3) else 0
     if len(words) > 1 or not 1 <= number <= MAX_LEADERS_IN_CHAT:
         raise UsageError(f"Say !leaderboard, or add a number up to {MAX_LEADERS_IN_CHAT}.")
     return number
