@@ -73,8 +73,13 @@ class Up:
         return any(line.startswith("WaddleBot is ready: http://127.0.0.1:") for line in self.output)
 
     def wait_until_ready(self, *, within_s: float = 40) -> Up:
-        eventually(lambda: self.is_ready or self.process.poll() is not None, within_s=within_s)
-        assert self.is_ready, "".join(self.output)
+        """Raises: AssertionError when it takes longer; it is stopped then, so that nobody's fleet is left behind."""
+        try:
+            eventually(lambda: self.is_ready or self.process.poll() is not None, within_s=within_s)
+            assert self.is_ready, "".join(self.output)
+        except AssertionError:
+            self.stop()
+            raise
         return self
 
     def say(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -173,6 +178,13 @@ def test_the_doctor_says_what_is_well_and_what_to_do(running, tmp_path):
     nobody = subprocess.run([*CLI, "doctor", "--home", str(tmp_path)], capture_output=True, text=True, check=False)
     assert nobody.returncode == 2
     assert "No fleet is running" in nobody.stderr
+
+
+def test_a_fleet_that_is_not_ready_in_time_is_not_left_behind(tmp_path):
+    up = Up(tmp_path / "home")
+    with pytest.raises(AssertionError):
+        up.wait_until_ready(within_s=0.1)
+    assert up.process.poll() is not None
 
 
 def test_an_announcement_appears_in_an_open_chat(running):
