@@ -270,11 +270,15 @@ class TwitchSimulator(AsyncLoopbackServer):
         name: str = "Alice",
         badges: Sequence[str] = (),
         message_id: str = "",
+        answers: Mapping[str, Any] | None = None,
         more: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Delivery:
-        """`channel.chat.message` as documented; `more` is put over the event's fields."""
-        event = self._chat_event(broadcaster, text, chatter, name, badges=badges, message_id=message_id, more=more)
+        """`channel.chat.message` as documented. `answers` is the event of the message that it is a reply to, whose
+        writer's name Twitch puts before the text; `more` is put over the event's fields."""
+        event = self._chat_event(
+            broadcaster, text, chatter, name, badges=badges, message_id=message_id, answers=answers, more=more
+        )
         return self.notification("channel.chat.message", event, **options)
 
     def challenge(self, text: str = "", **options: Any) -> Delivery:
@@ -302,15 +306,23 @@ class TwitchSimulator(AsyncLoopbackServer):
         chatter: str,
         name: str,
         *,
+        answers: Mapping[str, Any] | None = None,
         more: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         place = self.accounts.get(broadcaster)
+        if answers:
+            text = f"@{answers['chatter_user_name']} {text}"
         somebody = {"chatter_user_id": chatter, "chatter_user_login": name.lower(), "chatter_user_name": name}
         named = (self.accounts.named(word) for word in re.findall(r"@(\w+)", text))
         mentioned = {each.login: events.mention(each) for each in named if each}
+        if answers:
+            mentioned[answers["chatter_user_login"]] = {
+                f"user_{part}": answers[f"chatter_user_{part}"] for part in ("id", "login", "name")
+            }
         event = events.chat_message(events.broadcaster(place), somebody, text, mentioned=mentioned, **options)
-        return {**event, **(more or {})}
+        reply = {"reply": events.reply_to(answers)} if answers else {}
+        return {**event, **reply, **(more or {})}
 
     def _subscription(self, type_: str, event: Mapping[str, Any]) -> dict[str, Any]:
         """One that nobody made, for deliveries that nobody asked for."""

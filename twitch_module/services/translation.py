@@ -98,6 +98,14 @@ class Message(Wire):
         named = (each.get("mention") for each in self.fragments or ())
         return any(isinstance(each, dict) and each.get("user_id") == user_id for each in named)
 
+    @property
+    def text_of_reply(self) -> str:
+        """What somebody typed to answer a message: Twitch puts the other's name before it."""
+        first = (self.fragments or [{}])[0]
+        name = first.get("text") if first.get("type") == "mention" else None
+        said = self.text.removeprefix(name).lstrip(" ") if isinstance(name, str) else self.text
+        return said or self.text
+
 
 class Cheermotes(Wire):
     bits: int
@@ -152,7 +160,7 @@ class ChatMessage(Happening):
 
     @property
     def text(self) -> str:
-        return self.message.text.rstrip(INVISIBLE_TAIL)
+        return (self.message.text_of_reply if self.reply else self.message.text).rstrip(INVISIBLE_TAIL)
 
     @property
     def details(self) -> dict[str, Any]:

@@ -148,14 +148,37 @@ def test_a_stream_of_a_channel_that_is_not_served_is_no_event(unserved):
 
 def test_the_bots_name_in_a_message_calls_who_listens_for_it(channel, fleet, stub):
     stub.register(fleet, {"command": "ask", "listen": [{"match": "mention"}]})
-    channel.twitch.user("wbot", id=BOT_USER_ID)
+    bot = channel.twitch.accounts.get(BOT_USER_ID).name
     parent = {"parent_message_id": "m1", "parent_user_id": BOT_USER_ID}
 
-    channel.say("hello @nobody and wbot")
-    channel.say("hello @WBot, how are you")
+    channel.say(f"hello @nobody and {bot}")
+    channel.say(f"hello @{bot}, how are you")
     channel.say("I am fine", more={"reply": parent})
 
     eventually(lambda: len(stub.calls) == 2)
     eventually(lambda: channel.states == ["forwarded"] * 3)
-    assert {call["trigger"]["raw"] for call in stub.calls} == {"hello @WBot, how are you", "I am fine"}
+    assert {call["trigger"]["raw"] for call in stub.calls} == {f"hello @{bot}, how are you", "I am fine"}
     assert all(call["trigger"]["data"]["mentions_bot"] is True for call in stub.calls)
+
+
+def test_a_reply_is_what_was_typed_without_the_name_before_it(channel):
+    """Twitch sends "@Bob !help" for the reply "!help" to a line of Bob's."""
+    asked = json.loads(channel.message("anybody here?", name="Bob").body)["event"]
+
+    channel.say("!help inventory", answers=asked)
+    channel.say("@Bob !help")
+
+    eventually(lambda: len(channel.heard) == 1)
+    eventually(lambda: channel.states == ["forwarded"] * 2)
+    assert "!inventory" in channel.texts[0]
+
+
+def test_null_is_an_absent_field(channel):
+    nulls = dict.fromkeys(("color", "badges", "cheer", "reply", "chatter_user_login", "chatter_user_name"))
+
+    assert channel.say("!help inventory", more=nulls) == [204]
+    assert channel.say("!help inventory", more={"reply": {"parent_message_id": "m1", "thread_message_id": None}}) == [
+        204
+    ]
+
+    eventually(lambda: len(channel.heard) == 2)

@@ -156,9 +156,18 @@ AliveFor = Annotated[float, Field(gt=0, le=1800, description="Without another si
 
 
 class Wire(BaseModel):
-    """A message between services: unknown fields are ignored, so that replicas of two versions can talk."""
+    """A message between services: unknown fields are ignored, so that replicas of two versions can talk, and null is
+    an absent field wherever that has a default."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, said: Any) -> Any:
+        if not isinstance(said, dict) or None not in said.values():
+            return said
+        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        return {name: value for name, value in said.items() if value is not None or name in required}
 
 
 class Strict(BaseModel):
