@@ -406,7 +406,7 @@ def test_the_log_is_append_only(bot, fleet):
 
 
 def test_the_command_lines_keys_and_channels_are_on_record(bot, fleet, tmp_path, monkeypatch):
-    monkeypatch.setenv("DATABASE_URL", fleet.stack.postgres.url)
+    monkeypatch.setenv("DATABASE_URL", fleet.stack.postgres.owner_url)
     home = ["--home", str(tmp_path)]
 
     def run(*words: str) -> str:

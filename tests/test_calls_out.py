@@ -143,7 +143,7 @@ def house(request, tmp_path_factory) -> Iterator[House]:
         (modules / package.name).symlink_to(package)
     provider = Provider()
     with Stack.running(folder / "stack") as stack:
-        database = Database(stack.postgres.url)
+        database = Database(stack.postgres.owner_url)
         made = list(_processes(folder, modules, stack, database, provider, together=request.param == "together"))
         router, module = made
         try:

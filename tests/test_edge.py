@@ -139,7 +139,7 @@ def start_edge(stack: Stack, folder: Path, **settings: str) -> EdgeProcess:
     (folder / "static" / "fonts" / "a.woff2").write_bytes(b"wOF2" * 1000)
     (folder / "static" / ".secret").write_text("hidden")
     (folder / "outside.txt").write_text("outside")
-    database = Database(stack.postgres.url)
+    database = Database(stack.postgres.owner_url)
     with database.transaction() as db:
         key = create_account(db, name=folder.name, groups=["admins", "services", "collectors"]).api_key
     database.close()

@@ -70,7 +70,7 @@ class Replicas:
 
 @pytest.fixture
 def replicas(stack) -> Iterator[Replicas]:
-    made = Replicas(stack.postgres.url)
+    made = Replicas(stack.postgres.owner_url)
     yield made
     made.stop()
 

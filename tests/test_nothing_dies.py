@@ -315,7 +315,7 @@ def test_a_syslog_server_that_is_not_known_costs_one_warning(log_to, tmp_path):
 
 
 def test_a_statement_that_is_refused_costs_no_connection(stack):
-    pool = StatementPool(stack.postgres.url, 4)
+    pool = StatementPool(stack.postgres.owner_url, 4)
     (before,) = pool.run("SELECT pg_backend_pid() AS pid", ())
     with pytest.raises(psycopg2.Error):
         pool.run("SELECT 1 / 0", ())

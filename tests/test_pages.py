@@ -126,7 +126,7 @@ def stack_of_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def database(stack_of_pages: Stack) -> Iterator[Any]:
-    connection = psycopg2.connect(stack_of_pages.postgres.url.replace("postgres3:", "postgresql:"))
+    connection = psycopg2.connect(stack_of_pages.postgres.owner_url)
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute(TABLES)

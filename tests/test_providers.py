@@ -85,7 +85,7 @@ def somebody() -> Iterator[Somebody]:
 
 
 def client_of(stack, **changes: Any) -> redis.Redis:
-    environment = {"database_url": stack.postgres.url, "redis_host": "127.0.0.1", "redis_port": stack.valkey.port}
+    environment = {"database_url": stack.postgres.owner_url, "redis_host": "127.0.0.1", "redis_port": stack.valkey.port}
     return open_redis(Settings(**{**environment, "redis_password": SecretStr(stack.valkey.password), **changes}))
 
 
@@ -253,7 +253,7 @@ def test_a_bug_of_ours_is_raised_as_it_is(provider):
 
 
 def test_nothing_is_called_in_a_transaction(provider, stack, somebody):
-    database = Database(stack.postgres.url)
+    database = Database(stack.postgres.owner_url)
     with pytest.raises(OpenTransaction), database.transaction():
         provider.look_up(somebody.ask)
     database.close()

@@ -59,7 +59,7 @@ def home_fleet(tmp_path_factory) -> Iterator[HomeFleet]:
         twitch.user("waddlebot", id=twitch.bot_user_id)
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        database = Database(stack.postgres.url)
+        database = Database(stack.postgres.owner_url)
         settings = {name: value for name, value in twitch.settings().items() if name != "TWITCH_WEBHOOK_SECRET"}
         environment = {
             **stack.environment(),

@@ -14,7 +14,7 @@ from .errors import WaddleBotError
 
 T = TypeVar("T")
 
-KEPT_S = 1.0
+KEPT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Checked:
 
 
 class ForAMoment(Generic[T]):
-    """What was found out up to a second ago, so that asking often costs nothing."""
+    """What was found out a moment ago, so that asking often costs nothing."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,0 +1,144 @@
+"""A web process that is killed at every database step of a command: one answer, one item, always."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.ids import new_id
+from waddlebot.base.manifest import all_manifests
+from waddlebot.data.database import Database, fetch
+from waddlebot.fleet.bootstrap import ensure_demo
+from waddlebot.fleet.embedded import free_port
+from waddlebot.testing.fleet import Stack
+from waddlebot.testing.plugin import eventually
+from waddlebot.web.auth import create_account
+from waddlebot.web.http import HTTPClient
+
+SCRIPT = Path(__file__).with_name("crashing_web.py")
+MAX_STEPS = 80
+SERVED = [manifest for manifest in all_manifests() if manifest.kind != "collector"]
+
+
+class CrashingFleet:
+    def __init__(self, process: subprocess.Popen[str], database: Database, key: str) -> None:
+        self.process = process
+        self.database = database
+        self.key = key
+        self.port = free_port()
+        self.http = HTTPClient()
+
+    def start(self, step: int = 0) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(f"{self.port} {step}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "ready\n"
+        eventually(lambda: all(self._get(f"{each.prefix}/ready") == 200 for each in SERVED))
+
+    def submit(self, event: dict) -> dict | None:
+        """The answer, or None when the process died before it could give one."""
+        try:
+            response = self.http.request(
+                "POST",
+                f"http://127.0.0.1:{self.port}/router/events",
+                body=json.dumps(event).encode(),
+                headers={"X-API-Key": self.key, "Content-Type": "application/json"},
+                timeout_s=10,
+            )
+        except UpstreamError:
+            return None
+        assert response.status == 200, response.body
+        return response.json()
+
+    def submit_until_done(self, event: dict) -> dict:
+        """What a collector does after a crash: hand the same event over again, and wait for what is pending."""
+        answers: list[dict] = []
+
+        def is_done() -> bool:
+            answer = self.submit(event)
+            assert answer is not None, "the process that should not crash did"
+            answers.append(answer)
+            return all(each["status"] != "pending" for each in answer["executions"]) and bool(answer["executions"])
+
+        eventually(is_done, within_s=20)
+        return answers[-1]
+
+    def rows(self, sql: str, *parameters: object) -> list[dict]:
+        with self.database.transaction() as db:
+            return fetch(db, sql, parameters)
+
+    def _get(self, path: str) -> int:
+        try:
+            return self.http.request("GET", f"http://127.0.0.1:{self.port}{path}", timeout_s=2).status
+        except UpstreamError:
+            return 0
+
+
+@contextmanager
+def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
+    with Stack.running(tmp_path / "stack") as stack:
+        database = Database(stack.postgres.owner_url)
+        environment = {**os.environ, **stack.environment(), "LOG_DIR": str(tmp_path / "logs"), "ROUTER_LEASE": "0.3"}
+        with database.transaction() as db:
+            ensure_demo(db)
+            key = create_account(db, name="console", groups=["collectors", "admins"], platforms=["console"]).api_key
+            for manifest in all_manifests():
+                made = create_account(db, name=manifest.name, groups=["services"], module_name=manifest.name)
+                environment[f"{manifest.settings_prefix}_WADDLEBOT_API_KEY"] = made.api_key
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(tmp_path / "run")],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        yield CrashingFleet(process, database, key)
+        assert process.stdin and process.stdout
+        process.stdin.close()
+        process.wait(10)
+        process.stdout.close()
+        database.close()
+
+
+def event_for(text: str) -> dict:
+    return {
+        "event_id": new_id(),
+        "message_type": "chatMessage",
+        "platform": "console",
+        "server_id": "demo",
+        "channel_id": "general",
+        "user": {"platform_user_id": "alice", "name": "alice", "badges": ["moderator"]},
+        "message": text,
+    }
+
+
+def crash_at_every_step(crashing: CrashingFleet, text: str) -> int:
+    """Add an item once for each step, dying at that step; returns how many steps there were."""
+    for step in range(1, MAX_STEPS):
+        name = f"item {step} {new_id()}"
+        event = event_for(text.format(name))
+        crashing.start(step)
+        crashed = crashing.submit(event) is None
+        crashing.start()
+        answer = crashing.submit_until_done(event)
+
+        where = f"after dying at step {step}"
+        assert {each["status"] for each in answer["executions"]} == {"success"}, where
+        said = crashing.rows("SELECT * FROM outbox WHERE event_id = %s", event["event_id"])
+        assert [row["response_data"]["message"] for row in said] == [f"Added “{name}”."], where
+        assert len(crashing.rows("SELECT * FROM inventory_items WHERE item_name = %s", name)) == 1, where
+        assert len(crashing.rows("SELECT * FROM inventory_activity WHERE details->>'item_name' = %s", name)) == 1, where
+        sessions = crashing.rows("SELECT session_id FROM router_events WHERE event_id = %s", event["event_id"])
+        assert len(sessions) == 1, where
+        points = crashing.rows("SELECT 1 FROM reputation_events WHERE source_id = %s", sessions[0]["session_id"])
+        assert len(points) == 1, where
+        assert crashing.rows("SELECT 1 FROM router_work") == [], where
+        if not crashed:
+            return step
+    raise AssertionError(f"more than {MAX_STEPS} steps")

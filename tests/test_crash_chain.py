@@ -1,0 +1,15 @@
+"""kill -9 at every database step of a command that another one calls. In a file of its own for a worker of its own."""
+
+from __future__ import annotations
+
+import pytest
+from crashing_fleet import crash_at_every_step, crashing_fleet, event_for
+
+
+@pytest.mark.timeout(300)
+def test_a_chain_of_commands_survives_a_crash_at_every_step(tmp_path):
+    with crashing_fleet(tmp_path) as crashing:
+        crashing.start()
+        crashing.submit_until_done(event_for('!alias add !new "!inventory add {args} x"'))
+
+        assert crash_at_every_step(crashing, '!new "{}"') > 25
