@@ -22,7 +22,7 @@ Text = Annotated[str, StringConstraints(max_length=255)]
 
 
 def _read_numbers(text: str) -> list[int | str]:
-    return [int(part) if is_number(part) else part for part in text.split(",")]
+    return [int(part) if is_number(part, digits=19) else part for part in text.split(",")]
 
 
 class Assignment(Strict):

@@ -293,8 +293,10 @@ def test_who_disconnects_at_twitch_is_noticed_and_may_come_back(browser, joined,
         return rows[0]["state"], rows[0]["reason"]
 
     eventually(lambda: state() == ("needs_reauth", "they disconnected the bot at Twitch"))
-    health = fleet.request("GET", "/twitch/health", key=None).json()
-    assert joined.id in health["checks"]["consent"]["detail"]
+    for key, is_named in ((None, False), ("admin", True)):
+        consents = fleet.request("GET", "/twitch/health", key=key).json()["checks"]["consent"]
+        assert "must consent again" in consents["detail"]
+        assert (joined.id in consents["detail"]) == is_named
     browser.consent(joined.login)
     assert state() == ("ok", "")
     eventually(lambda: joined.subscribed == ALL)
