@@ -624,7 +624,8 @@ def read_page(world: World, endpoint: str, **page: int) -> Any:
 
 def test_every_list_tells_its_true_total_on_any_page(world):
     """Beyond the end, too, where no row tells it; and more than a list has is no page of it."""
-    assert world.mine.say("!inventory add Cup", level="broadcaster").statuses == ["success"]
+    said = world.mine.say("!inventory add Cup red", level="owner")
+    assert said.statuses == ["success"], said.chat
     tried = {"action": "ticker", "community_id": world.mine.slug}
     assert world.fleet.request("POST", "/browser/source/admin/test", tried, key=world.keys["admins"]).status < 300
     found, empty = lists(world.fleet), set()
