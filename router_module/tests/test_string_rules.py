@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import importlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waddlebot.base.logs import AAALog
+from waddlebot.base.settings import Settings
+from waddlebot.data.cache import Bus, open_redis
 from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import ModuleStub
 from waddlebot.testing.plugin import eventually
@@ -162,6 +168,32 @@ def test_rules_can_be_changed_and_switched_off_at_once(bot, rule, fleet):
     assert fleet.request("DELETE", f"/router/string-rules/{made['id']}").status == 404
     listed = fleet.request("GET", "/router/string-rules", query={"community_id": bot.slug, "is_active": "false"}).json()
     assert [each["id"] for each in listed["rules"]] == [made["id"]]
+
+
+def test_a_reading_that_began_before_a_change_and_ends_after_it_does_not_hide_it(bot, rule, fleet, monkeypatch):
+    rule_book = importlib.import_module("apps.router_module.services.rules.rule_book")
+    settings = Settings.load()
+    bus = Bus(open_redis(settings), open_redis(settings, blocking=True))
+    book = rule_book.RuleBook(fleet.database, bus, AAALog("router", "1"))
+    has_read, may_go_on = threading.Event(), threading.Event()
+    read = rule_book.list_active_rules
+
+    def read_slowly(db, community_id):
+        found = read(db, community_id)
+        has_read.set()
+        assert may_go_on.wait(10)
+        return found
+
+    monkeypatch.setattr(rule_book, "list_active_rules", read_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(book.compile, bot.community_id)
+        assert has_read.wait(10)
+        monkeypatch.setattr(rule_book, "list_active_rules", read)
+        rule("duck", "warn")
+        assert book.compile(bot.community_id).size == 1
+        may_go_on.set()
+        assert slow.result(10).size == 1
+    assert book.counts()["rules"] == 1
 
 
 def test_the_same_message_again_has_the_same_verdict(bot, rule):

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Lock
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -124,6 +125,10 @@ class RuleBook:
         # Says only whether what is in `_sets` is current; an invalidation from anywhere empties it.
         self._current: Cache[int, bool] = bus.cache(RULES, ttl_s=RULES_TTL_S)
         self._sets: OrderedDict[int, RuleSet] = OrderedDict()
+        # When the reading of each set began: one that began earlier and ends later must not take its place.
+        self._began: dict[int, int] = {}
+        self._forgot = 0
+        self._readings = count(1)
         self._compiled = 0
         self._lock = Lock()
         self._compilers = ThreadPoolExecutor(1, "compile-rules")
@@ -155,6 +160,8 @@ class RuleBook:
         self._bus.invalidate(RULES)
         with self._lock:
             self._sets.clear()
+            self._began.clear()
+            self._forgot = next(self._readings)
             self._compiled = 0
 
     def counts(self) -> dict[str, int]:
@@ -181,15 +188,21 @@ class RuleBook:
             self._log.error("rules_not_read", community=community_id, code=err.code, message=err.message)
 
     def _load(self, community_id: int, fresh: bool) -> RuleSet:
+        began = next(self._readings)
         with self._db.transaction() if fresh else self._db.lookup() as db:
             rules = list_active_rules(db, community_id)
             listening = list_listeners(db, community_id, self._log) if community_id != FLEET else []
         made = RuleSet.compiled(rules, listening)
         with self._lock:
+            known = self._sets.get(community_id)
+            if began < self._began.get(community_id, self._forgot):
+                return made if known is None else known
             self._compiled += made.size - self._sets.pop(community_id, EMPTY).size
             self._sets[community_id] = made
+            self._began[community_id] = began
             while self._compiled > MAX_COMPILED and len(self._sets) > 1:
                 forgotten, rule_set = self._sets.popitem(last=False)
+                del self._began[forgotten]
                 self._compiled -= rule_set.size
                 self._current.drop(str(forgotten))
         return made
