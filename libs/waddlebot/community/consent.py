@@ -54,11 +54,11 @@ def ensure_user(db: DAL, person: Consenter) -> int:
     identity = (person.platform, person.platform_user_id)
     user = EventUser(platform_user_id=person.platform_user_id, name=person.name, display_name=person.display_name)
     found = select_numbers(db, [identity])
-    if found:
-        rename(db, [(found[identity], user, datetime.now(UTC))])
-    else:
+    if not found:
         add_people(db, [(identity, user, datetime.now(UTC))])
         found = select_numbers(db, [identity])
+    # Also after adding: somebody else may have been faster, and have known no name.
+    rename(db, [(found[identity], user, datetime.now(UTC))])
     return found[identity]
 
 
