@@ -140,7 +140,7 @@ def test_missing_intents_are_said_in_words_and_slash_commands_still_work(settled
     eventually(lambda: not gateway_check(settled)["ok"] and shard(settled)["state"] == "limited", within_s=30)
     used = settled.slash("help")
 
-    assert "Message Content Intent" in gateway_check(settled)["detail"]
+    eventually(lambda: "Message Content Intent" in gateway_check(settled)["detail"])
     eventually(lambda: settled.answers_to(used), within_s=30)
     # Begin anew, as it would within a minute.
     settled.discord.gateway.allowed_intents = -1
