@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from waddlebot.base.contracts import FormData
@@ -120,7 +119,7 @@ def overlay_page(
             overlays.log_access(
                 Source(admission.community_id, source_type),
                 token_id=admission.token_id,
-                address=address_of(request),
+                address=request.address,
                 user_agent=request.headers.get("user-agent", ""),
             )
     except DatabaseUnavailable:
@@ -135,13 +134,3 @@ def policy_report(request: RawRequest, desk: DisplayDesk, log: AAALog) -> dict[s
     desk.reports.inc()
     log.system("overlay_policy_violated", result="FAILED", address=request.address, **read_report(request.body))
     return {"success": True}
-
-
-def address_of(request: RawRequest) -> str:
-    """The page's address; behind a proxy of ours the one that the proxy saw."""
-    try:
-        is_proxy = not ipaddress.ip_address(request.address).is_global
-    except ValueError:
-        is_proxy = False
-    forwarded = request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    return forwarded if is_proxy and forwarded else request.address
