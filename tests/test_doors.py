@@ -21,6 +21,7 @@ from waddlebot.community.directory import add_server
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.module_stub import chat, reply_to
+from waddlebot.testing.owed import owed_by_modules
 from waddlebot.web.actor import HEADER, sign_actor
 from waddlebot.web.auth import create_account, revoke_account
 
@@ -217,6 +218,8 @@ def make_things(world: World) -> None:
         "rule_id": fleet.request("POST", "/router/string-rules", rule, key="admin").json()["rule_id"],
         "alias_id": fleet.request("POST", "/alias/create", alias, key="admin").json()["alias"]["id"],
     }
+    for owed in owed_by_modules():
+        world.found.update(owed.furnish(world) if hasattr(owed, "furnish") else {})
 
 
 def make_alert(world: World) -> int:
@@ -426,10 +429,10 @@ SAMPLES: dict[str, Any] = {
     "POST /slack/api/moderation": lambda w: {
         "body": {"entity_id": f"slack:T{w.number}:C{w.number}", "action": "ban", "platform_user_id": "U12"}
     },
-    "POST /inventory/execute": lambda w: {"body": call(w)},
-    "POST /alias/execute": lambda w: {"body": call(w)},
-    "POST /browser/execute": lambda w: {"body": call(w)},
+    **{f"POST {m.prefix}/execute": lambda w: {"body": call(w)} for m in MANIFESTS},
 }
+for owed in owed_by_modules():
+    SAMPLES.update(getattr(owed, "SAMPLES", {}))
 # Bodies that are no JSON of ours: platforms' own, and forms.
 NO_SAMPLE = {"open"}
 # What came of it is the platform's word, which is not asked here.

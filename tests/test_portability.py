@@ -15,6 +15,7 @@ from waddlebot.community.consent import settle as serve
 from waddlebot.data.database import fetch
 from waddlebot.module.service import SERVICES
 from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.testing.owed import owed_by_modules
 
 PREFIXES = sorted(each.prefix for each in all_manifests())
 # What nobody but the portal may see or do.
@@ -74,6 +75,9 @@ def furnished(bot: Bot, portal: str) -> Bot:
     ask(bot, "PUT", f"/router/communities/{bot.slug}/permissions", permission)
     roles = [{"user_id": user_id(bot, f"robin-{bot.slug}"), "role": "moderator"}]
     ask(bot, "POST", "/router/roles/assign", {"assignments": roles, **mine})
+    for owed in owed_by_modules():
+        if hasattr(owed, "carry"):
+            owed.carry(bot)
     return bot
 
 
@@ -82,6 +86,8 @@ def first_alias(bot: Bot) -> int:
 
 
 CARRIED = {"/alias": 2, "/inventory": 1, "/browser": 1, "/router": 5, "/twitch": 0, "/discord": 0, "/slack": 0}
+for owed in owed_by_modules():
+    CARRIED[owed.PREFIX] = getattr(owed, "CARRIED", 0)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
