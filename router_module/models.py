@@ -114,6 +114,8 @@ def define_tables(db: DAL) -> None:
         Field("string", "text"),
         Field("match_type"),
         Field("case_sensitive", "boolean"),
+        Field("look_alikes", "boolean"),
+        Field("exempt_level"),
         Field("action"),
         Field("command_to_execute"),
         Field("command_parameters", "json"),

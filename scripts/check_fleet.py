@@ -22,9 +22,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from waddlebot.base.chat import fold
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.manifest import Callers, Manifest, Open, Who, load_manifest
+from waddlebot.base.text import fold
 from waddlebot.data.migrate import FOLDER as MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -111,7 +111,7 @@ class House:
     def said(self, event: dict[str, Any]) -> list[str]:
         """Everything that the outbox has for an event."""
         rows = self.rows("SELECT response_data FROM outbox WHERE event_id = %s ORDER BY id", event["event_id"])
-        return [row["response_data"]["message"].lstrip("\u200b") for row in rows]
+        return [row["response_data"]["message"].removeprefix("› ") for row in rows]
 
     def status(self, event: dict[str, Any]) -> str:
         rows = self.rows(

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from waddlebot.base.chat import (
     COMMAND_STARTS,
+    NEUTRAL,
     CommandLine,
     UnbalancedQuotes,
     closest,
-    fold,
     join_words,
     neutralise,
     parse_command,
@@ -22,6 +22,7 @@ from waddlebot.base.chat import (
     shorten,
     split_words,
 )
+from waddlebot.base.text import as_compared, as_seen, fold, skeleton
 from waddlebot.base.wire import for_chat
 
 # How long an example takes says more about the machine than about the code.
@@ -30,6 +31,8 @@ settings.load_profile("fleet")
 
 QUOTES = "\"'“”„‟«»＂‘’‚‛"
 # What chat is made of, with what a parser trips over made likely. Even lone surrogates must not break it.
+# Soft hyphen, zero-width space, word joiner, joiner of graphemes, a tag, BOM, directions, an emoji's style, a blank.
+UNSEEN = ["\u00ad", "\u200b", "\u2060", "\u034f", "\U000e0000", "\ufeff", "\u200f", "\u200e", "\ufe0f", "\u2800"]
 TEXTS = st.text(st.characters() | st.sampled_from(QUOTES + "\\–—−!# \t\n\u00a0\u3000\x00\ud800"), max_size=60)
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30) | st.text(
     st.sampled_from(QUOTES + "\\–- ab"), max_size=12
@@ -60,6 +63,11 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
         ("!مرحبا", "!", "مرحبا", ""),
         ("!٣", "!", "٣", ""),
         ("!" + "x" * 64, "!", "x" * 64, ""),
+        *[(f"!rules{unseen}", "!", "rules", "") for unseen in UNSEEN],
+        *[(f"{unseen}!{unseen}ru{unseen}les now", "!", "rules", "now") for unseen in UNSEEN if unseen != "\u2800"],
+        ("！help", "!", "help", ""),
+        ("＃weather", "#", "weather", ""),
+        ("!what’s up", "!", "what's", "up"),
     ],
 )
 def test_a_command_is_a_prefix_and_a_name_in_any_script(text, prefix, command, rest):
@@ -70,11 +78,17 @@ def test_a_command_is_a_prefix_and_a_name_in_any_script(text, prefix, command, r
     "text",
     [
         *["", " ", "!", "#", "!!!", "! help", "# heading", "#1!", "!?", "!_x", "!😀", "hello !help", "/help", "!\x00"],
-        *["!a!b", "!a#b", '!a"b"', "!“help”", "！help", "\u200b!help", "!" + "x" * 65],
+        *["!a!b", "!a#b", '!a"b"', "!“help”", "！ help", "\u200b! help", "!" + "x" * 65],
     ],
 )
 def test_everything_else_is_plain_chat(text):
     assert parse_command(text) is None
+
+
+@pytest.mark.parametrize("alike", ["bаdword", "ｂａｄｗｏｒｄ", "𝒷𝒶𝒹𝓌ℴ𝓇𝒹", "ВАDWОRD", "b\u0336ádword", "ⓑadword"])
+def test_look_alikes_have_one_skeleton(alike):
+    assert skeleton(alike) == skeleton("badword") == "badword"
+    assert skeleton("beautiful") != skeleton("b3autiful")
 
 
 @given(TEXTS)
@@ -100,7 +114,7 @@ def test_folding_is_done_after_once(name):
     st.text(st.sampled_from("aßİıΣςåÅᾳᾼ각\u0345\u0301\u0323\u0308\u1100\u1161\u11a8") | st.characters(), max_size=20)
 )
 def test_folding_is_canonical_caseless(name):
-    decomposed = unicodedata.normalize("NFD", name)
+    decomposed = unicodedata.normalize("NFD", as_compared(name))
     assert fold(name) == unicodedata.normalize("NFC", decomposed.casefold())
 
 
@@ -236,8 +250,9 @@ def test_a_reply_never_begins_a_command_of_another_bot(start, mark):
 @given(st.text(max_size=40).map(for_chat))
 def test_neutral_text_stays_as_it_is(text):
     said = neutralise(text)
-    assert said.removeprefix("\u200b") == text.removeprefix("\u200b")
-    assert not said.lstrip().startswith(COMMAND_STARTS)
+    assert said.removeprefix(NEUTRAL) == text.removeprefix(NEUTRAL)
+    assert not as_seen(said).lstrip().startswith(COMMAND_STARTS)
+    assert parse_command(said) is None
     assert neutralise(said) == said
 
 

@@ -36,7 +36,7 @@ def test_a_reply_is_no_command_to_the_platform():
 
 
 def test_a_control_character_before_it_hides_no_command():
-    assert neutralise("\x01!ban bob")[0] == "\u200b"
+    assert neutralise("\x01!ban bob") == "› !ban bob"
 
 
 def test_a_log_line_holds_no_control_character(caplog):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from waddlebot.base.chat import UnbalancedQuotes, fold, is_prefixed, join_words, parse_command, rest_after, shorten
+from waddlebot.base.chat import UnbalancedQuotes, is_prefixed, join_words, parse_command, rest_after, shorten
 from waddlebot.base.contracts import ModuleResponse
 from waddlebot.base.errors import UsageError
+from waddlebot.base.text import fold
 from waddlebot.base.wire import is_number
 from waddlebot.module.interaction import Call, run_command, say
 from waddlebot.web.lists import Page

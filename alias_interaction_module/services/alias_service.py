@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.chat import closest, fold, parse_command, shorten
-from waddlebot.base.contracts import COMMAND_PREFIXES
+from waddlebot.base.chat import FULLWIDTH, closest, is_prefixed, parse_command, shorten
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.text import as_seen, fold
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.database import fetch, fetch_one
@@ -299,9 +299,9 @@ class AliasService:
 def parse_name(text: str) -> AliasName:
     """Read an alias's name, with its prefix or, as `!`, without. Raises: BadName."""
     text = text.strip()
-    prefixed = text if text.startswith(COMMAND_PREFIXES) else "!" + text
+    prefixed = text if is_prefixed(text) else "!" + text
     shown = shorten(text, 40)
-    if prefixed in COMMAND_PREFIXES:
+    if as_seen(prefixed).strip() in ("!", "#", *FULLWIDTH):
         raise BadName()
     line = parse_command(prefixed)
     unprintable = any(unicodedata.category(each) == "Cc" or each == "\ufffd" for each in prefixed)
@@ -319,7 +319,8 @@ def parse_name(text: str) -> AliasName:
 
 def find_name(text: str) -> AliasName:
     """The name that somebody asks for, whatever they typed: what cannot be a name is one that nothing has."""
-    prefix = text[:1] if text.startswith(COMMAND_PREFIXES) else ""
+    text = as_seen(text).strip()
+    prefix = FULLWIDTH.get(text[:1], text[:1]) if is_prefixed(text) else ""
     return AliasName(prefix or "!", shorten(fold(text[len(prefix) :].strip()), MAX_NAME_CHARS + 1))
 
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.base.chat import closest, fold
+from waddlebot.base.chat import closest
 from waddlebot.base.contracts import AlertAnimation, AlertPosition, Colour, ModuleResponse, PlatformName, Strict
 from waddlebot.base.errors import UsageError
 from waddlebot.base.ids import new_id
+from waddlebot.base.text import fold
 from waddlebot.community.communities import Reference, community_of, get_community
 from waddlebot.data.database import Database
 from waddlebot.module.interaction import Call, say

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from waddlebot.base.chat import fold
 from waddlebot.base.errors import UsageError
+from waddlebot.base.text import fold
 from waddlebot.module.interaction import Call
 from waddlebot.web.lists import Page
 

@@ -121,7 +121,11 @@ class Inbox:
             self.voice_changed.set()
 
     def _keep(self, sighting: Sighting, delivery_id: str, holding: Holding) -> None:
-        if not self._collector.served.serves(sighting.channel_id, sighting.guild_id):
+        parent = str(sighting.details.get("parent_channel_id", ""))
+        served = self._collector.served
+        if not served.serves(sighting.channel_id, sighting.guild_id) and not (
+            parent and served.serves(parent, sighting.guild_id)
+        ):
             # Nobody asked us to listen there, so nothing of it is written down.
             self._collector.count(sighting.dispatch, "channel not served")
             return
@@ -137,7 +141,9 @@ class Inbox:
     def _delivery(self, sighting: Sighting, delivery_id: str, holding: Holding) -> Delivery:
         data = sighting.as_data()
         if sighting.dispatch == "MESSAGE_CREATE":
-            data["text"] = with_fleet_prefix(sighting.text, self._prefix)
+            data["text"], may_be_command = with_fleet_prefix(sighting.text, self._prefix)
+            if not may_be_command:
+                data["details"] = {**sighting.details, "no_command": True}
         return Delivery(
             delivery_id=delivery_id[:ID_CHARS],
             event_id=(sighting.event_id or delivery_id)[:ID_CHARS],

@@ -12,7 +12,8 @@ import contextvars
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import aiohttp
@@ -167,6 +168,14 @@ class ShardBot(discord.AutoShardedBot):
             self._tell(_boost_of(message))
         elif message.type in (discord.MessageType.default, discord.MessageType.reply):
             self._tell(_message(message, bot_id=self._own_id))
+
+    async def on_raw_message_edit(self, raw: discord.RawMessageUpdateEvent) -> None:
+        """A changed text is judged again. Of a link's preview Discord tells so too, with no time of editing."""
+        message = raw.new_message
+        if message.guild is None or message.webhook_id or message.author.bot or message.edited_at is None:
+            return
+        if message.type in (discord.MessageType.default, discord.MessageType.reply):
+            self._tell(_edited(_message(message, bot_id=self._own_id), message.edited_at))
 
     async def on_raw_reaction_add(self, raw: discord.RawReactionActionEvent) -> None:
         if raw.guild_id is not None and raw.member is not None and not raw.member.bot:
@@ -324,6 +333,8 @@ def _message(message: discord.Message, *, bot_id: int) -> Sighting:
         details["reply_to"] = str(message.reference.message_id)
     if message.attachments:
         details["attachments"] = len(message.attachments)
+    if parent := getattr(message.channel, "parent_id", None):
+        details["parent_channel_id"] = str(parent)
     return Sighting(
         "chatMessage",
         "MESSAGE_CREATE",
@@ -335,6 +346,12 @@ def _message(message: discord.Message, *, bot_id: int) -> Sighting:
         details=details,
         occurred_at=message.created_at,
     )
+
+
+def _edited(sighting: Sighting, at: datetime) -> Sighting:
+    event_id = f"edit:{sighting.event_id}:{at.isoformat()}"
+    details = {**sighting.details, "edited": True}
+    return replace(sighting, dispatch="MESSAGE_UPDATE", event_id=event_id, details=details, occurred_at=at)
 
 
 def _boost_of(message: discord.Message) -> Sighting:

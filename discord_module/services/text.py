@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from waddlebot.base.chat import neutralise
+from waddlebot.base.chat import NEUTRAL, neutralise
 
 MAX_CHARS = 2000
 # More of one reply than this would be a flood.
@@ -24,7 +24,7 @@ def split_message(text: str, limit: int = MAX_CHARS) -> list[str]:
     fence = ""
     while rest and len(parts) < MAX_PARTS:
         opening = f"```{fence[1:]}\n" if fence else ""
-        part, rest = _cut(rest, limit - len(opening) - 1)
+        part, rest = _cut(rest, limit - len(opening) - len(NEUTRAL))
         part, fence = opening + part, _open_fence(opening + part)
         parts.append(part + CLOSE if fence else part)
     if rest:

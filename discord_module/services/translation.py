@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from waddlebot.base.chat import ZERO_WIDTH_SPACE
 from waddlebot.base.contracts import Event, EventUser, MessageType
+from waddlebot.base.text import as_seen
 from waddlebot.collecting.event_store import StoredEvent
 
 FLEET_PREFIX = "!"
@@ -30,14 +30,13 @@ def translate(stored: StoredEvent) -> Event:
     )
 
 
-def with_fleet_prefix(text: str, prefix: str) -> str:
-    """What somebody wrote, with the fleet's prefix in place of this fleet's on Discord.
+def with_fleet_prefix(text: str, prefix: str) -> tuple[str, bool]:
+    """What somebody wrote, with the fleet's prefix in place of the one that counts on Discord, and whether it may be a
+    command.
 
-    Where that is another one, ! is left to the other bot that it was given up for.
+    Where that is another prefix, ! is left to the other bot that it was given up for.
     """
-    if prefix == FLEET_PREFIX:
-        return text
-    body = text.lstrip()
-    if body.startswith(prefix):
-        return FLEET_PREFIX + body[len(prefix) :]
-    return ZERO_WIDTH_SPACE + text if body.startswith(FLEET_PREFIX) else text
+    body = as_seen(text).lstrip()
+    if prefix == FLEET_PREFIX or not body.startswith((prefix, FLEET_PREFIX, "！")):
+        return text, True
+    return (FLEET_PREFIX + body[len(prefix) :], True) if body.startswith(prefix) else (text, False)

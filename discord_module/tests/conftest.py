@@ -39,7 +39,7 @@ class Server:
         return self.discord.slash_over_http(self.channel, command, options, **more)
 
     def answers_to(self, interaction_id: str) -> list[str]:
-        return [each.lstrip("\u200b") for each in self.discord.rest.interactions[interaction_id].replies]
+        return [each.removeprefix("› ") for each in self.discord.rest.interactions[interaction_id].replies]
 
     @property
     def heard(self) -> list[Said]:
@@ -48,7 +48,7 @@ class Server:
 
     @property
     def texts(self) -> list[str]:
-        return [each.content.lstrip("\u200b") for each in self.heard]
+        return [each.content.removeprefix("› ") for each in self.heard]
 
     @property
     def rows(self) -> list[dict[str, Any]]:

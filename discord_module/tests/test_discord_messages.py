@@ -85,14 +85,21 @@ def test_bots_and_webhooks_are_not_heard(server, who):
     assert len(server.rows) == 1
 
 
-def test_an_edit_changes_nothing(server):
+def test_an_edit_is_judged_and_is_no_command_and_no_points(server, fleet):
+    rule = {"string": "spam", "match_type": "contains", "action": "warn", "warning_message": "No spam here."}
+    assert (
+        fleet.request("POST", "/router/string-rules", {**rule, "community_id": f"discord-{server.guild.id}"}).status
+        == 200
+    )
     message_id = server.say("hello", user="603")
     eventually(lambda: server.points_of("603") == 5)
     server.discord.edit(server.channel, message_id, "!help", user="603")
+    server.discord.edit(server.channel, message_id, "buy spam", user="603")
     server.say("after", user="603")
 
     eventually(lambda: server.points_of("603") == 10)
-    assert server.texts == []
+    eventually(lambda: [each for each in server.texts if "No spam here." in each])
+    assert len(server.texts) == 1
 
 
 def test_its_own_messages_are_not_answered(server, stub):

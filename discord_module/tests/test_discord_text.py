@@ -92,7 +92,7 @@ def test_whatever_is_said_fits(said):
         ("!", "!help", "!help"),
         ("?", "?help me", "!help me"),
         ("?", "  ?help", "!help"),
-        ("?", "!help", "\u200b!help"),
+        ("?", "!help", "› !help"),
         ("?", "#weather", "#weather"),
         ("?", "what?", "what?"),
         ("$$", "$$help", "!help"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from waddlebot.base.chat import fold, shorten
+from waddlebot.base.chat import shorten
 from waddlebot.base.errors import UsageError
+from waddlebot.base.text import fold
 from waddlebot.module.interaction import Call
 from waddlebot.web.lists import Listed, Page
 

@@ -16,6 +16,7 @@ from pydal import DAL
 from waddlebot.base.chat import closest
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.text import as_seen, fold
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus, Cache
@@ -345,7 +346,7 @@ def _find_holder(db: DAL, to: str) -> tuple[str, int | None]:
     rows = fetch(
         db,
         "SELECT DISTINCT user_id FROM platform_identities"
-        " WHERE lower(name) = lower(%(to)s) OR lower(display_name) = lower(%(to)s) LIMIT 2",
+        " WHERE name_key(name) = name_key(%(to)s) OR name_key(display_name) = name_key(%(to)s) LIMIT 2",
         {"to": to},
     )
     return to, rows[0]["user_id"] if len(rows) == 1 else None
@@ -389,8 +390,8 @@ def _undo(community_id: int, action: str, before: Item | None, after: Item | Non
 
 
 def item_key(name: str) -> str:
-    """A name as it is compared: case, Unicode form and spacing do not matter."""
-    return unicodedata.normalize("NFKC", " ".join(name.split())).casefold()
+    """A name as it is compared: case, Unicode form, spacing and what nobody sees do not matter."""
+    return fold(unicodedata.normalize("NFKC", " ".join(as_seen(name).split())))
 
 
 def check_text(text: str, what: str, max_chars: int, *, required: bool = True) -> str:

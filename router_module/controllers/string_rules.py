@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import Attributed
+from waddlebot.base.contracts import Attributed, LevelName
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.community.communities import community_of
@@ -40,6 +40,8 @@ class NewRule(Attributed):
     action: Action
     match_type: MatchType = "exact"
     case_sensitive: bool = False
+    look_alikes: bool = False
+    exempt_level: LevelName | None = "moderator"
     community_id: int | ShortText | None = None
     enabled_entity_ids: EntityIds = Field(default_factory=list)
     command_to_execute: ShortText = ""
@@ -60,6 +62,9 @@ class RuleChange(Attributed):
     action: Action | None = None
     match_type: MatchType | None = None
     case_sensitive: bool | None = None
+    look_alikes: bool | None = None
+    # Null is nobody here, and not the same as leaving it out.
+    exempt_level: LevelName | None = None
     enabled_entity_ids: EntityIds | None = None
     command_to_execute: ShortText | None = None
     command_parameters: Parameters | None = None
@@ -117,6 +122,8 @@ def update_rule(rule_id: int, change: RuleChange, caller: Account, rules: RuleSe
     """Change what is named of a string rule; it works so when this answers."""
     before = _access(rule_id, caller, rules)
     changes = change.model_dump(exclude=NOT_OF_THE_RULE, exclude_none=True)
+    if "exempt_level" in change.model_fields_set:
+        changes["exempt_level"] = change.exempt_level
     entity_ids = None if change.enabled_entity_ids is None else _entities(change.enabled_entity_ids, caller)
     made = rules.update(rule_id, changes, entity_ids)
     log.audit(

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waddlebot.base.text import as_compared
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("fleet", deadline=None, database=None)
@@ -201,7 +202,9 @@ FILLED_TEXTS = TEXTS.filter(str.strip)
 
 
 def canonical(text: str, case_sensitive: bool) -> str:
-    text = "".join("\ufffd" if unicodedata.category(character) == "Cs" else character for character in text)
+    text = "".join(
+        "\ufffd" if unicodedata.category(character) == "Cs" else character for character in as_compared(text)
+    )
     if not case_sensitive:
         text = unicodedata.normalize("NFD", text).casefold()
     return unicodedata.normalize("NFC", text)
@@ -239,7 +242,7 @@ def is_expected(match_type: str, pattern: str, text: str) -> bool:
 def test_texts_match_as_a_plain_search_says(rules, text, others, data):
     slices = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).map(lambda ends: text[ends[0] : ends[1]])
     cut = data.draw(st.lists(slices | slices.map(str.swapcase), max_size=5))
-    wanted = [each for each in [*others, *cut] if each.strip() and each != "*"]
+    wanted = [each for each in [*others, *cut] if as_compared(each).strip() and each != "*"]
     patterns = [
         rules.Pattern(canonical(each, True), match_type, case_sensitive)
         for each in wanted
@@ -440,3 +443,43 @@ def test_threads_share_a_matcher(rules):
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+# Typed between letters of a word by whoever wants to get past a rule (U+00AD, 200B, 2060, 034F, FEFF, a tag).
+BETWEEN = ["\u00ad", "\u200b", "\u2060", "\u034f", "\ufeff", "\U000e0000", "\u200d", "\x02"]
+
+
+@pytest.mark.parametrize("unseen", BETWEEN)
+def test_what_nobody_sees_does_not_count(rules, unseen):
+    patterns = [
+        rules.Pattern("badword", "contains"),
+        rules.Pattern(f"bad{unseen}word", "word", case_sensitive=True),
+        rules.Pattern("badword now", "exact"),
+        rules.Pattern(r"^bad\w+ now$", "regex"),
+        rules.Pattern("now", "ends_with"),
+        rules.Pattern(rf"\x{{{ord(unseen):X}}}", "regex"),
+    ]
+    matcher = rules.Matcher(patterns)
+    assert matcher.match(f"b{unseen}ad{unseen}word now{unseen}") == [0, 1, 2, 3, 4, 5]
+    assert matcher.match("badword now") == [0, 1, 2, 3, 4]
+
+
+def test_typographic_quotes_are_plain_ones(rules):
+    matcher = rules.Matcher([rules.Pattern("don't", "contains"), rules.Pattern('say "hi"', "exact")])
+    assert matcher.match("I don’t") == [0]
+    assert matcher.match("Say “Hi”") == [1]
+
+
+def test_look_alikes_count_where_a_rule_asks_for_them(rules):
+    matcher = rules.Matcher(
+        [
+            rules.Pattern("badword", "word", look_alikes=True),
+            rules.Pattern("badword", "word"),
+            rules.Pattern("x", "regex"),
+        ]
+    )
+    assert matcher.match("a bаdwоrd here") == [0]
+    assert matcher.match("ｂａｄｗｏｒｄ") == [0]
+    assert matcher.match("𝒷𝒶𝒹𝓌ℴ𝓇𝒹!") == [0]
+    assert matcher.match("BADWORD x") == [0, 1, 2]
+    assert matcher.match("bаdwоrds") == []

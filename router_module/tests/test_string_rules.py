@@ -62,8 +62,25 @@ def test_a_block_says_where_it_cannot_be_performed(bot, rule):
     assert heard.chat == "No spam. (I cannot remove messages on console.)"
 
 
+def test_a_moderator_may_quote_what_a_rule_blocks_unless_it_exempts_nobody_or_others(bot, fleet, rule):
+    made = rule("secret", "warn")
+    command = rule("secret", "command", command_to_execute="!help")
+    assert bot.say("the secret").answer["moderation"]["action"] == "warn"
+    for level in ("moderator", "admin", "owner"):
+        heard = bot.say("the secret", level=level)
+        assert heard.answer["moderation"] is None
+        assert [each["command"] for each in heard.answer["executions"]] == ["!help"]
+    change = f"/router/string-rules/{made['id']}"
+    for exempt, moderated in ((None, ["member", "owner"]), ("vip", ["subscriber"]), ("owner", ["admin"])):
+        assert fleet.request("PUT", change, {"exempt_level": exempt}).json()["rule"]["exempt_level"] == exempt
+        assert all(bot.say("the secret", level=level).answer["moderation"] for level in moderated)
+    assert bot.say("the secret", level="owner").answer["moderation"] is None
+    assert command["exempt_level"] == "moderator"
+    assert fleet.request("PUT", change, {"exempt_level": "king"}).status == 422
+
+
 def test_a_blocked_command_does_not_run(bot, rule):
-    rule("secret", "block")
+    rule("secret", "block", exempt_level=None)
     bot.say('!inventory add "A" "b"', level="moderator")
 
     heard = bot.say('!inventory add "secret" "b"', level="moderator")
@@ -386,3 +403,29 @@ def test_a_rehearsal_calls_no_webhook_and_counts_nothing(bot, rule, hook, fleet)
     assert heard.statuses == ["success"]
     assert hook.calls == []
     assert rows(fleet, "SELECT match_count FROM stringmatch WHERE id = %s", made["id"])[0]["match_count"] == 0
+
+
+def test_a_thread_has_what_is_set_for_its_channel_unless_it_has_its_own(bot, fleet, rule):
+    channel = f"console:{bot.slug}:general"
+    bot.say("hello")
+    rule("secretword", "warn", enabled_entity_ids=[channel])
+    in_thread = {"channel": "thread", "data": {"parent_channel_id": "general"}}
+    off = fleet.request("PUT", f"/router/entities/{channel}/modules/inventory", {"enabled": False})
+    assert off.status == 200
+    assert bot.say("the secretword", channel="elsewhere").answer["moderation"] is None
+    assert bot.say("the secretword", **in_thread).answer["moderation"]["action"] == "warn"
+    assert bot.say("!inventory list", **in_thread).statuses == ["denied"]
+    own = fleet.request("PUT", f"/router/entities/console:{bot.slug}:thread/modules/inventory", {"enabled": True})
+    assert own.status == 200
+    assert bot.say("!inventory list", **in_thread).statuses == ["success"]
+    assert bot.say("!inventory list").statuses == ["denied"]
+
+
+@pytest.mark.parametrize("again", [{"edited": True}, {"copy": True}, {"shared_from": "777"}])
+def test_what_is_not_newly_said_here_is_judged_and_nothing_else(bot, rule, fleet, again):
+    rule("spam", "warn")
+    rule("spam", "command", command_to_execute="!help")
+    assert bot.say("spam", data=again).answer["moderation"]["action"] == "warn"
+    assert bot.say("!inventory list", data=again).answer["executions"] == []
+    points = fleet.request("GET", f"/router/reputation/{bot.slug}/leaderboard", key="admin").json()
+    assert points["leaderboard"] == []

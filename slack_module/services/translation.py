@@ -22,6 +22,7 @@ from .text import mentions, read_text, strip_mention
 PLATFORM = "slack"
 MAX_ID_CHARS = 255
 MESSAGE, FILES, MENTION, SLASH = "message", "file_share", "app_mention", "slash_command"
+EDITED = "message_changed"
 # The kinds of message that somebody has written. The rest are Slack's notes, edits, and what bots say.
 WRITTEN = frozenset({"", "file_share", "thread_broadcast", "me_message"})
 
@@ -161,6 +162,12 @@ def ignored(envelope: EventCallback, payload: dict[str, Any], why: str) -> Deliv
 
 def _read_message(envelope: EventCallback, payload: dict[str, Any]) -> Iterator[Delivery]:
     event = envelope.event
+    if event.get("subtype") == EDITED and (changed := _changed(event)):
+        message = Message.model_validate(changed)
+        semantic = f"{envelope.team}:{message.channel}:{message.ts}:{event['message']['edited']['ts']}"
+        why = _why_ignored(message, envelope.bot_user_id)
+        yield _part(envelope, payload, message, EDITED, semantic[:MAX_ID_CHARS], "", why)
+        return
     if event.get("subtype") not in (None, *WRITTEN):
         yield ignored(envelope, payload, f"subtype {str(event['subtype'])[:64]}")
         return
@@ -176,6 +183,16 @@ def _read_message(envelope: EventCallback, payload: dict[str, Any]) -> Iterator[
         yield _part(envelope, payload, message, MESSAGE, semantic, "", why)
     if message.files:
         yield _part(envelope, payload, message, FILES, f"{semantic}:files", ":files", why)
+
+
+def _changed(event: dict[str, Any]) -> dict[str, Any] | None:
+    """A message whose text somebody changed, in the form of a new one. Of a link's preview Slack tells so too."""
+    now, before = event.get("message"), event.get("previous_message")
+    if not isinstance(now, dict) or not isinstance(now.get("edited"), dict) or not now["edited"].get("ts"):
+        return None
+    if not now.get("ts") or not now.get("user") or (isinstance(before, dict) and before.get("text") == now.get("text")):
+        return None
+    return {**now, "channel": event.get("channel")} if now.get("subtype") in (None, *WRITTEN) else None
 
 
 def _part(
@@ -237,16 +254,22 @@ class Translator:
         if stored.type == SLASH:
             return self._slash(stored)
         envelope = EventCallback.model_validate(stored.data)
-        if stored.type in (MESSAGE, FILES, MENTION):
+        if stored.type in (MESSAGE, FILES, MENTION, EDITED):
             return self._message(stored, envelope)
         return self._other(stored, envelope)
 
     def _message(self, stored: StoredEvent, envelope: EventCallback) -> Event:
-        message = Message.model_validate(envelope.event)
+        is_edit = stored.type == EDITED
+        message = Message.model_validate((_changed(envelope.event) if is_edit else None) or envelope.event)
         written = strip_mention(message.text, envelope.bot_user_id)
         is_command = stored.type == MESSAGE and parse_command(written) is not None
-        kinds = {MESSAGE: MessageType.CHAT_MESSAGE, FILES: MessageType.FILE_SHARE, MENTION: MessageType.APP_MENTION}
-        data: dict[str, Any] = {"ts": message.ts}
+        kinds = {
+            MESSAGE: MessageType.CHAT_MESSAGE,
+            EDITED: MessageType.CHAT_MESSAGE,
+            FILES: MessageType.FILE_SHARE,
+            MENTION: MessageType.APP_MENTION,
+        }
+        data: dict[str, Any] = {"ts": message.ts, **({"edited": True} if is_edit else {})}
         if message.thread_ts:
             data["thread_ts"] = message.thread_ts
         if mentions(message.text, envelope.bot_user_id):

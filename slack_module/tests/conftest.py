@@ -47,7 +47,7 @@ class Channel:
 
     @property
     def texts(self) -> list[str]:
-        return [each.text.lstrip("\u200b") for each in self.heard]
+        return [each.text.removeprefix("› ") for each in self.heard]
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -195,6 +195,29 @@ def test_bots_edits_and_notes_of_slack_are_kept_and_not_answered(channel, more, 
     assert [(row["state"], row["detail"]) for row in channel.rows] == [("ignored", why)]
 
 
+def test_an_edited_text_is_judged_and_is_no_command_and_no_points(channel, fleet):
+    rule = {"string": "🖕", "match_type": "contains", "action": "warn", "warning_message": "No such signs."}
+    place = {"community_id": f"slack-{channel.id.lower()}"}
+    assert fleet.request("POST", "/router/string-rules", {**rule, **place}).status == 200
+    channel.say("hello", user="U77")
+    for n, text in enumerate(("!inventory list", "take :middle_finger::skin-tone-4:", "take :middle_finger:"), 1):
+        said = {"type": "message", "user": "U77", "ts": "1700000000.000100", "edited": {"user": "U77", "ts": f"{n}.0"}}
+        event = {
+            "type": "message",
+            "subtype": "message_changed",
+            "channel": channel.id,
+            "ts": f"1700000001.00020{n}",
+            "message": {**said, "text": text},
+            "previous_message": {**said, "text": "hello"},
+        }
+        assert channel.happen(event) == [200]
+    eventually(lambda: channel.texts == ["No such signs."])
+    assert channel.points == [("chatMessage", 5)]
+    # A link's preview changes no words.
+    assert channel.happen({**event, "previous_message": event["message"]}) == [200]
+    assert channel.rows[-1]["state"] == "ignored"
+
+
 def test_an_edited_message_without_user_or_ts_of_its_own_is_no_error(channel):
     event = {
         "type": "message",

@@ -54,7 +54,7 @@ def test_outside_text_means_nothing_to_slack_and_calls_nobody(channel, stub):
 
 def test_no_reply_begins_with_a_command(channel, stub):
     say(channel, stub, "!ban everybody")
-    eventually(lambda: [said.text for said in channel.heard] == ["\u200b!ban everybody"])
+    eventually(lambda: [said.text for said in channel.heard] == ["› !ban everybody"])
 
 
 def test_a_long_reply_is_said_in_parts_one_a_second(channel, stub):

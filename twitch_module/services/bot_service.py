@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from waddlebot.base.chat import neutralise
+from waddlebot.base.chat import NEUTRAL, neutralise
 from waddlebot.base.contracts import OutboxState
 from waddlebot.base.errors import Away, Later, Refused, Unclear
 from waddlebot.base.ids import parse_entity_id
@@ -159,7 +159,7 @@ def split_message(text: str, limit: int = MAX_CHARS) -> list[str]:
     rest = NEWLINE.join(line for line in lines if line)
     parts: list[str] = []
     while rest and len(parts) < MAX_PARTS:
-        room = limit if not parts else limit - 1  # neutralise() may add a character.
+        room = limit if not parts else limit - len(NEUTRAL)
         if len(rest) > room:
             cut = rest.rfind(" ", 1, room + 1)
             cut = cut if cut > 0 else room

@@ -18,6 +18,7 @@ from waddlebot.collecting.event_store import Delivery, Holding
 from .translation import (
     AUTHORIZATION_REVOKED,
     BY_TYPE,
+    COPY,
     HAPPENINGS,
     KNOWN_TYPES,
     Authorization,
@@ -94,7 +95,7 @@ class NotificationService:
             type=subscription.type,
             channel_id=channel,
             person_id=happening.person_id,
-            data=payload,
+            data={**payload, COPY: True} if self._is_copy(happening) else payload,
             occurred_at=origin.sent_at,
             ignored=ignored,
             holding=origin.holding,
@@ -130,11 +131,13 @@ class NotificationService:
             return ""
         if happening.chatter_user_id == self._bot_user_id or happening.is_by_bot:
             return "said by a bot"
-        source = happening.source_broadcaster_user_id
-        if source and source != channel and self._collector.served.serves(source):
-            # In a shared chat every channel gets a copy; the original one is answered, and everybody sees the answer.
-            return "shared from another channel"
         return ""
+
+    def _is_copy(self, happening: Happening) -> bool:
+        """In a shared chat every channel gets a copy. The original is answered, and all see the answer; the copy is judged
+        by its own community's rules."""
+        source = happening.source_broadcaster_user_id if isinstance(happening, ChatMessage) else None
+        return bool(source) and source != happening.broadcaster_user_id and self._collector.served.serves(source or "")
 
 
 NOT_SERVED = "channel not served"

@@ -13,6 +13,8 @@ from waddlebot.base.contracts import Event, EventUser, IdPart, MessageText, Mess
 from waddlebot.collecting.event_store import StoredEvent
 
 MAX_BADGES = 64
+# Stands beside what Twitch told of a message in a shared chat that is answered in the channel where it was said.
+COPY = "waddlebot_copy"
 BOT_BADGE = "bot-badge"
 # Chat clients, and we, append these so that Twitch lets the same line through twice; they are no part of what was said.
 INVISIBLE_TAIL = " \U000e0000\u034f"
@@ -98,13 +100,16 @@ class Message(Wire):
         named = (each.get("mention") for each in self.fragments or ())
         return any(isinstance(each, dict) and each.get("user_id") == user_id for each in named)
 
-    @property
-    def text_of_reply(self) -> str:
-        """What somebody typed to answer a message: Twitch puts the other's name before it."""
-        first = (self.fragments or [{}])[0]
-        name = first.get("text") if first.get("type") == "mention" else None
-        said = self.text.removeprefix(name).lstrip(" ") if isinstance(name, str) else self.text
-        return said or self.text
+    def typed(self, *, is_reply: bool) -> str:
+        """What somebody typed: Twitch puts the other's name before an answer, and a cheer may stand before a text."""
+        said = self.text
+        for at, fragment in enumerate(self.fragments or ()):
+            kind, text = fragment.get("type"), fragment.get("text")
+            is_decoration = kind == "cheermote" or (kind == "mention" and is_reply and at == 0)
+            if not isinstance(text, str) or not (is_decoration or not text.strip()) or not said.startswith(text):
+                break
+            said = said.removeprefix(text)
+        return said.lstrip(" ") or self.text
 
 
 class Cheermotes(Wire):
@@ -160,7 +165,7 @@ class ChatMessage(Happening):
 
     @property
     def text(self) -> str:
-        return (self.message.text_of_reply if self.reply else self.message.text).rstrip(INVISIBLE_TAIL)
+        return self.message.typed(is_reply=self.reply is not None).rstrip(INVISIBLE_TAIL)
 
     @property
     def details(self) -> dict[str, Any]:
@@ -171,6 +176,8 @@ class ChatMessage(Happening):
             details["bits"] = self.cheer.bits
         if self.reply:
             details["reply"] = self.reply.model_dump()
+        if self.source_broadcaster_user_id not in (None, self.broadcaster_user_id):
+            details["shared_from"] = self.source_broadcaster_user_id
         if self.channel_points_custom_reward_id:
             details["reward_id"] = self.channel_points_custom_reward_id
         return details
@@ -396,6 +403,10 @@ class Translator:
             channel_id=happening.broadcaster_user_id,
             user=happening.user,
             message=happening.text,
-            data={**happening.details, **({"mentions_bot": True} if mentions_bot else {})},
+            data={
+                **happening.details,
+                **({"mentions_bot": True} if mentions_bot else {}),
+                **({"copy": True} if stored.data.get(COPY) else {}),
+            },
             occurred_at=stored.occurred_at,
         )

@@ -47,7 +47,7 @@ class Channel:
 
     @property
     def texts(self) -> list[str]:
-        return [each.message.lstrip("\u200b").removesuffix(" \U000e0000") for each in self.heard]
+        return [each.message.removeprefix("› ").removesuffix(" \U000e0000") for each in self.heard]
 
     @property
     def rows(self) -> list[dict[str, Any]]:

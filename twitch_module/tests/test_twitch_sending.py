@@ -45,7 +45,7 @@ def test_lines_become_one_and_no_part_begins_with_a_command(channel, stub):
     eventually(lambda: channel.texts == ["one | two | three"])
     say(channel, stub, "x" * 499 + " !ban everybody")
     eventually(lambda: len(channel.heard) == 3)
-    assert channel.heard[2].message == "\u200b!ban everybody"
+    assert channel.heard[2].message == "› !ban everybody"
 
 
 def test_a_word_without_end_is_cut_and_a_flood_is_ended(channel, stub):

@@ -182,14 +182,28 @@ def test_bots_are_ignored(channel, options):
     assert channel.states == ["ignored", "forwarded"]
 
 
-def test_a_shared_chat_is_answered_where_it_was_said(channel, unserved, fleet):
+def test_a_shared_chat_is_answered_where_it_was_said_and_judged_where_it_is_read(channel, fleet):
     delivery = channel.message("!inventory list", more={"source_broadcaster_user_id": channel.id})
     assert channel.twitch.deliver(delivery, pauses_s=[]) == [204]
     with fleet.database.transaction() as db:
         add_server(db, "twitch", "other-channel", community="other")
+    rule = {"string": "spam", "match_type": "contains", "action": "warn", "warning_message": "No spam here."}
+    assert fleet.request("POST", "/router/string-rules", {**rule, "community_id": f"twitch-{channel.id}"}).status == 200
+    eventually(lambda: channel.heard)
     copy = {"source_broadcaster_user_id": "other-channel"}
     assert channel.say("!inventory list", more=copy) == [204]
-    eventually(lambda: channel.states == ["forwarded", "ignored"])
+    assert channel.say("buy spam", more=copy) == [204]
+    eventually(lambda: [each for each in channel.texts if "No spam here." in each])
+    assert len(channel.texts) == 2
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+def test_a_channel_that_is_not_served_gives_commands_only_where_a_community_wants_them(channel, fleet, is_on):
+    config = {"config": {"shared_chat": is_on}}
+    assert fleet.request("PUT", f"/router/communities/twitch-{channel.id}/modules/router", config).status == 200
+    channel.say("!inventory list", more={"source_broadcaster_user_id": "elsewhere"})
+    channel.say("!inventory stats")
+    eventually(lambda: len(channel.texts) == 1 + is_on)
 
 
 def test_other_types_are_kept_and_not_forwarded(fleet, channel):

@@ -123,7 +123,7 @@ class Home:
     @property
     def texts(self) -> list[str]:
         here = [each for each in self.twitch.messages if each.broadcaster_id == self.id]
-        return [each.message.lstrip("\u200b").removesuffix(" \U000e0000") for each in here]
+        return [each.message.removeprefix("› ").removesuffix(" \U000e0000") for each in here]
 
     @property
     def rows(self) -> list[dict[str, Any]]:

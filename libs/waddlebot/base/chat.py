@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import difflib
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .contracts import COMMAND_PREFIXES
 from .errors import UsageError
+from .text import BLANKS, SMART_QUOTES, SMART_SINGLE, UNSEEN, as_seen, fold
 from .wire import for_chat
 
-# Phones turn "quotes" and --dashes into these while people type.
-SMART_QUOTES = {"“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "＂": '"'}
-SMART_SINGLE = {"‘": "'", "’": "'", "‚": "'", "‛": "'"}
 LEADING_DASHES = {"—": "--", "–": "-", "−": "-"}
-# A command begins with a letter or digit of any script, so that "!!!" and "# heading" stay plain chat.
-COMMAND = re.compile(r"([!#])([^\W_][^\s\"“”„!#]{0,63})(?:\s+(.*))?", re.DOTALL)
+# As a Japanese keyboard types them, and as they count.
+FULLWIDTH = {"！": "!", "＃": "#"}
+# A command begins with a letter or digit of any script, so that "!!!" and "# heading" stay plain chat. What nobody sees
+# may stand anywhere around it.
+_UNSEEN, _BLANKS = UNSEEN.pattern[1:-1], BLANKS.pattern[1:-1]
+COMMAND = re.compile(
+    rf"[\s{_UNSEEN}{_BLANKS}]*([!#！＃])[{_UNSEEN}]*([^\W_{_BLANKS}][^\s\"“”„!#！＃{_BLANKS}]{{0,63}})(?:[\s{_BLANKS}]+(.*))?",
+    re.DOTALL,
+)
 # Other bots read these at the start of a line of ours as commands to them.
-COMMAND_STARTS = ("!", "#", "/", ".")
+COMMAND_STARTS = ("!", "#", "/", ".", "！", "＃")
+# Stands before them, in sight: what nobody sees is undone by whoever reads as we do.
+NEUTRAL = "› "
 ZERO_WIDTH_SPACE = "\u200b"
 # Nobody mistypes a longer name by a letter or two, and comparing long names takes long.
 MAX_GUESSED_CHARS = 64
@@ -47,19 +53,7 @@ class CommandLine:
 def parse_command(text: str) -> CommandLine | None:
     """Find the command at the start of a chat message, or None for plain chat. Names ignore case."""
     match = COMMAND.fullmatch(text.strip())
-    return CommandLine(match[1], fold(match[2]), match[3] or "") if match else None
-
-
-def fold(name: str) -> str:
-    """A name as it is compared: straße, STRASSE and Strasse are one, and so are é and e with an accent after it."""
-    if name.isascii():
-        return name.lower()
-    folded = name.casefold()
-    # Source: Unicode 3.13, D145, canonical caseless matching. That decomposes first, for the sake of the iota subscript
-    # alone, which folds to an iota. Without one that can be left out; with some scripts it takes most of the time.
-    if "ι" in folded:
-        folded = unicodedata.normalize("NFD", name).casefold()
-    return unicodedata.normalize("NFC", folded)
+    return CommandLine(FULLWIDTH.get(match[1], match[1]), fold(match[2]), match[3] or "") if match else None
 
 
 def split_words(text: str) -> list[str]:
@@ -162,7 +156,7 @@ def _plain_dashes(word: str) -> str:
 def neutralise(message: str) -> str:
     """Keep a message of ours from being a command to another bot or to the platform, whatever a viewer put into it."""
     message = for_chat(message)
-    return ZERO_WIDTH_SPACE + message if message.lstrip().startswith(COMMAND_STARTS) else message
+    return NEUTRAL + message if as_seen(message).lstrip().startswith(COMMAND_STARTS) else message
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
@@ -179,4 +173,4 @@ def shorten(text: str, limit: int) -> str:
 
 
 def is_prefixed(text: str) -> bool:
-    return text.lstrip().startswith(COMMAND_PREFIXES)
+    return as_seen(text).lstrip().startswith((*COMMAND_PREFIXES, *FULLWIDTH))

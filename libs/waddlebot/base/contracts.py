@@ -42,6 +42,7 @@ class Level(IntEnum):
         return self.name.lower()
 
 
+LevelName = Literal["member", "subscriber", "vip", "moderator", "admin", "owner"]
 # Contracts §2. A badge that is not listed gives no level.
 BADGE_LEVELS: dict[str, dict[str, Level]] = {
     CONSOLE: {level.label: level for level in Level},
@@ -215,6 +216,16 @@ class Event(Wire):
     @property
     def entity_id(self) -> str:
         return f"{self.platform}:{self.server_id}:{self.channel_id}"
+
+    @property
+    def is_only_judged(self) -> bool:
+        """Whether warn and block rules see it and nothing else comes of it: it was said before, or elsewhere."""
+        return self.data.get("edited") is True or self.data.get("copy") is True
+
+    @property
+    def is_no_command(self) -> bool:
+        """Whether it is plain chat however it begins: its prefix is another bot's there."""
+        return self.data.get("no_command") is True
 
 
 class ErrorInfo(Wire):
@@ -478,7 +489,7 @@ class SubcommandSpec(Wire):
     name: Annotated[str, StringConstraints(max_length=64)]
     usage: str = ""
     description: str = ""
-    level: Literal["member", "subscriber", "vip", "moderator", "admin", "owner"] = "member"
+    level: LevelName = "member"
 
 
 class PatternSetting(Wire):
@@ -501,7 +512,7 @@ class CommandSpec(Wire):
     prefix: Literal["!", "#"] = "!"
     description: str = ""
     usage: str = ""
-    level: Literal["member", "subscriber", "vip", "moderator", "admin", "owner"] = "member"
+    level: LevelName = "member"
     scope: Literal["entity", "community"] = "entity"
     type: Literal["container", "lambda", "openwhisk", "webhook"] = "container"
     location_url: str = ""

@@ -300,9 +300,10 @@ def find_by_name(db: DAL, name: str, *, platform: str, community_id: int | None 
     row = fetch_one(
         db,
         "SELECT i.user_id FROM platform_identities i"
-        " WHERE (lower(i.name) = lower(%(name)s) OR lower(i.display_name) = lower(%(name)s))"
+        " WHERE (name_key(i.name) = name_key(%(name)s) OR name_key(i.display_name) = name_key(%(name)s))"
         + (here if community_id is not None else "")
-        + " ORDER BY i.platform <> %(platform)s, lower(i.name) <> lower(%(name)s), i.named_at DESC, i.id DESC LIMIT 1",
+        + " ORDER BY i.platform <> %(platform)s, name_key(i.name) <> name_key(%(name)s), i.named_at DESC, i.id DESC"
+        " LIMIT 1",
         {"name": name, "platform": platform, "community": community_id},
     )
     return row["user_id"] if row else None

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..base.chat import closest, fold
+from ..base.chat import closest
 from ..base.combine import FairCombiner
 from ..base.contracts import (
     CommandSpec,
@@ -29,6 +29,7 @@ from ..base.contracts import (
 from ..base.errors import ConfigError, ProviderError, UsageError, UserError, WaddleBotError
 from ..base.logs import log_context, new_log_context
 from ..base.module_settings import defaults_of
+from ..base.text import fold
 from ..data.audit import Acting, acting_as
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from ..base.chat import NEUTRAL
 from ..base.contracts import CONSOLE
 from ..base.ids import new_id
 from ..base.logs import configure_logging
@@ -144,7 +145,7 @@ class Heard:
     def chat(self) -> str:
         """Everything that was said, a line each."""
         said = (each for each in self.answer["responses"] if each["response_action"] == "chat")
-        return "\n".join(each["response_data"]["message"].lstrip("\u200b") for each in said)
+        return "\n".join(each["response_data"]["message"].removeprefix(NEUTRAL) for each in said)
 
     @property
     def statuses(self) -> list[str]:

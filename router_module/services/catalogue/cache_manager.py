@@ -37,6 +37,8 @@ class Place:
     channel_id: str
     community_id: int
     community_name: str
+    # The channel, if this is a thread of it.
+    parent_entity_id: str | None = None
 
 
 class CacheManager:
@@ -44,6 +46,7 @@ class CacheManager:
 
     def __init__(self, db: Database, bus: Bus, settings: RouterSettings) -> None:
         self._db = db
+        self._bus = bus
         self._places: Cache[str, Place] = bus.cache(ENTITIES, ttl_s=settings.entity_cache_ttl_s)
         self.people = People(db, bus, ttl_s=settings.entity_cache_ttl_s)
         self._commands: Cache[str, Commands] = bus.cache(COMMANDS, ttl_s=settings.command_cache_ttl_s)
@@ -76,9 +79,11 @@ class CacheManager:
     def _load_place(self, event: Event, fresh: bool) -> Place:
         with self._db.transaction() if fresh else self._db.lookup() as db:
             row = _select_place(db, event.entity_id)
-        if row is None:
+        if row is None or (row["parent_entity_id"] is None and _parent_of(event)):
             with self._db.transaction() as db:
                 row = _add_channel(db, event)
+            if row and row["parent_entity_id"]:
+                self._bus.invalidate(COMMANDS, row["community_id"])
         if row is None:
             raise UnknownEntity(
                 f"{event.entity_id} is not a channel of this fleet. Add it with: waddlebot servers add"
@@ -100,7 +105,8 @@ class CacheManager:
 def _select_place(db: DAL, entity_id: str) -> dict[str, Any] | None:
     return fetch_one(
         db,
-        "SELECT e.entity_id, e.platform, e.server_id, e.channel_id, e.community_id, c.name AS community_name"
+        "SELECT e.entity_id, e.platform, e.server_id, e.channel_id, e.community_id, c.name AS community_name,"
+        " e.parent_entity_id"
         " FROM entities e JOIN communities c ON c.id = e.community_id"
         " WHERE e.entity_id = %s AND e.is_active AND c.is_active",
         (entity_id,),
@@ -109,9 +115,12 @@ def _select_place(db: DAL, entity_id: str) -> dict[str, Any] | None:
 
 def _add_channel(db: DAL, event: Event) -> dict[str, Any] | None:
     """Add a channel under the server it belongs to; console channels belong to the community they are named after."""
+    parent = _parent_of(event)
     found = _select_place(db, event.entity_id)
     if found:
-        return found
+        if parent and not found["parent_entity_id"]:
+            fetch(db, "UPDATE entities SET parent_entity_id = %s WHERE entity_id = %s", (parent, event.entity_id))
+        return {**found, "parent_entity_id": found["parent_entity_id"] or parent}
     if event.platform == CONSOLE:
         owner = fetch_one(
             db, "SELECT id AS community_id FROM communities WHERE slug = %s AND is_active", (event.server_id,)
@@ -119,8 +128,9 @@ def _add_channel(db: DAL, event: Event) -> dict[str, Any] | None:
     elif event.server_id:
         owner = fetch_one(
             db,
-            "SELECT community_id FROM servers WHERE platform = %s AND server_id = %s AND channel = '' AND is_active",
-            (event.platform, event.server_id),
+            "SELECT community_id FROM servers WHERE platform = %s AND server_id = %s AND channel IN ('', %s)"
+            " AND is_active ORDER BY channel DESC LIMIT 1",
+            (event.platform, event.server_id, _parent_channel(event)),
         )
     else:
         owner = None
@@ -128,8 +138,19 @@ def _add_channel(db: DAL, event: Event) -> dict[str, Any] | None:
         return None
     fetch(
         db,
-        "INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id) VALUES (%s, %s, %s, %s, %s)"
-        " ON CONFLICT DO NOTHING",
-        (event.entity_id, event.platform, event.server_id, event.channel_id, owner["community_id"]),
+        "INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id, parent_entity_id)"
+        " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        (event.entity_id, event.platform, event.server_id, event.channel_id, owner["community_id"], parent),
     )
     return _select_place(db, event.entity_id)
+
+
+def _parent_channel(event: Event) -> str:
+    """The channel that a thread belongs to, as its collector tells it; empty for a channel."""
+    channel = event.data.get("parent_channel_id")
+    return channel if isinstance(channel, str) and channel != event.channel_id else ""
+
+
+def _parent_of(event: Event) -> str | None:
+    channel = _parent_channel(event)
+    return f"{event.platform}:{event.server_id}:{channel}" if channel else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 from pydal import DAL
 from waddlebot.base.contracts import CommandSpec, MessageType
@@ -80,7 +81,7 @@ class Commands:
         return next(own, None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Catalogue:
     """A command hides an alias of the same name; what is said for an entity hides what is said for its community."""
 
@@ -93,6 +94,8 @@ class Catalogue:
     # Whose secrets or tokens the community gave, and which modules are at work in it.
     providers: frozenset[str] = frozenset()
     active: frozenset[str] = frozenset()
+    # The channels that threads belong to.
+    parents: dict[str, str] = field(default_factory=dict)
     _merged: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
 
     def find(self, prefix: str, name: str, entity_id: str) -> list[Command]:
@@ -118,12 +121,13 @@ class Catalogue:
         command = self.commands.listeners.get(command_id)
         if command is None or not self.is_on(command, entity_id):
             return None
+        entity_id = self._decides(entity_id)
         here = (entity_id, command.module_name)
         decides = entity_id if here in self.switches or here in self.configs else None
         return command if place == decides else None
 
     def switch(self, module_name: str, entity_id: str | None) -> Switch | None:
-        return self.switches.get((entity_id, module_name)) or self.switches.get((None, module_name))
+        return self.switches.get((self._decides(entity_id), module_name)) or self.switches.get((None, module_name))
 
     def is_on(self, command: Command, entity_id: str) -> bool:
         return self.is_module_on(command.module_name, entity_id, is_core=command.is_core)
@@ -141,6 +145,7 @@ class Catalogue:
     def config_of(self, module_name: str, entity_id: str | None) -> Mapping[str, Any]:
         """What is set for a module: its defaults, over them what the community set, over that what was set for the
         entity. No secrets. Merged once, because it is asked for with every message."""
+        entity_id = self._decides(entity_id)
         merged = self._merged.get((entity_id, module_name))
         if merged is None:
             specs = self.commands.modules.get(module_name)
@@ -152,7 +157,7 @@ class Catalogue:
 
     def settings_for(self, name: str, entity_id: str) -> list[Permission]:
         """What was set for a command, or for ALL_COMMANDS: at this entity, then in its community."""
-        found = (self.permissions.get((place, name)) for place in (entity_id, None))
+        found = (self.permissions.get((place, name)) for place in (self._decides(entity_id), None))
         return [each for each in found if each is not None]
 
     def is_enabled(self, command: Command, entity_id: str) -> bool:
@@ -217,12 +222,27 @@ class Catalogue:
         return any(
             switch.replaced_by == module_name
             for (place, _), switch in self.switches.items()
-            if place in (None, entity_id)
+            if place in (None, self._decides(entity_id))
         )
 
     def _alias_at(self, prefix: str, name: str, entity_id: str) -> Alias | None:
-        here = (alias for alias in self.aliases.get((prefix, name), ()) if alias.entity_id in (None, entity_id))
-        return next(here, None)
+        at = (None, self._decides(entity_id))
+        return next((alias for alias in self.aliases.get((prefix, name), ()) if alias.entity_id in at), None)
+
+    @cached_property
+    def _with_settings(self) -> frozenset[str]:
+        keys = (*self.switches, *self.configs, *self.permissions)
+        aliases = (alias.entity_id for several in self.aliases.values() for alias in several)
+        return frozenset(place for place in (*(place for place, _ in keys), *aliases) if place)
+
+    @overload
+    def _decides(self, entity_id: str) -> str: ...
+    @overload
+    def _decides(self, entity_id: str | None) -> str | None: ...
+    def _decides(self, entity_id: str | None) -> str | None:
+        """Where it is said what holds at an entity: a thread has what is set for its channel, unless it has its own."""
+        parent = self.parents.get(entity_id) if entity_id and self.parents else None
+        return entity_id if parent is None or entity_id in self._with_settings else parent
 
 
 def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
@@ -273,6 +293,11 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
         (community_id,),
     )
     providers, active = _load_readiness(db, community_id)
+    threads = fetch(
+        db,
+        "SELECT entity_id, parent_entity_id FROM entities WHERE community_id = %s AND parent_entity_id IS NOT NULL",
+        (community_id,),
+    )
     return Catalogue(
         commands,
         _grouped(Alias(**row) for row in aliases),
@@ -281,6 +306,7 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
         {_place(row): _config(commands, row) for row in switches if row["config"]},
         providers,
         active,
+        {row["entity_id"]: row["parent_entity_id"] for row in threads},
     )
 
 

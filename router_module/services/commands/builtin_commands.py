@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from waddlebot.base.chat import closest, fold
+from waddlebot.base.chat import closest
 from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse
 from waddlebot.base.errors import UserError
+from waddlebot.base.text import fold
 from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.module.interaction import say

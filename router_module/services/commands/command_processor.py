@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from waddlebot.base.background import TargetPools
-from waddlebot.base.chat import fold, neutralise, parse_command
+from waddlebot.base.chat import neutralise, parse_command
 from waddlebot.base.contracts import (
     CONSOLE,
     OVERLAY_SOURCES,
@@ -32,6 +32,7 @@ from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
+from waddlebot.base.text import fold
 from waddlebot.community.people import Identity, Person
 from waddlebot.data.outbox import NOT_PRIVATE_HERE, PRIVATE
 from waddlebot.web.auth import Account
@@ -572,6 +573,8 @@ def _check_mode(event: Event, caller: Account) -> None:
 
 
 def _may_be_command(event: Event) -> bool:
+    if event.is_only_judged or event.is_no_command:
+        return False
     return event.message_type is MessageType.CHAT_MESSAGE and parse_command(event.message) is not None
 
 

@@ -69,6 +69,9 @@ class Planner:
         started = time.perf_counter()
         catalogue = self._lookups.catalogue(work.place.community_id)
         message_type = work.event.message_type
+        if self._is_only_judged(work):
+            self._judge(work, catalogue)
+            return
         heard = self._read_chat(work, catalogue) if message_type is MessageType.CHAT_MESSAGE else []
         if work.is_blocked:
             return
@@ -87,10 +90,11 @@ class Planner:
     def _read_chat(self, work: Work, catalogue: Catalogue) -> list[Listening]:
         """Read a message. Returns what of it is listened for: of plain chat only, which no command begins."""
         text = work.event.message
-        line = parse_command(text)
+        line = None if work.event.is_no_command else parse_command(text)
         commands = catalogue.find(line.prefix, line.command, work.place.entity_id) if line else []
         found = self._rules.hits(work.place, text, mentions_bot=work.event.data.get("mentions_bot") is True)
         hits = [rule for rule in found.rules if rule.action == "block"] if commands else found.rules
+        hits = [rule for rule in hits if not self._is_exempt(work, rule)] if hits else hits
         if hits:
             self._apply(hits, work, catalogue)
         if line and commands:
@@ -98,6 +102,19 @@ class Planner:
         elif line and not hits:
             self._suggest(work, line, catalogue)
         return [] if line else found.listening
+
+    def _is_only_judged(self, work: Work) -> bool:
+        """Whether nothing but warn and block rules may come of an event (C2 §2)."""
+        if work.event.is_only_judged:
+            return True
+        # A channel that is not served shares its chat with this one.
+        return bool(work.event.data.get("shared_from")) and not self._lookups.core_settings(work.place)["shared_chat"]
+
+    def _judge(self, work: Work, catalogue: Catalogue) -> None:
+        found = self._rules.hits(work.place, work.event.message).rules
+        hits = [rule for rule in found if rule.action in ("warn", "block") and not self._is_exempt(work, rule)]
+        if hits:
+            self._apply(hits, work, catalogue)
 
     def _tell_listener(self, work: Work, listening: Listening, catalogue: Catalogue) -> None:
         """Call a module for what it listens for, if it is on here, once for one line."""
@@ -142,6 +159,12 @@ class Planner:
                 self._run_command(work, rule, catalogue)
             elif rule.action == "webhook":
                 work.jobs.append(self._webhook(work, rule))
+
+    def _is_exempt(self, work: Work, rule: StringRule) -> bool:
+        """Commands and webhooks exempt nobody."""
+        if rule.action not in ("warn", "block") or rule.exempt_level is None:
+            return False
+        return self._rbac.level_of(work.event, work.person, work.place) >= rule.exempt_level
 
     def _moderate(self, work: Work, rule: StringRule) -> None:
         action = "block" if rule.action == "block" else "warn"

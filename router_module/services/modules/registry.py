@@ -10,10 +10,10 @@ from typing import Any
 from psycopg2.extras import execute_values
 from pydal import DAL
 from pydantic import BaseModel
-from waddlebot.base.chat import fold
 from waddlebot.base.contracts import CommandSpec, Heartbeat, ModuleRegistration
 from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.manifest import find_manifest
+from waddlebot.base.text import fold
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account

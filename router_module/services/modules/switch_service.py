@@ -10,11 +10,12 @@ from urllib.parse import quote, urlencode
 
 from psycopg2.extras import execute_values
 from pydal import DAL
-from waddlebot.base.chat import fold, parse_command
+from waddlebot.base.chat import parse_command
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import Invalid, NotFound
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.module_settings import HIDDEN, SettingSpec, check_config, fitting
+from waddlebot.base.text import fold
 from waddlebot.base.wire import is_number
 from waddlebot.community.credentials import Credentials
 from waddlebot.data import audit

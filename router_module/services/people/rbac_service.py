@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waddlebot.base.chat import fold
 from waddlebot.base.contracts import Event, Level, SubcommandSpec, badge_level
+from waddlebot.base.text import fold
 from waddlebot.community.people import Person
 from waddlebot.module.interaction import find_subcommand
 

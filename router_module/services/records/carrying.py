@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import ModuleName
+from waddlebot.base.contracts import LevelName, ModuleName
 from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.base.ids import PLATFORM
 from waddlebot.community.consent import Consenter, ensure_user, find_user
@@ -39,6 +39,8 @@ class RuleItem(Item):
     string: LongText
     match_type: Literal["exact", "contains", "word", "regex", "*"] = "exact"
     case_sensitive: bool = False
+    look_alikes: bool = False
+    exempt_level: LevelName | None = "moderator"
     action: Literal["warn", "block", "command", "webhook"]
     command_to_execute: ShortText = ""
     command_parameters: list[Text] = Field(default_factory=list, max_length=100)
@@ -86,8 +88,9 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
     def export(db: DAL, community_id: int) -> list[RuleItem]:
         rows = fetch(
             db,
-            "SELECT id, string, match_type, case_sensitive, action, command_to_execute, command_parameters,"
-            " webhook_url, warning_message, block_message, priority, ARRAY(SELECT entity_id FROM stringmatch_entities e"
+            "SELECT id, string, match_type, case_sensitive, look_alikes, exempt_level, action, command_to_execute,"
+            " command_parameters, webhook_url, warning_message, block_message, priority,"
+            " ARRAY(SELECT entity_id FROM stringmatch_entities e"
             "  WHERE e.stringmatch_id = r.id ORDER BY 1) AS enabled_entity_ids"
             " FROM stringmatch r WHERE community_id = %s AND is_active ORDER BY priority, id",
             (community_id,),

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from weakref import WeakValueDictionary
 
 from pydal import DAL
+from waddlebot.base.contracts import Level
 from waddlebot.base.errors import WaddleBotError
 from waddlebot.base.logs import AAALog
 from waddlebot.data.cache import Bus, Cache
@@ -51,13 +52,16 @@ class StringRule:
     parameters: tuple[str, ...] = ()
     webhook_url: str = ""
     message: str = ""
+    # Warn and block leave whoever has this level alone; None: nobody.
+    exempt_level: Level | None = None
 
     @property
     def order(self) -> tuple[int, int]:
         return self.priority, self.id
 
-    def holds_at(self, entity_id: str) -> bool:
-        return not self.entity_ids or entity_id in self.entity_ids
+    def holds_at(self, entity_id: str, parent: str | None = None) -> bool:
+        """In a thread what holds in its channel, too."""
+        return not self.entity_ids or entity_id in self.entity_ids or parent in self.entity_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +98,13 @@ class RuleSet:
     def size(self) -> int:
         return len(self.rules) + len(self.listening)
 
-    def hits(self, text: str, entity_id: str) -> Hits:
+    def hits(self, text: str, entity_id: str, parent: str | None = None) -> Hits:
         found = self.matcher.match(text) if self.size else []
         if not found:
             return NOTHING
         rules = (self.rules[at] for at in found if at < len(self.rules))
         listening = [self.listening[at - len(self.rules)] for at in found if at >= len(self.rules)]
-        return Hits([rule for rule in rules if rule.holds_at(entity_id)], listening)
+        return Hits([rule for rule in rules if rule.holds_at(entity_id, parent)], listening)
 
 
 EMPTY = RuleSet()
@@ -135,9 +139,9 @@ class RuleBook:
 
     def hits(self, place: Place, text: str, *, mentions_bot: bool = False) -> Hits:
         """What a text hits at a place: its community's rules and the fleet's, and what modules listen for in it."""
-        everywhere = self._rules_of(FLEET).hits(text, place.entity_id).rules
+        everywhere = self._rules_of(FLEET).hits(text, place.entity_id, place.parent_entity_id).rules
         rule_set = self._rules_of(place.community_id)
-        own = rule_set.hits(text, place.entity_id)
+        own = rule_set.hits(text, place.entity_id, place.parent_entity_id)
         rules = own.rules
         if everywhere:
             rules = list(heapq.merge(everywhere, rules, key=lambda rule: rule.order))
@@ -221,12 +225,13 @@ def list_active_rules(db: DAL, community_id: int) -> list[StringRule]:
 def rule_from_row(row: dict[str, Any]) -> StringRule:
     return StringRule(
         id=row["id"],
-        pattern=Pattern(row["string"], row["match_type"], row["case_sensitive"]),
+        pattern=Pattern(row["string"], row["match_type"], row["case_sensitive"], row["look_alikes"]),
         action=row["action"],
         priority=row["priority"],
         entity_ids=frozenset(row["entities"] or ()),
         command=row["command_to_execute"],
         parameters=tuple(row["command_parameters"]),
         webhook_url=row["webhook_url"],
+        exempt_level=Level.named(row["exempt_level"]) if row["exempt_level"] else None,
         message=row["block_message"] if row["action"] == "block" else row["warning_message"],
     )

@@ -10,9 +10,10 @@ from functools import partial
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.chat import fold, parse_command, shorten
+from waddlebot.base.chat import is_prefixed, parse_command, shorten
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.base.text import fold
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
@@ -36,6 +37,8 @@ COLUMNS = (
     "string",
     "match_type",
     "case_sensitive",
+    "look_alikes",
+    "exempt_level",
     "action",
     "command_to_execute",
     "command_parameters",
@@ -260,7 +263,7 @@ def check_rule(values: Mapping[str, Any], guard: EgressGuard) -> None:
 
 def command_of(text: str) -> tuple[str, str] | None:
     """The prefix and the name of a rule's command; without a prefix it is one of ours."""
-    line = parse_command(text if text[:1] in ("!", "#") else "!" + text)
+    line = parse_command(text if is_prefixed(text) else "!" + text)
     return (line.prefix, fold(line.command)) if line and not line.rest else None
 
 
@@ -269,7 +272,7 @@ def _command_of(values: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def _pattern(values: Mapping[str, Any]) -> Pattern:
-    return Pattern(values["string"], values["match_type"], values["case_sensitive"])
+    return Pattern(values["string"], values["match_type"], values["case_sensitive"], values["look_alikes"])
 
 
 def _is_seen_by(rule: StringRule, message: str) -> bool:
@@ -292,9 +295,10 @@ def _as_columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SELECT_RULE = (
-    "SELECT r.id, r.community_id, string, match_type, case_sensitive, action, command_to_execute, command_parameters,"
-    " webhook_url, warning_message, block_message, priority, is_active, match_count, last_matched, created_by,"
-    " created_at, updated_at, coalesce((SELECT array_agg(entity_id ORDER BY entity_id) FROM stringmatch_entities e"
+    "SELECT r.id, r.community_id, string, match_type, case_sensitive, look_alikes, exempt_level, action,"
+    " command_to_execute, command_parameters, webhook_url, warning_message, block_message, priority, is_active,"
+    " match_count, last_matched, created_by, created_at, updated_at,"
+    " coalesce((SELECT array_agg(entity_id ORDER BY entity_id) FROM stringmatch_entities e"
     " WHERE e.stringmatch_id = r.id), '{}') AS enabled_entity_ids"
 )
 

@@ -4,12 +4,14 @@ Only RE2 ever runs a user's pattern, never Python's `re`, so none can take expon
 searched for in one pass over the message, by a set that may name too many of them but never too few; what it names is
 then checked one by one. Most messages hit nothing and end after that pass.
 
-- exact, contains and word compare `waddlebot.base.chat.fold` of both sides: by full case folding; é is e with an accent
-  after it. With `case_sensitive` they compare NFC.
+- exact, contains and word compare `waddlebot.base.text.fold` of both sides: by full case folding; é is e with an accent
+  after it, quotes are straight, what nobody sees is not there. With `case_sensitive` case counts; with `look_alikes`
+  they compare skeletons, to which а is a.
 - contains ends where a character ends, never before a mark that combines with its last one.
-- ends_with is contains at the end; spaces, and signs that show nothing, may follow.
+- ends_with is contains at the end; spaces may follow.
 - word has no letter, mark, digit or underscore directly before or after it; its own ends may be anything ("c++").
-- A regex is RE2's syntax, searched for in NFC. `.` is any character, line breaks too; `^` and `$` are the ends of the
+- A regex is RE2's syntax, searched for in NFC, both without what nobody sees and with it. `.` is any
+  character, line breaks too; `^` and `$` are the ends of the
   message; `\\w` and `\\d` are Unicode's, `\\s` and `\\b` are ASCII's.
 """
 
@@ -23,8 +25,8 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 import re2
-from waddlebot.base.chat import fold
 from waddlebot.base.errors import Invalid
+from waddlebot.base.text import STRAIGHT, as_compared, as_seen, fold, skeleton
 
 MatchType = Literal["exact", "contains", "word", "regex", "*", "ends_with"]
 EVERYTHING = "*"
@@ -45,10 +47,6 @@ MAX_SEARCHED_CHARS = 64
 ALWAYS = r"\A"
 # Stands in a text where something can begin or end. A lone surrogate is never part of a text that we search.
 EDGE = "\ud800"
-# These choose how an emoji looks; to a reader ❤ and ❤️ are one.
-VARIATION_SELECTORS = frozenset("\ufe0e\ufe0f")
-# Nobody sees these at the end of a line: chat clients add them, and phones with each emoji.
-UNSEEN_AT_THE_END = "\ufe0e\ufe0f\u200b\u200c\u200d\u2060\ufeff\U000e0000\u034f"
 MAX_REMEMBERED_CHARACTERS = 20_000
 
 
@@ -67,6 +65,7 @@ class Pattern:
     text: str
     match_type: MatchType
     case_sensitive: bool = False
+    look_alikes: bool = False
 
     @property
     def matches_everything(self) -> bool:
@@ -79,7 +78,8 @@ def check_pattern(pattern: Pattern) -> None:
         return
     if len(pattern.text) > MAX_PATTERN_CHARS:
         raise BadPattern(f"A pattern has at most {MAX_PATTERN_CHARS} characters; this has {len(pattern.text)}.")
-    if not pattern.text.strip() or (pattern.match_type == "ends_with" and not without_unseen_end(pattern.text)):
+    looked_for = pattern.text if pattern.match_type == "regex" else as_seen(pattern.text)
+    if not looked_for.strip():
         raise BadPattern("A pattern needs something to look for.")
     if no_text := NO_TEXT.search(pattern.text):
         raise BadPattern("NUL and half a surrogate pair are no text.", position=no_text.start())
@@ -113,27 +113,39 @@ class Matcher:
         searched = [each for each in enumerate(patterns) if not each[1].matches_everything]
         regexes = [each for each in searched if each[1].match_type == "regex"]
         texts = [each for each in searched if each[1].match_type != "regex"]
-        folded = [each for each in texts if not each[1].case_sensitive]
-        written = [each for each in texts if each[1].case_sensitive]
+        alike = [each for each in texts if each[1].look_alikes]
+        folded = [each for each in texts if not each[1].look_alikes and not each[1].case_sensitive]
+        written = [each for each in texts if not each[1].look_alikes and each[1].case_sensitive]
         self._everything = [index for index, pattern in enumerate(patterns) if pattern.matches_everything]
         self._searched: list[_Texts | _Regexes] = []
+        if alike:
+            self._searched.append(_Texts(alike, skeleton))
         if folded:
             self._searched.append(_Texts(folded, fold))
         if written:
-            self._searched.append(_Texts(written, _nfc))
-        if regexes:
-            self._searched.append(_Regexes(regexes, self.regex_reach))
+            self._searched.append(_Texts(written, as_compared))
+        self._regexes = _Regexes(regexes, self.regex_reach) if regexes else None
+        if self._regexes:
+            self._searched.append(self._regexes)
         self._sieve = _make_sieve(texts, regexes) if len(self._searched) > 1 else None
 
     def match(self, text: str) -> list[int]:
         """Find all patterns that hit; their indices, ascending."""
         try:
-            return self._match(text if text.isascii() else _nfc(text))
+            return self._match(text)
         except UnicodeEncodeError:
             # JSON can bring half a surrogate pair, which cannot be encoded. That is too rare to look for it each time.
-            return self._match(_nfc(HALF_PAIR.sub("\ufffd", text)))
+            return self._match(HALF_PAIR.sub("\ufffd", text))
 
     def _match(self, text: str) -> list[int]:
+        seen = as_seen(text)
+        hits = self._match_seen(seen if seen.isascii() else _nfc(seen))
+        if seen == text or self._regexes is None:
+            return hits
+        # Somebody may look for just what nobody sees.
+        return sorted({*hits, *self._regexes.hits(_nfc(text))})
+
+    def _match_seen(self, text: str) -> list[int]:
         hits = list(self._everything)
         if self._may_hit(text):
             for patterns in self._searched:
@@ -193,6 +205,8 @@ def _make_sieve(texts: Sequence[tuple[int, Pattern]], regexes: Sequence[tuple[in
     """What finds something in a folded text if any of the patterns hits, or None if no set could know."""
     if any(pattern.case_sensitive or CASE_SWITCH.search(pattern.text) for _, pattern in regexes):
         return None
+    if any(pattern.look_alikes for _, pattern in texts):
+        return None
     looked_for = [_text_regex(pattern, fold(pattern.text)) for _, pattern in texts]
     return _PatternSet(looked_for + [_wide_regex(pattern) for _, pattern in regexes])
 
@@ -208,7 +222,7 @@ def _fold_in_place(text: str) -> str | None:
     if len(folded) != len(text) or not unicodedata.is_normalized("NFC", folded):
         return None
     # To \b, ſ is no letter, but the s that it becomes is one. With iotas, fold may do more.
-    if "ſ" in text or ("ι" in folded and folded != fold(text)):
+    if "ſ" in text or ("ι" in folded and folded != fold(text)) or text.translate(STRAIGHT) != text:
         return None
     return folded
 
@@ -245,7 +259,7 @@ class _Texts:
                 continue
             mark_edges = _mark_word_edges if pattern.match_type == "word" else _mark_ends
             at_the_end = pattern.match_type == "ends_with"
-            text = without_unseen_end(text) if at_the_end else text
+            text = text.rstrip() if at_the_end else text
             self._needles.append(_Needle(index, mark_edges(text), mark_edges, at_the_end))
             regexes.append(_text_regex(pattern, text))
         self._set = _PatternSet(regexes)
@@ -260,16 +274,8 @@ class _Texts:
     @staticmethod
     def _check(needles: Sequence[_Needle], text: str) -> list[int]:
         wanted = {(needle.mark_edges, needle.at_the_end) for needle in needles}
-        edged = {(mark, at_end): mark(without_unseen_end(text) if at_end else text) for mark, at_end in wanted}
+        edged = {(mark, at_end): mark(text.rstrip() if at_end else text) for mark, at_end in wanted}
         return [needle.index for needle in needles if needle.is_in(edged[needle.mark_edges, needle.at_the_end])]
-
-
-def without_unseen_end(text: str) -> str:
-    """A text up to the last sign that a reader sees."""
-    end = len(text)
-    while end and (text[end - 1].isspace() or text[end - 1] in UNSEEN_AT_THE_END):
-        end -= 1
-    return text[:end]
 
 
 def _text_regex(pattern: Pattern, text: str) -> str:
@@ -279,7 +285,7 @@ def _text_regex(pattern: Pattern, text: str) -> str:
     ends with a sign, and in ASCII only there.
     """
     text = text.strip() if pattern.match_type == "exact" else text
-    text = without_unseen_end(text) if pattern.match_type == "ends_with" else text
+    text = text.rstrip() if pattern.match_type == "ends_with" else text
     searched = text[:MAX_SEARCHED_CHARS]
     if pattern.match_type != "word":
         return str(re2.escape(searched))
@@ -296,7 +302,7 @@ def _is_word_character(character: str) -> bool:
 
 
 def _is_mark(character: str) -> bool:
-    return unicodedata.category(character)[0] == "M" and character not in VARIATION_SELECTORS
+    return unicodedata.category(character)[0] == "M"
 
 
 class _Edges(dict[int, str]):
