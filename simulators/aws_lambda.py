@@ -326,6 +326,10 @@ def arn(function: str) -> str:
 
 
 def _fault(status: int) -> Reply:
+    if status == 502:
+        return _refusal(502, "EC2ThrottledException", "Lambda was throttled by Amazon EC2 during initialization.")
+    if status == 409:
+        return _refusal(409, "ResourceConflictException", "The operation cannot be performed at this time: Pending")
     if status == 429:
         return _refusal(429, "TooManyRequestsException", "Rate Exceeded.")
     return _refusal(status, "ServiceException", "An error occurred and the request cannot be processed.")

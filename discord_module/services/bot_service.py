@@ -319,7 +319,7 @@ class BotService:
         """A word to somebody alone, or, where they take none, below their message."""
         from . import rest
 
-        nonce = f"w{action.message_id or action.platform_user_id}"[:25]
+        nonce = f"w{action.once.replace('-', '')}"[-25:]
         text = f"A warning: {action.reason or 'please mind the rules of this server.'}"
         try:
             opened = await self.client.request(

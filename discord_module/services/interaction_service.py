@@ -94,6 +94,8 @@ class InteractionService:
         interaction: Interaction = validate(Interaction.model_validate, parse_json(body))
         if interaction.type == PING:
             return {"type": PONG}
+        if interaction.type == interactions.AUTOCOMPLETE:
+            return {"type": interactions.CHOICES, "data": {"choices": []}}
         refusal = self.refusal(interaction)
         if refusal:
             return {

@@ -18,8 +18,8 @@ from waddlebot.base.wire import is_number
 
 from ..dataclasses import CommandUsed, Person
 
-PING, APPLICATION_COMMAND = 1, 2
-PONG, MESSAGE, DEFERRED = 1, 4, 5
+PING, APPLICATION_COMMAND, AUTOCOMPLETE = 1, 2, 4
+PONG, MESSAGE, DEFERRED, CHOICES = 1, 4, 5, 8
 EPHEMERAL = 1 << 6
 SUB_COMMAND, SUB_COMMAND_GROUP = 1, 2
 # What was recorded may be played back later; Discord's clock and ours may differ by a little.

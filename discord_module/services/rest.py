@@ -97,12 +97,19 @@ class RestClient:
         if task is None:
             task = asyncio.ensure_future(call(client))  # not watched: whoever waits for it has its error
             self._under_way[key] = task
+            # What ended unwatched is nobody's answer: a role may have been taken and given again meanwhile.
+            task.add_done_callback(lambda ended: self._forget(key, ended))
         done, _ = await asyncio.wait({task}, timeout=REQUEST_TIMEOUT_S)
         if not done:
             raise TimeoutError
-        self._under_way.pop(key, None)
         result: T = task.result()
         return result
+
+    def _forget(self, key: Hashable, ended: asyncio.Task[Any]) -> None:
+        if self._under_way.get(key) is ended:
+            del self._under_way[key]
+        if not ended.cancelled():
+            ended.exception()  # Seen here, in case nobody waits any more.
 
     async def close(self) -> None:
         if self._client is not None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 from pydantic import SecretStr
 from waddlebot.base.bridge import Bridge
 from waddlebot.base.contracts import ClaimedEntity
@@ -315,14 +316,21 @@ class Shard:
                 return
             await interaction.response.defer()
         except discord.HTTPException as err:
-            # Somebody has answered it over HTTP, or it took too long to reach us.
             self._gateway.collector.count("INTERACTION_CREATE", f"not acknowledged: {err.code}")
-            return
+            # A first try may have been taken and its answer lost; what came over HTTP too is taken once all the same.
+            if err.code != ACKNOWLEDGED:
+                return
+        except (aiohttp.ClientError, TimeoutError) as err:
+            self._gateway.collector.count("INTERACTION_CREATE", f"perhaps acknowledged: {type(err).__name__}")
         try:
             await asyncio.to_thread(service.take, wanted, holding=self.holding)
         except Busy:
             with contextlib.suppress(discord.HTTPException):
                 await interaction.edit_original_response(content=NO_ANSWER)
+
+
+# "Interaction has already been acknowledged."
+ACKNOWLEDGED = 40060
 
 
 class NoIdentifies(Exception):

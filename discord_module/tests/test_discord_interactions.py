@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
 from simulators.discord import Post
+from simulators.discord.rest import Fault
 
 DEFERRED, MESSAGE, PONG = 5, 4, 1
 
@@ -75,6 +77,18 @@ def test_over_http_it_is_deferred_in_the_answer(server):
     assert (posted.status, posted.body) == (200, {"type": DEFERRED})
     eventually(lambda: server.answers_to(used))
     assert "!help" in server.answers_to(used)[0]
+
+
+def test_a_command_is_run_though_the_answer_to_its_acknowledgement_was_lost(server):
+    server.discord.rest.faults.append(Fault("lost", on="/callback"))
+    used = server.slash("help")
+    eventually(lambda: server.answers_to(used))
+
+
+def test_autocomplete_has_no_choices(server):
+    asked = {**server.discord.interaction(server.channel, "help"), "type": 4}
+    posted = server.discord.post(server.discord.sign(json.dumps(asked).encode()))
+    assert (posted.status, posted.body) == (200, {"type": 8, "data": {"choices": []}})
 
 
 def test_a_ping_is_answered(server):

@@ -168,6 +168,19 @@ def test_a_warning_reaches_the_person_alone(server):
     assert server.discord.rest.dm_channels[warned()[0].channel_id].name == "607"
 
 
+def test_a_second_warning_of_the_same_person_is_seen_too(server, fleet):
+    rule = {"string": "shout", "match_type": "word", "action": "warn", "warning_message": "Calm down."}
+    rule["community_id"] = f"discord-{server.guild.id}"
+    assert fleet.request("POST", "/router/string-rules", rule).status == 200
+    body = {"guild_id": server.guild.id, "action": "warn", "user_id": "608", "reason": "Calm down."}
+    server.discord.person(server.guild, "608")
+    for _ in range(2):
+        assert fleet.request("POST", "/discord/api/moderation", body, key="admin").status == 200
+    server.say("shout", user="608")
+
+    eventually(lambda: len([said for said in list(server.discord.messages) if "Calm down." in said.content]) == 3)
+
+
 def test_the_bots_name_in_a_message_calls_who_listens_for_it(server, stub):
     stub.register(server.fleet, {"command": "ask", "listen": [{"match": "mention"}]})
     bot = server.discord.world.bot

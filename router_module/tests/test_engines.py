@@ -371,6 +371,14 @@ def test_a_function_that_is_throttled_did_not_run_and_is_tried_again(weather):
     assert weather.recorded(heard)["retry_count"] == 2
 
 
+@on_lambda
+@pytest.mark.parametrize("fault", [502, 409])
+def test_a_function_that_aws_is_still_preparing_is_tried_again(fault, weather):
+    weather.aws.fail_next(fault, times=2)
+    heard = weather.say()
+    assert (heard.chat, len(weather.calls)) == ("Sunny", 1)
+
+
 @every_function
 @pytest.mark.parametrize(("fault", "runs"), [(500, 0), (503, 0), ("hang up", 1), (404, 0), (403, 0), (413, 0)])
 def test_what_may_have_run_or_never_can_is_not_tried_again(weather, fault, runs):

@@ -132,3 +132,17 @@ def test_a_table_that_cannot_be_ends_the_process_with_one_line(config, monkeypat
 
     with pytest.raises(ConfigError, match="REPUTATION_POINTS"):
         config.RouterSettings.load()
+
+
+def test_who_follows_a_channel_twice_has_earned_that_once(bot, fleet):
+    for _ in range(2):
+        bot.submit({**bot.event(""), "message_type": "follow"})
+    bot.submit({**bot.event("", by="bob"), "message_type": "follow"})
+    path = f"/router/reputation/{bot.slug}/leaderboard"
+    assert [row["current_score"] for row in fleet.request("GET", path, key="admin").json()["leaderboard"]] == [10, 10]
+
+
+def test_who_does_not_want_to_be_known_is_in_no_ranking(points):
+    assert points.points_for({"cheer": 1}, "cheer", "twitch", {"bits": 9, "is_anonymous": True}).score == 0
+    assert points.points_for({"subgift": 60}, "subgift", "twitch", {"is_anonymous": True}).score == 0
+    assert points.points_for({"subgift": 60}, "subgift", "twitch", {"is_anonymous": False}).score == 60

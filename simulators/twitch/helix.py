@@ -332,11 +332,12 @@ def _check_owner(token: Token, channel: Account, *any_of: str) -> None:
 
 
 async def _data(request: web.Request) -> dict[str, Any]:
-    """The `data` of a body, which some endpoints take as an object and some clients send as a list."""
+    """The `data` of a body, an object as Twitch documents it."""
     body = await request.json()
     data = body.get("data") if isinstance(body, dict) else None
-    data = data[0] if isinstance(data, list) and data else data
-    return data if isinstance(data, dict) else {}
+    if not isinstance(data, dict):
+        raise Refused(400, 'The "data" field must be an object.')
+    return data
 
 
 def _paged(request: web.Request, rows: list[dict[str, Any]], **more: Any) -> web.Response:

@@ -102,7 +102,7 @@ def _call(action: ModerationAction, broadcaster: str, moderator: str) -> Callabl
         if action.action == "delete":
             return await client.delete_chat_message(broadcaster, moderator, action.message_id)
         if action.action == "warn":
-            return await client.warn_chat_user(broadcaster, moderator, person, reason)
+            return await client.warn(broadcaster, moderator, person, reason)
         if action.action == "unban":
             return await client.unban_user(broadcaster, moderator, person)
         if action.action == "ban":

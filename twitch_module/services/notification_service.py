@@ -134,8 +134,8 @@ class NotificationService:
         return ""
 
     def _is_copy(self, happening: Happening) -> bool:
-        """In a shared chat every channel gets a copy. The original is answered, and all see the answer; the copy is judged
-        by its own community's rules."""
+        """In a shared chat every channel gets a copy. The original is answered, for all to see; the copy is judged by
+        its own community's rules."""
         source = happening.source_broadcaster_user_id if isinstance(happening, ChatMessage) else None
         return bool(source) and source != happening.broadcaster_user_id and self._collector.served.serves(source or "")
 

@@ -189,6 +189,11 @@ class Follow(Person):
     followed_at: str = ""
 
     @property
+    def event_id(self) -> str:
+        """Who follows, leaves and follows again within days is told once."""
+        return f"follow:{self.broadcaster_user_id}:{self.user_id}"
+
+    @property
     def details(self) -> dict[str, Any]:
         return {"followed_at": self.followed_at}
 

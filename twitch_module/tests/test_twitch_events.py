@@ -16,6 +16,14 @@ def forwarded(channel):
     return [row for row in channel.rows if row["state"] == "forwarded"]
 
 
+def test_following_again_and_again_earns_once(channel):
+    for _ in range(3):
+        channel.twitch.follow(channel.id, "556")
+    channel.twitch.follow(channel.id, "557")
+    eventually(lambda: len(channel.activities) == 2)
+    assert sorted(channel.activities) == [("follow", "556", 10), ("follow", "557", 10)]
+
+
 def test_a_follow_earns_its_follower_ten_points(channel):
     channel.twitch.follow(channel.id, FOLLOWER)
     eventually(lambda: channel.activities == [("follow", FOLLOWER, 10)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -74,7 +75,8 @@ def is_number(text: str, *, digits: int = 18) -> bool:
 
 
 def parse_json(body: bytes) -> Any:
-    """Read JSON from outside. Raises: BadRequest."""
+    """Read JSON from outside, with or without a byte order mark. Raises: BadRequest."""
+    body = body.removeprefix(codecs.BOM_UTF8)
     try:
         # Only an escape can smuggle in what clean() removes: raw NUL is not JSON, raw surrogates are not UTF-8.
         if b"\\u" not in body:

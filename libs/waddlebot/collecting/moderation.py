@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..base.contracts import OutboxState
+from ..base.ids import new_id
 from ..data.outbox import NOT_PRIVATE_HERE, PRIVATE, Outgoing
 from .sender import Outcome, Send
 
@@ -24,6 +25,8 @@ class ModerationAction:
     message_id: str = ""
     duration_s: int | None = None
     reason: str = ""
+    # Names it for a platform that tells repeats apart by that.
+    once: str = field(default_factory=new_id)
 
 
 Act = Callable[[ModerationAction], Coroutine[Any, Any, Outcome]]
@@ -37,6 +40,6 @@ def say_or_act(send: Send, act: Act | None, whisper: Send | None) -> Send:
             return await whisper(outgoing) if whisper else Outcome(OutboxState.DROPPED, NOT_PRIVATE_HERE)
         if outgoing.response_action != MODERATE or act is None:
             return await send(outgoing)
-        return await act(ModerationAction(**outgoing.response_data))
+        return await act(ModerationAction(**{**outgoing.response_data, "once": str(outgoing.id)}))
 
     return send_or_act

@@ -19,10 +19,11 @@ from typing import Any
 
 import aiohttp
 from twitchAPI.helper import build_scope
-from twitchAPI.object.api import SendMessageResponse
+from twitchAPI.object.api import SendMessageResponse, WarnResponse
 from twitchAPI.twitch import Twitch
 from twitchAPI.type import (
     AuthScope,
+    AuthType,
     EventSubSubscriptionError,
     MissingScopeException,
     TwitchAPIException,
@@ -94,6 +95,20 @@ class HelixClient(Twitch):
             if response.status != 200:
                 raise TwitchAuthorizationException(f"HTTP {response.status}")
             self._app_auth_token = (await response.json(content_type=None))["access_token"]
+
+    async def warn(self, broadcaster_id: str, moderator_id: str, user_id: str, reason: str) -> WarnResponse:
+        """Warn somebody. twitchAPI's own function sends a list where Twitch documents an object (4.5)."""
+        params = {"broadcaster_id": broadcaster_id, "moderator_id": moderator_id}
+        warned: WarnResponse = await self._build_result(
+            "POST",
+            "moderation/warnings",
+            params,
+            AuthType.USER,
+            [AuthScope.MODERATOR_MANAGE_WARNINGS],
+            WarnResponse,
+            body_data={"data": {"user_id": user_id, "reason": reason}},
+        )
+        return warned
 
     async def say(self, broadcaster_id: str, sender_id: str, text: str, *, reply_to: str) -> SendMessageResponse:
         return await self.send_chat_message(broadcaster_id, sender_id, text, reply_parent_message_id=reply_to or None)

@@ -154,11 +154,19 @@ def _read(body: Any, *, until: float) -> bytes:
 def _refusal(response: dict[str, Any]) -> HTTPResponse:
     """What an error of AWS' own is: 429 for a call that was throttled, else raised."""
     code, about = response["Error"].get("Code", ""), response["ResponseMetadata"]
-    if about["HTTPStatusCode"] == THROTTLED:
+    if about["HTTPStatusCode"] == THROTTLED or code in NOT_RUN:
         return HTTPResponse(THROTTLED, b"", about.get("HTTPHeaders", {}))
     if about["HTTPStatusCode"] >= 500:
         raise CutOff(f"AWS Lambda failed ({code}).")
     raise UpstreamRefused(f"AWS Lambda refused the call ({code}).")
+
+
+# AWS names these where the function did not begin: its network is being made ready, or it is being changed.
+# Source: https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+NOT_RUN = frozenset(
+    {"EC2ThrottledException", "EC2UnexpectedException", "ENILimitReachedException", "ResourceConflictException"}
+    | {"ResourceNotReadyException", "SnapStartNotReadyException", "SubnetIPAddressLimitReachedException"}
+)
 
 
 def _error_type(result: bytes) -> str:

@@ -32,6 +32,8 @@ def points_for(table: Mapping[str, float], message_type: str, platform: str, dat
 
     An amount that is missing, negative or no number at all earns nothing; one above MAX_AMOUNT counts as that.
     """
+    if data.get("is_anonymous") is True:
+        return NOTHING  # Whoever does not want to be known is in no ranking, and all of them are no one person.
     worth = table.get(f"{platform}.{message_type}", table.get(message_type, 0))
     field = AMOUNT_IN.get(message_type)
     if field is None:

@@ -71,6 +71,8 @@ earned AS (
     SELECT session_id, p.community_id, p.user_id, p.entity_id, p.event_name, p.event_score, p.amount
     FROM jsonb_to_recordset(%(points)s::jsonb) AS p (session_id uuid, community_id bigint, user_id bigint,
         entity_id text, event_name text, event_score bigint, amount float) JOIN fresh USING (session_id)
+    WHERE p.event_name <> 'follow' OR NOT EXISTS (SELECT FROM reputation_events e WHERE e.event_name = 'follow'
+        AND e.community_id = p.community_id AND e.user_id = p.user_id AND e.entity_id = p.entity_id)
     ON CONFLICT (source_id) DO NOTHING
     RETURNING community_id, user_id, event_score
 ), balances AS (
