@@ -49,7 +49,7 @@ def clean_environment() -> dict[str, str]:
 class Up:
     """One `waddlebot up`."""
 
-    def __init__(self, home: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, home: Path, *options: str, port: int | None = None, **environment: str) -> None:
         self.home = home
         self.port = port or free_port(FLEET_PORTS)
         self.output: list[str] = []
@@ -58,7 +58,7 @@ class Up:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=clean_environment(),
+            env={**clean_environment(), **environment},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -398,6 +398,26 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
 
     assert up.wait() == 1
     assert up.output == [f"waddlebot: Cannot write to the home {tmp_path}/file/home: Not a directory.\n"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"LOG_LEVEL": "TRACE"}, "Bad settings: LOG_LEVEL: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ({"DATABASE_URL": "mysql://x/y"}, "Bad settings: DATABASE_URL: must be a postgresql:// URL"),
+        (
+            {"DATABASE_URL": "postgresql://u:s3cret@127.0.0.1:1/x"},
+            "127.0.0.1:1/x does not answer: connection to server",
+        ),
+    ],
+    ids=["level", "mysql", "nowhere"],
+)
+def test_a_setting_that_cannot_be_is_one_line_before_anything_is_made(tmp_path, environment, said):
+    up = Up(tmp_path / "home", **environment)
+    assert up.wait() == 1
+    (line,) = [line for line in up.output if not line.startswith("  ✓")]
+    assert said in line
+    assert "s3cret" not in line
 
 
 def test_a_broken_database_is_one_line(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
@@ -55,6 +55,7 @@ def _split_urls(value: Any) -> Any:
 
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 ModuleURLs = Annotated[list[tuple[str, str]], NoDecode, BeforeValidator(_split_urls)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 DatabaseURL = Annotated[str, AfterValidator(pydal_url)]
 Secret = Annotated[SecretStr, AfterValidator(_no_placeholder)]
 
@@ -167,13 +168,10 @@ class Settings(BaseSettings):
     )
     metrics_public: bool = Field(False, alias="METRICS_PUBLIC", description="Serve <prefix>/metrics without a key.")
 
-    log_level: str = Field(
-        "INFO", alias="LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe line written."
-    )
-    log_console_level: str | None = Field(
+    log_level: LogLevel = Field("INFO", alias="LOG_LEVEL", description="Least severe line written.")
+    log_console_level: LogLevel | None = Field(
         None,
         alias="LOG_CONSOLE_LEVEL",
-        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
         description="Least severe line shown on the console; LOG_LEVEL unless set.",
     )
     log_dir: Path = Field(Path("/var/log/waddlebotlog"), alias="LOG_DIR", description="Folder of the log files.")
@@ -213,5 +211,21 @@ def load(kind: type[SomeSettings]) -> SomeSettings:
     try:
         return kind()
     except ValidationError as err:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in err.errors())
-        raise ConfigError(f"Bad settings for {kind.__name__}: {problems}") from err
+        raise ConfigError(f"Bad settings: {'; '.join(map(_problem, err.errors()))}") from err
+
+
+def check_what_is_set() -> None:
+    """Refuse what every process of a fleet would refuse, before any of them starts. Raises: ConfigError."""
+    try:
+        Settings()
+    except ValidationError as err:
+        if wrong := [each for each in err.errors() if each["type"] != "missing"]:
+            raise ConfigError(f"Bad settings: {'; '.join(map(_problem, wrong))}") from err
+
+
+def _problem(error: Any) -> str:
+    """One wrong setting by the name that it has in the environment. What was given is left out, it may be a secret."""
+    name = ".".join(map(str, error["loc"])) or "settings"
+    if error["type"] == "missing":
+        return f"{name} is not set"
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"

@@ -20,7 +20,7 @@ from pydal.connection import ConnectionPool
 from ..base.errors import Busy, ConfigError
 from ..base.logs import AAALog, redact
 from ..base.settings import Settings, pydal_url
-from .replica import Replica, ReplicaConnection
+from .replica import Replica, ReplicaConnection, reason_of
 
 CONNECT_TIMEOUT_S = 5
 CONNECT_ATTEMPTS = 5
@@ -296,7 +296,7 @@ def _open(url: str, *, pool_size: int, read_only: bool) -> DAL:
             after_connection=set_autocommit if read_only else None,
         )
     except RuntimeError as err:
-        raise ConfigError(f"The database at {redact(url)} does not answer: {str(err).splitlines()[-1]}") from err
+        raise ConfigError(f"The database at {redact(url)} does not answer: {reason_of(err)}") from err
     # Asking every time whether a pooled connection still lives costs as much as the query; Database empties its pools
     # instead when one turns out to be dead.
     db._adapter.check_active_connection = False

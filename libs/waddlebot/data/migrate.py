@@ -16,6 +16,8 @@ from pathlib import Path
 import psycopg2
 
 from ..base.errors import ConfigError
+from ..base.logs import redact
+from .replica import reason_of
 
 FOLDER = Path(__file__).parent / "migrations"
 FILE_NAME = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
@@ -74,7 +76,7 @@ def migrate(url: str, *, post: bool, folder: Path = FOLDER) -> list[str]:
     try:
         connection = psycopg2.connect(re.sub(r"^postgres[23]?:", "postgresql:", url), connect_timeout=5)
     except psycopg2.OperationalError as err:
-        raise ConfigError(f"The database does not answer: {str(err).strip().splitlines()[-1]}") from err
+        raise ConfigError(f"The database at {redact(url)} does not answer: {reason_of(err)}") from err
     try:
         with connection, connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))

@@ -159,7 +159,7 @@ class Replica:
         answered again, so that nobody else has to find out."""
         self._forget(connection)
         if err.pgcode != QUERY_CANCELED:
-            self._leave(f"does not answer: {_reason(err)}")
+            self._leave(f"does not answer: {reason_of(err)}")
 
     def close(self) -> None:
         self._stopping.set()
@@ -188,11 +188,11 @@ class Replica:
         try:
             self._note_written(asked_at, self._primary_probe.ask())
         except psycopg2.Error as err:
-            problem = f"cannot be compared with the primary, which does not answer: {_reason(err)}"
+            problem = f"cannot be compared with the primary, which does not answer: {reason_of(err)}"
         try:
             replayed = self._replica_probe.ask()
         except psycopg2.Error as err:
-            self._leave(f"does not answer: {_reason(err)}")
+            self._leave(f"does not answer: {reason_of(err)}")
         else:
             self._note_replayed(replayed, problem)
         self._tell()
@@ -298,6 +298,7 @@ def connect(url: str, kind: type[ReplicaConnection] = ReplicaConnection) -> Repl
     return connection
 
 
-def _reason(err: psycopg2.Error) -> str:
+def reason_of(err: BaseException) -> str:
+    """The first line of what went wrong; psycopg adds advice below it."""
     lines = str(err).strip().splitlines()
-    return redact(lines[-1].strip()) if lines else type(err).__name__
+    return redact(lines[0].strip()) if lines else type(err).__name__

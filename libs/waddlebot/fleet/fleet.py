@@ -25,6 +25,7 @@ from typing import Any
 
 from ..base.errors import ConfigError
 from ..base.manifest import Manifest, all_manifests, modules_dir
+from ..base.settings import check_what_is_set
 from ..web.actor import ActorKey
 from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
 from .home import Home, Running, Secrets
@@ -134,6 +135,7 @@ class Fleet:
             self._take_down()
 
     def _bring_up(self) -> None:
+        check_what_is_set()
         self.home.open()
         manifests = all_manifests()
         self._check_ports(manifests)
@@ -194,7 +196,9 @@ class Fleet:
                 )
                 self.postgres.start()
             environment["DATABASE_URL"] = self.postgres.owner_url
-        if "REDIS_HOST" not in environment:
+        if "REDIS_HOST" in environment:
+            _warn_without_redis(environment["REDIS_HOST"], int(os.environ.get("REDIS_PORT", "6379")))
+        else:
             with step("Valkey"):
                 self.valkey = ValkeyServer(self.home.path / "valkey", made.redis_password)
                 self.valkey.start()
@@ -421,6 +425,14 @@ class Fleet:
 def signing(key: ActorKey) -> dict[str, str]:
     """What lets the portal sign for people; nobody else is given the private half."""
     return {f"{PORTAL.upper()}_WADDLEBOT_ACTOR_KEY": key.private_text} if key.private else {}
+
+
+def _warn_without_redis(host: str, port: int) -> None:
+    """A fleet works without it, but each process then counts limits and keeps caches for itself."""
+    try:
+        socket.create_connection((host, port), timeout=2).close()
+    except OSError as err:
+        say(f"  ! Redis at {host}:{port} does not answer ({err}). Until it does, each process counts limits by itself.")
 
 
 def forget_real_fleets() -> None:
