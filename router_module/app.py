@@ -97,9 +97,8 @@ rule_book = RuleBook(db, bus, log)
 rules = RuleService(db, bus, rule_book, keyring, guard)
 limiter = RateLimiter(bus.client, log, service.metrics)
 limits = CommandLimits(limiter, settings)
-planner = Planner(
-    settings, lookups=lookups, rules=rule_book, rbac=RBACService(), limits=limits, sessions=sessions, log=log
-)
+rbac = RBACService()
+planner = Planner(settings, lookups=lookups, rules=rule_book, rbac=rbac, limits=limits, sessions=sessions, log=log)
 
 # What runs.
 circuits = CircuitBreakers(log, service.metrics, max_failures=settings.circuit_failures, rest_s=settings.circuit_rest_s)
@@ -111,7 +110,7 @@ engines: dict[str, RemoteEngine] = {
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }
 own_engines: dict[str, Engine] = {
-    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db),
+    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac),
     RULES_MODULE: RuleWebhook(webhooks, rules),
 }
 registry = Registry(db, bus, addresses, engines=engines, secrets=webhook_secrets, book=rule_book)

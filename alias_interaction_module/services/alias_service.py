@@ -369,7 +369,7 @@ def _check_no_command(db: DAL, name: AliasName) -> None:
     # A module knows its own commands by their names alone, so #alias would be read as !alias.
     module = MODULE if name.name == MODULE else _command_named(db, name)
     if module:
-        raise HidesCommand(f"{name} is a command of {module} already; choose another name.")
+        raise HidesCommand(f"{name} is a command already; choose another name.")
 
 
 def _check_chains(db: DAL, changed: Alias) -> None:

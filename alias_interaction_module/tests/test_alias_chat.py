@@ -210,7 +210,7 @@ def test_a_name_has_at_most_fifty_characters(bot):
 
 @pytest.mark.parametrize("name", ["inventory", "!HELP", "alias", "#alias"])
 def test_an_alias_cannot_hide_a_command(bot, name):
-    assert "is a command of" in add(bot, name, "hello").chat
+    assert "is a command already; choose another name." in add(bot, name, "hello").chat
 
 
 # What it may stand for

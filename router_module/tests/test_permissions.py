@@ -212,7 +212,7 @@ def test_a_person_may_use_a_command_so_often_a_minute(bot, allow, fleet):
     assert bot.say("!inventory list", by="bob").statuses == ["success"]
     assert bot.say("!help").statuses == ["success"]
     bot.say("!inventory list")
-    assert "it was asked for too often (!inventory may be used 2 times a minute for you" in bot.say("!why").chat
+    assert "was asked for too often (!inventory may be used 2 times a minute for you" in bot.say("!why").chat
 
 
 def test_everybody_together_may_use_a_command_so_often(bot, allow):

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from waddlebot.base.chat import closest
-from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse
+from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse, SubcommandSpec
 from waddlebot.base.errors import UserError
 from waddlebot.base.text import fold
 from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database, fetch_one
-from waddlebot.module.interaction import say
+from waddlebot.module.interaction import find_subcommand, say
 
 from ..catalogue.cache_manager import CacheManager
-from ..catalogue.catalogue import Catalogue
+from ..catalogue.catalogue import Catalogue, Command
 from ..engines.execution_engine import Result, Task
-from ..people.rbac_service import needed_level
+from ..people.rbac_service import Asking, RBACService
 from ..people.reputation_service import ReputationService
 from ..records.explainer import Explainer
 
 STATS_KEPT_S = 60.0
+# Where a text has no lines.
+IN_ONE_LINE = ("twitch",)
 NOTHING = "Nothing was asked of me here in the last day."
 
 
@@ -28,9 +30,16 @@ class BuiltinCommands:
     """An engine for the commands that only the router itself can answer. They write nothing."""
 
     def __init__(
-        self, lookups: CacheManager, explainer: Explainer, reputation: ReputationService, db: Database
+        self,
+        lookups: CacheManager,
+        explainer: Explainer,
+        reputation: ReputationService,
+        db: Database,
+        *,
+        rbac: RBACService,
     ) -> None:
         self._lookups = lookups
+        self._rbac = rbac
         self._explainer = explainer
         self._db = db
         self._stats: Cache[int, str] = Cache("stats", ttl_s=STATS_KEPT_S, max_size=1000, primary_for_s=0)
@@ -60,20 +69,27 @@ class BuiltinCommands:
     def help(self, call: ModuleCall) -> str:
         """What this person may use here, or how to use one command."""
         catalogue = self._lookups.catalogue(call.community.id)
-        level = Level.named(call.user.level)
         if call.trigger.args:
-            return self._help_for(call.trigger.args[0], catalogue, level, call.entity.entity_id)
+            return self._help_for(call, catalogue)
         usable = {
             each.name: each.spec.description
             for each in catalogue.usable(call.entity.entity_id)
-            if level >= Level.named(each.spec.level)
+            if self._may_use(call, each, (), catalogue)
         }
+        aliases = catalogue.alias_names(call.entity.entity_id)
+        if call.entity.platform in IN_ONE_LINE:
+            return f"You can use here: {' '.join([*sorted(usable), *aliases])} – !help NAME tells more."
         lines = [f"{name} – {usable[name]}" if usable[name] else name for name in sorted(usable)]
-        if aliases := catalogue.alias_names(call.entity.entity_id):
+        if aliases:
             lines.append("Aliases: " + " ".join(aliases))
         return "\n".join(["You can use here:", *lines])
 
-    def _help_for(self, word: str, catalogue: Catalogue, level: Level, entity_id: str) -> str:
+    def _may_use(self, call: ModuleCall, command: Command, args: Sequence[str], catalogue: Catalogue) -> bool:
+        asking = Asking(Level.named(call.user.level), call.user.ids, call.user.labels)
+        return self._rbac.decide_for(asking, command, args, call.entity.entity_id, catalogue).allowed
+
+    def _help_for(self, call: ModuleCall, catalogue: Catalogue) -> str:
+        word, entity_id = call.trigger.args[0], call.entity.entity_id
         prefix, name = (word[0], word[1:]) if word[:1] in ("!", "#") else ("!", word)
         found = catalogue.find(prefix, fold(name), entity_id)
         if not found:
@@ -83,14 +99,32 @@ class BuiltinCommands:
         command = found[0]
         if command.spec.description == "alias":
             return f"“{command.name}” is an alias of this community. !alias list shows what it stands for."
+        asked = find_subcommand(command.spec, call.trigger.args[1]) if len(call.trigger.args) > 1 else None
+        of_command = self._rbac_refusal(call, command, asked, catalogue)
+        if of_command:
+            return of_command
         lines = [
             f"{command.name} {sub.name} {sub.usage}".rstrip() + f" – {sub.description}"
-            for sub in command.spec.subcommands
-            if level >= needed_level(command, sub)
+            for sub in ([asked] if asked else command.spec.subcommands)
+            if self._may_use(call, command, (sub.name,), catalogue)
         ]
         if not lines:
             lines = [f"{command.name} {command.spec.usage}".rstrip() + f" – {command.spec.description}"]
+        if call.entity.platform in IN_ONE_LINE:
+            return f"How to use {command.name}: {' · '.join(lines)}"
         return "\n".join([f"How to use {command.name}:", *lines])
+
+    def _rbac_refusal(
+        self, call: ModuleCall, command: Command, sub: SubcommandSpec | None, catalogue: Catalogue
+    ) -> str | None:
+        """What a command is for and why this person cannot use it; None if they can."""
+        asking = Asking(Level.named(call.user.level), call.user.ids, call.user.labels)
+        args = (sub.name,) if sub else ()
+        decision = self._rbac.decide_for(asking, command, args, call.entity.entity_id, catalogue)
+        if decision.allowed:
+            return None
+        what = sub.description if sub else command.spec.description
+        return f"{command.name}{f' {sub.name}' if sub else ''} – {what}. {decision.reason}"
 
     def stats(self, call: ModuleCall) -> str:
         """How busy the bot is in this community, up to a minute ago: it is a walk through a day, for any member."""

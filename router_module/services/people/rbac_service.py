@@ -5,6 +5,7 @@ switched off → denied by name, label or role → allowed by one of these → t
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from waddlebot.base.contracts import Event, Level, SubcommandSpec, badge_level
@@ -25,6 +26,15 @@ class Decision:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Who asks, as permissions name them."""
+
+    level: Level
+    ids: Sequence[int] = ()
+    labels: Collection[str] = ()
+
+
 class RBACService:
     """Decides from what is already known about a person; it never asks the database."""
 
@@ -38,10 +48,17 @@ class RBACService:
     ) -> Decision:
         """Whether a person may run a command, and the rule that says so."""
         level = self.level_of(event, person, place, scope=command.spec.scope)
+        asking = Asking(level, person.ids, person.labels_in(place.community_id))
+        return self.decide_for(asking, command, args, place.entity_id, catalogue)
+
+    def decide_for(
+        self, asking: Asking, command: Command, args: Sequence[str], entity_id: str, catalogue: Catalogue
+    ) -> Decision:
+        """The same for somebody of whom a call tells."""
         return (
-            _by_settings(command, level, person, place, catalogue)
-            or _by_level(command, args, level)
-            or _by_default(command, place, catalogue)
+            _by_settings(command, asking, entity_id, catalogue)
+            or _by_level(command, args, asking.level)
+            or _by_default(command, entity_id, catalogue)
         )
 
     def decide_event(
@@ -49,21 +66,22 @@ class RBACService:
     ) -> Decision:
         """Whether a module may hear of an event that somebody caused. Nobody asked it for anything, so no level."""
         level = self.level_of(event, person, place, scope=command.spec.scope)
-        decided = _by_settings(command, level, person, place, catalogue)
-        return decided or _by_default(command, place, catalogue)
+        asking = Asking(level, person.ids, person.labels_in(place.community_id))
+        decided = _by_settings(command, asking, place.entity_id, catalogue)
+        return decided or _by_default(command, place.entity_id, catalogue)
 
 
-def _by_settings(command: Command, level: Level, person: Person, place: Place, catalogue: Catalogue) -> Decision | None:
-    switch = catalogue.switch(command.module_name, place.entity_id)
+def _by_settings(command: Command, asking: Asking, entity_id: str, catalogue: Catalogue) -> Decision | None:
+    switch = catalogue.switch(command.module_name, entity_id)
     if switch is not None and not switch.enabled:
         instead = f"; {switch.replaced_by} is used instead" if switch.replaced_by else ""
         return Decision(False, "switch", f"{command.name} is switched off here{instead}.")
-    if not catalogue.is_enabled(command, place.entity_id):
+    if not catalogue.is_enabled(command, entity_id):
         return Decision(False, "switch", f"{command.name} is switched off here.")
-    settings = [each for name in (command.name, ALL_COMMANDS) for each in catalogue.settings_for(name, place.entity_id)]
-    subjects = {f"user:{own_id}": "you" for own_id in person.ids}
-    subjects |= {f"label:{fold(name)}": f"everybody labelled {name}" for name in person.labels_in(place.community_id)}
-    subjects[f"role:{level.label}"] = f"every {level.label}"
+    settings = [each for name in (command.name, ALL_COMMANDS) for each in catalogue.settings_for(name, entity_id)]
+    subjects = {f"user:{own_id}": "you" for own_id in asking.ids}
+    subjects |= {f"label:{fold(name)}": f"everybody labelled {name}" for name in asking.labels}
+    subjects[f"role:{asking.level.label}"] = f"every {asking.level.label}"
     for subject, who in subjects.items():
         if any(subject in each.denied for each in settings):
             return Decision(False, "deny", f"{command.name} is denied to {who} here.")
@@ -73,7 +91,7 @@ def _by_settings(command: Command, level: Level, person: Person, place: Place, c
     return None
 
 
-def _by_level(command: Command, args: list[str], level: Level) -> Decision | None:
+def _by_level(command: Command, args: Sequence[str], level: Level) -> Decision | None:
     subcommand = find_subcommand(command.spec, args[0]) if args else None
     needed = needed_level(command, subcommand)
     if level >= needed:
@@ -82,8 +100,8 @@ def _by_level(command: Command, args: list[str], level: Level) -> Decision | Non
     return Decision(False, "level", f"Only {_a(needed)} or above may use {what}; you are {_a(level)}.")
 
 
-def _by_default(command: Command, place: Place, catalogue: Catalogue) -> Decision:
-    if catalogue.is_on(command, place.entity_id):
+def _by_default(command: Command, entity_id: str, catalogue: Catalogue) -> Decision:
+    if catalogue.is_on(command, entity_id):
         level = Level.named(command.spec.level)
         return Decision(True, "level", f"{command.name} is for every {level.label}.")
     return Decision(False, "default", f"{command.name} is not installed here.")

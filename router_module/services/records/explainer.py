@@ -14,13 +14,13 @@ from waddlebot.web.auth import Account
 from .session_manager import SessionManager
 
 STATUS_WORDS = {
-    "success": "it worked",
-    "failed": "it failed",
-    "timeout": "it did not answer in time",
-    "denied": "it was refused",
-    "rate_limited": "it was asked for too often",
-    "pending": "it is still at work",
-    "unknown": "nobody can know whether it worked",
+    "success": "worked",
+    "failed": "failed",
+    "timeout": "did not answer in time",
+    "denied": "was refused",
+    "rate_limited": "was asked for too often",
+    "pending": "is still at work",
+    "unknown": "may or may not have worked",
 }
 NEVER_RAN = ("denied", "rate_limited")
 OUTBOX_WORDS = {
@@ -134,12 +134,9 @@ def _sentence(execution: dict[str, Any], details: dict[str, Any]) -> str:
     outcome = STATUS_WORDS[execution["status"]]
     reason = f" ({execution['error_message']})" if execution["error_message"] else ""
     ran = execution["status"] not in NEVER_RAN
-    where = f" ran in {execution['module_name']}" if ran else ""
-    time = ""
-    if execution["execution_time_ms"] is not None:
-        module = f", {execution['module_ms']:.0f} of them in the module" if execution["module_ms"] is not None else ""
-        time = f", {execution['execution_time_ms']:.0f} ms{module}"
-    retries = f", after {execution['retry_count']} retries" if execution["retry_count"] else ""
+    took_ms = execution["execution_time_ms"]
+    time = f" in {took_ms:.0f} ms" if took_ms is not None and not reason else ""
+    retries = f" at try {execution['retry_count'] + 1}" if execution["retry_count"] else ""
     mine = [each for each in details["responses"] if each["execution_id"] == execution["execution_id"]]
     said = "".join(
         f"; its answer {OUTBOX_WORDS[each['state']]}" + (f" ({each['detail']})" if each["detail"] else "")
@@ -148,7 +145,7 @@ def _sentence(execution: dict[str, Any], details: dict[str, Any]) -> str:
     )
     untold = "" if ran or mine else "; nothing was said, because you asked for something else or were told a moment ago"
     because = _because_in_words(execution) if ran else ""
-    return f"“{execution['command']}”{where}: {outcome}{reason}{time}{retries}{said}{untold}{because}"
+    return f"“{execution['command']}” {outcome}{time}{retries}{reason}{because}{said}{untold}"
 
 
 def _because_in_words(execution: dict[str, Any]) -> str:
@@ -164,4 +161,4 @@ def _because_in_words(execution: dict[str, Any]) -> str:
     if decision.get("permission"):
         parts.append(decision["permission"]["reason"].rstrip("."))
     parts += [f"{each['per_minute']} a minute for {each['for']} at most" for each in decision.get("limits", [])]
-    return f" ({'; '.join(parts)})" if parts else ""
+    return f" – {'; '.join(parts)}" if parts else ""
