@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 4
 
 help: ## Show what make can do
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 up: $(VENV)/.fleet ## Install and start a whole fleet: make up ARGS="--home DIR --port 9000 --ws-port 9028"
 	@exec $(BIN)/waddlebot up $(ARGS)
@@ -22,6 +22,16 @@ say: $(VENV)/.fleet ## Say one line to the running fleet: make say TEXT='!help'
 test: $(VENV)/.dev ## Run every test: make test ARGS="-k alias"
 	@scripts/ensure_chromium.sh
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+coverage: $(VENV)/.dev ## Run every test and say what of each module no test runs
+	@rm -rf .coverage.d && mkdir .coverage.d
+	@$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python scripts/coverage_by_module.py
+
+soak: $(VENV)/.dev ## Kill processes under load for some minutes: nothing may be lost or done twice
+	@$(BIN)/python -m bench chaos
+	@$(BIN)/python -m bench twitch_chaos
 
 check: $(VENV)/.dev ## Lint, types, and the fleet's own rules, as CI does
 	@$(BIN)/ruff check .
@@ -66,4 +76,4 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(call install,requirements-dev.lock)
 	@touch $@ $(VENV)/.fleet
 
-.PHONY: help up demo say test check fmt bench lock
+.PHONY: help up demo say test coverage soak check fmt bench lock
