@@ -111,7 +111,7 @@ engines: dict[str, RemoteEngine] = {
 }
 own_engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac),
-    RULES_MODULE: RuleWebhook(webhooks, rules),
+    RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
 registry = Registry(db, bus, addresses, engines=engines, secrets=webhook_secrets, book=rule_book)
 pools = TargetPools(log, workers_per_target=settings.max_workers)

@@ -57,3 +57,12 @@ def test_the_delay_is_the_time_that_the_next_job_has_waited(pools, hang):
 
     hang.set()
     eventually(lambda: pools.delay_s("hung") == 0)
+
+
+def test_a_brief_target_keeps_no_threads_and_works_again(pools):
+    def count():
+        return [each for each in threading.enumerate() if each.name.startswith("target-brief")]
+
+    for _ in range(2):
+        assert {pools.submit("brief", threading.get_ident, brief=True).result(5) for _ in range(5)}
+        eventually(lambda: not count())

@@ -437,3 +437,35 @@ def test_what_a_viewer_says_cannot_become_another_bots_command(bot, stub):
 
     assert message.endswith("/ban everybody")
     assert not message.startswith("/")
+
+
+@pytest.fixture
+def poison(fleet):
+    """An id that cannot be put on record until `poison.heal()`."""
+    with fleet.database.transaction() as db:
+        fetch(db, "ALTER TABLE router_events ADD CONSTRAINT poison CHECK (event_id NOT LIKE 'poison%%') NOT VALID")
+    yield f"poison-{new_id()}"
+    _heal(fleet)
+
+
+def _heal(fleet):
+    with fleet.database.transaction() as db:
+        fetch(db, "ALTER TABLE router_events DROP CONSTRAINT IF EXISTS poison")
+
+
+def test_an_event_that_cannot_be_handled_holds_up_no_other(bot, fleet, poison):
+    events = [bot.event("!inventory list", by=f"p{n}") for n in range(3)]
+    events[1]["event_id"] = poison
+    answers = fleet.request("POST", "/router/events/batch", events).json()
+    assert [each["success"] for each in answers] == [True, False, True]
+    assert answers[1]["error"]["code"] == "internal_error"
+
+
+def test_what_could_not_be_put_on_record_cost_nothing(bot, fleet, poison):
+    allowed = {"command": "!inventory", "config": {"user_rate_limit": 1}}
+    assert fleet.request("PUT", f"/router/communities/{bot.slug}/permissions", allowed).status == 200
+    event = {**bot.event("!inventory list"), "event_id": poison}
+    assert fleet.request("POST", "/router/events", event).status == 500
+    _heal(fleet)
+    assert bot.submit(event).statuses == ["success"]
+    assert bot.say("!inventory list").statuses == ["rate_limited"]

@@ -20,6 +20,8 @@ Kind = Literal["service", "worker", "both"]
 STOP_TIMEOUT_S = 5.0
 # So long a loop may wait for what starts beside it, a database or another module, before that is worth a warning.
 STARTED_WITHIN_S = 15.0
+# Of a target of which there may be many.
+BRIEF_WORKERS = 2
 
 
 class Turns(Protocol):
@@ -187,6 +189,9 @@ class _Target:
     pool: ThreadPoolExecutor
     # When each job was submitted that has not begun, oldest first.
     queued_at: deque[float] = field(default_factory=deque)
+    # Jobs that have not ended; a pool that is only kept while there are any goes with the last of them.
+    unfinished: int = 0
+    is_brief: bool = False
 
 
 class TargetPools:
@@ -201,13 +206,18 @@ class TargetPools:
         self._targets: dict[str, _Target] = {}
         self._lock = threading.Lock()
 
-    def submit(self, target: str, job: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    def submit(self, target: str, job: Callable[..., Any], *arguments: Any, brief: bool = False) -> Future[Any]:
+        """Run a job in its target's pool. `brief` is for targets of which there may be many: two threads, and those
+        only for as long as there is work."""
         with self._lock:
             found = self._targets.get(target)
             if found is None:
-                found = self._targets[target] = _Target(ThreadPoolExecutor(self._workers, f"target-{target}"))
+                workers = BRIEF_WORKERS if brief else self._workers
+                pool = ThreadPoolExecutor(workers, f"target-{target}")
+                found = self._targets[target] = _Target(pool, is_brief=brief)
             found.queued_at.append(time.monotonic())
-        return found.pool.submit(self._guarded, found, job, arguments)
+            found.unfinished += 1
+            return found.pool.submit(self._guarded, target, found, job, arguments)
 
     def delay_s(self, target: str) -> float:
         """How long the job that is next at a target has waited for a thread; what is submitted now waits as long, or
@@ -225,9 +235,19 @@ class TargetPools:
         for target in self._targets.values():
             target.pool.shutdown(wait=False, cancel_futures=True)
 
-    def _guarded(self, target: _Target, job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def _guarded(self, name: str, target: _Target, job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         with self._lock:
             target.queued_at.popleft()
+        try:
+            return self._logged(job, arguments)
+        finally:
+            with self._lock:
+                target.unfinished -= 1
+                if target.is_brief and not target.unfinished:
+                    del self._targets[name]
+                    target.pool.shutdown(wait=False)
+
+    def _logged(self, job: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         new_log_context()
         try:
             return job(*arguments)

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,7 +103,30 @@ class CommandProcessor:
         self._duration = metrics.histogram("execution_seconds", "From the call to the module's answer.", ["module"])
 
     def process(self, events: Sequence[Event], caller: Account) -> list[Answer | WaddleBotError]:
-        """Answer each event, in order, within ROUTER_ANSWER_WAIT, or say why it was not taken."""
+        """Answer each event, in order, within ROUTER_ANSWER_WAIT, or say why it was not taken.
+
+        An event of a batch that we cannot handle holds up no other: it is given up, with a trace in the log.
+        """
+        try:
+            return self._process(events, caller)
+        except WaddleBotError:
+            raise
+        except Exception:
+            if len(events) == 1:
+                raise
+            return [self._process_alone(event, caller) for event in events]
+
+    def _process_alone(self, event: Event, caller: Account) -> Answer | WaddleBotError:
+        try:
+            (answer,) = self._process([event], caller)
+        except WaddleBotError:
+            raise
+        except Exception:  # noqa: BLE001 - the next event in line must outlive what is wrong with this one
+            self._log.error("event_failed", exc_info=True, event_id=event.event_id, platform=event.platform)
+            return EventFailed()
+        return answer
+
+    def _process(self, events: Sequence[Event], caller: Account) -> list[Answer | WaddleBotError]:
         until = time.monotonic() + self._settings.answer_wait_s
         admitted = self._admit(events, caller)
         works = [each for each in admitted if isinstance(each, Work)]
@@ -172,20 +195,28 @@ class CommandProcessor:
         return list(chains.values())
 
     def _plan(self, works: Sequence[Work]) -> None:
-        self._planner.plan(works)
+        try:
+            self._planner.plan(works)
+        except BaseException:
+            self._limits.refund(job for work in works for job in work.jobs)
+            raise
         most = self._settings.max_concurrent * self._settings.max_workers
         for work in works:
             for job in work.jobs:
-                if job.status is ExecutionStatus.PENDING and self._pools.waiting(job.command.module_name) >= most:
+                if job.status is ExecutionStatus.PENDING and self._pools.waiting(_pool_of(work, job)) >= most:
                     self._planner.turn_away(work, job)
             work.queue(work.jobs)
 
     def _open(self, works: list[Work]) -> None:
         """Put the events on record, with what was decided; from here on they are ours to finish."""
-        for ledger in (self._ledger, self._rehearsal):
-            batch = [work for work in works if work.is_simulated is (ledger is self._rehearsal)]
-            if batch:
-                ledger.open(batch)
+        try:
+            for ledger in (self._ledger, self._rehearsal):
+                if batch := [work for work in works if work.is_simulated is (ledger is self._rehearsal)]:
+                    ledger.open(batch)
+        except BaseException:
+            # Nothing of it is on record, and the same event will come again.
+            self._limits.refund(job for work in works for job in work.jobs)
+            raise
         new = [work for work in works if not work.duplicate]
         self._count([work for work in new if not work.is_simulated and not work.deferred])
         self._limits.refund(job for work in works if work.duplicate for job in work.jobs)
@@ -200,7 +231,7 @@ class CommandProcessor:
     def _is_held_up(self, work: Work) -> bool:
         """Whether a module has too much to do to answer in time. To wait for it would only take the threads of those
         who ask for something else."""
-        return any(self._pools.delay_s(job.command.module_name) > HELD_UP_S for job in work.jobs)
+        return any(self._pools.delay_s(_pool_of(work, job)) > HELD_UP_S for job in work.jobs)
 
     # Running
 
@@ -229,7 +260,11 @@ class CommandProcessor:
         with self._abandoning(work):
             self._plan([work])
             work.deferred = False
-            is_ours = self._ledger_of(work).plan(work)
+            try:
+                is_ours = self._ledger_of(work).plan(work)
+            except BaseException:
+                self._limits.refund(work.jobs)
+                raise
         if not is_ours:
             self._give_away(work)
             return
@@ -243,7 +278,7 @@ class CommandProcessor:
             ready = work.next_jobs()
             done = not ready and work.is_finished
         for job in ready:
-            self._pools.submit(job.command.module_name, self._run, work, job)
+            self._submit(self._run, work, job)
         if done and not work.finished.is_set():
             self._active.pop(work.session_id, None)
             work.finished.set()
@@ -251,6 +286,9 @@ class CommandProcessor:
                 following, work.following = work.following, []
                 following[0].following = following[1:]
                 self._start(following[0])
+
+    def _submit(self, run: Callable[[Work, Job], None], work: Work, job: Job) -> None:
+        self._pools.submit(_pool_of(work, job), run, work, job, brief=job.command.module_name == RULES_MODULE)
 
     @contextlib.contextmanager
     def _abandoning(self, work: Work) -> Iterator[None]:
@@ -382,9 +420,9 @@ class CommandProcessor:
             if self._awaited.pop(each.job.execution_id) is None:
                 continue
             if is_over or each.job.execution_id in ended:
-                self._pools.submit(each.job.command.module_name, self._give_up_late, each.work, each.job)
+                self._submit(self._give_up_late, each.work, each.job)
             else:
-                self._pools.submit(each.job.command.module_name, self._run, each.work, each.job)
+                self._submit(self._run, each.work, each.job)
 
     def _give_up_late(self, work: Work, job: Job) -> None:
         """End an execution as timed out, unless its end is on record already."""
@@ -545,6 +583,18 @@ class CommandProcessor:
         if command is None:
             raise NotFound(f"{row['command']} of {row['module_name']} is gone.")
         return command
+
+
+def _pool_of(work: Work, job: Job) -> str:
+    """Whose threads a job runs in: its module's, and for a rule's webhook its community's."""
+    name = job.command.module_name
+    return f"{name}:{work.place.community_id}" if name == RULES_MODULE else name
+
+
+class EventFailed(WaddleBotError):
+    """This event cannot be handled; the log says why. It is left out."""
+
+    code, http_status = "internal_error", 500
 
 
 class GivenUp(WaddleBotError):

@@ -10,6 +10,7 @@ import json
 import time
 from datetime import UTC, datetime
 
+from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec, ErrorInfo, ExecutionStatus
 from waddlebot.base.errors import UpstreamError, UpstreamTimeout, WaddleBotError
 
@@ -63,9 +64,10 @@ def webhook_body(work: Work, rule: StringRule, job: Job) -> str:
 class RuleWebhook:
     """An engine: sends one hit and says how that went."""
 
-    def __init__(self, client: WebhookClient, rules: RuleService) -> None:
+    def __init__(self, client: WebhookClient, rules: RuleService, circuits: CircuitBreakers) -> None:
         self._client = client
         self._rules = rules
+        self._circuits = circuits
 
     def execute(self, task: Task) -> Result:
         started = time.monotonic()
@@ -74,13 +76,14 @@ class RuleWebhook:
             return Result(ExecutionStatus.SUCCESS, [])
         status, error, http_status = ExecutionStatus.SUCCESS, None, None
         try:
-            response = self._client.post(
-                task.command.spec.location_url,
-                task.payload.encode(),
-                secret=self._rules.webhook_secret(int(task.command.spec.command.removeprefix(NAME))),
-                idempotency_key=task.call.execution_id,
-                until=started + task.call.timeout_ms / 1000,
-            )
+            with self._circuits.watching(RULES_MODULE, task.command.spec.command):
+                response = self._client.post(
+                    task.command.spec.location_url,
+                    task.payload.encode(),
+                    secret=self._rules.webhook_secret(int(task.command.spec.command.removeprefix(NAME))),
+                    idempotency_key=task.call.execution_id,
+                    until=started + task.call.timeout_ms / 1000,
+                )
             http_status = response.status
             if not 200 <= response.status < 300:
                 status = ExecutionStatus.FAILED
