@@ -294,11 +294,11 @@ def test_a_module_with_too_much_to_do_turns_away_what_is_more(bot, fleet, stub):
     elsewhere = bot.say("!inventory list")
     may_answer.set()
 
-    # Twenty are at it, and ten times as many may wait when a batch comes.
-    assert statuses == ["pending"] * 300 + ["failed"] * 100
+    # Twenty are at it, and ten times as many may wait.
+    assert (statuses.count("pending"), statuses.count("failed")) == (220, 180)
     assert answers[-1][-1]["executions"][0]["error"]["code"] == "busy"
     assert elsewhere.statuses == ["success"]
-    eventually(lambda: len(stub.calls) == 300, within_s=20)
+    eventually(lambda: len(stub.calls) == 220, within_s=20)
 
 
 def test_a_command_that_was_taken_away_meanwhile_is_finished_where_it_was_begun(bot, fleet, stub):

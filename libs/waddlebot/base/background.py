@@ -210,14 +210,27 @@ class TargetPools:
         """Run a job in its target's pool. `brief` is for targets of which there may be many: two threads, and those
         only for as long as there is work."""
         with self._lock:
-            found = self._targets.get(target)
-            if found is None:
-                workers = BRIEF_WORKERS if brief else self._workers
-                pool = ThreadPoolExecutor(workers, f"target-{target}")
-                found = self._targets[target] = _Target(pool, is_brief=brief)
-            found.queued_at.append(time.monotonic())
-            found.unfinished += 1
-            return found.pool.submit(self._guarded, target, found, job, arguments)
+            return self._submit(target, job, arguments, brief=brief)
+
+    def submit_unless_full(
+        self, target: str, job: Callable[..., Any], *arguments: Any, room: int, brief: bool = False
+    ) -> bool:
+        """The same, unless as many jobs as there is room for wait for a thread already."""
+        with self._lock:
+            if self.waiting(target) >= room:
+                return False
+            self._submit(target, job, arguments, brief=brief)
+            return True
+
+    def _submit(self, target: str, job: Callable[..., Any], arguments: tuple[Any, ...], *, brief: bool) -> Future[Any]:
+        found = self._targets.get(target)
+        if found is None:
+            workers = BRIEF_WORKERS if brief else self._workers
+            pool = ThreadPoolExecutor(workers, f"target-{target}")
+            found = self._targets[target] = _Target(pool, is_brief=brief)
+        found.queued_at.append(time.monotonic())
+        found.unfinished += 1
+        return found.pool.submit(self._guarded, target, found, job, arguments)
 
     def delay_s(self, target: str) -> float:
         """How long the job that is next at a target has waited for a thread; what is submitted now waits as long, or

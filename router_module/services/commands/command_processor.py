@@ -49,7 +49,7 @@ from ..records.usage_service import UsageService
 from ..records.work import Job, Said, Work
 from ..rules.rule_webhook import RULES_MODULE, webhook_command
 from .awaited_replies import AwaitedReplies
-from .planner import Planner, chat_line
+from .planner import BUSY, Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
 
 MAX_DEPTH = 3
@@ -98,6 +98,8 @@ class CommandProcessor:
         self._log = log
         self._active: dict[str, Work] = {}
         self._awaited = AwaitedReplies()
+        # How many jobs may wait at a target.
+        self._room = settings.max_concurrent * settings.max_workers
         self._events = metrics.counter("events", "Events received.", ["message_type", "duplicate"])
         self._executions = metrics.counter("executions", "Executions ended.", ["module", "status"])
         self._duration = metrics.histogram("execution_seconds", "From the call to the module's answer.", ["module"])
@@ -200,10 +202,9 @@ class CommandProcessor:
         except BaseException:
             self._limits.refund(job for work in works for job in work.jobs)
             raise
-        most = self._settings.max_concurrent * self._settings.max_workers
         for work in works:
             for job in work.jobs:
-                if job.status is ExecutionStatus.PENDING and self._pools.waiting(_pool_of(work, job)) >= most:
+                if job.status is ExecutionStatus.PENDING and self._pools.waiting(_pool_of(work, job)) >= self._room:
                     self._planner.turn_away(work, job)
             work.queue(work.jobs)
 
@@ -278,7 +279,13 @@ class CommandProcessor:
             ready = work.next_jobs()
             done = not ready and work.is_finished
         for job in ready:
-            self._submit(self._run, work, job)
+            # What another router has begun is finished, however much there is to do.
+            if work.answered:
+                self._submit(self._run, work, job)
+            elif not self._pools.submit_unless_full(
+                _pool_of(work, job), self._run, work, job, room=self._room, brief=_is_brief(job)
+            ):
+                self._pools.submit("chains", self._turn_away, work, job)
         if done and not work.finished.is_set():
             self._active.pop(work.session_id, None)
             work.finished.set()
@@ -288,7 +295,13 @@ class CommandProcessor:
                 self._start(following[0])
 
     def _submit(self, run: Callable[[Work, Job], None], work: Work, job: Job) -> None:
-        self._pools.submit(_pool_of(work, job), run, work, job, brief=job.command.module_name == RULES_MODULE)
+        self._pools.submit(_pool_of(work, job), run, work, job, brief=_is_brief(job))
+
+    def _turn_away(self, work: Work, job: Job) -> None:
+        with self._abandoning(work):
+            error = ErrorInfo(code=BUSY, message=self._planner.too_much_to_do(job))
+            self.settle(work, job, Result(ExecutionStatus.FAILED, [], error))
+        self._job_ended(work)
 
     @contextlib.contextmanager
     def _abandoning(self, work: Work) -> Iterator[None]:
@@ -591,6 +604,10 @@ def _pool_of(work: Work, job: Job) -> str:
     return f"{name}:{work.place.community_id}" if name == RULES_MODULE else name
 
 
+def _is_brief(job: Job) -> bool:
+    return job.command.module_name == RULES_MODULE
+
+
 class EventFailed(WaddleBotError):
     """This event cannot be handled; the log says why. It is left out."""
 
@@ -645,6 +662,8 @@ def _apology(job: Job) -> str:
         return f"The answer to {job.command.name} is for you alone, and I cannot say it so here."
     if job.status is ExecutionStatus.TIMEOUT:
         return f"{job.command.module_name} did not answer in time. Try {job.command.name} again in a moment."
+    if job.error and job.error.code == BUSY:
+        return job.error.message
     return f"Something went wrong with {job.command.name}; it was logged."
 
 

@@ -34,6 +34,7 @@ from .rate_limiter import CommandLimits, refusal
 # Where the bot may delete a message of somebody else's.
 DELETES_MESSAGES = ("twitch", "discord")
 PLACEHOLDER = re.compile(r"\{(user|message)\}")
+BUSY = "busy"
 DEFAULT_MESSAGES = {"warn": "Please mind the rules of this channel.", "block": "That is not allowed in this channel."}
 
 
@@ -228,9 +229,13 @@ class Planner:
                 job.refuse(ExecutionStatus.RATE_LIMITED, "rate_limited", refusal(job, decision))
                 self._refused(work, job, refusal(job, decision))
 
+    @staticmethod
+    def too_much_to_do(job: Job) -> str:
+        return f"{job.command.name} has too much to do. Try again in a moment."
+
     def turn_away(self, work: Work, job: Job) -> None:
         """Refuse a job because its module has too much to do already."""
-        job.refuse(ExecutionStatus.FAILED, "busy", f"{job.command.name} has too much to do. Try again in a moment.")
+        job.refuse(ExecutionStatus.FAILED, BUSY, self.too_much_to_do(job))
         self._limits.refund([job])
         self._refused(work, job, job.error.message if job.error else "")
 

@@ -13,7 +13,7 @@ from ..engines.execution_engine import Result
 from ..records.work import Job, Work
 
 EVERYBODY = "everybody here"
-NOT_REACHED = ("upstream", "circuit_open", "egress_denied")
+NOT_REACHED = ("busy", "upstream", "circuit_open", "egress_denied")
 TURNED_AWAY = (429, 502, 503, 504)
 
 
