@@ -1,0 +1,63 @@
+"""!link, !verify, !unlink and !whoami."""
+
+from __future__ import annotations
+
+from waddlebot.base.chat import fold
+from waddlebot.base.errors import UsageError
+from waddlebot.module.interaction import Call
+
+from ..services.label_service import LabelService
+from ..services.link_service import Changed, LinkService, NotLinked
+from .chat import listed
+
+
+class IdentityChat:
+    def __init__(self, links: LinkService, labels: LabelService) -> None:
+        self._links = links
+        self._labels = labels
+
+    def link(self, call: Call, word: str = "", named: str = "") -> str:
+        user = call.payload.user
+        if not word:
+            code = self._links.make_code(call.db, user.own_id, user.ids)
+            return (
+                f"Your code is {code}. On your other platform say !verify {code}, within ten minutes,"
+                " and then here: !link confirm"
+            )
+        if fold(word) != "confirm":
+            raise UsageError("Usage: !link, and then !link confirm")
+        changed, name = self._links.confirm(call.db, user.own_id, user.ids, named=named, community_id=call.community_id)
+        self._forget(call, changed)
+        return f"You and {name} are one person now. Not you? Say !unlink."
+
+    def verify(self, call: Call, code: str) -> str:
+        user = call.payload.user
+        return self._links.claim(call.db, code, user.own_id, user.ids, platform=call.payload.entity.platform)
+
+    def unlink(self, call: Call) -> str:
+        try:
+            changed = self._links.unlink(call.db, call.payload.user.own_id, community_id=call.community_id)
+        except NotLinked as err:
+            raise NotLinked("This account is not linked with another one. Say !link to begin.") from err
+        self._forget(call, changed)
+        return "This account is a person of its own again, with what it earned itself."
+
+    def whoami(self, call: Call) -> str:
+        user = call.payload.user
+        accounts = self._links.list_accounts(call.db, user.ids)
+        others = [
+            f"{each['display_name'] or each['name'] or each['platform_user_id']} on {each['platform'].title()}"
+            for each in accounts
+            if each["own_id"] != user.own_id
+        ]
+        labels = self._labels.read(call.community_id, "user", str(user.own_id))
+        points = self._links.points(call.db, call.community_id, user.ids)
+        here = f"{call.user_name} on {call.payload.entity.platform.title()}"
+        also = f", and also {' and '.join(others)}" if others else ""
+        bears = f"; labels: {listed(labels)}" if labels else ""
+        return f"You are {here}{also}. {user.level.title()}, {points} points{bears}."
+
+    def _forget(self, call: Call, changed: Changed) -> None:
+        for cache, keys in changed.stale.items():
+            for key in keys:
+                call.invalidate(cache, key)
