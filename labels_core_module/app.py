@@ -7,16 +7,19 @@ from waddlebot.module.service import Service
 
 from .config import LabelsSettings
 from .controllers import api
+from .controllers import groups as groups_api
 from .controllers import jobs as jobs_api
 from .controllers import links as links_api
 from .controllers.chat import LabelChat
 from .controllers.identity_chat import IdentityChat
 from .models import define_tables
 from .services.communities import Communities
+from .services.group_service import GroupService
 from .services.job_service import JobService
 from .services.label_service import READS, LabelService
 from .services.link_service import LinkService, forget_old
 from .services.records import PEOPLE
+from .services.role_service import RoleService
 from .services.search_service import SearchService
 
 settings = LabelsSettings.load()
@@ -26,6 +29,8 @@ labels = LabelService(db, bus, cache_ttl_s=settings.cache_ttl_s, most_at_once=se
 searches = SearchService(db, bus, cache_ttl_s=settings.cache_ttl_s)
 communities = Communities(db, bus)
 links = LinkService(service.log)
+groups = GroupService(bus)
+roles = RoleService(db, bus, service.client, service.router, service.log, max_workers=settings.max_workers)
 jobs = JobService(db, labels, max_workers=settings.max_workers, step_size=settings.bulk_operation_size)
 
 chat = LabelChat(labels, searches)
@@ -45,10 +50,14 @@ module.serve()
 service.mount(api, using=[communities, labels, searches])
 service.mount(links_api, using=[links, bus])
 service.mount(jobs_api, using=[communities, jobs])
+service.mount(groups_api, using=[communities, groups, roles])
+service.loops.add("roles", roles.follow_changes, every_s=5, wake=roles.wake)
+service.loops.add("all-roles", roles.follow_all, every_s=60, once=True)
 service.loops.add("jobs", jobs.step, every_s=2, wake=jobs.wake)
 service.more_health = lambda: {
     "workers": settings.max_workers,
     "jobs": jobs.counts(),
+    "roles": roles.counts(),
     "searches": searches.counts,
     "reads": {"hits": labels.reads.hits, "misses": labels.reads.misses},
 }

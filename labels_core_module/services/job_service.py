@@ -31,8 +31,8 @@ MAX_CELL_CHARS = 300
 HEADINGS = frozenset({"user", "user_id", "subject", "subject_id", "person", "id"})
 
 SHOWN = """
-id, community_id, kind, action, label, expires_at, min_points AS points_at_least, state, total AS size, done, counts, failures,
-error, made_by, created_at, ended_at
+id, community_id, kind, action, label, expires_at, min_points AS points_at_least, state, total AS size, done, counts,
+failures, error, made_by, created_at, ended_at
 """
 LIST = f"""
 SELECT {SHOWN}, count(*) OVER () AS total FROM label_jobs WHERE community_id = %(community)s
