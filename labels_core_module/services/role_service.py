@@ -59,7 +59,8 @@ WHERE k.community_id = %(community)s AND k.is_wanted
 """
 # What is not ours to take, and was not perhaps given a moment ago, is over.
 FORGET = """
-DELETE FROM label_roles WHERE NOT is_wanted AND NOT is_asked AND NOT (has_it AND is_ours)
+DELETE FROM label_roles
+WHERE community_id = %(community)s AND NOT is_wanted AND NOT is_asked AND NOT (has_it AND is_ours)
 """
 DUE = """
 WITH due AS (
@@ -144,8 +145,14 @@ class RoleService:
         """What a change of labels, rules or accounts asks for, at once."""
         with self._lock:
             changed, self._changed = self._changed, set()
-        for community_id in changed:
-            self.follow(community_id)
+        try:
+            while changed:
+                community_id = next(iter(changed))
+                self.follow(community_id)
+                changed.discard(community_id)
+        finally:
+            with self._lock:
+                self._changed |= changed
         return self.step()
 
     def follow_all(self) -> None:
@@ -160,7 +167,7 @@ class RoleService:
             fetch(db, LOCK, (str(community_id),))
             fetch(db, WANT, {"community": community_id})
             fetch(db, UNWANT, {"community": community_id})
-            fetch(db, FORGET)
+            fetch(db, FORGET, {"community": community_id})
 
     def step(self) -> bool:
         """Have some roles given and taken. Returns whether there may be more."""

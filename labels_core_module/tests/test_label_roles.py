@@ -17,7 +17,7 @@ numbers = itertools.count(77_000)
 
 @dataclass
 class Place:
-    """A Discord server of a community with somebody in it who has spoken, and a group in which a label brings a role."""
+    """A community's Discord server, with somebody in it who has spoken, and a group in which a label brings a role."""
 
     bot: Any
     guild: Any

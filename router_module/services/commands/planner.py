@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
+from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, fold, neutralise, parse_command
 from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
 from waddlebot.base.logs import AAALog
 
@@ -91,6 +91,9 @@ class Planner:
         commands = catalogue.find(line.prefix, line.command, work.place.entity_id) if line else []
         found = self._rules.hits(work.place, text, mentions_bot=work.event.data.get("mentions_bot") is True)
         hits = [rule for rule in found.rules if rule.action == "block"] if commands else found.rules
+        if any(rule.exempt_labels for rule in hits):
+            labels = {fold(name) for name in work.person.labels_in(work.place.community_id)}
+            hits = [rule for rule in hits if not rule.exempts(labels)]
         if hits:
             self._apply(hits, work, catalogue)
         if line and commands:

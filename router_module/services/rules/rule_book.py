@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -51,6 +51,11 @@ class StringRule:
     parameters: tuple[str, ...] = ()
     webhook_url: str = ""
     message: str = ""
+    # Who has one of these is not warned or blocked.
+    exempt_labels: frozenset[str] = frozenset()
+
+    def exempts(self, labels: Iterable[str]) -> bool:
+        return bool(self.exempt_labels) and not self.exempt_labels.isdisjoint(labels)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -229,4 +234,5 @@ def rule_from_row(row: dict[str, Any]) -> StringRule:
         parameters=tuple(row["command_parameters"]),
         webhook_url=row["webhook_url"],
         message=row["block_message"] if row["action"] == "block" else row["warning_message"],
+        exempt_labels=frozenset(row["exempt_labels"] if row["action"] in ("warn", "block") else ()),
     )
