@@ -44,7 +44,7 @@ ALLOWED = {
     "claim_readers": {"collectors", "admins"},
     "event_sources": {"collectors"},
     "services": {"stub"},
-    "announcers": {"stub", "router"},
+    "announcers": {"stub", "router", "labels_core"},
     "portal": {"portal"},
     "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "portal"},
     "members": {"stub"},

@@ -20,6 +20,8 @@ from .subjects import SubjectType
 Match = Literal["all", "any", "none"]
 # How far a search is counted; counting on would take longer the more there is.
 MAX_COUNTED = 1000
+# A page beyond this is empty.
+MAX_REACHED = 10_000
 KEY = "waddlebot:labels"
 # How long what changes by itself is kept: a label of the search ends soon.
 BRIEFLY_S = 2
@@ -108,7 +110,7 @@ class SearchService:
             "names": sorted(set(labels)),
             "count": len(set(labels)),
             "type": subject_type,
-            "most": max(MAX_COUNTED, page.offset + page.limit),
+            "most": max(MAX_COUNTED, min(page.offset + page.limit, MAX_REACHED)),
         }
         found = self._cached(asked, match)
         ids = found[page.offset : page.offset + page.limit]
