@@ -13,6 +13,7 @@ from .controllers import links as links_api
 from .controllers.chat import LabelChat
 from .controllers.identity_chat import IdentityChat
 from .models import define_tables
+from .services.carrying import parts
 from .services.communities import Communities
 from .services.group_service import GroupService
 from .services.job_service import JobService
@@ -70,5 +71,5 @@ def forget_codes() -> None:
 
 service.loops.add("forget-codes", forget_codes, every_s=3600, once=True)
 service.loops.add("forget-ended", labels.forget_ended, every_s=60, once=True)
-service.portable()
+service.portable(*parts(labels, groups), changed=groups.tell)
 service.erases(*PEOPLE, forgotten=lambda _: bus.invalidate(READS))

@@ -45,6 +45,17 @@ def link(world: Any) -> dict[str, Any]:
     return {"body": {"own_ids": [row["user_id"] for row in rows], "reason": "doors"}}
 
 
+CARRIED = 2
+
+
+def carry(bot: Any) -> None:
+    """A label with a colour, and a group; its places are this fleet's."""
+    looks = {"community_id": bot.slug, "label": "regular", "colour": "#123456"}
+    assert bot.fleet.request("PUT", "/labels", looks).status == 200
+    group = {"name": "everywhere", "community_id": bot.slug}
+    assert bot.fleet.request("POST", "/labels/groups", group).status == 200
+
+
 def here(**more: Any) -> Any:
     return lambda world: {"body": {"community_id": world.mine.slug, **more}}
 
