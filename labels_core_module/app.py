@@ -13,6 +13,7 @@ from .controllers import links as links_api
 from .controllers.chat import LabelChat
 from .controllers.identity_chat import IdentityChat
 from .models import define_tables
+from .services.ban_service import forget_echoes
 from .services.carrying import parts
 from .services.communities import Communities
 from .services.group_service import GroupService
@@ -45,6 +46,7 @@ identity = IdentityChat(links, labels)
 module.command("link", run=identity.link)
 module.command("verify", run=identity.verify)
 module.command("unlink", run=identity.unlink)
+module.command("bans", run=identity.follow_ban)
 module.command("whoami", run=identity.whoami, only_reads=True)
 module.serve()
 
@@ -67,6 +69,7 @@ service.more_health = lambda: {
 def forget_codes() -> None:
     with db.transaction() as transaction:
         forget_old(transaction)
+        forget_echoes(transaction)
 
 
 service.loops.add("forget-codes", forget_codes, every_s=3600, once=True)

@@ -40,6 +40,7 @@ def define_tables(db: DAL) -> None:
         Field("expires_at", "datetime"),
         Field("ended_at", "datetime"),
     )
+    db.define_table("ban_echoes", Field("community_id", "bigint"), Field("own_id", "bigint"), Field("at", "datetime"))
     db.define_table("link_tries", Field("own_id", "bigint"), Field("at", "datetime"))
     db.define_table(
         "account_links",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from waddlebot.base.chat import fold
+from waddlebot.base.contracts import MessageType
 from waddlebot.base.errors import UsageError
 from waddlebot.module.interaction import Call
 
+from ..services.ban_service import follow
 from ..services.label_service import LabelService
 from ..services.link_service import Changed, LinkService, NotLinked
+from ..services.times import lasting_s
 from .chat import listed
 
 
@@ -56,6 +59,18 @@ class IdentityChat:
         also = f", and also {' and '.join(others)}" if others else ""
         bears = f"; labels: {listed(labels)}" if labels else ""
         return f"You are {here}{also}. {user.level.title()}, {points} points{bears}."
+
+    def follow_ban(self, call: Call) -> None:
+        """What a platform told: somebody was banned or timed out. Nothing is said about it."""
+        user, trigger = call.payload.user, call.payload.trigger
+        others = [each for each in user.ids if each != user.own_id]
+        if not others or not call.settings["bans_follow"]:
+            return
+        is_timeout = trigger.message_type is MessageType.TIMEOUT
+        duration_s = lasting_s(trigger.data) if is_timeout else None
+        follow(
+            call.db, call.community_id, user.own_id, others, session_id=call.payload.session_id, duration_s=duration_s
+        )
 
     def _forget(self, call: Call, changed: Changed) -> None:
         for cache, keys in changed.stale.items():

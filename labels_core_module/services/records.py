@@ -5,6 +5,7 @@ from __future__ import annotations
 from waddlebot.module.people import IN_COMMUNITY, Personal
 
 PEOPLE = [
+    Personal("ban_echoes", where="own_id = ANY(%(own_ids)s)", within=IN_COMMUNITY, shown="community_id, own_id, at"),
     Personal(
         "labels_of_things",
         where="given_by_id = ANY(%(own_ids)s)",

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from waddlebot.base.ids import new_id
 from waddlebot.community.directory import add_server
+from waddlebot.testing.plugin import eventually
 
 
 class Account:
@@ -189,3 +190,29 @@ def test_an_admin_links_and_every_link_can_be_undone(community, fleet):
     undone = fleet.request("POST", f"/router/audit/{audit['audit'][0]['id']}/undo", {}, key="admin")
     assert undone.status == 200, undone.body
     assert {each.points for each in accounts} == {20}
+
+
+def orders(bot) -> list[tuple]:
+    sql = "SELECT entity_id, response_data AS data FROM outbox WHERE community_id = %s AND response_action = 'moderate'"
+    rows = bot.fleet.database.statement(sql + " ORDER BY id", (bot.community_id,))
+    return [(r["entity_id"], r["data"]["action"], r["data"]["platform_user_id"], r["data"]["duration_s"]) for r in rows]
+
+
+def test_bans_follow_where_the_owner_wants_that_and_come_back_no_more(community, fleet):
+    pip, also, other = (Account(community, each) for each in ("twitch", "discord", "slack"))
+    for each in (pip, also, other):
+        each.say("hello")
+    pairs = [(pip, also), (other, pip)]
+    for one, two in pairs:
+        body = {"own_ids": [one.number, two.number], "reason": "test"}
+        assert fleet.request("POST", "/labels/links", body, key="admin").status == 200
+    pip.submit("", message_type="ban", data={"reason": "spam"})
+    assert orders(community) == []
+    path = f"/router/communities/{community.slug}/modules/labels_core"
+    assert fleet.request("PUT", path, {"config": {"bans_follow": True}}).status == 200
+    pip.submit("", message_type="timeout", data={"duration_s": 60})
+    place = f"discord:{community.slug}:"
+    eventually(lambda: orders(community) == [(place, "timeout", also.id, 60)])
+    # What Discord tells of it then is our own doing.
+    assert also.submit("", message_type="timeout", data={})["executions"][0]["status"] == "success"
+    assert len(orders(community)) == 1
