@@ -12,6 +12,7 @@ EVERYTHING = (
     "rate_limits",
     "plain_chat",
     "roles",
+    "labels",
     "claims",
     "discord_channels",
     "overlay_fanout",

@@ -8,6 +8,7 @@ from waddlebot.base.encryption import Keyring
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.collecting.collector import Collector, answer_not_configured, check_credentials
 from waddlebot.collecting.pace import Pace
+from waddlebot.collecting.roles import RoleNews
 from waddlebot.community.oauth import OAuthStates
 from waddlebot.module.service import Service
 
@@ -79,7 +80,10 @@ if settings.bot_token and settings.application_id and settings.public_key:
     bot.interactions = receiver
     bot.more = collector.pacer.more if collector.pacer else None
 
-    inbox = Inbox(collector, guilds, VoiceService(db), command_prefix=settings.command_prefix, log=log)
+    roles = RoleNews("discord", db, service.client, service.bus.client, log)
+    inbox = Inbox(
+        collector, guilds, VoiceService(db), saw_roles=roles.saw, command_prefix=settings.command_prefix, log=log
+    )
     gateway = Gateway(
         token=settings.bot_token,
         api_base_url=settings.api_base_url,
@@ -130,7 +134,7 @@ if settings.bot_token and settings.application_id and settings.public_key:
             oauth,
             pages,
             InfoService(db, guilds, reports),
-            ActionService(bot, shared_bridge(), log),
+            ActionService(bot, shared_bridge(), roles, log),
         ],
     )
     service.check("gateway", reports.check)
@@ -152,6 +156,7 @@ if settings.bot_token and settings.application_id and settings.public_key:
     loops.add("voice", shards.count_voice, every_s=VOICE_EVERY_S, kind="worker", wake=inbox.voice_changed)
     loops.add("slash-commands", commands.step, every_s=COMMANDS_EVERY_S, kind="worker", wake=guilds.changed)
     loops.add("silent-commands", finish_silent, every_s=SILENT_EVERY_S, kind="worker", once=True)
+    loops.add("role-news", roles.step, every_s=5.0, kind="both", wake=roles.wake)
     loops.add("old-interactions", receiver.forget_old, every_s=FORGET_EVERY_S, kind="worker", once=True)
 else:
     answer_not_configured(service, interactions, api, auth)

@@ -123,6 +123,7 @@ def define_tables(db: DAL) -> None:
         Field("webhook_secret", "text"),
         Field("warning_message", "text"),
         Field("block_message", "text"),
+        Field("exempt_labels", "list:string"),
         Field("priority", "integer"),
         Field("is_active", "boolean"),
         Field("match_count", "bigint"),

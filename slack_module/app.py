@@ -9,6 +9,7 @@ from waddlebot.base.contracts import ModuleRegistration
 from waddlebot.base.encryption import Keyring
 from waddlebot.collecting.collector import Collector, answer_not_configured, check_credentials
 from waddlebot.collecting.pace import Pace
+from waddlebot.collecting.roles import RoleNews
 from waddlebot.community.oauth import OAuthStates
 from waddlebot.community.tokens import Tokens
 from waddlebot.data.retention import EVERY_S, delete_old
@@ -20,6 +21,7 @@ from .controllers.pages import ConsentPages
 from .models import EVENTS, define_tables
 from .services.bot_service import BotService
 from .services.forgetting import PEOPLE
+from .services.group_service import GroupService
 from .services.installations import Installations, team_entity
 from .services.intake import EventIntake
 from .services.oauth_service import OAuthService
@@ -90,7 +92,9 @@ if service.configured:
         serves=collector.served.serves,
         log=log,
     )
-    service.mount(api, using=[records])
+    news = RoleNews("slack", db, service.client, bus.client, log)
+    service.loops.add("role-news", news.step, every_s=5.0, kind="both", wake=news.wake)
+    service.mount(api, using=[records, GroupService(db, installations, calls, news, log)])
     service.check("workspaces", installations.check)
     service.loops.add(
         "delete-commands",

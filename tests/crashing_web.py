@@ -39,6 +39,11 @@ LOOPS = {
     "late-replies",
     "outbox-sweep",
     "cache-bus",
+    "jobs",
+    "roles",
+    "all-roles",
+    "forget-ended",
+    "forget-codes",
 }
 
 

@@ -44,21 +44,22 @@ ALLOWED = {
     "claim_readers": {"collectors", "admins"},
     "event_sources": {"collectors"},
     "services": {"stub"},
-    "announcers": {"stub", "router"},
+    "announcers": {"stub", "router", "labels_core"},
     "portal": {"portal"},
     "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "portal"},
     "members": {"stub"},
     "figures": {"collectors", "admins"},
     "community": {"admins", "api-users"},
     "owner": {"admins"},
+    "admins": {"admins"},
     "platform": {"collectors", "admins"},
     "role_givers": {"collectors", "admins", "labels_core"},
 }
 NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of another account")
 # What is the whole fleet's is closed to every key of a community.
-FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router"}
+FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router", "admins"}
 # A community's own affairs are no platform's, and a module's neither.
-OF_NO_PLATFORM = {"community", "owner", "members", "announcers"}
+OF_NO_PLATFORM = {"community", "owner", "members", "announcers", "admins"}
 # One module's key is not told of what others did.
 OF_ONE_MODULE = {"GET /router/responses/{execution_id}", "GET /router/explain/{session_id}"}
 REFUSED = (401, 403, 404)
@@ -425,6 +426,8 @@ SAMPLES: dict[str, Any] = {
         "body": {"action": "ban", "channel_id": w.number, "platform_user_id": "12"}
     },
     "POST /discord/api/roles": lambda w: {"body": {"guild_id": w.number, "user_id": "12", "role_id": "13"}},
+    "POST /twitch/api/roles": lambda w: {"body": {"channel_id": w.number, "user_id": "12", "role": "vip"}},
+    "POST /slack/api/groups": lambda w: {"body": {"team_id": f"T{w.number}", "group_id": "S1", "user_id": "U12"}},
     "POST /discord/api/moderation": lambda w: {"body": {"guild_id": w.number, "action": "ban", "user_id": "12"}},
     "POST /slack/api/moderation": lambda w: {
         "body": {"entity_id": f"slack:T{w.number}:C{w.number}", "action": "ban", "platform_user_id": "U12"}

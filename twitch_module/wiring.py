@@ -12,6 +12,7 @@ from waddlebot.collecting.claims import Claims
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.liveness import Liveness
 from waddlebot.collecting.pace import Pace
+from waddlebot.collecting.roles import RoleNews
 from waddlebot.community.oauth import OAuthStates
 from waddlebot.community.tokens import Tokens
 from waddlebot.data.cache import Cache
@@ -32,6 +33,7 @@ from .services.live_service import LiveService
 from .services.moderation_service import ModerationService
 from .services.notification_service import NotificationService
 from .services.oauth_service import OAuthService, Opener
+from .services.role_service import RoleService
 from .services.subscription_service import SubscriptionService
 from .services.translation import Translator
 from .services.twitch_api import TwitchAPI
@@ -115,7 +117,10 @@ def build(service: Service, settings: TwitchSettings) -> None:
     service.mount_static(pages.look.statics)
     service.mount(auth, using=[AuthDesk(oauth, pages, accounts)])
     desk = TwitchDesk(settings, twitch, subscriptions, moderation, accounts)
-    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db)])
+    news = RoleNews("twitch", db, service.client, service.bus.client, log)
+    service.loops.add("role-news", news.step, every_s=5.0, kind="both", wake=news.wake)
+    roles = RoleService(twitch, news, log)
+    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), roles])
 
 
 def _pace(service: Service, settings: TwitchSettings, channels: ChannelService) -> Pace:

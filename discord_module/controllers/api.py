@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.ids import EntityId
+from waddlebot.collecting.roles import RoleSeen
 from waddlebot.community.places import check_place, check_server
 from waddlebot.data.database import Database
 from waddlebot.web.auth import Account, of_platform
@@ -35,6 +36,8 @@ class RoleChange(Attributed):
     user_id: Snowflake
     role_id: Snowflake
     action: Literal["add", "remove"] = "add"
+    # What the change is told of with; whoever asked knows by it that it was them.
+    cause_id: Annotated[str, StringConstraints(max_length=64)] | None = None
 
 
 class ModerationRequest(Attributed):
@@ -81,8 +84,9 @@ def list_activities(query: Page, caller: Account, info: InfoService) -> dict[str
 def change_role(change: RoleChange, caller: Account, database: Database, actions: ActionService) -> dict[str, Any]:
     """Give somebody a role, or take it away; never one that makes an administrator. Again changes nothing."""
     check_server(database, caller, "discord", change.guild_id)
-    actions.change_role(change.guild_id, change.user_id, change.role_id, add=change.action == "add", by=caller.name)
-    return {"success": True}
+    has = change.action == "add"
+    wanted = RoleSeen("discord", change.guild_id, change.user_id, change.role_id, has, change.cause_id)
+    return {"success": True, "changed": actions.change_role(wanted, by=caller.name)}
 
 
 @endpoint("POST", "/discord/api/moderation", caller=DISCORD_OR_ADMINS, area="people", body=ModerationRequest)

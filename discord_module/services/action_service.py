@@ -7,10 +7,11 @@ from typing import Any, Literal, TypeVar
 
 from waddlebot.base.bridge import Bridge
 from waddlebot.base.contracts import OutboxState
-from waddlebot.base.errors import Busy, Conflict, NotAllowed
+from waddlebot.base.errors import Busy, Conflict, NotAllowed, ProviderError, Refused
 from waddlebot.base.ids import EntityId
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.collecting.roles import RoleNews, RoleSeen
 from waddlebot.collecting.sender import Outcome
 
 from .bot_service import BotService
@@ -33,16 +34,29 @@ class DiscordBusy(Busy):
 
 
 class ActionService:
-    def __init__(self, bot: BotService, bridge: Bridge, log: AAALog) -> None:
+    def __init__(self, bot: BotService, bridge: Bridge, roles: RoleNews, log: AAALog) -> None:
         self._bot = bot
+        self._roles = roles
         self._bridge = bridge
         self._log = log
 
-    def change_role(self, guild_id: str, user_id: str, role_id: str, *, add: bool, by: str) -> None:
-        """Raises: DiscordRefused in words; DiscordBusy; AdministratorsRole."""
-        self._do(self._bot.set_role(guild_id, user_id, role_id, add=add))
-        what = "role_added" if add else "role_removed"
-        self._log.audit(what, guild=guild_id, user=user_id, role=role_id, by=by)
+    def change_role(self, wanted: RoleSeen, *, by: str) -> bool:
+        """Give or take a role. Returns whether that changed anything.
+
+        Raises: AdministratorsRole; Hierarchy; MissingScope; NotThere; DiscordRefused in words; DiscordBusy.
+        """
+        work = self._bot.set_role(wanted.server_id, wanted.platform_user_id, wanted.role_id, add=wanted.has)
+        try:
+            with self._roles.causing(wanted):
+                changed = self._ask(work)
+        except Refused as err:
+            raise DiscordRefused(f"Discord refused: {err.message}.") from err
+        except ProviderError as err:
+            raise DiscordBusy(f"{err.message}. Try again in a moment.") from err
+        what = "role_added" if wanted.has else "role_removed"
+        where = {"guild": wanted.server_id, "user": wanted.platform_user_id, "role": wanted.role_id}
+        self._log.audit(what, **where, changed=changed, by=by)
+        return changed
 
     def moderate(
         self,

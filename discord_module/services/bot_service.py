@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 from waddlebot.base.contracts import OutboxState
-from waddlebot.base.errors import NotAllowed, ProviderError, UpstreamError, WaddleBotError
+from waddlebot.base.errors import NotAllowed, ProviderError, Refused, UpstreamError, WaddleBotError
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import is_number
 from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.collecting.roles import Hierarchy, MissingScope, NotThere
 from waddlebot.collecting.sender import Outcome, Send
 from waddlebot.data.outbox import Outgoing
 
@@ -38,12 +39,26 @@ SENT = Outcome(OutboxState.SENT)
 FOR_YOU_ALONE = "The answer is below, for you alone."
 # Source: https://discord.com/developers/docs/topics/permissions
 ADMINISTRATOR = 1 << 3
+# Source: https://discord.com/developers/docs/topics/opcodes-and-status-codes#json
+MISSING_PERMISSIONS = 50013
+MISSING = (MISSING_PERMISSIONS, 50001)
+NOT_THERE = (10004, 10007, 10011, 10013)
 
 
 class AdministratorsRole(NotAllowed):
     """That role makes an administrator of the server. Its people give and take it at Discord."""
 
     code = "administrators_role"
+
+
+def _why_not(err: Refused, *, is_above: bool) -> WaddleBotError:
+    """What a refusal about a role means."""
+    code = err.details.get("discord_code")
+    if code in NOT_THERE:
+        return NotThere(f"Discord refused: {err.words}.")
+    if code == MISSING_PERMISSIONS and is_above:
+        return Hierarchy("That role is not below the bot's own: move the bot's role above it in the server's settings.")
+    return MissingScope(f"Discord refused: {err.words}.") if code in MISSING else err
 
 
 class BotService:
@@ -129,20 +144,45 @@ class BotService:
             return rest.outcome_of(err)
         return SENT
 
-    async def set_role(self, guild_id: str, user_id: str, role_id: str, *, add: bool) -> Outcome:
-        """Give somebody a role of a server, or take it away. Raises: AdministratorsRole."""
-        from . import rest
+    async def set_role(self, guild_id: str, user_id: str, role_id: str, *, add: bool) -> bool:
+        """Give somebody a role of a server, or take it away. Returns whether they had it otherwise before.
 
+        Raises: AdministratorsRole; Hierarchy; MissingScope; NotThere; and what of Discord's failures is none of these.
+        """
+        try:
+            roles = {str(each["id"]): each for each in await self._get("/guilds/{guild_id}/roles", guild_id=guild_id)}
+            if role_id not in roles:
+                raise NotThere("That role is gone.")
+            if int(roles[role_id]["permissions"]) & ADMINISTRATOR:
+                raise AdministratorsRole()
+            member = await self._get("/guilds/{guild_id}/members/{user_id}", guild_id=guild_id, user_id=user_id)
+            if (role_id in map(str, member.get("roles") or ())) is add:
+                return False
+        except Refused as err:
+            raise _why_not(err, is_above=False) from err
         path = "/guilds/{guild_id}/members/{user_id}/roles/{role_id}"
         where = {"guild_id": guild_id, "user_id": user_id, "role_id": role_id}
         try:
-            roles = await self.client.request("GET", "/guilds/{guild_id}/roles", guild_id=guild_id)
-            if any(role["id"] == role_id and int(role["permissions"]) & ADMINISTRATOR for role in roles):
-                raise AdministratorsRole()
             await self.client.request("PUT" if add else "DELETE", path, reason="a label of WaddleBot's", **where)
-        except ProviderError as err:
-            return rest.outcome_of(err)
-        return SENT
+        except Refused as err:
+            raise _why_not(err, is_above=await self._is_above_us(guild_id, role_id, roles)) from err
+        return True
+
+    async def _is_above_us(self, guild_id: str, role_id: str, roles: Mapping[str, Any]) -> bool:
+        """Whether a role is not below the bot's highest one, or belongs to an app, so that no right helps."""
+        try:
+            us = await self._get(
+                "/guilds/{guild_id}/members/{user_id}", guild_id=guild_id, user_id=self._application_id
+            )
+        except ProviderError:
+            return False
+        held = [roles[each]["position"] for each in map(str, us.get("roles") or ()) if each in roles]
+        # A bot without any role lacks the right before it is too low.
+        is_too_high = bool(held) and int(roles[role_id]["position"]) >= max(held)
+        return is_too_high or bool(roles[role_id].get("managed"))
+
+    async def _get(self, path: str, **ids: str) -> Any:
+        return await self.client.request("GET", path, **ids)
 
     async def find_guild_of(self, channel_id: str) -> str:
         """The server that a channel is in, by Discord's word; empty if it is in none that the bot sees."""

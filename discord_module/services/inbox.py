@@ -35,9 +35,12 @@ class Inbox:
         guilds: GuildService,
         voice: VoiceService,
         *,
+        saw_roles: Callable[[str, str, frozenset[str]], None],
         command_prefix: str,
         log: AAALog,
     ) -> None:
+        # Told all roles that somebody has in a server.
+        self.saw_roles = saw_roles
         self._collector = collector
         self._guilds = guilds
         self._voice = voice

@@ -283,6 +283,10 @@ class Shard:
         if not self._is_lost:
             self._gateway.inbox.saw_voice(state, self.holding)
 
+    def saw_roles(self, guild_id: str, user_id: str, role_ids: frozenset[str]) -> None:
+        if not self._is_lost:
+            self._gateway.inbox.saw_roles(guild_id, user_id, role_ids)
+
     def saw_guild(self, guild: GuildSeen) -> None:
         if not self._is_lost:
             self._gateway.inbox.saw_guild(guild, self.holding)

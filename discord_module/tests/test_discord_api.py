@@ -29,21 +29,30 @@ def test_a_role_is_given_and_taken(server, labels):
     role = server.guild.add_role("Fans")
     server.discord.person(server.guild, "1001")
 
-    for _ in range(2):
-        assert change_role(server, labels, user_id="1001", role_id=role).status == 200
+    answers = [change_role(server, labels, user_id="1001", role_id=role).json() for _ in range(2)]
+    assert answers == [{"success": True, "changed": True}, {"success": True, "changed": False}]
     assert server.guild.members["1001"].roles == [role]
     assert change_role(server, labels, user_id="1001", role_id=role, action="remove").status == 200
     assert server.guild.members["1001"].roles == []
 
 
 def test_what_discord_refuses_is_said_in_words(server, labels):
-    server.guild.lacks.add("manage_roles")
-    role = server.guild.add_role("Fans")
+    bots, role = server.guild.add_role("WaddleBot"), server.guild.add_role("Fans")
     server.discord.person(server.guild, "1002")
-    refused = change_role(server, labels, user_id="1002", role_id=role)
 
-    assert refused.status == 409
-    assert "give its role the permission" in refused.json()["error"]["message"]
+    def refused(**asked):
+        answer = change_role(server, labels, **{"user_id": "1002", "role_id": role, **asked})
+        return answer.status, answer.json()["error"]["code"]
+
+    assert refused(user_id="1999") == (404, "not_there")
+    assert refused(role_id="1999") == (404, "not_there")
+    server.guild.members[server.discord.world.bot.id].roles.append(bots)
+    assert refused() == (409, "hierarchy")
+    server.guild.roles[bots]["position"] = 99
+    server.guild.lacks.add("manage_roles")
+    answer = change_role(server, labels, user_id="1002", role_id=role)
+    assert (answer.status, answer.json()["error"]["code"]) == (409, "missing_scope")
+    assert "give its role the permission" in answer.json()["error"]["message"]
 
 
 def test_somebody_is_timed_out_kicked_banned_and_unbanned(server):

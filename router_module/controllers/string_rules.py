@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydal import DAL
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from waddlebot.base.contracts import Attributed, LevelName
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.text import fold
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -24,6 +25,9 @@ PatternText = Annotated[str, StringConstraints(max_length=200_000)]
 MatchType = Literal["exact", "contains", "word", "regex", "*"]
 Action = Literal["warn", "block", "command", "webhook"]
 EntityIds = Annotated[list[ShortText], Field(max_length=1000)]
+# As labels are kept: without regard to case.
+ExemptLabel = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(fold)]
+ExemptLabels = Annotated[list[ExemptLabel], Field(max_length=50)]
 Parameters = Annotated[list[Text], Field(max_length=100)]
 
 
@@ -51,6 +55,7 @@ class NewRule(Attributed):
     block_message: Text = ""
     priority: int = Field(100, ge=-(2**31), lt=2**31)
     is_active: bool = True
+    exempt_labels: ExemptLabels = Field(default_factory=list)
 
 
 class DryRun(NewRule):
@@ -73,6 +78,7 @@ class RuleChange(Attributed):
     block_message: Text | None = None
     priority: int | None = Field(None, ge=-(2**31), lt=2**31)
     is_active: bool | None = None
+    exempt_labels: ExemptLabels | None = None
 
 
 NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "hours"}

@@ -52,6 +52,23 @@ def test_case_counts_where_the_rule_says_so(bot, rule):
     assert bot.say("so loud").answer["moderation"] is None
 
 
+def test_who_has_an_exempt_label_is_neither_warned_nor_blocked(fleet, bot, rule):
+    made = rule("spam", "block", exempt_labels=["Trusted", "other"])
+    rule("spam", "command", command_to_execute="!help")
+    bot.say("hello", by="bob")
+    label = {"label": "trusted", "subject_type": "user", "subject_id": "console:bob", "community_id": bot.slug}
+    assert made["exempt_labels"] == ["trusted", "other"]
+    assert bot.say("spam", by="bob").answer["moderation"]
+    assert fleet.request("POST", "/labels/apply", label).status == 200
+    heard = bot.say("spam", by="bob")
+    # The rest of the rules holds for everybody.
+    assert (heard.answer["moderation"], heard.statuses) == (None, ["success"])
+    assert bot.say("spam", by="alice").answer["moderation"]
+    changed = fleet.request("PUT", f"/router/string-rules/{made['id']}", {"exempt_labels": []})
+    assert changed.json()["rule"]["exempt_labels"] == []
+    assert bot.say("spam", by="bob").answer["moderation"]
+
+
 def test_a_block_says_where_it_cannot_be_performed(bot, rule):
     rule("spam", "block", block_message="No spam.")
 

@@ -418,11 +418,18 @@ class Rest:
         }
         await self.gateway.dispatch(guild.id, "GUILD_AUDIT_LOG_ENTRY_CREATE", entry)
 
+    def _check_below_bot(self, guild: Guild, role: str) -> None:
+        """Only roles below one's own highest may be given; a bot that a test gave none may give all."""
+        if role not in guild.roles:
+            raise Refusal(404, 10011, "Unknown Role")
+        own = [guild.roles[each]["position"] for each in guild.members[self.world.bot.id].roles if each in guild.roles]
+        if guild.roles[role]["managed"] or (own and guild.roles[role]["position"] >= max(own)):
+            raise Refusal(403, 50013, "Missing Permissions")
+
     async def _add_role(self, request: web.Request) -> Any:
         guild = self._guild_of(request, "manage_roles")
         member, role = self._member_of(guild, request), request.match_info["role"]
-        if role not in guild.roles:
-            raise Refusal(404, 10011, "Unknown Role")
+        self._check_below_bot(guild, role)
         if role not in member.roles:
             member.roles.append(role)
         await self.gateway.dispatch(guild.id, "GUILD_MEMBER_UPDATE", {"guild_id": guild.id, **member.payload()})
@@ -430,6 +437,7 @@ class Rest:
     async def _remove_role(self, request: web.Request) -> Any:
         guild = self._guild_of(request, "manage_roles")
         member, role = self._member_of(guild, request), request.match_info["role"]
+        self._check_below_bot(guild, role)
         if role in member.roles:
             member.roles.remove(role)
 

@@ -44,6 +44,8 @@ class WebAPI:
             "usergroups.list": self._groups_list,
             "usergroups.users.list": self._group_users,
             "usergroups.users.update": self._group_update,
+            "usergroups.disable": self._group_disable,
+            "usergroups.enable": self._group_enable,
         }
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -213,8 +215,22 @@ class WebAPI:
         groups = self._slack.state.team(token.team).groups
         if asked.get("usergroup", "") not in groups:
             raise SlackError("no_such_subteam")
-        groups[asked["usergroup"]] = [each for each in asked.get("users", "").split(",") if each]
+        users = [each for each in asked.get("users", "").split(",") if each]
+        if not users:
+            raise SlackError("no_users_provided")
+        groups[asked["usergroup"]] = users
         return {"ok": True, "usergroup": {"id": asked["usergroup"], "users": groups[asked["usergroup"]]}}
+
+    def _group_disable(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        groups = self._slack.state.team(token.team).groups
+        if asked.get("usergroup", "") not in groups:
+            raise SlackError("no_such_subteam")
+        # A group that is off shows nobody.
+        groups[asked["usergroup"]] = []
+        return {"ok": True, "usergroup": {"id": asked["usergroup"], "users": []}}
+
+    def _group_enable(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        return self._group_users(token, asked)
 
     # OAuth
 

@@ -48,6 +48,7 @@ class Account:
     consents: set[str] = field(default_factory=set)
     moderators: set[str] = field(default_factory=set)
     vips: set[str] = field(default_factory=set)
+    vip_slots: int = 100
     followers: dict[str, str] = field(default_factory=dict)
     subscribers: dict[str, str] = field(default_factory=dict)
     bans: dict[str, Ban] = field(default_factory=dict)

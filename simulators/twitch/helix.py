@@ -45,6 +45,10 @@ class Helix:
             ("GET", "channels/followers", self._followers),
             ("GET", "subscriptions", self._subscribers),
             ("GET", "moderation/moderators", self._moderators),
+            ("POST", "moderation/moderators", self._add_moderator),
+            ("DELETE", "moderation/moderators", self._remove_moderator),
+            ("POST", "channels/vips", self._add_vip),
+            ("DELETE", "channels/vips", self._remove_vip),
             ("POST", "moderation/bans", self._ban),
             ("DELETE", "moderation/bans", self._unban),
             ("POST", "moderation/warnings", self._warn),
@@ -177,6 +181,52 @@ class Helix:
         accounts = self._twitch.accounts
         found = [accounts.get(each) for each in sorted(channel.moderators) if not wanted or each in wanted]
         return _paged(request, [_named("user", each) for each in found])
+
+    # Roles, with the statuses and words of https://dev.twitch.tv/docs/api/reference/#add-channel-vip and its neighbours
+
+    async def _add_moderator(self, request: web.Request, token: Token) -> web.Response:
+        channel, user = self._role_of(request, token, "channel:manage:moderators")
+        if user.id in channel.vips:
+            raise Refused(422, "The user is a VIP. To make them a moderator, you must first remove them as a VIP.")
+        if user.id in channel.moderators or user.id == channel.id:
+            raise Refused(400, "user is already a mod")
+        channel.moderators.add(user.id)
+        return web.Response(status=204)
+
+    async def _remove_moderator(self, request: web.Request, token: Token) -> web.Response:
+        channel, user = self._role_of(request, token, "channel:manage:moderators")
+        if user.id not in channel.moderators:
+            raise Refused(400, "user is not a mod")
+        channel.moderators.discard(user.id)
+        return web.Response(status=204)
+
+    async def _add_vip(self, request: web.Request, token: Token) -> web.Response:
+        channel, user = self._role_of(request, token, "channel:manage:vips")
+        if user.id in channel.moderators:
+            raise Refused(422, "The user is a moderator. To make them a VIP, first remove them as a moderator.")
+        if user.id in channel.vips:
+            raise Refused(422, "The user is already a VIP.")
+        if len(channel.vips) >= channel.vip_slots:
+            raise Refused(409, "Unable to add VIP. Visit the Achievements page on your dashboard for more information.")
+        channel.vips.add(user.id)
+        return web.Response(status=204)
+
+    async def _remove_vip(self, request: web.Request, token: Token) -> web.Response:
+        channel, user = self._role_of(request, token, "channel:manage:vips")
+        if user.id not in channel.vips:
+            raise Refused(422, "The user is not a VIP.")
+        channel.vips.discard(user.id)
+        return web.Response(status=204)
+
+    def _role_of(self, request: web.Request, token: Token, scope: str) -> tuple[Account, Account]:
+        channel = self._required(request, "broadcaster_id")
+        _check_owner(token, channel, scope)
+        user = self._twitch.accounts.find(request.query.get("user_id", ""))
+        if user is None:
+            raise Refused(404, "The ID in user_id was not found.")
+        if channel.ban_of(user.id) is not None:
+            raise Refused(400, "The user is banned from the channel's chat room.")
+        return channel, user
 
     # Moderating
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
-from waddlebot.base.contracts import Attributed, EntityIdText, OpaqueId
+from waddlebot.base.contracts import Attributed, EntityIdText, IdPart, OpaqueId
 from waddlebot.base.errors import Invalid
 from waddlebot.base.ids import parse_entity_id
-from waddlebot.community.places import check_place
+from waddlebot.collecting.roles import RoleSeen
+from waddlebot.community.places import check_place, check_server
 from waddlebot.data.database import Database
 from waddlebot.web.auth import Account, of_platform
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
+from ..services.group_service import GroupService
 from ..services.records import Records
 
 SLACK_OR_ADMINS = of_platform("slack")
+ROLE_GIVERS = of_platform("slack", also="labels_core")
+Id = Annotated[IdPart, StringConstraints(min_length=1)]
 
 
 class ModerationRequest(Attributed):
@@ -28,6 +32,17 @@ class ModerationRequest(Attributed):
     message_id: Annotated[str, StringConstraints(max_length=255)] = ""
     duration_s: int | None = Field(None, ge=1)
     reason: Annotated[str, StringConstraints(max_length=3000)] = ""
+
+
+class GroupChange(Attributed):
+    """Somebody is to be in a user group, or no more."""
+
+    team_id: Id
+    group_id: Id
+    user_id: Id
+    action: Literal["add", "remove"] = "add"
+    # What the change is told of with; whoever asked knows by it that it was them.
+    cause_id: Annotated[str, StringConstraints(max_length=64)] | None = None
 
 
 @endpoint("GET", "/slack/info", caller=SLACK_OR_ADMINS, area="channels")
@@ -56,3 +71,12 @@ def moderate(request: ModerationRequest, caller: Account, database: Database, re
         raise Invalid(f"{entity} is not on Slack.", field="entity_id")
     check_place(database, caller, entity)
     return records.moderate(request.model_dump(), by=caller.name)
+
+
+@endpoint("POST", "/slack/api/groups", caller=ROLE_GIVERS, area="people", body=GroupChange)
+def change_group(change: GroupChange, caller: Account, database: Database, groups: GroupService) -> dict[str, Any]:
+    """Put somebody into a user group, or take them out. Again changes nothing."""
+    check_server(database, caller, "slack", change.team_id)
+    has = change.action == "add"
+    wanted = RoleSeen("slack", change.team_id, change.user_id, change.group_id, has, change.cause_id)
+    return {"success": True, "changed": groups.change(wanted, by=caller.name)}

@@ -9,6 +9,7 @@ from waddlebot.base.contracts import Attributed, IdPart, OpaqueId, Strict
 from waddlebot.base.errors import Conflict, Invalid, NotFound, Refused
 from waddlebot.base.ids import EntityId, parse_entity_id
 from waddlebot.collecting.moderation import ModerationAction
+from waddlebot.collecting.roles import RoleSeen
 from waddlebot.community.places import check_place
 from waddlebot.data.database import Database
 from waddlebot.web.auth import Account, of_platform
@@ -20,11 +21,13 @@ from ..services.account_service import AccountService
 from ..services.activity_service import ActivityService
 from ..services.channel_service import ChannelService
 from ..services.moderation_service import ModerationService
+from ..services.role_service import Role, RoleService
 from ..services.subscription_kinds import KINDS, bot_scopes
 from ..services.subscription_service import SubscriptionService
 from ..services.twitch_api import TwitchAPI
 
 TWITCH_OR_ADMINS = of_platform("twitch")
+ROLE_GIVERS = of_platform("twitch", also="labels_core")
 
 Channel = Annotated[IdPart, StringConstraints(min_length=1)]
 
@@ -88,6 +91,17 @@ class ModerationRequest(Attributed):
             self.duration_s,
             self.reason,
         )
+
+
+class RoleChange(Attributed):
+    """Somebody is to be a VIP or a moderator of a channel, or no more."""
+
+    channel_id: Channel
+    user_id: Channel
+    role: Role
+    action: Literal["add", "remove"] = "add"
+    # What the change is told of with; whoever asked knows by it that it was them.
+    cause_id: str | None = Field(None, max_length=64)
 
 
 class NoWebhook(Conflict):
@@ -226,6 +240,15 @@ def moderate(body: ModerationRequest, caller: Account, database: Database, desk:
     action = body.to_action()
     check_place(database, caller, parse_entity_id(action.entity_id))
     return {"success": True, **desk.moderate(action)}
+
+
+@endpoint("POST", "/twitch/api/roles", caller=ROLE_GIVERS, area="people", body=RoleChange)
+def change_role(change: RoleChange, caller: Account, database: Database, roles: RoleService) -> dict[str, Any]:
+    """Make somebody a VIP or a moderator, or take that back. Again changes nothing."""
+    check_place(database, caller, _channel(change.channel_id))
+    has = change.action == "add"
+    wanted = RoleSeen("twitch", change.channel_id, change.user_id, change.role, has, change.cause_id)
+    return {"success": True, "changed": roles.change(wanted, by=caller.name)}
 
 
 @endpoint("GET", "/twitch/events", caller=TWITCH_OR_ADMINS, area="channels", query=EventsQuery)

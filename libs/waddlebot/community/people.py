@@ -254,20 +254,28 @@ def unlink(db: DAL, own_id: int) -> list[int]:
 
     Returns everybody's numbers, to invalidate in the cache PEOPLE after the commit. Raises: NotLinked.
     """
-    _lock_heads(db, own_id)
+    return separate(db, own_id, [own_id])
+
+
+def separate(db: DAL, own_id: int, leaving: Collection[int]) -> list[int]:
+    """Part a person into two: those of their accounts that are `leaving`, and those that stay. On either side the head
+    goes on, or the lowest number speaks for all.
+
+    Returns everybody's numbers, to invalidate in the cache PEOPLE after the commit. Raises: NotLinked when nobody would
+    leave, or stay.
+    """
+    head = _lock_heads(db, own_id).get(own_id)
     together = ids_of(db, own_id)
-    if len(together) < 2:
+    sides = [each for each in together if each in leaving], [each for each in together if each not in leaving]
+    if not all(sides):
         raise NotLinked()
-    row = fetch_one(db, "SELECT head_id FROM users WHERE id = %s", (own_id,))
-    assert row is not None
-    if row["head_id"] is not None:
-        fetch(db, "UPDATE users SET head_id = NULL WHERE id = %s", (own_id,))
-    else:
-        head = min(each for each in together if each != own_id)
+    for side in sides:
+        speaks = head if head in side else min(side)
         fetch(
             db,
-            "UPDATE users SET head_id = nullif(%(head)s, id) WHERE head_id = %(own)s",
-            {"head": head, "own": own_id},
+            "UPDATE users SET head_id = nullif(%(head)s, id) WHERE id = ANY(%(ids)s)"
+            " AND head_id IS DISTINCT FROM nullif(%(head)s, id)",
+            {"head": speaks, "ids": side},
         )
     return together
 

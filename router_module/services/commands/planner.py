@@ -16,6 +16,7 @@ from typing import Any
 from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
 from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
 from waddlebot.base.logs import AAALog
+from waddlebot.base.text import fold
 
 from ...config import RouterSettings
 from ..catalogue.cache_manager import CacheManager
@@ -163,7 +164,11 @@ class Planner:
 
     def _is_exempt(self, work: Work, rule: StringRule) -> bool:
         """Commands and webhooks exempt nobody."""
-        if rule.action not in ("warn", "block") or rule.exempt_level is None:
+        if rule.action not in ("warn", "block"):
+            return False
+        if rule.exempt_labels and rule.exempts(fold(each) for each in work.person.labels_in(work.place.community_id)):
+            return True
+        if rule.exempt_level is None:
             return False
         return self._rbac.level_of(work.event, work.person, work.place) >= rule.exempt_level
 

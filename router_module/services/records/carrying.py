@@ -48,6 +48,7 @@ class RuleItem(Item):
     warning_message: Text = ""
     block_message: Text = ""
     priority: int = Field(100, ge=-(2**31), lt=2**31)
+    exempt_labels: list[ShortText] = Field(default_factory=list, max_length=50)
     enabled_entity_ids: list[ShortText] = Field(default_factory=list, max_length=1000)
 
 
@@ -89,7 +90,7 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
         rows = fetch(
             db,
             "SELECT id, string, match_type, case_sensitive, look_alikes, exempt_level, action, command_to_execute,"
-            " command_parameters, webhook_url, warning_message, block_message, priority,"
+            " command_parameters, webhook_url, warning_message, block_message, priority, exempt_labels,"
             " ARRAY(SELECT entity_id FROM stringmatch_entities e"
             "  WHERE e.stringmatch_id = r.id ORDER BY 1) AS enabled_entity_ids"
             " FROM stringmatch r WHERE community_id = %s AND is_active ORDER BY priority, id",

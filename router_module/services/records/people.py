@@ -99,7 +99,15 @@ PEOPLE = [
         where="own_id = ANY(%(own_ids)s)",
         within=IN_COMMUNITY,
         key="name",
-        shown="community_id, name, expires_at",
+        shown="community_id, name, expires_at, metadata",
+    ),
+    Personal(
+        "labels_of_people",
+        where="given_by_id = ANY(%(own_ids)s)",
+        become="given_by_id = NULL",
+        within=IN_COMMUNITY,
+        key="name",
+        shown="community_id, name, given_at",
     ),
     Personal(
         "servers",

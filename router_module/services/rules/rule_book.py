@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -54,6 +54,11 @@ class StringRule:
     message: str = ""
     # Warn and block leave whoever has this level alone; None: nobody.
     exempt_level: Level | None = None
+    # Who has one of these is not warned or blocked.
+    exempt_labels: frozenset[str] = frozenset()
+
+    def exempts(self, labels: Iterable[str]) -> bool:
+        return bool(self.exempt_labels) and not self.exempt_labels.isdisjoint(labels)
 
     @property
     def order(self) -> tuple[int, int]:
@@ -234,4 +239,5 @@ def rule_from_row(row: dict[str, Any]) -> StringRule:
         webhook_url=row["webhook_url"],
         exempt_level=Level.named(row["exempt_level"]) if row["exempt_level"] else None,
         message=row["block_message"] if row["action"] == "block" else row["warning_message"],
+        exempt_labels=frozenset(row["exempt_labels"] if row["action"] in ("warn", "block") else ()),
     )

@@ -47,6 +47,7 @@ COLUMNS = (
     "block_message",
     "priority",
     "is_active",
+    "exempt_labels",
 )
 
 
@@ -296,7 +297,8 @@ def _as_columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 SELECT_RULE = (
     "SELECT r.id, r.community_id, string, match_type, case_sensitive, look_alikes, exempt_level, action,"
-    " command_to_execute, command_parameters, webhook_url, warning_message, block_message, priority, is_active,"
+    " command_to_execute, command_parameters, webhook_url, warning_message, block_message, exempt_labels, priority,"
+    " is_active,"
     " match_count, last_matched, created_by, created_at, updated_at,"
     " coalesce((SELECT array_agg(entity_id ORDER BY entity_id) FROM stringmatch_entities e"
     " WHERE e.stringmatch_id = r.id), '{}') AS enabled_entity_ids"

@@ -1,0 +1,202 @@
+"""Labels over HTTP, for the portal and for programs of a community."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydal import DAL
+from pydantic import AwareDatetime, BeforeValidator, StringConstraints, field_validator
+from waddlebot.base.contracts import Attributed, Colour
+from waddlebot.base.errors import Invalid, WaddleBotError
+from waddlebot.base.wire import is_number
+from waddlebot.community.communities import Reference
+from waddlebot.data.database import Database
+from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.endpoint import endpoint
+from waddlebot.web.lists import Page, list_answer
+
+from ..services.communities import Communities
+from ..services.label_service import LabelService, Outcome, Wish
+from ..services.names import check_label
+from ..services.search_service import Match, SearchService
+from ..services.subjects import SubjectType
+
+MAX_SEARCHED = 10
+MAX_METADATA_CHARS = 4000
+Text = Annotated[str, StringConstraints(max_length=255)]
+# A person's or group's number may come as one.
+SubjectId = Annotated[Text, BeforeValidator(lambda it: str(it) if type(it) is int else it)]
+
+
+class LabelChange(Attributed):
+    """One label of one subject. A user is a number, or `platform:platform_user_id`."""
+
+    label: Text
+    subject_type: SubjectType
+    subject_id: SubjectId
+    community_id: Reference | None = None
+    expires_at: AwareDatetime | None = None
+    metadata: dict[str, Any] | None = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _is_small(cls, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+        if metadata and len(json.dumps(metadata)) > MAX_METADATA_CHARS:
+            raise ValueError(f"must be at most {MAX_METADATA_CHARS} characters of JSON")
+        return metadata
+
+    def to_wish(self) -> Wish:
+        return Wish(self.label, self.subject_type, self.subject_id, self.expires_at, self.metadata or {})
+
+
+class LabelChanges(Attributed):
+    """Many of them; those without a community are of the one that is named for all."""
+
+    items: list[LabelChange]
+    community_id: Reference | None = None
+
+
+AnyChange = LabelChange | LabelChanges | list[LabelChange]
+
+
+class LabelsQuery(Page):
+    """Without a subject the names that a community has for labels, else what that subject has."""
+
+    community_id: Text | None = None
+    subject_type: SubjectType | None = None
+    subject_id: Text | None = None
+
+
+class SearchQuery(Page):
+    labels: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    match: Match = "all"
+    subject_type: SubjectType = "user"
+    community_id: Text | None = None
+
+
+class LabelDefinition(Attributed):
+    label: Text
+    community_id: Reference | None = None
+    colour: Colour | None = None
+    description: Annotated[str, StringConstraints(max_length=500)] | None = None
+
+
+@endpoint("GET", "/labels", caller=ADMINS_OR_API_USERS, area="people", query=LabelsQuery)
+def list_labels(query: LabelsQuery, caller: Account, communities: Communities, labels: LabelService) -> dict[str, Any]:
+    """List the labels that a subject has; without one all of a community's, and how many have each."""
+    community_id = communities.get(caller, query.community_id)
+    if query.subject_type is None:
+        return list_answer("labels", labels.list_names(community_id, query), query)
+    if query.subject_id is None:
+        raise Invalid("subject_id is missing.", field="subject_id")
+    subject_id = query.subject_id
+    if query.subject_type == "user" and not is_number(subject_id):
+        subject_id = labels.number_of(community_id, subject_id)
+    rows = [asdict(each) for each in labels.read(community_id, query.subject_type, subject_id)]
+    shown = rows[query.offset : query.offset + query.limit]
+    return {
+        "success": True,
+        "labels": shown,
+        "total": len(rows),
+        "limit": query.limit,
+        "offset": query.offset,
+        "subject_type": query.subject_type,
+        "subject_id": subject_id,
+    }
+
+
+@endpoint("PUT", "/labels", caller=ADMINS_OR_API_USERS, area="people", body=LabelDefinition)
+def define_label(
+    body: LabelDefinition, caller: Account, database: Database, communities: Communities, labels: LabelService
+) -> dict[str, Any]:
+    """Say what colour a label has, and what it is for; one that is new is made."""
+    community_id = communities.get(caller, body.community_id)
+    with database.transaction() as db:
+        labels.define(db, community_id, body.label, colour=body.colour, description=body.description)
+    return {"success": True, "label": check_label(body.label), "colour": body.colour, "description": body.description}
+
+
+@endpoint("POST", "/labels/apply", caller=ADMINS_OR_API_USERS, area="people", body=AnyChange)
+def apply_labels(
+    body: AnyChange, caller: Account, database: Database, communities: Communities, labels: LabelService
+) -> dict[str, Any]:
+    """Give a label, or up to 1 000, each with a result of its own."""
+    return _change(body, caller, database, communities, labels, labels.apply)
+
+
+@endpoint("POST", "/labels/remove", caller=ADMINS_OR_API_USERS, area="people", body=AnyChange)
+def remove_labels(
+    body: AnyChange, caller: Account, database: Database, communities: Communities, labels: LabelService
+) -> dict[str, Any]:
+    """Take a label, or up to 1 000, each with a result of its own."""
+    return _change(body, caller, database, communities, labels, labels.remove)
+
+
+@endpoint("GET", "/labels/search", caller=ADMINS_OR_API_USERS, area="people", query=SearchQuery)
+def search_labels(
+    query: SearchQuery, caller: Account, communities: Communities, searches: SearchService
+) -> dict[str, Any]:
+    """List who or what has all, any or none of some labels."""
+    community_id = communities.get(caller, query.community_id)
+    names = [check_label(each) for each in query.labels.split(",") if each.strip()]
+    if not 1 <= len(set(names)) <= MAX_SEARCHED:
+        raise Invalid(f"Name 1 to {MAX_SEARCHED} labels, with commas between.", field="labels")
+    found = searches.search(community_id, names, query.match, query.subject_type, query)
+    return list_answer("subjects", found, query, match=query.match, searched=names)
+
+
+def _change(
+    body: AnyChange,
+    caller: Account,
+    database: Database,
+    communities: Communities,
+    labels: LabelService,
+    change: Callable[[DAL, int, Sequence[Wish]], list[Outcome]],
+) -> dict[str, Any]:
+    items, default = _items(body)
+    if len(items) > labels.most_at_once:
+        raise Invalid(f"At most {labels.most_at_once} labels are taken in one call.", field="items")
+    outcomes: dict[int, Outcome] = {}
+    by_community: dict[int, list[int]] = {}
+    for at, item in enumerate(items):
+        try:
+            reference = item.community_id if item.community_id is not None else default
+            by_community.setdefault(communities.get(caller, reference), []).append(at)
+        except WaddleBotError as err:
+            outcomes[at] = Outcome(item.to_wish(), error=err)
+    if items and not by_community:
+        assert outcomes[0].error
+        raise outcomes[0].error
+    for community_id, places in sorted(by_community.items()):
+        with database.transaction() as db:
+            done = change(db, community_id, [items[at].to_wish() for at in places])
+        labels.tell(community_id, done)
+        outcomes |= dict(zip(places, done, strict=True))
+    results = [_result(outcomes[at]) for at in range(len(items))]
+    if not isinstance(body, LabelChange):
+        return {"success": True, "results": results, "changed": sum(each["changed"] for each in results)}
+    if (error := outcomes[0].error) is not None:
+        raise error
+    return results[0]
+
+
+def _items(body: AnyChange) -> tuple[list[LabelChange], int | str | None]:
+    if isinstance(body, LabelChange):
+        return [body], None
+    return (body, None) if isinstance(body, list) else (body.items, body.community_id)
+
+
+def _result(each: Outcome) -> dict[str, Any]:
+    error = {"code": each.error.code, "message": each.error.message} if each.error else None
+    return {
+        "success": error is None,
+        "label": each.name or each.wish.label,
+        "subject_type": each.wish.subject_type,
+        "subject_id": each.subject_id or each.wish.subject_id,
+        "changed": each.changed,
+        "expires_at": each.wish.expires_at,
+        "error": error,
+    }

@@ -1,0 +1,76 @@
+"""What of a community's labels can be carried to another fleet: their names and looks, and groups with their rules."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydal import DAL
+from pydantic import Field, StringConstraints
+from waddlebot.base.contracts import Colour, Strict
+from waddlebot.data.database import fetch
+from waddlebot.module.portable import Item, Part
+from waddlebot.web.lists import Page
+
+from .group_service import MAX_GROUPS, MAX_PLACES, MAX_RULES, GroupService, Rule
+from .label_service import LabelService
+from .names import MAX_CHARS, looks_like
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARS)]
+ShortText = Annotated[str, StringConstraints(max_length=255)]
+
+
+class LabelItem(Item):
+    """A label's name and looks. Who has it stays behind: given anew, it would come without whoever gave it."""
+
+    kind: Literal["label"] = "label"
+    name: Name
+    colour: Colour = ""
+    description: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class RuleItem(Strict):
+    label: Name
+    entity_id: ShortText
+    role_id: ShortText
+
+
+class GroupItem(Item):
+    kind: Literal["group"] = "group"
+    name: Name
+    entities: list[ShortText] = Field(default_factory=list, max_length=MAX_PLACES)
+    rules: list[RuleItem] = Field(default_factory=list, max_length=MAX_RULES)
+
+
+def parts(labels: LabelService, groups: GroupService) -> list[Part[Any]]:
+    return [label_part(labels), group_part(groups)]
+
+
+def label_part(labels: LabelService) -> Part[LabelItem]:
+    def export(db: DAL, community_id: int) -> list[LabelItem]:
+        rows = fetch(
+            db, "SELECT name, colour, description FROM labels WHERE community_id = %s ORDER BY name", (community_id,)
+        )
+        return [LabelItem(**row) for row in rows]
+
+    def put(db: DAL, community_id: int, item: LabelItem, _known: LabelItem | None) -> None:
+        labels.define(db, community_id, item.name, colour=item.colour, description=item.description)
+
+    return Part(LabelItem, lambda item: looks_like(item.name), export, put)
+
+
+def group_part(groups: GroupService) -> Part[GroupItem]:
+    def export(db: DAL, community_id: int) -> list[GroupItem]:
+        items = []
+        for row in groups.list_groups(db, community_id, Page(limit=MAX_GROUPS)).rows:
+            rules = [RuleItem(**{key: each[key] for key in RuleItem.model_fields}) for each in row["rules"]]
+            items.append(GroupItem(name=row["name"], entities=row["entities"], rules=rules).of_row(row["id"]))
+        return items
+
+    def put(db: DAL, community_id: int, item: GroupItem, known: GroupItem | None) -> None:
+        rules = [Rule(each.label, each.entity_id, each.role_id) for each in item.rules]
+        if known is None:
+            groups.make(db, community_id, item.name, item.entities, rules)
+        else:
+            groups.change(db, known.row_id, community_id, name=None, entities=item.entities, rules=rules)
+
+    return Part(GroupItem, lambda item: looks_like(item.name), export, put)

@@ -1,0 +1,543 @@
+"""Labels: given, taken, read. At most five for a person, a community, a module or a group, whoever comes at once.
+
+Whoever changes labels of a community waits for whoever does so already, by a lock of that community's, and sees what
+they did. The tables' own triggers take the same lock and count again, for whoever writes by another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg2.extras import Json
+from pydal import DAL
+from waddlebot.base.errors import Conflict, Invalid, NotFound, WaddleBotError
+from waddlebot.community.people import LABELS
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
+from waddlebot.data.cache import Bus, Cache
+from waddlebot.data.database import Database, fetch
+from waddlebot.web.lists import Listed, Page, fetch_page
+
+from .names import check_label, looks_like
+from .subjects import SubjectType, find_people, find_things
+
+MODULE = "labels_core"
+MAX_LABELS = 5
+MAX_NAMES = 1000
+# Labels of somebody or something as they were read here: `<community>:<type>:<id>`.
+READS = "label_reads"
+# Told of with every change in a community, by its number: searches are made anew, and roles follow.
+CHANGES = "label_changes"
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('labels of ' || %s, 0))"
+NAMES = "SELECT name, looks_like FROM labels WHERE community_id = %(community)s AND looks_like = ANY(%(looks)s)"
+ADD_NAMES = """
+INSERT INTO labels (community_id, name, looks_like)
+SELECT %(community)s, name, looks_like FROM unnest(%(names)s::text[], %(looks)s::text[]) AS new (name, looks_like)
+ON CONFLICT DO NOTHING
+"""
+# Of all accounts that are one person with one of these.
+HAD_BY_PEOPLE = """
+WITH numbers AS (
+    SELECT h.head_id, h.head_id AS own_id FROM unnest(%(heads)s::bigint[]) AS h (head_id)
+    UNION ALL SELECT u.head_id, u.id FROM users u WHERE u.head_id = ANY(%(heads)s::bigint[])
+)
+SELECT n.head_id::text AS bearer, l.own_id::text AS subject_id, l.name, l.expires_at, l.metadata
+FROM numbers n JOIN labels_of_people l ON l.own_id = n.own_id AND l.community_id = %(community)s
+WHERE l.expires_at IS NULL OR l.expires_at > now()
+"""
+HAD_BY_THINGS = """
+SELECT subject_type || ' ' || subject_id AS bearer, subject_id, name, expires_at, metadata FROM labels_of_things
+WHERE community_id = %(community)s AND (expires_at IS NULL OR expires_at > now())
+    AND (subject_type, subject_id) IN (SELECT * FROM unnest(%(types)s::text[], %(ids)s::text[]))
+"""
+GIVE = """
+INSERT INTO {table} ({key}, name, expires_at, given_by, given_by_id, metadata)
+SELECT {asked}, name, expires_at, %(by)s, %(by_id)s, metadata
+FROM unnest(%(types)s::text[], %(ids)s::{id_type}[], %(names)s::text[], %(ends)s::timestamptz[], %(metadata)s::jsonb[])
+    AS asked (subject_type, subject_id, name, expires_at, metadata)
+ON CONFLICT ({key}, name) DO UPDATE SET expires_at = excluded.expires_at, metadata = excluded.metadata,
+    given_by = excluded.given_by, given_by_id = excluded.given_by_id, given_at = now()
+"""
+OF_PEOPLE = {
+    "table": "labels_of_people",
+    "key": "community_id, own_id",
+    "asked": "%(community)s, subject_id",
+    "id_type": "bigint",
+}
+OF_THINGS = {
+    "table": "labels_of_things",
+    "key": "community_id, subject_type, subject_id",
+    "asked": "%(community)s, subject_type, subject_id",
+    "id_type": "text",
+}
+# What has ended is in nobody's way: it is gone before it could be given anew.
+FORGET_ENDED_OF_PEOPLE = """
+DELETE FROM labels_of_people WHERE community_id = %(community)s AND own_id = ANY(%(ids)s::bigint[])
+    AND expires_at <= now()
+"""
+FORGET_ENDED_OF_THINGS = """
+DELETE FROM labels_of_things WHERE community_id = %(community)s AND expires_at <= now()
+"""
+TAKE_FROM_PEOPLE = """
+DELETE FROM labels_of_people l USING unnest(%(ids)s::bigint[], %(names)s::text[]) AS asked (own_id, name)
+WHERE l.community_id = %(community)s AND l.own_id = asked.own_id AND l.name = asked.name
+"""
+TAKE_FROM_THINGS = """
+DELETE FROM labels_of_things l
+USING unnest(%(types)s::text[], %(ids)s::text[], %(names)s::text[]) AS asked (subject_type, subject_id, name)
+WHERE l.community_id = %(community)s AND l.subject_type = asked.subject_type AND l.subject_id = asked.subject_id
+    AND l.name = asked.name
+"""
+READ = """
+SELECT l.name AS label, l.expires_at, l.given_by, l.given_by_id, l.given_at, l.metadata,
+    coalesce(d.colour, '') AS colour, coalesce(d.description, '') AS description
+FROM {table} l LEFT JOIN labels d ON d.community_id = l.community_id AND d.name = l.name
+WHERE l.community_id = %(community)s AND {of} AND (l.expires_at IS NULL OR l.expires_at > now())
+ORDER BY l.name, l.expires_at DESC NULLS FIRST
+"""
+LIST_NAMES = """
+SELECT d.name AS label, d.colour, d.description, d.created_at,
+    (SELECT count(*) FROM labels_of_people l WHERE l.community_id = d.community_id AND l.name = d.name
+        AND (l.expires_at IS NULL OR l.expires_at > now())) AS people,
+    (SELECT count(*) FROM labels_of_things l WHERE l.community_id = d.community_id AND l.name = d.name
+        AND (l.expires_at IS NULL OR l.expires_at > now())) AS things,
+    (SELECT count(*) FROM labels WHERE community_id = %(community)s) AS total
+FROM (SELECT * FROM labels WHERE community_id = %(community)s ORDER BY name LIMIT %(limit)s OFFSET %(offset)s) AS d
+ORDER BY d.name
+"""
+READ_PERSON = READ.format(
+    table="labels_of_people",
+    of="l.own_id IN (SELECT coalesce(me.head_id, me.id) FROM users me WHERE me.id = %(id)s"
+    " UNION SELECT o.id FROM users me JOIN users o ON o.head_id = coalesce(me.head_id, me.id) WHERE me.id = %(id)s)",
+)
+READ_THING = READ.format(table="labels_of_things", of="l.subject_type = %(type)s AND l.subject_id = %(id)s")
+
+
+class TooManyLabels(Conflict):
+    """That would be a sixth label, and five are the most. Remove one first."""
+
+    code = "too_many_labels"
+
+
+class UnknownSubject(NotFound):
+    """There is nobody and nothing like that in this community."""
+
+    code = "unknown_subject"
+
+
+class LooksLikeAnother(Conflict):
+    """That name looks like another label's."""
+
+    code = "looks_like_another"
+
+
+class NamedTwice(Conflict):
+    """The same label of the same subject stands earlier in this call."""
+
+    code = "named_twice"
+
+
+class AlreadyOver(Invalid):
+    """expires_at is a time that has passed."""
+
+    code = "already_over"
+
+
+class NotLabelled(NotFound):
+    """It does not have that label."""
+
+    code = "not_labelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A label to be given to somebody or something, or taken from it. A `user` is a number, or `platform:their id`."""
+
+    label: str
+    subject_type: SubjectType
+    subject_id: str
+    expires_at: datetime | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a wish; `own_id` is the account whose row it is."""
+
+    wish: Wish
+    name: str = ""
+    subject_id: str = ""
+    bearer: str = ""
+    # All numbers of the person who bears it.
+    numbers: tuple[int, ...] = ()
+    changed: bool = False
+    error: WaddleBotError | None = None
+    before: dict[str, Any] | None = None
+
+    @property
+    def is_of_person(self) -> bool:
+        return self.wish.subject_type == "user"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.wish.subject_type, self.bearer, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A label that somebody or something has now."""
+
+    label: str
+    expires_at: datetime | None
+    given_by: str
+    given_by_id: int | None
+    given_at: datetime
+    metadata: dict[str, Any]
+    colour: str
+    description: str
+
+
+Had = dict[tuple[str, str, str], dict[str, Any]]
+
+
+class LabelService:
+    """Writes go through a transaction of the caller's, which is followed by `tell`."""
+
+    def __init__(self, db: Database, bus: Bus, *, cache_ttl_s: float, most_at_once: int) -> None:
+        self._db = db
+        self._bus = bus
+        self.most_at_once = most_at_once
+        self.reads: Cache[str, list[Given]] = bus.cache(READS, ttl_s=cache_ttl_s, max_size=50_000)
+
+    # Reading
+
+    def read(self, community_id: int, subject_type: SubjectType, subject_id: str) -> list[Given]:
+        """The labels that a member, by number, or a thing has now; those of all of a person's accounts, once each.
+
+        Raises: UnknownSubject.
+        """
+        key = f"{community_id}:{subject_type}:{subject_id}"
+        found = self.reads.get(key, lambda _fresh: self._load(community_id, subject_type, subject_id))
+        if not any(each.expires_at for each in found):
+            return found
+        now = datetime.now(UTC)
+        return [each for each in found if each.expires_at is None or each.expires_at > now]
+
+    def _load(self, community_id: int, subject_type: SubjectType, subject_id: str) -> list[Given]:
+        sql = READ_PERSON if subject_type == "user" else READ_THING
+        rows = self._db.statement(sql, {"community": community_id, "type": subject_type, "id": subject_id})
+        if not rows:
+            self._check_subject(community_id, subject_type, subject_id)
+        # The same label of two accounts lasts as long as the longer one, which comes first.
+        return list({row["label"]: Given(**row) for row in reversed(rows)}.values())[::-1]
+
+    def _check_subject(self, community_id: int, subject_type: SubjectType, subject_id: str) -> None:
+        with self._db.transaction() as db:
+            if subject_type == "user":
+                found = bool(find_people(db, community_id, [subject_id]))
+            else:
+                found = bool(find_things(db, community_id, {subject_type: [subject_id]}))
+        if not found:
+            raise UnknownSubject()
+
+    def number_of(self, community_id: int, name: str) -> str:
+        """The number of a member who is called `platform:their id`. Raises: UnknownSubject."""
+        with self._db.transaction() as db:
+            found = find_people(db, community_id, [name])
+        if not found:
+            raise UnknownSubject()
+        return str(found[name].own_id)
+
+    def list_names(self, community_id: int, page: Page) -> Listed[dict[str, Any]]:
+        """The labels that a community has names for, and how many have each now."""
+        return fetch_page(self._db.statement, LIST_NAMES, {"community": community_id}, page)
+
+    # Changing
+
+    def apply(self, db: DAL, community_id: int, wishes: Sequence[Wish]) -> list[Outcome]:
+        """Give labels, each as far as it may be given; one that is there already ends as it is said now."""
+        outcomes = self._prepare(db, community_id, wishes)
+        now = datetime.now(UTC)
+        for each in outcomes:
+            if each.wish.expires_at is not None and each.wish.expires_at <= now:
+                each.error = each.error or AlreadyOver()
+        self._name(db, community_id, [each for each in outcomes if each.error is None])
+        wanted = [each for each in outcomes if each.error is None]
+        had = self._find_had(db, community_id, wanted)
+        counts: dict[tuple[str, str], int] = {}
+        for subject_type, bearer, _ in had:
+            counts[subject_type, bearer] = counts.get((subject_type, bearer), 0) + 1
+        for each in wanted:
+            _decide(each, had, counts)
+        self._give(db, community_id, [each for each in wanted if each.changed])
+        self._record(db, community_id, "label_given", outcomes)
+        return outcomes
+
+    def remove(self, db: DAL, community_id: int, wishes: Sequence[Wish]) -> list[Outcome]:
+        """Take labels; from a person, from whichever of their accounts has it."""
+        outcomes = self._prepare(db, community_id, wishes)
+        wanted = [each for each in outcomes if each.error is None]
+        had = self._find_had(db, community_id, wanted)
+        for each in wanted:
+            each.before = had.get(each.key)
+            each.changed = each.before is not None
+            if each.before is None:
+                each.error = NotLabelled()
+        self._take(db, community_id, [each for each in wanted if each.changed], had)
+        self._record(db, community_id, "label_taken", outcomes)
+        return outcomes
+
+    def define(self, db: DAL, community_id: int, label: str, *, colour: str | None, description: str | None) -> None:
+        """Say what colour a label has in a community, and what it is for. Raises: BadLabel; LooksLikeAnother."""
+        fetch(db, LOCK, (str(community_id),))
+        outcome = Outcome(Wish(label, "community", str(community_id)), name=check_label(label))
+        self._name(db, community_id, [outcome])
+        if outcome.error is not None:
+            raise outcome.error
+        where = {"community": community_id, "name": outcome.name, "colour": colour, "description": description}
+        sql = "SELECT colour, description FROM labels WHERE community_id = %(community)s AND name = %(name)s"
+        (before,) = fetch(db, sql, where)
+        fetch(
+            db,
+            "UPDATE labels SET colour = coalesce(%(colour)s, colour),"
+            " description = coalesce(%(description)s, description)"
+            " WHERE community_id = %(community)s AND name = %(name)s",
+            where,
+        )
+        (after,) = fetch(db, sql, where)
+        body = {"community_id": community_id, "label": outcome.name, **before}
+        undo = Undo("PUT", "/labels", body)
+        subject = f"label/{outcome.name}"
+        audit.record(
+            db, MODULE, "label_defined", subject, community_id=community_id, before=before, after=after, undo=undo
+        )
+
+    def tell(self, community_id: int, outcomes: Iterable[Outcome]) -> None:
+        """Have every process read anew what was changed; after the commit."""
+        for cache, keys in stale(community_id, outcomes).items():
+            self._bus.invalidate(cache, *keys)
+
+    def forget_ended(self) -> bool:
+        """Delete some labels that have ended. Returns whether there may be more."""
+        with self._db.transaction() as db:
+            people = fetch(
+                db,
+                "DELETE FROM labels_of_people WHERE (own_id, community_id, name) IN (SELECT own_id, community_id, name"
+                " FROM labels_of_people WHERE expires_at <= now() LIMIT 1000) RETURNING community_id, own_id",
+            )
+            things = fetch(
+                db,
+                "DELETE FROM labels_of_things WHERE expires_at <= now() RETURNING community_id",
+            )
+        for community_id in {row["community_id"] for row in (*people, *things)}:
+            self._bus.invalidate(CHANGES, community_id)
+        return len(people) == 1000
+
+    def _prepare(self, db: DAL, community_id: int, wishes: Sequence[Wish]) -> list[Outcome]:
+        """Wait for one's turn in the community, and find what is meant."""
+        fetch(db, LOCK, (str(community_id),))
+        outcomes = [Outcome(each) for each in wishes]
+        checked: dict[str, str | WaddleBotError] = {}
+        for each in outcomes:
+            label = each.wish.label
+            if label not in checked:
+                checked[label] = _checked(label)
+            found = checked[label]
+            if isinstance(found, str):
+                each.name = found
+            else:
+                each.error = found
+        self._find_subjects(db, community_id, outcomes)
+        seen: set[tuple[str, str, str]] = set()
+        for each in outcomes:
+            if each.error is None and each.key in seen:
+                each.error = NamedTwice()
+            seen.add(each.key)
+        return outcomes
+
+    def _find_subjects(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
+        wanted: dict[SubjectType, set[str]] = {}
+        for each in outcomes:
+            wanted.setdefault(each.wish.subject_type, set()).add(each.wish.subject_id)
+        people = find_people(db, community_id, wanted["user"]) if "user" in wanted else {}
+        things = find_things(db, community_id, wanted)
+        for each in outcomes:
+            subject = each.wish.subject_type, each.wish.subject_id
+            if each.is_of_person and subject[1] in people:
+                found = people[subject[1]]
+                each.subject_id, each.bearer, each.numbers = str(found.own_id), str(found.head_id), found.ids
+            elif subject in things:
+                each.subject_id, each.bearer = subject[1], " ".join(subject)
+            elif each.error is None:
+                each.error = UnknownSubject()
+
+    def _name(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
+        """Make names that are new, and refuse those that look like others."""
+        looks = {each.name: looks_like(each.name) for each in outcomes}
+        if not looks:
+            return
+        asked = {"community": community_id, "names": list(looks), "looks": list(looks.values())}
+        known = {row["looks_like"]: row["name"] for row in fetch(db, NAMES, asked)}
+        new = {name: look for name, look in looks.items() if look not in known}
+        if new:
+            self._check_room_for_names(db, community_id, len(new))
+            fetch(db, ADD_NAMES, {**asked, "names": list(new), "looks": list(new.values())})
+            known = {row["looks_like"]: row["name"] for row in fetch(db, NAMES, asked)}
+        for each in outcomes:
+            if known[looks[each.name]] != each.name:
+                each.error = LooksLikeAnother(f"“{each.name}” looks like the label “{known[looks[each.name]]}”.")
+
+    def _check_room_for_names(self, db: DAL, community_id: int, count: int) -> None:
+        (row,) = fetch(db, "SELECT count(*) AS n FROM labels WHERE community_id = %s", (community_id,))
+        if row["n"] + count <= MAX_NAMES:
+            return
+        # Names that nobody bears any more make room.
+        fetch(
+            db,
+            "DELETE FROM labels d WHERE community_id = %(community)s AND colour = '' AND description = ''"
+            " AND NOT EXISTS (SELECT FROM labels_of_people l WHERE (l.community_id, l.name) = (d.community_id, d.name))"
+            " AND NOT EXISTS (SELECT FROM labels_of_things t"
+            "  WHERE (t.community_id, t.name) = (d.community_id, d.name))",
+            {"community": community_id},
+        )
+        (row,) = fetch(db, "SELECT count(*) AS n FROM labels WHERE community_id = %s", (community_id,))
+        if row["n"] + count > MAX_NAMES:
+            raise Conflict(f"A community can have {MAX_NAMES} different labels.")
+
+    def _find_had(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> Had:
+        """What the bearers have now, by type, bearer and name."""
+        had: Had = {}
+        heads = {int(each.bearer) for each in outcomes if each.is_of_person}
+        things = {(each.wish.subject_type, each.subject_id) for each in outcomes if not each.is_of_person}
+        if heads:
+            rows = fetch(db, HAD_BY_PEOPLE, {"community": community_id, "heads": list(heads)})
+            had |= {("user", row["bearer"], row["name"]): row for row in rows}
+        if things:
+            types, ids = zip(*things, strict=True)
+            rows = fetch(db, HAD_BY_THINGS, {"community": community_id, "types": list(types), "ids": list(ids)})
+            had |= {(row["bearer"].split()[0], row["bearer"], row["name"]): row for row in rows}
+        return had
+
+    def _give(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
+        who = audit.who_acts()
+        by = {"community": community_id, "by": who.account if who else MODULE, "by_id": who.own_id if who else None}
+        for is_of_person in (True, False):
+            some = [each for each in outcomes if each.is_of_person is is_of_person]
+            if not some:
+                continue
+            rows: dict[str, Any] = {
+                **by,
+                "types": [each.wish.subject_type for each in some],
+                "ids": [int(each.subject_id) if is_of_person else each.subject_id for each in some],
+                "names": [each.name for each in some],
+                "ends": [each.wish.expires_at for each in some],
+                "metadata": [Json(dict(each.wish.metadata)) for each in some],
+            }
+            fetch(db, FORGET_ENDED_OF_PEOPLE if is_of_person else FORGET_ENDED_OF_THINGS, rows)
+            fetch(db, GIVE.format(**(OF_PEOPLE if is_of_person else OF_THINGS)), rows)
+
+    def _take(self, db: DAL, community_id: int, outcomes: Sequence[Outcome], had: Had) -> None:
+        for is_of_person in (True, False):
+            some = [each for each in outcomes if each.is_of_person is is_of_person]
+            rows = {
+                "community": community_id,
+                "types": [each.wish.subject_type for each in some],
+                "ids": [had[each.key]["subject_id"] for each in some],
+                "names": [each.name for each in some],
+            }
+            if some:
+                fetch(db, TAKE_FROM_PEOPLE if is_of_person else TAKE_FROM_THINGS, rows)
+
+    def _record(self, db: DAL, community_id: int, action: str, outcomes: Sequence[Outcome]) -> None:
+        """Write a change into the audit log: one label as what it was and is, many as one change of many."""
+        changed = [each for each in outcomes if each.changed]
+        if len(changed) == 1:
+            _record_one(db, community_id, action, changed[0])
+        elif changed:
+            _record_many(db, community_id, action, changed)
+
+
+def stale(community_id: int, outcomes: Iterable[Outcome]) -> dict[str, list[str]]:
+    """What is to be forgotten, by cache, once these outcomes are committed."""
+    changed = [each for each in outcomes if each.changed]
+    if not changed:
+        return {}
+    people = [each for each in changed if each.is_of_person]
+    reads = [f"{community_id}:user:{number}" for each in people for number in each.numbers]
+    reads += [f"{community_id}:{each.wish.subject_type}:{each.subject_id}" for each in changed if not each.is_of_person]
+    counted = {LABELS: [f"{community_id}:{each.subject_id}" for each in people]} if people else {}
+    return {**counted, READS: reads, CHANGES: [str(community_id)]}
+
+
+def _decide(each: Outcome, had: Had, counts: dict[tuple[str, str], int]) -> None:
+    """Whether a label may be given, and is not there just so."""
+    each.before = had.get(each.key)
+    if each.before is not None:
+        now = (each.before["expires_at"], each.before["metadata"])
+        each.changed = now != (each.wish.expires_at, dict(each.wish.metadata))
+        # On the account that has it, so that a person never has it twice.
+        each.subject_id = each.before["subject_id"]
+        return
+    bearer = each.wish.subject_type, each.bearer
+    if counts.get(bearer, 0) >= MAX_LABELS:
+        each.error = TooManyLabels()
+        return
+    counts[bearer] = counts.get(bearer, 0) + 1
+    each.changed = True
+
+
+def _checked(label: str) -> str | WaddleBotError:
+    try:
+        return check_label(label)
+    except Invalid as err:
+        return err
+
+
+def _as_item(each: Outcome) -> dict[str, Any]:
+    return {"label": each.name, "subject_type": each.wish.subject_type, "subject_id": each.subject_id}
+
+
+def _state(expires_at: datetime | None, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {"expires_at": expires_at, "metadata": dict(metadata)}
+
+
+def _record_one(db: DAL, community_id: int, action: str, each: Outcome) -> None:
+    before = _state(each.before["expires_at"], each.before["metadata"]) if each.before else None
+    given = action == "label_given"
+    after = _state(each.wish.expires_at, each.wish.metadata) if given else None
+    item = {**_as_item(each), "community_id": community_id}
+    undo = Undo("POST", "/labels/apply", {**item, **before}) if before else Undo("POST", "/labels/remove", item)
+    subject = f"label/{each.wish.subject_type}/{each.subject_id}/{each.name}"
+    audit.record(db, MODULE, action, subject, community_id=community_id, before=before, after=after, undo=undo)
+
+
+def _record_many(db: DAL, community_id: int, action: str, changed: Sequence[Outcome]) -> None:
+    """One entry for all. What was there before with another end is not taken back by one call, so neither is this."""
+    items = [_as_item(each) for each in changed]
+    body = {"community_id": community_id, "items": items}
+    (row,) = fetch(db, "SELECT nextval('labels_id_seq') AS n")
+    undo = None
+    if action == "label_given" and not any(each.before for each in changed):
+        undo = Undo("POST", "/labels/remove", body)
+    elif action == "label_taken":
+        for item, each in zip(items, changed, strict=True):
+            assert each.before is not None
+            item |= _state(each.before["expires_at"], each.before["metadata"])
+        undo = Undo("POST", "/labels/apply", body)
+    after = {"labels": len(changed)}
+    audit.record(
+        db, MODULE, f"{action}_to_many", f"labels/{row['n']}", community_id=community_id, after=after, undo=undo
+    )
+
+
+def count_labels(rows: Collection[Outcome]) -> dict[str, int]:
+    """How many wishes ended how, by `changed`, `unchanged` and the codes of errors."""
+    counts: dict[str, int] = {}
+    for each in rows:
+        end = each.error.code if each.error else "changed" if each.changed else "unchanged"
+        counts[end] = counts.get(end, 0) + 1
+    return counts
