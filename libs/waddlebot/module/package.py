@@ -79,7 +79,7 @@ PERMISSIONS = {
     "forms": "ask people to fill in forms",
     "private": "write to people privately",
     "state": "remember things for your community, at most 100 notes of 8 KB",
-    "reply_later": "answer up to 15 minutes after it was asked",
+    "reply_later": "answer up to five minutes later than it should",
 }
 # What a reply may hold, by the permission that it takes.
 ACTION_PERMISSIONS = {"media": "overlays", "ticker": "overlays", "general": "overlays", "form": "forms"}
