@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 from pydal import DAL
 from pydantic import Field, StringConstraints, TypeAdapter
-from waddlebot.base.contracts import Attributed, Strict
+from waddlebot.base.contracts import Attributed
 from waddlebot.base.errors import BadRequest, Invalid, UnsupportedMediaType
 from waddlebot.base.wire import parse_json, validate
+from waddlebot.community.communities import get_community
 from waddlebot.data import audit
-from waddlebot.data.database import fetch_one
+from waddlebot.data.database import Database, fetch_one
 from waddlebot.module.package import MANIFEST, MAX_PACKAGE_BYTES, pack, read_package
 from waddlebot.web.auth import ADMINS, ADMINS_OR_API_USERS, MODULE_HOST, Account
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
@@ -47,10 +48,6 @@ class Marks(Attributed):
     featured: bool | None = None
 
 
-class SecretRequest(Strict):
-    pass
-
-
 @endpoint(
     "POST",
     "/marketplace/modules",
@@ -59,9 +56,9 @@ class SecretRequest(Strict):
     max_body_bytes=MAX_UPLOAD_BYTES,
     pool="api",
 )
-def publish(request: RawRequest, caller: Account, publishing: Publishing) -> dict[str, Any]:
+def publish(request: RawRequest, caller: Account, database: Database, publishing: Publishing) -> dict[str, Any]:
     """Publish a version: its package as application/zip, or JSON {package} in base64 or {manifest, files}."""
-    return publishing.publish(read_package(_package_in(request)), caller)
+    return publishing.publish(read_package(_package_in(request, caller, database)), caller)
 
 
 @endpoint("POST", "/marketplace/module/<module_id>/secret", caller=ADMINS_OR_API_USERS, area="bot")
@@ -114,7 +111,7 @@ def _decide(db: DAL, module_id: str, state: str, decision: Decision) -> dict[str
     return {"success": True, "module_id": module_id, "version": version, "state": state}
 
 
-def _package_in(request: RawRequest) -> bytes:
+def _package_in(request: RawRequest, caller: Account, database: Database) -> bytes:
     """Raises: UnsupportedMediaType; BadRequest; Invalid."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in ZIP_TYPES:
@@ -122,6 +119,8 @@ def _package_in(request: RawRequest) -> bytes:
     if kind != "application/json":
         raise UnsupportedMediaType("Send the package as application/zip, or JSON with it in base64.")
     upload: Upload = validate(TypeAdapter(Upload).validate_python, parse_json(request.body))
+    if upload.community_id is not None:
+        get_community(database, caller, upload.community_id)
     if (upload.package is None) == (upload.manifest is None):
         raise Invalid("Send either package or manifest.", field="package")
     if upload.manifest is not None:

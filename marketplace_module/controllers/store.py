@@ -17,7 +17,7 @@ from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Listed, Page, list_answer, whole_list_answer
 
 from ..services import reviews, usage
-from ..services.publishing import publisher_of
+from ..services.publishing import publisher_of, rules_all
 from ..services.store import Store, list_reviews
 from ..services.subscriptions import find_paid_until
 
@@ -164,7 +164,7 @@ def read_reports(module_id: str, db: DAL) -> dict[str, Any]:
 def read_stats(module_id: str, query: StatsQuery, caller: Account, db: DAL) -> dict[str, Any]:
     """How much a module is used: in the caller's community, for its publisher and admins everywhere."""
     module = reviews.check_module(db, module_id)
-    sees_all = caller.is_admin or module["publisher"] == publisher_of(caller)
+    sees_all = rules_all(caller) or module["publisher"] == publisher_of(caller)
     needs_place = query.community_id is not None or not sees_all
     community_id = community_of(db, caller, query.community_id) if needs_place else caller.community_id
     if sees_all and query.community_id is None:

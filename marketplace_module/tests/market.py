@@ -107,11 +107,11 @@ class Market:
         answer = self.fleet.request("GET", f"/router/communities/{self.bot.slug}/notices", key="admin").json()
         return [message for notice in answer["notices"] for message in notice["messages"]]
 
-    def pay(self, event: dict[str, Any], *, secret: str = "whsec_test", age_s: int = 0, header: str | None = None) -> Any:
+    def pay(self, event: dict[str, Any], *, by: str = PAYMENTS, age_s: int = 0, header: str | None = None) -> Any:
         """Send what Stripe would, signed as Stripe signs."""
         body = json.dumps(event).encode()
         at = str(int(time.time()) - age_s)
-        signature = hmac.new(secret.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
+        signature = hmac.new(by.encode(), at.encode() + b"." + body, hashlib.sha256).hexdigest()
         signed = header if header is not None else f"t={at},v1={signature},v0={'0' * 64}"
         headers = {"Stripe-Signature": signed}
         return self.fleet.request("POST", "/marketplace/payments/stripe", body, key=None, headers=headers)

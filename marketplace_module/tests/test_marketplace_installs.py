@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from market import error, new_name, package
+from market import error, new_name
 
 
 def test_a_module_is_published_found_installed_answered_and_removed(market):

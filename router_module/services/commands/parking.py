@@ -18,10 +18,10 @@ from ..catalogue.catalogue import Command
 from ..engines.execution_engine import Result
 from ..records.announcement_service import tell_owner
 
-# In a row, as this process saw them. A person who tries in vain five times has tried enough.
-PARKED_AFTER = 5
-# What a module says about a request of somebody's is no failure of its own.
-SAID_BY_MODULE = "module"
+# In a row, as this process saw them: more than a circuit bears, which heals by itself.
+PARKED_AFTER = 10
+# What a module says about somebody's request is no failure of its own, and nobody was called while its circuit is open.
+NOT_ITS_FAILURE = ("module", "circuit_open")
 MAX_COUNTED = 10_000
 
 
@@ -39,7 +39,7 @@ class Parking:
         """Take note of how an execution ended, and park the module if that was once too often."""
         place = (community_id, command.module_name)
         is_failure = result.status in (ExecutionStatus.FAILED, ExecutionStatus.TIMEOUT)
-        if is_failure and result.error is not None and result.error.code == SAID_BY_MODULE:
+        if is_failure and result.error is not None and result.error.code in NOT_ITS_FAILURE:
             return
         with self._lock:
             count = self._failures.pop(place, 0) + 1 if is_failure else 0
