@@ -11,7 +11,7 @@ from typing import Any
 
 from waddlebot.base.ids import new_id
 from waddlebot.module.package import pack
-from waddlebot.testing.fleet import Bot, Fleet
+from waddlebot.testing.fleet import PAYMENTS, Bot, Fleet
 from waddlebot.testing.module_stub import ModuleStub, chat, reply_to
 
 HANDLER = b"def handler(event, context):\n    return 'hello'\n"
