@@ -190,8 +190,9 @@ def test_a_module_that_keeps_failing_is_parked_where_it_fails(market):
     body = {"module_id": name, "community_id": elsewhere.slug}
     assert market.fleet.request("POST", "/marketplace/install", body, key="admin").status == 200
     market.stub.behaviour = lambda _: (500, b"{}")
-    statuses = [market.bot.say(f"#{name}", by=f"p{n}").statuses[0] for n in range(11)]
-    assert statuses == ["failed"] * 10 + ["denied"]
+    statuses = [market.bot.say(f"#{name}", by=f"p{n}").statuses[0] for n in range(10)]
+    assert statuses == ["failed"] * 10
+    eventually(lambda: market.bot.say(f"#{name}", by="impatient").statuses == ["denied"])
     refused = market.bot.say(f"#{name}")
     assert refused.answer["executions"][0]["error"]["code"] == "parked"
     assert "is parked here" in refused.chat
