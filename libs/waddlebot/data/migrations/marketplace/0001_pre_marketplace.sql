@@ -54,6 +54,8 @@ CREATE INDEX marketplace_modules_popular ON marketplace_modules (download_count 
 CREATE INDEX marketplace_modules_recent ON marketplace_modules (updated_at DESC, id) WHERE latest_version IS NOT NULL;
 CREATE INDEX marketplace_modules_rated ON marketplace_modules (rating_average DESC, rating_count DESC, id)
     WHERE latest_version IS NOT NULL;
+CREATE INDEX marketplace_modules_named ON marketplace_modules (lower(display_name), id)
+    WHERE latest_version IS NOT NULL;
 CREATE INDEX marketplace_modules_category ON marketplace_modules (category) WHERE latest_version IS NOT NULL;
 
 CREATE TABLE marketplace_packages (
