@@ -19,5 +19,6 @@ CREATE TABLE registered_versions (
 );
 
 ALTER TABLE module_switches ADD COLUMN version text;
+CREATE INDEX module_switches_version ON module_switches (module_name, version) WHERE version IS NOT NULL;
 ALTER TABLE module_switches ADD COLUMN parked_at timestamptz;
 ALTER TABLE module_switches ADD COLUMN parked_why text NOT NULL DEFAULT '';
