@@ -22,6 +22,7 @@ EVERYTHING = (
     "twitchio",
     "twitch_chaos",
     "slack_channels",
+    "marketplace",
 )
 
 if __name__ == "__main__":

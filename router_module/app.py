@@ -42,7 +42,9 @@ from .services.catalogue.module_specs import ROUTER
 from .services.claims.coordination_service import CoordinationService
 from .services.claims.directory_service import DirectoryService
 from .services.commands.builtin_commands import BuiltinCommands
+from .services.commands.callbacks import Callbacks
 from .services.commands.command_processor import CommandProcessor
+from .services.commands.parking import Parking
 from .services.commands.planner import Planner
 from .services.commands.rate_limiter import CommandLimits
 from .services.commands.response_service import ResponseService
@@ -58,6 +60,7 @@ from .services.modules.addresses import ModuleAddresses
 from .services.modules.credential_service import CredentialService
 from .services.modules.registry import Registry
 from .services.modules.switch_service import SwitchService
+from .services.modules.version_service import VersionService
 from .services.people.rbac_service import RBACService
 from .services.people.reputation_service import ReputationService
 from .services.people.roles_service import RolesService
@@ -92,13 +95,28 @@ guard, keyring = EgressGuard(settings.egress_allow), Keyring(settings)
 addresses = ModuleAddresses(service.url, settings.module_urls)
 webhooks = WebhookClient(guard)
 
+base_url = settings.base_url.rstrip("/")
+
 # Before anything runs: what an event means, and whether it may.
 rule_book = RuleBook(db, bus, log)
 rules = RuleService(db, bus, rule_book, keyring, guard)
 limiter = RateLimiter(bus.client, log, service.metrics)
 limits = CommandLimits(limiter, settings)
 rbac = RBACService()
-planner = Planner(settings, lookups=lookups, rules=rule_book, rbac=rbac, limits=limits, sessions=sessions, log=log)
+planner = Planner(
+    settings,
+    lookups=lookups,
+    rules=rule_book,
+    rbac=rbac,
+    limits=limits,
+    sessions=sessions,
+    callbacks=Callbacks(
+        service.calls,
+        responses_url=f"{base_url}/router/responses",
+        state_url=settings.module_state_url or f"{base_url}/marketplace/state",
+    ),
+    log=log,
+)
 
 # What runs.
 circuits = CircuitBreakers(log, service.metrics, max_failures=settings.circuit_failures, rest_s=settings.circuit_rest_s)
@@ -108,11 +126,13 @@ engines: dict[str, RemoteEngine] = {
     "lambda": LambdaEngine(circuits, starts, settings),
     "openwhisk": OpenWhiskEngine(circuits, starts, settings),
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
+    "local": RemoteEngine(circuits, missing=["a host for community modules"]),
 }
 own_engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac),
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
+versions = VersionService(db, bus, engines=engines, secrets=webhook_secrets)
 registry = Registry(db, bus, addresses, engines=engines, secrets=webhook_secrets, book=rule_book)
 pools = TargetPools(log, workers_per_target=settings.max_workers)
 holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -128,6 +148,7 @@ processor = CommandProcessor(
     sessions=sessions,
     usage=usage,
     overlays=overlays,
+    parking=Parking(db, bus, log),
     engines={**engines, **own_engines},
     pools=pools,
     log=log,
@@ -160,6 +181,7 @@ service.mount(
     using=[
         processor,
         registry,
+        versions,
         ResponseService(db, processor),
         AnnouncementService(db, lookups, limiter),
         explainer,

@@ -143,6 +143,11 @@ class RouterSettings(Settings):
         description="Where overlay responses are shown.",
     )
 
+    module_state_url: str = Field(
+        "",
+        alias="MODULE_STATE_URL",
+        description="Where community modules keep what they remember; BASE_URL with /marketplace/state unless set.",
+    )
     default_rate_limit: int = Field(
         60,
         alias="ROUTER_DEFAULT_RATE_LIMIT",

@@ -36,6 +36,7 @@ def define_tables(db: DAL) -> None:
         Field("subcommands", "json"),
         Field("shared"),
         Field("listen", "json"),
+        Field("for_version"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )
@@ -146,8 +147,20 @@ def define_tables(db: DAL) -> None:
         Field("enabled", "boolean"),
         Field("replaced_by"),
         Field("config", "json"),
+        Field("version"),
+        Field("parked_at", "datetime"),
+        Field("parked_why", "text"),
         Field("updated_by"),
         Field("updated_at", "datetime"),
+    )
+    db.define_table(
+        "registered_versions",
+        Field("module_name"),
+        Field("version"),
+        Field("digest"),
+        Field("permissions", "list:string"),
+        Field("settings", "json"),
+        Field("created_at", "datetime"),
     )
     db.define_table(
         "command_permissions",

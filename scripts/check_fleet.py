@@ -62,12 +62,16 @@ WHO: dict[Who, str] = {
     "members": "collectors and services whose `module_name` it is; no keys of a community",
     "figures": "collectors and admins, for their platforms; no keys of a community",
     "community": "admins; api-users in their community",
+    "switchers": "admins; api-users in their community; account `marketplace`",
     "owner": "admins; only the owner in the portal",
     "platform": "collectors of the platform; admins",
     "role_givers": "collectors of the platform; admins; account `labels_core`",
-    "admins": "admins",
+    "admins": "admins; no keys of a community",
     "super_admins": "super-admins",
     "portal": "account `portal`; for a person only an owner, in their community",
+    "marketplace": "account `marketplace`",
+    "module_host": "account `module_host`",
+    "call": "no key; the token of a call",
 }
 OPEN: dict[Open, str] = {
     "webhook": "no key; the platform's signature",

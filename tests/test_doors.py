@@ -35,23 +35,29 @@ ROWS: dict[str, Callers] = {
 }
 PLATFORM_OF = {f"{m.prefix}/": m.name for m in MANIFESTS if m.kind == "collector"}
 
+# Services with doors of their own, as every key has them.
+ACCOUNTS = ("router", "labels_core", "portal", "marketplace", "module_host")
 # What the words of the table let in, of the keys that are confined to nothing.
 ALLOWED = {
-    "any": {"collectors", "admins", "api-users", "stub", "stranger", "router", "labels_core", "portal"},
+    "any": {"collectors", "admins", "api-users", "stub", "stranger", *ACCOUNTS},
     "router": {"router"},
     "collectors": {"collectors"},
     "claimers": {"collectors"},
     "claim_readers": {"collectors", "admins"},
     "event_sources": {"collectors"},
     "services": {"stub"},
-    "announcers": {"stub", "router", "labels_core"},
+    "announcers": {"stub", "router", "labels_core", "marketplace"},
     "portal": {"portal"},
-    "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "portal"},
+    "reporters": {"collectors", "stub", "stranger", *ACCOUNTS},
     "members": {"stub"},
     "figures": {"collectors", "admins"},
     "community": {"admins", "api-users"},
-    "owner": {"admins"},
+    "switchers": {"admins", "api-users", "marketplace"},
     "admins": {"admins"},
+    "marketplace": {"marketplace"},
+    "module_host": {"module_host"},
+    "call": set(),
+    "owner": {"admins"},
     "platform": {"collectors", "admins"},
     "role_givers": {"collectors", "admins", "labels_core"},
 }
@@ -59,7 +65,7 @@ NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of anothe
 # What is the whole fleet's is closed to every key of a community.
 FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router", "admins"}
 # A community's own affairs are no platform's, and a module's neither.
-OF_NO_PLATFORM = {"community", "owner", "members", "announcers", "admins"}
+OF_NO_PLATFORM = {"community", "switchers", "owner", "members", "announcers", "admins"}
 # One module's key is not told of what others did.
 OF_ONE_MODULE = {"GET /router/responses/{execution_id}", "GET /router/explain/{session_id}"}
 REFUSED = (401, 403, 404)
@@ -153,7 +159,8 @@ def world(fleet, module_stub_server, twitch_simulator) -> World:
 
 
 def make_keys(world: World) -> None:
-    made = {name: world.fleet.keys[name] for name in ("router", "labels_core", "portal", "stub")}
+    made = {name: world.fleet.keys[name] for name in (*ACCOUNTS[:-1], "stub")}
+    made["module_host"] = world.fleet.make_key(new_id(), "services", module_name="module_host")
     places: dict[str, dict[str, Any]] = {
         "": {},
         " of it": {"community_id": world.mine.community_id},
@@ -512,7 +519,7 @@ def expected(endpoint: str) -> tuple[list[str], list[str]]:
     assert row.who is not None
     allowed = set(ALLOWED[row.who])
     if endpoint in OF_ONE_MODULE:
-        allowed -= {"stranger", "router", "labels_core", "portal"}
+        allowed -= {"stranger", *ACCOUNTS}
     bases = ("collectors", "admins", "stranger", "stub")
     refused = {*NEVER, *ALLOWED["any"]} - allowed
     refused |= {f"{base} elsewhere" for base in (*bases, "api-users")}

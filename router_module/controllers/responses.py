@@ -31,7 +31,7 @@ class OutboxQuery(Page):
     limit: int = Field(50, ge=1, le=1000)
 
 
-@endpoint("POST", "/router/responses", caller=SERVICES, body=ModuleReply)
+@endpoint("POST", "/router/responses", caller=SERVICES, body=ModuleReply, in_call=True)
 def submit_response(reply: ModuleReply, caller: Account, responses: ResponseService) -> dict[str, Any]:
     """Record a late reply from a module and hand it to chat or overlay."""
     try:

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, TypeAdapter
 from waddlebot.base.contracts import Attributed, ModuleName, Strict
-from waddlebot.base.errors import NotFound
+from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import validate
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
-from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
+from waddlebot.web.auth import ADMINS_OR_API_USERS, SWITCHERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import whole_list_answer
 
@@ -29,12 +29,22 @@ class ModuleSwitch(Attributed):
     enabled: bool | None = None
     replaced_by: ModuleName | None = None
     config: dict[str, Any] | None = None
+    # Of a community module; chosen by the marketplace, which knows who may have it.
+    version: ShortText | None = None
+    # The modules whose commands it takes the place of there.
+    replaces: list[ModuleName] = Field(default_factory=list, max_length=30)
 
     @property
     def state(self) -> ModuleState | None:
-        if self.enabled is None and self.replaced_by is None and self.config is not None:
+        if self.enabled is None and self.replaced_by is None and self.version is None and self.config is not None:
             return None
-        return ModuleState(self.enabled is not False, self.replaced_by)
+        return ModuleState(self.enabled is not False, self.replaced_by, self.version, self.replaces)
+
+    def check_may(self, caller: Account) -> None:
+        """Raises: NotAllowed."""
+        may_choose = caller.is_service("marketplace") or (caller.is_admin and caller.actor is None)
+        if (self.version or self.replaces) and not may_choose:
+            raise NotAllowed("Versions are chosen by way of /marketplace/install.")
 
 
 class PermissionConfig(Strict):
@@ -72,9 +82,7 @@ def list_community_modules(
     return _modules(switches.list_modules(_community(community, caller, database)))
 
 
-@endpoint(
-    "PUT", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot", body=ModuleSwitch
-)
+@endpoint("PUT", "/router/communities/<community>/modules/<name>", caller=SWITCHERS, area="bot", body=ModuleSwitch)
 def set_community_module(
     community: str,
     name: str,
@@ -88,7 +96,7 @@ def set_community_module(
     return _set_module(_community(community, caller, database), name, switch, caller, switches, log)
 
 
-@endpoint("DELETE", "/router/communities/<community>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot")
+@endpoint("DELETE", "/router/communities/<community>/modules/<name>", caller=SWITCHERS, area="bot")
 def unset_community_module(
     community: str, name: str, caller: Account, database: Database, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -102,9 +110,7 @@ def list_entity_modules(entity_id: str, caller: Account, switches: SwitchService
     return _modules(switches.list_modules(_entity(entity_id, caller, switches)))
 
 
-@endpoint(
-    "PUT", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot", body=ModuleSwitch
-)
+@endpoint("PUT", "/router/entities/<entity_id>/modules/<name>", caller=SWITCHERS, area="bot", body=ModuleSwitch)
 def set_entity_module(
     entity_id: str, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -112,7 +118,7 @@ def set_entity_module(
     return _set_module(_entity(entity_id, caller, switches), name, switch, caller, switches, log)
 
 
-@endpoint("DELETE", "/router/entities/<entity_id>/modules/<name>", caller=ADMINS_OR_API_USERS, area="bot")
+@endpoint("DELETE", "/router/entities/<entity_id>/modules/<name>", caller=SWITCHERS, area="bot")
 def unset_entity_module(
     entity_id: str, name: str, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
@@ -208,6 +214,7 @@ def _permissions(found: list[dict[str, Any]]) -> dict[str, Any]:
 def _set_module(
     scope: Scope, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
 ) -> dict[str, Any]:
+    switch.check_may(caller)
     module_name = validate(NAME.validate_python, name)
     made = switches.set_module(scope, module_name, switch=switch.state, config=switch.config, by=caller.name)
     settings = sorted(switch.config or ())

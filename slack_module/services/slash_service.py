@@ -47,7 +47,8 @@ LOOK = """
 SELECT EXISTS (SELECT FROM slack_events WHERE state IN ('pending', 'forwarding')
         AND received_at < now() - %(behind)s * interval '1 second') AS is_behind,
     coalesce((SELECT bool_and(prefix = '#') FROM commands
-        WHERE command = %(word)s AND is_active AND trigger_type <> 'event'), false) AS takes_hash
+        WHERE command = %(word)s AND trigger_type <> 'event' AND (is_active OR EXISTS (SELECT FROM module_switches s
+            WHERE s.module_name = commands.module_name AND s.version = for_version))), false) AS takes_hash
 """
 
 

@@ -318,6 +318,15 @@ class Trigger(Wire):
     data: dict[str, Any] = Field(default_factory=dict)
 
 
+class Callback(Wire):
+    """Where a community module remembers things and answers late. The token is for this one call, and is worth nothing
+    five minutes after its deadline."""
+
+    token: str
+    responses_url: str
+    state_url: str
+
+
 class ModuleCall(Wire):
     """Everything a module needs to answer; it never calls back to ask who it is talking to."""
 
@@ -330,6 +339,8 @@ class ModuleCall(Wire):
     mode: Literal["live", "simulate"] = "live"
     # What the community set for the module, defaults filled in; never a secret.
     settings: dict[str, Any] = Field(default_factory=dict)
+    # Of modules that are not core's.
+    callback: Callback | None = None
     deadline: datetime
     timeout_ms: int
     traceparent: str
@@ -514,7 +525,7 @@ class CommandSpec(Wire):
     usage: str = ""
     level: LevelName = "member"
     scope: Literal["entity", "community"] = "entity"
-    type: Literal["container", "lambda", "openwhisk", "webhook"] = "container"
+    type: Literal["container", "lambda", "openwhisk", "webhook", "local"] = "container"
     location_url: str = ""
     method: Literal["POST"] = "POST"
     timeout: float = Field(30, gt=0, le=900)
@@ -542,6 +553,17 @@ class ModuleRegistration(Wire):
     # None: the module takes any config, and looks after it itself.
     settings: Annotated[list[SettingSpec], Field(max_length=100), AfterValidator(check_names)] | None = None
     credentials: list[CredentialSpec] = Field(default_factory=list, max_length=20)
+
+
+class VersionRegistration(Strict):
+    """The commands of one version of a community module, for good, and what it may answer with."""
+
+    commands: list[CommandSpec] = Field(max_length=30)
+    permissions: list[Annotated[str, StringConstraints(max_length=64)]] = Field(default_factory=list, max_length=20)
+    settings: Annotated[list[SettingSpec], Field(max_length=50), AfterValidator(check_names)] = Field(
+        default_factory=list
+    )
+    rotate_webhook_secret: bool = False
 
 
 class Announcement(Strict):

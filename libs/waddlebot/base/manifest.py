@@ -34,12 +34,16 @@ Who = Literal[
     "members",
     "figures",
     "community",
+    "switchers",
     "owner",
     "platform",
     "role_givers",
     "admins",
     "super_admins",
     "portal",
+    "marketplace",
+    "module_host",
+    "call",
 ]
 # What a person in the portal may see or do, by what it is about; the higher right includes the lower ones.
 Right = Literal["viewer", "editor", "owner", "operator"]

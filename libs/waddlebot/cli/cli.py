@@ -470,6 +470,55 @@ def _show_key(made: NewKey, *, as_json: bool) -> None:
     echo(f"{made.api_key}\n\nThis is {account.name}'s key; it is not shown again.{until}")
 
 
+@cli.group()
+def module() -> None:
+    """Write a module of your own: begin one, look it through, publish it."""
+
+
+@module.command("init")
+@click.option("--into", type=click.Path(path_type=Path), default=Path(), help="Where its folder goes.")
+@click.argument("name")
+def module_init(into: Path, name: str) -> None:
+    """Make a folder with a module that works, and a test of it."""
+    from . import modules
+
+    with reporting():
+        folder = modules.init(into / name, name)
+        echo(f"Made {folder}. Next: waddlebot module validate {folder}")
+
+
+@module.command("validate")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path())
+def module_validate(folder: Path) -> None:
+    """Look a module's folder through, as the marketplace will. Exits with 1 and says each line that is wrong."""
+    from ..module.package import in_words
+    from . import modules
+
+    with reporting():
+        package = modules.build(folder)
+        manifest = package.manifest
+        echo(f"✓ {manifest.name} {manifest.version}: {len(package.files)} files, {len(package.content)} bytes")
+        echo(f"  {package.sha256}")
+        for each in in_words(manifest.asks):
+            echo(f"  it may {each}")
+
+
+@module.command("publish")
+@home_option
+@click.option("--url", help="A fleet's address, if it is not that of the home's fleet.")
+@click.option("--key", envvar="WADDLEBOT_API_KEY", help="The key to publish with: $WADDLEBOT_API_KEY, else the home's.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path())
+def module_publish(home: Path, url: str | None, key: str | None, folder: Path) -> None:
+    """Publish a module's folder as the version that its module.toml names."""
+    from . import modules
+
+    with reporting():
+        answer = modules.publish(Home(home), modules.build(folder), url=url, key=key)
+        echo(f"Published {answer['module_id']} {answer['version']}: {answer['state']}.")
+        if answer.get("webhook_secret"):
+            echo(f"Its calls are signed with {answer['webhook_secret']}; that is not shown again.")
+
+
 def _tell_processes(home: Path, *invalidations: str) -> None:
     """Make the running processes forget what they have cached: name, key, name, key, …"""
     from ..base.settings import Settings

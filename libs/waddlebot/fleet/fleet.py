@@ -147,7 +147,7 @@ class Fleet:
         if is_new:
             self.admin_key = made.keys["admin"]
         environment = self._start_servers(made)
-        environment |= self._overlay_urls(manifests)
+        environment |= self._overlay_urls(manifests) | self._state_url(manifests)
         self.environment = environment
         with step("schema"):
             self._prepare_database(environment["DATABASE_URL"], manifests)
@@ -223,6 +223,13 @@ class Fleet:
             "WEBSOCKET_PUBLIC_URL": os.environ.get("WEBSOCKET_PUBLIC_URL") or sockets,
             f"{module.settings_prefix}_BASE_URL": os.environ.get("BASE_URL") or base,
         }
+
+    def _state_url(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Where modules of others remember things, if that is not below BASE_URL."""
+        store = next((each for each in manifests if each.name == "marketplace"), None)
+        if store is None or not self.options.per_module or os.environ.get("BASE_URL"):
+            return {}
+        return {"MODULE_STATE_URL": f"{self._base_url_of(store)}{store.prefix}/state"}
 
     def _prepare_database(self, url: str, manifests: Sequence[Manifest]) -> None:
         """In a process of its own: what it imports would stay in the supervisor's memory for good."""

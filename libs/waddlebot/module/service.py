@@ -32,6 +32,7 @@ from ..data.jobs import Jobs
 from ..data.processes import SAVE_EVERY_S, ProcessReports
 from ..web.actor import ActorKey, Actors
 from ..web.auth import ANYBODY, PORTAL_ONLY, Account, Accounts, Caller, figures_of
+from ..web.callback import CallTokens
 from ..web.clients import FleetClient, FleetTransport, RouterClient
 from ..web.endpoint import JSON_HEADERS, JSON_TYPE, Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
@@ -70,7 +71,9 @@ class Service:
         self.bus = shared_bus(settings)
         self.accounts = Accounts(self.database, self.bus)
         # What communities gave this fleet for other services; it opens where WADDLEBOT_ENCRYPTION_KEYS are set.
-        self.credentials = Credentials(self.database, self.bus, Keyring(settings), log=self.log)
+        keyring = Keyring(settings)
+        self.credentials = Credentials(self.database, self.bus, keyring, log=self.log)
+        self.calls = CallTokens(keyring)
         actor_key = settings.actor_key
         self.actors = Actors(ActorKey.parse(actor_key.get_secret_value()) if actor_key else None, self.bus.client)
         self.transport = FleetTransport(HTTPClient())
@@ -103,7 +106,9 @@ class Service:
         self.active_in: Callable[[], Sequence[int]] | None = None
         self.activity_changed = threading.Event()
         self.configured = True
-        self._mount = Mount(self.manifest.prefix, self.accounts, self.actors, self.database, self.log, self.metrics)
+        self._mount = Mount(
+            self.manifest.prefix, self.accounts, self.actors, self.database, self.log, self.metrics, self.calls
+        )
         self._mount_standard_endpoints()
         self.loops.add("housekeeping", self.accounts.save_last_used, every_s=HOUSEKEEPING_EVERY_S)
         if not SERVICES:

@@ -30,6 +30,8 @@ from ..web.clients import call_wsgi, set_own_app
 from ..web.http import HTTPResponse
 
 URL = "http://waddlebot.test"
+# What the simulated payment provider signs with.
+PAYMENTS = "whsec_test"
 ANSWER_WITHIN_S = 10.0
 # Tests survive a crash of nothing, so they need not wait for the disk.
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -225,6 +227,7 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
     os.environ.update(WEBSOCKET_PORT=str(free_port()))
     os.environ.update(WEBSOCKET_PUBLIC_URL=f"ws://127.0.0.1:{os.environ['WEBSOCKET_PORT']}")
     os.environ.update(CORE_API_URL=URL, MODULE_URL=URL, BASE_URL=URL, LOG_DIR=str(folder / "logs"), LOG_LEVEL="INFO")
+    os.environ.update(PAYMENTS_WEBHOOK_SECRET=PAYMENTS)
     # So small that a test can fill a module's queue.
     os.environ.update(ROUTER_MAX_CONCURRENT="10")
     os.environ.update(LOG_CONSOLE_LEVEL="ERROR", WADDLEBOT_ENCRYPTION_KEYS=make_encryption_key("test"))

@@ -22,6 +22,7 @@ from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch, fetch_one
 from .actor import HEADER as ACTOR_HEADER
 from .actor import Actor
+from .callback import CallToken
 
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
 KEY_LENGTH = 64
@@ -47,6 +48,8 @@ class Account:
     community_id: int | None = None
     expires_at: datetime | None = None
     actor: Actor | None = None
+    # A community module, by the token of a call.
+    call: CallToken | None = None
 
     @property
     def is_admin(self) -> bool:
@@ -67,6 +70,18 @@ class Account:
         """Raises: NotAllowed for any account but the portal's."""
         if not self.is_service(PORTAL):
             raise NotAllowed(f"Only account {PORTAL} acts for people; leave {ACTOR_HEADER} out.")
+
+    @classmethod
+    def of_call(cls, token: CallToken) -> Account:
+        """A community module while it may still say or note something about one call of it."""
+        return cls(
+            id=0,
+            name=f"call:{token.module_name}",
+            groups=frozenset(),
+            module_name=token.module_name,
+            community_id=token.community_id,
+            call=token,
+        )
 
     def acting_for(self, actor: Actor) -> Account:
         """The portal's account while it does what a person asked for: confined to that person's community."""
@@ -168,10 +183,20 @@ MEMBERS = in_groups("members", "collectors", "services", for_all=True)
 SERVICES = in_groups("services", "services")
 ANNOUNCERS = in_groups("announcers", "services")
 ADMINS_OR_API_USERS = in_groups("community", "admins", "api-users", portal=True)
+SWITCHERS = Caller(
+    "switchers",
+    "a key of admins or api-users, or marketplace's",
+    lambda a: bool(a.groups & {"admins", "api-users"}) or a.is_service("marketplace"),
+    portal=True,
+)
 # What only a community's owner may do; the portal says who that is.
 OWNERS = in_groups("owner", "admins", portal=True)
-ADMINS = in_groups("admins", "admins")
+ADMINS = in_groups("admins", "admins", for_all=True)
 SUPER_ADMINS = in_groups("super_admins", "super-admins", for_all=True)
+MARKETPLACE = of_service("marketplace", "marketplace")
+MODULE_HOST = of_service("module_host", "module_host")
+# A community module, by the token that came with a call of it.
+MODULE_IN_CALL = Caller("call", "the token of a call", lambda a: a.call is not None)
 PORTAL_ONLY = replace(of_service("portal", "portal"), portal=True)
 
 

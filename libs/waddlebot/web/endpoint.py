@@ -41,6 +41,8 @@ from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
 from .actor import Actors
 from .auth import OWNERS, PORTAL, PORTAL_ONLY, Account, Accounts, Caller
+from .callback import PREFIX as CALL_PREFIX
+from .callback import CallTokens
 from .static import StaticFiles
 from .stream import SSE_HEADERS, SSE_TYPE, Stream, hand_over
 
@@ -116,6 +118,8 @@ class Endpoint:
     key_in: tuple[KeyHeader, ...] = ("X-API-Key",)
     # Calls from one address; 0 is no limit.
     per_minute: int = 0
+    # The token of a call opens it, too.
+    in_call: bool = False
 
     @property
     def is_stream(self) -> bool:
@@ -154,6 +158,7 @@ def endpoint(
     area: Area | None = None,
     key_in: Sequence[KeyHeader] = ("X-API-Key",),
     per_minute: int = 0,
+    in_call: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declare what a function serves; `mount` makes it reachable. The module's manifest lists it with its caller.
 
@@ -167,14 +172,15 @@ def endpoint(
 
     Without a `pool` a POST that anybody may make and that wants the raw request is a webhook, and a GET of anybody's
     that answers no JSON a page. With `per_minute` more calls than that from one address are refused: for what strangers
-    make us write. A body is at most 1 MB for a webhook and 16 MB else, unless `max_body_bytes` says so.
+    make us write. With `in_call` a community module may call it by the token of a call of it (`Account.call`), sent as
+    `Authorization: Bearer`. A body is at most 1 MB for a webhook and 16 MB else, unless `max_body_bytes` says so.
     """
 
     def declare(function: Handler) -> Handler:
         chosen = pool or _pool_of(method, caller, function)
         most = max_body_bytes or (MAX_WEBHOOK_BYTES if chosen == "webhook" else MAX_BODY_BYTES)
         made = Endpoint(
-            method, path, function, caller, body, query, status, most, chosen, area, tuple(key_in), per_minute
+            method, path, function, caller, body, query, status, most, chosen, area, tuple(key_in), per_minute, in_call
         )
         if inspect.iscoroutinefunction(function) or made.is_stream != (chosen == "stream"):
             raise TypeError(f"{path}: a function that yields and is async is a @stream, any other an @endpoint")
@@ -221,6 +227,7 @@ class Mount:
     database: Database
     log: AAALog
     metrics: Metrics
+    calls: CallTokens
     endpoints: list[Endpoint] = field(default_factory=list)
     statics: list[StaticFiles] = field(default_factory=list)
     refusals: PerMinute = field(default_factory=lambda: PerMinute(REFUSALS_PER_MINUTE, all=ALL_REFUSALS_PER_MINUTE))
@@ -385,6 +392,8 @@ class Bound:
         collector comes by.
         """
         declared, environ = self.endpoint, request.environ
+        if declared.in_call and (token := _find_key(environ, ["Authorization"]) or "").startswith(CALL_PREFIX):
+            return Account.of_call(self.mount.calls.read(token))
         try:
             account = self.mount.accounts.authenticate(_find_key(environ, declared.key_in))
         except NotAuthenticated as err:

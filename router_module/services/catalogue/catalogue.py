@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, overload
 
 from pydal import DAL
 from waddlebot.base.contracts import CommandSpec, MessageType
-from waddlebot.base.module_settings import defaults_of, fitting
+from waddlebot.base.module_settings import SettingSpec, defaults_of, fitting
 from waddlebot.data.database import fetch, fetch_one
 
 from .module_specs import ROUTER, ModuleSpecs, load_module_specs
@@ -29,6 +31,10 @@ class Command:
     module_name: str
     is_core: bool
     spec: CommandSpec
+    # Of a version that communities choose; empty for what a module registered itself.
+    version: str = ""
+    # What it may answer with; None: anything.
+    permissions: frozenset[str] | None = None
 
     @property
     def name(self) -> str:
@@ -50,6 +56,10 @@ class Switch:
 
     enabled: bool
     replaced_by: str | None
+    # Of a module of the marketplace.
+    version: str | None = None
+    # Why it is left alone here until somebody switches it on again.
+    parked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,17 @@ class Commands:
     modules: dict[str, ModuleSpecs] = field(default_factory=dict)
     listeners: dict[int, Command] = field(default_factory=dict)
 
+    def add(self, command: Command) -> None:
+        spec = command.spec
+        if spec.trigger_type != "event":
+            self.by_name.setdefault((spec.prefix, spec.command), []).append(command)
+        if spec.trigger_type != "command":
+            # Of plain chat a module hears what it listens for and nothing else (contracts §6).
+            for message_type in set(spec.event_types) - {MessageType.CHAT_MESSAGE}:
+                self.by_event.setdefault(message_type, []).append(command)
+        if spec.listen and command.id is not None:
+            self.listeners[command.id] = command
+
     @property
     def alias_command(self) -> Command | None:
         own = (each for each in self.by_name.get(("!", "alias"), ()) if each.module_name == ALIAS_MODULE)
@@ -96,6 +117,9 @@ class Catalogue:
     active: frozenset[str] = frozenset()
     # The channels that threads belong to.
     parents: dict[str, str] = field(default_factory=dict)
+    # The versions that this community chose, here or there, and until when those are paid for that cost something.
+    installed: Commands = field(default_factory=Commands)
+    paid_until: Mapping[tuple[str, str], datetime | None] = field(default_factory=dict)
     _merged: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
 
     def find(self, prefix: str, name: str, entity_id: str) -> list[Command]:
@@ -103,7 +127,7 @@ class Catalogue:
 
         What is switched off is left out, unless nothing else is left to say so; of those that share it one is left.
         """
-        found = [self._in_place_of(each, entity_id) for each in self.commands.by_name.get((prefix, name), ())]
+        found = [self._in_place_of(each, entity_id) for each in self._named(prefix, name)]
         if found:
             by_id = {each.id: each for each in found}  # One module may stand in for several.
             switched_on = [each for each in by_id.values() if self.is_on(each, entity_id)]
@@ -114,11 +138,12 @@ class Catalogue:
 
     def triggered_by(self, message_type: MessageType, entity_id: str) -> list[Command]:
         """The modules that want to know of an event here."""
-        return [each for each in self.commands.by_event.get(message_type, ()) if self.is_on(each, entity_id)]
+        waiting = [*self.commands.by_event.get(message_type, ()), *self.installed.by_event.get(message_type, ())]
+        return [each for each in waiting if self.is_on(each, entity_id)]
 
     def listener(self, command_id: int, place: str | None, entity_id: str) -> Command | None:
         """A command that listens, if it is on at this entity and what is set for it here was said for `place`."""
-        command = self.commands.listeners.get(command_id)
+        command = self.commands.listeners.get(command_id) or self.installed.listeners.get(command_id)
         if command is None or not self.is_on(command, entity_id):
             return None
         entity_id = self._decides(entity_id)
@@ -130,7 +155,21 @@ class Catalogue:
         return self.switches.get((self._decides(entity_id), module_name)) or self.switches.get((None, module_name))
 
     def is_on(self, command: Command, entity_id: str) -> bool:
-        return self.is_module_on(command.module_name, entity_id, is_core=command.is_core)
+        is_on = self.is_module_on(command.module_name, entity_id, is_core=command.is_core)
+        return is_on and command.version in ("", self.version_of(command.module_name, entity_id))
+
+    def version_of(self, module_name: str, entity_id: str | None) -> str | None:
+        """Which version of a module of the marketplace was chosen: for this entity, else for the community."""
+        chosen = (self.switches.get((place, module_name)) for place in (self._decides(entity_id), None))
+        return next((each.version for each in chosen if each and each.version), None)
+
+    def is_unpaid(self, command: Command) -> bool:
+        """Whether a command costs something that nobody has paid for, or not any more."""
+        place = command.module_name, command.version
+        if place not in self.paid_until:
+            return False
+        until = self.paid_until[place]
+        return until is None or until <= datetime.now(UTC)
 
     def is_module_on(self, module_name: str, entity_id: str | None, *, is_core: bool) -> bool:
         """Core modules are on, those of the marketplace off, until somebody says otherwise (design §7).
@@ -148,7 +187,7 @@ class Catalogue:
         entity_id = self._decides(entity_id)
         merged = self._merged.get((entity_id, module_name))
         if merged is None:
-            specs = self.commands.modules.get(module_name)
+            specs = self._specs_of(module_name, entity_id)
             merged = defaults_of(specs.settings or ()) if specs else {}
             for place in (None, entity_id):
                 merged |= self.configs.get((place, module_name), {})
@@ -180,7 +219,7 @@ class Catalogue:
 
     def usable(self, entity_id: str) -> Iterator[Command]:
         """The modules' commands that are switched on at this entity."""
-        for commands in self.commands.by_name.values():
+        for commands in [*self.commands.by_name.values(), *self.installed.by_name.values()]:
             yield from self._taking_turns([each for each in commands if self.is_on(each, entity_id)], entity_id)
 
     def _taking_turns(self, commands: list[Command], entity_id: str) -> list[Command]:
@@ -215,8 +254,20 @@ class Catalogue:
         if switch is None or switch.replaced_by is None:
             return command
         names = [(prefix, command.spec.command) for prefix in (command.spec.prefix, OTHER_PREFIX[command.spec.prefix])]
-        candidates = (each for key in names for each in self.commands.by_name.get(key, ()))
-        return next((each for each in candidates if each.module_name == switch.replaced_by), command)
+        candidates = [each for key in names for each in self._named(*key) if each.module_name == switch.replaced_by]
+        on = (each for each in candidates if self.is_on(each, entity_id))
+        return next(on, candidates[0] if candidates else command)
+
+    def _named(self, prefix: str, name: str) -> Iterator[Command]:
+        """Every command of that name, in the order in which they run."""
+        known, installed = (each.by_name.get((prefix, name), []) for each in (self.commands, self.installed))
+        return heapq.merge(known, installed, key=lambda each: each.spec.priority) if installed else iter(known)
+
+    def _specs_of(self, module_name: str, entity_id: str | None) -> ModuleSpecs | None:
+        version = self.version_of(module_name, entity_id)
+        if version is not None:
+            return self.installed.modules.get(f"{module_name} {version}")
+        return self.commands.modules.get(module_name)
 
     def _replaces_another(self, module_name: str, entity_id: str | None) -> bool:
         return any(
@@ -261,16 +312,40 @@ def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
 def load_commands(db: DAL) -> Commands:
     commands = Commands(modules=load_module_specs(db))
     for row in fetch(db, "SELECT * FROM commands WHERE is_active ORDER BY priority, id"):
-        command = _command(row)
-        if command.spec.trigger_type != "event":
-            commands.by_name.setdefault((row["prefix"], row["command"]), []).append(command)
-        if command.spec.trigger_type != "command":
-            # Of plain chat a module hears what it listens for and nothing else (contracts §6).
-            for message_type in set(command.spec.event_types) - {MessageType.CHAT_MESSAGE}:
-                commands.by_event.setdefault(message_type, []).append(command)
-        if command.spec.listen:
-            commands.listeners[row["id"]] = command
+        commands.add(_command(row))
     return commands
+
+
+def _load_installed(db: DAL, community_id: int) -> tuple[Commands, dict[tuple[str, str], datetime | None]]:
+    """The versions that a community chose: their commands, and until when they are paid for."""
+    chosen = fetch(
+        db,
+        "SELECT v.module_name, v.version, v.permissions, v.settings, m.price > 0 AS is_paid, (SELECT max(paid_until)"
+        "  FROM community_subscriptions s WHERE s.community_id = %(community)s"
+        "  AND coalesce(s.module_id, v.module_name) = v.module_name) AS paid_until"
+        " FROM registered_versions v"
+        " LEFT JOIN module_versions m ON m.module_id = v.module_name AND m.version = v.version"
+        " WHERE (v.module_name, v.version) IN (SELECT module_name, version FROM module_switches"
+        "  WHERE community_id = %(community)s AND version IS NOT NULL)",
+        {"community": community_id},
+    )
+    installed = Commands()
+    if not chosen:
+        return installed, {}
+    permissions = {(row["module_name"], row["version"]): frozenset(row["permissions"]) for row in chosen}
+    for row in chosen:
+        specs = ModuleSpecs(tuple(map(SettingSpec.model_validate, row["settings"])))
+        installed.modules[f"{row['module_name']} {row['version']}"] = specs
+    rows = fetch(
+        db,
+        "SELECT * FROM commands WHERE (module_name, for_version) IN %s ORDER BY priority, id",
+        (tuple(permissions),),
+    )
+    for row in rows:
+        version = row["for_version"]
+        installed.add(replace(_command(row), permissions=permissions[row["module_name"], version]))
+    paid = {(row["module_name"], row["version"]): row["paid_until"] for row in chosen if row["is_paid"]}
+    return installed, paid
 
 
 def find_command(db: DAL, command_id: int) -> Command | None:
@@ -289,9 +364,11 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
     )
     switches = fetch(
         db,
-        "SELECT entity_id, module_name, enabled, replaced_by, config FROM module_switches WHERE community_id = %s",
+        "SELECT entity_id, module_name, enabled, replaced_by, config, version, parked_why FROM module_switches"
+        " WHERE community_id = %s",
         (community_id,),
     )
+    installed, paid_until = _load_installed(db, community_id)
     providers, active = _load_readiness(db, community_id)
     threads = fetch(
         db,
@@ -301,12 +378,14 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
     return Catalogue(
         commands,
         _grouped(Alias(**row) for row in aliases),
-        {_place(row): Switch(row["enabled"], row["replaced_by"]) for row in switches if row["enabled"] is not None},
+        {_place(row): _switch(row) for row in switches if row["enabled"] is not None},
         _load_permissions(db, community_id),
-        {_place(row): _config(commands, row) for row in switches if row["config"]},
+        {_place(row): _config(commands, installed, row) for row in switches if row["config"]},
         providers,
         active,
-        {row["entity_id"]: row["parent_entity_id"] for row in threads},
+        parents={row["entity_id"]: row["parent_entity_id"] for row in threads},
+        installed=installed,
+        paid_until=paid_until,
     )
 
 
@@ -321,8 +400,13 @@ def _place(row: dict[str, Any]) -> tuple[str | None, str]:
     return row["entity_id"], row["module_name"]
 
 
-def _config(commands: Commands, row: dict[str, Any]) -> dict[str, Any]:
-    specs = commands.modules.get(row["module_name"])
+def _switch(row: dict[str, Any]) -> Switch:
+    return Switch(row["enabled"], row["replaced_by"], row["version"], row["parked_why"])
+
+
+def _config(commands: Commands, installed: Commands, row: dict[str, Any]) -> dict[str, Any]:
+    key = f"{row['module_name']} {row['version']}"
+    specs = installed.modules.get(key) or commands.modules.get(row["module_name"])
     return fitting(specs.settings if specs else None, row["config"])
 
 
@@ -363,4 +447,4 @@ def _load_permissions(db: DAL, community_id: int) -> dict[tuple[str | None, str]
 
 def _command(row: dict[str, Any]) -> Command:
     spec = CommandSpec.model_validate({name: row[name] for name in CommandSpec.model_fields})
-    return Command(row["id"], row["module_name"], row["module_type"] == "core", spec)
+    return Command(row["id"], row["module_name"], row["module_type"] == "core", spec, row["for_version"])

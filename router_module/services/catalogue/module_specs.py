@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydal import DAL
 from waddlebot.base.manifest import find_manifest
@@ -34,3 +35,28 @@ def load_module_specs(db: DAL) -> dict[str, ModuleSpecs]:
     own = find_manifest(ROUTER)
     assert own is not None, "the router runs from its own checkout"
     return {**found, ROUTER: ModuleSpecs(tuple(own.settings), tuple(own.credentials))}
+
+
+def load_chosen_specs(db: DAL, community_id: int) -> dict[str, ModuleSpecs]:
+    """Those of the community modules that a community has, of the version that it chose for all of itself first."""
+    rows = fetch(
+        db,
+        "SELECT DISTINCT ON (module_name) module_name, v.settings FROM module_switches s"
+        " JOIN registered_versions v USING (module_name, version) WHERE s.community_id = %s"
+        " ORDER BY module_name, s.entity_id NULLS FIRST",
+        (community_id,),
+    )
+    return {row["module_name"]: _of_version(row["settings"]) for row in rows}
+
+
+def load_version_specs(db: DAL, module_name: str, version: str) -> ModuleSpecs:
+    rows = fetch(
+        db,
+        "SELECT settings FROM registered_versions WHERE module_name = %s AND version = %s",
+        (module_name, version),
+    )
+    return _of_version(rows[0]["settings"] if rows else [])
+
+
+def _of_version(settings: list[dict[str, Any]]) -> ModuleSpecs:
+    return ModuleSpecs(tuple(map(SettingSpec.model_validate, settings)))

@@ -41,7 +41,7 @@ from ...config import RouterSettings
 from ..catalogue.cache_manager import CacheManager, Place
 from ..catalogue.catalogue import Command
 from ..catalogue.module_specs import ROUTER
-from ..engines.execution_engine import Engine, Result, without_what_others_would_read
+from ..engines.execution_engine import Engine, Result, within_permissions, without_what_others_would_read
 from ..records.ledger import Ledger, Orphan, Recorded, Rehearsal
 from ..records.overlay_delivery import OverlayDelivery
 from ..records.session_manager import SessionManager
@@ -49,6 +49,7 @@ from ..records.usage_service import UsageService
 from ..records.work import Job, Said, Work
 from ..rules.rule_webhook import RULES_MODULE, webhook_command
 from .awaited_replies import AwaitedReplies
+from .parking import Parking
 from .planner import BUSY, Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
 
@@ -79,6 +80,7 @@ class CommandProcessor:
         sessions: SessionManager,
         usage: UsageService,
         overlays: OverlayDelivery,
+        parking: Parking,
         engines: dict[str, Engine],
         pools: TargetPools,
         log: AAALog,
@@ -93,6 +95,7 @@ class CommandProcessor:
         self._sessions = sessions
         self._usage = usage
         self._overlays = overlays
+        self._parking = parking
         self._engines = engines
         self._pools = pools
         self._log = log
@@ -333,7 +336,7 @@ class CommandProcessor:
         engine = self._engines[module if module in OWN_ENGINES else job.command.spec.type]
         with self._abandoning(work):
             try:
-                result = engine.execute(job)
+                result = within_permissions(engine.execute(job), job.command.permissions)
                 if result.later_s is None:
                     self.settle(work, job, result)
                 elif self._awaited.put_off(work, job, result.later_s):
@@ -350,6 +353,7 @@ class CommandProcessor:
 
     def settle(self, work: Work, job: Job, result: Result) -> bool:
         """Put what came of an execution on record and into the answer. False when that happened before."""
+        result = within_permissions(result, job.command.permissions)
         result = without_what_others_would_read(result, work.event.platform)
         with work.lock:
             job.result, job.status, job.error = result, result.status, result.error
@@ -371,6 +375,8 @@ class CommandProcessor:
             work.queue(children)
         if was_not_run(result):
             self._limits.refund([job])
+        if not work.is_simulated and not job.command.is_core:
+            self._parking.ended(work.place.community_id, job.command, result)
         if work.is_simulated:
             self._show_rehearsed(work, speech)
         self._executions.labels(job.command.module_name, job.status.value).inc()

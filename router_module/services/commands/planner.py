@@ -30,6 +30,7 @@ from ..rules.listeners import Listening
 from ..rules.rule_book import RuleBook, StringRule
 from ..rules.rule_service import command_of
 from ..rules.rule_webhook import webhook_body, webhook_command
+from .callbacks import Callbacks
 from .rate_limiter import CommandLimits, refusal
 
 # Where the bot may delete a message of somebody else's.
@@ -49,9 +50,11 @@ class Planner:
         rbac: RBACService,
         limits: CommandLimits,
         sessions: SessionManager,
+        callbacks: Callbacks,
         log: AAALog,
     ) -> None:
         self._settings = settings
+        self._callbacks = callbacks
         self._lookups = lookups
         self._rules = rules
         self._rbac = rbac
@@ -252,6 +255,8 @@ class Planner:
             job.command.module_name, work.place.entity_id
         )
         call = work.call_for(job, level, timeout_s=timeout_s, raw=work.event.message, settings=settings)
+        if not job.command.is_core:
+            call = call.model_copy(update={"callback": self._callbacks.make(call, job.command)})
         job.set_call(call, payload)
 
     def _refused(self, work: Work, job: Job, reason: str) -> None:

@@ -11,6 +11,7 @@ from waddlebot.base.errors import Conflict, NotAllowed, NotFound
 from waddlebot.base.ids import is_uuid
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
+from waddlebot.web.callback import CallToken
 from waddlebot.web.lists import Listed, Page, fetch_page, list_answer
 
 from ..engines.execution_engine import check_private, result_of
@@ -36,7 +37,10 @@ class ResponseService:
         pydantic.ValidationError for bad response data.
         """
         row = self._execution(reply.execution_id)
-        if caller.only_module != row["module_name"] or reply.module_name != row["module_name"]:
+        if caller.call is not None:
+            _check_call(caller.call, reply)
+        own = caller.only_module if caller.call is None else caller.call.module_name
+        if own != row["module_name"] or reply.module_name != row["module_name"]:
             raise NotAllowed("That execution belongs to another module.")
         caller.check_platform(row["platform"])
         caller.check_community(row["community_id"])
@@ -141,6 +145,13 @@ class ResponseService:
                 (execution_id, digest),
             )
         return row is not None
+
+
+def _check_call(call: CallToken, reply: ModuleReply) -> None:
+    """Raises: NotAllowed for any other execution than the one that the token came with."""
+    call.check_may("reply_later")
+    if (call.execution_id, call.session_id) != (reply.execution_id, reply.session_id):
+        raise NotAllowed("That token is of another execution.")
 
 
 def _without_private_texts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ from waddlebot.base.errors import (
 )
 from waddlebot.base.wire import parse_json
 from waddlebot.data.outbox import NOT_PRIVATE_HERE
+from waddlebot.module.package import ACTION_PERMISSIONS
 from waddlebot.web.http import TARGET_IS_DOWN, HTTPResponse, with_retries
 
 from ..catalogue.catalogue import Command
@@ -96,6 +97,24 @@ def without_what_others_would_read(result: Result, platform: str) -> Result:
         error = ErrorInfo(code=err.code, message=err.message)
         return replace(result, status=ExecutionStatus.FAILED, responses=rest, error=error)
     return result
+
+
+def within_permissions(result: Result, permissions: Collection[str] | None) -> Result:
+    """A result without what a module may not answer with; it has failed then. None: it may do anything."""
+    if permissions is None:
+        return result
+    needed = {each for response in result.responses if (each := _permission_for(response))}
+    needed |= {"reply_later"} if result.later_s is not None else set()
+    missing = sorted(needed - set(permissions))
+    if not missing:
+        return result
+    rest = [each for each in result.responses if _permission_for(each) not in missing]
+    error = ErrorInfo(code="not_permitted", message=f"It does not have the permission {', '.join(missing)}.")
+    return replace(result, status=ExecutionStatus.FAILED, responses=rest, error=error, later_s=None)
+
+
+def _permission_for(response: ModuleResponse) -> str | None:
+    return "private" if response.is_private else ACTION_PERMISSIONS.get(response.response_action)
 
 
 class BadReply(UpstreamRefused):

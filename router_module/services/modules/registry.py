@@ -129,7 +129,7 @@ class Registry:
                 "INSERT INTO commands (command, prefix, description, usage, level, scope, location_url, location, type,"
                 " method, timeout, headers, rate_limit, module_type, module_name, version, trigger_type, event_types,"
                 " priority, execution_mode, subcommands, shared, listen) VALUES %s"
-                " ON CONFLICT (module_name, prefix, command) DO UPDATE SET"
+                " ON CONFLICT (module_name, for_version, prefix, command) DO UPDATE SET"
                 " description = excluded.description, usage = excluded.usage, level = excluded.level,"
                 " scope = excluded.scope, location_url = excluded.location_url, location = excluded.location,"
                 " type = excluded.type, method = excluded.method, timeout = excluded.timeout,"

@@ -25,10 +25,11 @@ from waddlebot.data.database import Database, fetch, fetch_one
 
 from ..catalogue.cache_manager import COMMANDS
 from ..catalogue.catalogue import ALL_COMMANDS
-from ..catalogue.module_specs import ModuleSpecs, load_module_specs
+from ..catalogue.module_specs import ModuleSpecs, load_chosen_specs, load_module_specs, load_version_specs
 from ..rules import listeners
 from ..rules.rule_book import RuleBook
 from .registry import UnknownModule
+from .version_service import check_version
 
 MAX_LABEL_CHARS = 100
 
@@ -60,6 +61,10 @@ class ModuleState:
 
     enabled: bool = True
     replaced_by: str | None = None
+    # Of a community module; None: as it is.
+    version: str | None = None
+    # Whom it takes the place of.
+    replaces: Sequence[str] = ()
 
 
 class SwitchService:
@@ -86,16 +91,24 @@ class SwitchService:
         with self._db.transaction() as db:
             rows = fetch(
                 db,
-                "SELECT m.module_name, coalesce(c.module_type, 'core') AS module_type,"
-                " coalesce(c.version, r.module_version, '') AS version,"
-                " coalesce(c.commands, '{}') AS commands,"
+                "SELECT m.module_name,"
+                " CASE WHEN coalesce(here.version, everywhere.version) IS NOT NULL THEN 'community'"
+                "  ELSE coalesce(c.module_type, 'core') END AS module_type,"
+                " coalesce(here.version, everywhere.version, c.version, r.module_version, '') AS version,"
+                " coalesce(c.commands, ARRAY(SELECT prefix || command FROM commands v"
+                "  WHERE v.module_name = m.module_name AND v.for_version = coalesce(here.version, everywhere.version)"
+                "  ORDER BY command)) AS commands,"
                 " coalesce(here.enabled, everywhere.enabled, coalesce(c.module_type, 'core') = 'core') AS enabled,"
+                " coalesce(here.parked_at, everywhere.parked_at) AS parked_at,"
+                " coalesce(nullif(here.parked_why, ''), everywhere.parked_why, '') AS parked_why,"
                 " CASE WHEN here.enabled IS NOT NULL THEN 'entity' WHEN everywhere.enabled IS NOT NULL THEN 'community'"
                 "  ELSE 'default' END AS decided_by,"
                 " CASE WHEN here.enabled IS NULL THEN everywhere.replaced_by ELSE here.replaced_by END AS replaced_by,"
                 " coalesce(here.config, '{}') AS here, coalesce(everywhere.config, '{}') AS everywhere"
                 " FROM (SELECT module_name FROM commands WHERE is_active"
-                "  UNION SELECT module_name FROM collector_modules WHERE settings <> '[]') m"
+                "  UNION SELECT module_name FROM collector_modules WHERE settings <> '[]'"
+                "  UNION SELECT module_name FROM module_switches WHERE community_id = %(community)s"
+                "   AND version IS NOT NULL) m"
                 " LEFT JOIN (SELECT module_name, min(module_type) AS module_type, max(version) AS version,"
                 "  array_agg(prefix || command ORDER BY command) AS commands"
                 "  FROM commands WHERE is_active GROUP BY 1) c ON c.module_name = m.module_name"
@@ -106,7 +119,7 @@ class SwitchService:
                 "  AND everywhere.community_id = %(community)s AND everywhere.entity_id IS NULL ORDER BY 1",
                 {"community": scope.community_id, "entity": scope.entity_id},
             )
-            specs = load_module_specs(db)
+            specs = load_module_specs(db) | load_chosen_specs(db, scope.community_id)
             secrets = self._credentials.setting_names(db, scope.community_id)
         return [_module(row, specs.get(row["module_name"]), secrets, scope) for row in rows]
 
@@ -142,7 +155,11 @@ class SwitchService:
         """The same, in a transaction that is followed by `changed`."""
         if switch and switch.replaced_by == module_name:
             raise Invalid("A module cannot replace itself.", field="replaced_by")
-        modules = load_module_specs(db)
+        modules = load_module_specs(db) | load_chosen_specs(db, scope.community_id)
+        if switch and switch.version:
+            where = scope.community_id, scope.entity_id
+            check_version(db, *where, module_name, switch.version, switch.replaces)
+            modules[module_name] = load_version_specs(db, module_name, switch.version)
         _check_module(db, module_name, {name for name, specs in modules.items() if specs.settings})
         if switch and switch.replaced_by:
             _check_module(db, switch.replaced_by)
@@ -154,13 +171,16 @@ class SwitchService:
         row = fetch_one(
             db,
             "INSERT INTO module_switches AS s (community_id, entity_id, module_name, enabled, replaced_by, config,"
-            " updated_by) VALUES (%(community)s, %(entity)s, %(module)s, %(enabled)s, %(replaced_by)s,"
-            " coalesce(%(config)s::jsonb, '{}'), %(by)s)"
+            " version, updated_by) VALUES (%(community)s, %(entity)s, %(module)s, %(enabled)s, %(replaced_by)s,"
+            " coalesce(%(config)s::jsonb, '{}'), %(version)s, %(by)s)"
             " ON CONFLICT (community_id, entity_id, module_name) DO UPDATE SET"
             " enabled = CASE WHEN %(switches)s THEN excluded.enabled ELSE s.enabled END,"
             " replaced_by = CASE WHEN %(switches)s THEN excluded.replaced_by ELSE s.replaced_by END,"
+            " version = coalesce(excluded.version, s.version),"
+            " parked_at = CASE WHEN %(switches)s THEN NULL ELSE s.parked_at END,"
+            " parked_why = CASE WHEN %(switches)s THEN '' ELSE s.parked_why END,"
             " config = coalesce(%(config)s::jsonb, s.config), updated_by = excluded.updated_by, updated_at = now()"
-            " RETURNING community_id, entity_id, module_name, enabled, replaced_by, config",
+            " RETURNING community_id, entity_id, module_name, enabled, replaced_by, version, config",
             {
                 "community": scope.community_id,
                 "entity": scope.entity_id,
@@ -169,11 +189,17 @@ class SwitchService:
                 "enabled": switch.enabled and not switch.replaced_by if switch else None,
                 "replaced_by": switch.replaced_by if switch else None,
                 "config": None if plain is None else json.dumps(plain),
+                "version": switch.version if switch else None,
                 "by": by,
             },
         )
         assert row is not None
         _record_switch(db, "module_switched", scope, module_name, before)
+        for each in switch.replaces if switch else ():
+            stands_in = ModuleState(enabled=False, replaced_by=module_name)
+            self.set_module_in(db, scope, each, switch=stands_in, config=None, by=by)
+        if switch and switch.enabled and not switch.version:
+            _unpark(db, scope.community_id, module_name)
         return row
 
     def _keep_secrets(
@@ -210,7 +236,20 @@ class SwitchService:
                 (scope.community_id, scope.entity_id, module_name),
             )
             _record_switch(db, "module_switch_removed", scope, module_name, before)
+            if before.get("version"):
+                self._put_back(db, scope, module_name)
         self.changed(scope.community_id, module_name)
+
+    def _put_back(self, db: DAL, scope: Scope, module_name: str) -> None:
+        """Let the modules in whose place this one was do their own work again."""
+        rows = fetch(
+            db,
+            "SELECT module_name FROM module_switches WHERE community_id = %s AND entity_id IS NOT DISTINCT FROM %s"
+            " AND replaced_by = %s",
+            (scope.community_id, scope.entity_id, module_name),
+        )
+        for row in rows:
+            self.set_module_in(db, scope, row["module_name"], switch=ModuleState(), config=None, by=module_name)
 
     def list_permissions(self, scope: Scope) -> list[dict[str, Any]]:
         """What is set for commands in a community, its entities included, or at one entity."""
@@ -333,16 +372,17 @@ def _permission(row: dict[str, Any]) -> dict[str, Any]:
 
 def _find_switch(db: DAL, scope: Scope, module_name: str) -> dict[str, Any] | None:
     """What is set for a module here; a change of it waits for the end of this one."""
-    return fetch_one(
+    row = fetch_one(
         db,
-        "SELECT enabled, replaced_by, config FROM module_switches WHERE community_id = %s"
+        "SELECT enabled, replaced_by, config, version FROM module_switches WHERE community_id = %s"
         " AND entity_id IS NOT DISTINCT FROM %s AND module_name = %s FOR UPDATE",
         (scope.community_id, scope.entity_id, module_name),
     )
+    return row and {name: value for name, value in row.items() if name != "version" or value is not None}
 
 
 def _record_switch(db: DAL, action: str, scope: Scope, module_name: str, before: dict[str, Any] | None) -> None:
-    path = f"{scope.path}/modules/{module_name}"
+    after = _find_switch(db, scope, module_name)
     audit.record(
         db,
         "router",
@@ -350,9 +390,18 @@ def _record_switch(db: DAL, action: str, scope: Scope, module_name: str, before:
         f"module/{module_name}{scope.suffix}",
         community_id=scope.community_id,
         before=before,
-        after=_find_switch(db, scope, module_name),
-        undo=Undo("PUT", path, before) if before else Undo("DELETE", path),
+        after=after,
+        undo=_undo_switch(f"{scope.path}/modules/{module_name}", before, after),
     )
+
+
+def _undo_switch(path: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> Undo | None:
+    """Another version is the marketplace's to take back."""
+    version = (before or {}).get("version")
+    if version != (after or {}).get("version"):
+        return None
+    body = {name: value for name, value in (before or {}).items() if name != "version"}
+    return Undo("PUT", path, body) if before else Undo("DELETE", path)
 
 
 def _find_permission(db: DAL, scope: Scope, name: str) -> dict[str, Any] | None:
@@ -389,6 +438,16 @@ def command_name(text: str) -> str:
     if line is None or line.rest:
         raise Invalid(f"{text[:80]!r} is not a command such as !inventory, nor *.", field="command")
     return line.prefix + fold(line.command)
+
+
+def _unpark(db: DAL, community_id: int, module_name: str) -> None:
+    """Whoever switches a module on anywhere wants to hear of it again."""
+    fetch(
+        db,
+        "UPDATE module_switches SET parked_at = NULL, parked_why = '' WHERE community_id = %s AND module_name = %s"
+        " AND parked_why <> ''",
+        (community_id, module_name),
+    )
 
 
 def _check_module(db: DAL, name: str, with_settings: Collection[str] = ()) -> None:

@@ -76,6 +76,10 @@ def _by_settings(command: Command, asking: Asking, entity_id: str, catalogue: Ca
     if switch is not None and not switch.enabled:
         instead = f"; {switch.replaced_by} is used instead" if switch.replaced_by else ""
         return Decision(False, "switch", f"{command.name} is switched off here{instead}.")
+    if switch is not None and switch.parked:
+        return Decision(False, "parked", f"{command.name} failed too often and is parked here until it is switched on.")
+    if catalogue.is_unpaid(command):
+        return Decision(False, "subscription_expired", f"{command.name} has to be paid for first.")
     if not catalogue.is_enabled(command, entity_id):
         return Decision(False, "switch", f"{command.name} is switched off here.")
     settings = [each for name in (command.name, ALL_COMMANDS) for each in catalogue.settings_for(name, entity_id)]

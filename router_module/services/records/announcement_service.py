@@ -229,6 +229,22 @@ def _keep(
     return Announced(success=True, announcement_id=said.announcement_id, duplicate=False, outbox_ids=ids)
 
 
+def tell_owner(db: DAL, community_id: int, announcement_id: str, message: str) -> None:
+    """Leave a notice of the router's own for a community's owner, in the transaction of what it is about."""
+    row = fetch_one(
+        db,
+        "INSERT INTO announcements (module_name, announcement_id, community_id) VALUES ('router', %s, %s)"
+        " ON CONFLICT DO NOTHING RETURNING id",
+        (announcement_id, community_id),
+    )
+    if row is not None:
+        fetch(
+            db,
+            "INSERT INTO notices (announcement_id, community_id, module_name, messages) VALUES (%s, %s, 'router', %s)",
+            (row["id"], community_id, json.dumps([message], ensure_ascii=False)),
+        )
+
+
 def _outbox_rows(
     responses: Sequence[ModuleResponse], channels: Sequence[dict[str, Any]], *, shows_overlays: bool
 ) -> Iterator[dict[str, Any]]:

@@ -118,7 +118,8 @@ def switch_part(switches: SwitchService) -> Part[SwitchItem]:
         rows = fetch(
             db,
             "SELECT module_name, entity_id, enabled, replaced_by, config FROM module_switches WHERE community_id = %s"
-            " ORDER BY module_name, entity_id NULLS FIRST",
+            # What was installed is the marketplace's to carry.
+            " AND version IS NULL ORDER BY module_name, entity_id NULLS FIRST",
             (community_id,),
         )
         return [SwitchItem(**row) for row in rows]

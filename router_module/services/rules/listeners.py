@@ -64,7 +64,7 @@ def check_listeners(commands: Sequence[CommandSpec]) -> None:
 
 def check_config(db: DAL, module_name: str, config: Mapping[str, Any]) -> None:
     """Check the patterns that a community chooses for a module. Raises: Invalid, naming the setting."""
-    for row in fetch(db, "SELECT listen FROM commands WHERE module_name = %s AND is_active", (module_name,)):
+    for row in fetch(db, "SELECT listen FROM commands WHERE module_name = %s AND listen <> '[]'", (module_name,)):
         for listener in map(Listener.model_validate, row["listen"]):
             setting = listener.pattern
             if not isinstance(setting, PatternSetting) or config.get(setting.setting) is None:
@@ -85,15 +85,18 @@ def list_listeners(db: DAL, community_id: int, log: AAALog) -> list[Listening]:
         " coalesce(e.config, '{}') || coalesce(s.config, '{}') AS config,"
         " coalesce(s.enabled, e.enabled, c.module_type = 'core' OR EXISTS ("
         "  SELECT 1 FROM module_switches r WHERE r.community_id = %(community)s AND r.replaced_by = c.module_name)"
-        " ) AS enabled FROM commands c LEFT JOIN ("
+        " ) AS enabled FROM commands c JOIN ("
         # Always with a row for the whole community, whether anything is said for it or not.
-        "  SELECT DISTINCT module_name, NULL AS entity_id FROM commands UNION SELECT module_name, entity_id"
+        "  SELECT DISTINCT module_name, NULL AS entity_id FROM commands WHERE is_active AND listen <> '[]'"
+        "  UNION SELECT module_name, NULL FROM module_switches"
+        "  WHERE community_id = %(community)s AND version IS NOT NULL"
+        "  UNION SELECT module_name, entity_id"
         "  FROM module_switches WHERE community_id = %(community)s) p USING (module_name)"
         " LEFT JOIN module_switches s ON s.community_id = %(community)s AND s.module_name = c.module_name"
         "  AND s.entity_id IS NOT DISTINCT FROM p.entity_id"
         " LEFT JOIN module_switches e ON e.community_id = %(community)s AND e.module_name = c.module_name"
         "  AND e.entity_id IS NULL"
-        " WHERE c.is_active AND c.listen <> '[]'",
+        " WHERE (c.is_active OR c.for_version = coalesce(s.version, e.version)) AND c.listen <> '[]'",
         {"community": community_id},
     )
     found = [each for row in rows if row["enabled"] for each in _listenings(row, log)]

@@ -1,0 +1,140 @@
+"""Names that look like others. A command that reads as another one is how a stranger's module would be believed."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from pydal import DAL
+from waddlebot.base.errors import Conflict
+from waddlebot.base.manifest import all_manifests
+from waddlebot.base.text import fold
+from waddlebot.data.database import fetch
+from waddlebot.module.package import ModuleManifest
+
+# One letter off is a mistyped name from so many letters on; shorter names are other words.
+CLOSE_FROM_CHARS = 5
+# What people take for a Latin letter. Source: the prototypes of https://www.unicode.org/Public/security/latest/
+# confusables.txt for lower-case Cyrillic, Greek and Armenian, and digits that are written for letters.
+LOOKS_LIKE = str.maketrans(
+    {
+        **dict(zip("авсеһіјкӏмпоркгѕтухуԁԛԝзбь", "abcehijklmnopkrstyxydqw36b", strict=True)),
+        **dict(zip("αβγεηικνορστυχω", "abyenikvopotuxw", strict=True)),
+        **dict(zip("ցհոսօզ", "ghnuoq", strict=True)),
+        **dict(zip("013456789i", "oieasbtbgl", strict=True)),
+        "1": "l",
+        "ı": "l",
+        "|": "l",
+        "ß": "b",
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "đ": "d",
+        "ł": "l",
+    }
+)
+PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"))
+
+
+class NameTaken(Conflict):
+    """That name is somebody else's."""
+
+    code = "name_taken"
+
+
+class Imitates(Conflict):
+    """That name looks like another one. Choose one that nobody can mistake."""
+
+    code = "name_imitates"
+
+
+def skeleton(name: str) -> str:
+    """A name as it looks at a glance: names with one skeleton may be taken for each other."""
+    plain = "".join(each for each in unicodedata.normalize("NFKD", fold(name)) if not unicodedata.combining(each))
+    plain = re.sub(r"[\W_]+", "", plain).translate(LOOKS_LIKE)
+    for pair, single in PAIRS:
+        plain = plain.replace(pair, single)
+    return plain
+
+
+def is_close(name: str, other: str) -> bool:
+    """Whether two names look alike, or are one letter apart: one more, one less, another one, or two swapped."""
+    ours, theirs = skeleton(name), skeleton(other)
+    if ours == theirs:
+        return True
+    if min(len(ours), len(theirs)) < CLOSE_FROM_CHARS or abs(len(ours) - len(theirs)) > 1:
+        return False
+    start = next((n for n, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    rest, other_rest = ours[start:], theirs[start:]
+    return (
+        rest[1:] == other_rest[1:]
+        or rest == other_rest[1:]
+        or rest[1:] == other_rest
+        or (rest[:2] == other_rest[1::-1] and rest[2:] == other_rest[2:])
+    )
+
+
+def mixes_scripts(name: str) -> bool:
+    """Whether Latin letters stand among others: no language does that, but whoever imitates."""
+    scripts = {unicodedata.name(each, "?").split()[0] for each in name if each.isalpha()}
+    return "LATIN" in scripts and len(scripts) > 1
+
+
+def check_names(db: DAL, manifest: ModuleManifest, publisher: str) -> None:
+    """Raises: NameTaken; Imitates, naming what is imitated."""
+    core = {name for each in all_manifests() for name in (each.name, each.package)}
+    if manifest.name in core:
+        raise NameTaken(f"{manifest.name} is the name of a core module.")
+    _check_core(manifest.name, core, "module")
+    _check_replaces(manifest)
+    known = fetch(
+        db,
+        "SELECT module_id FROM marketplace_modules WHERE skeleton = %s AND module_id <> %s",
+        (skeleton(manifest.name), manifest.name),
+    )
+    if known:
+        imitated = known[0]["module_id"]
+        raise Imitates(f"{manifest.name} looks like the module {imitated}.", imitates=imitated)
+    for command in manifest.commands:
+        _check_command(db, command.command, manifest, publisher)
+
+
+def core_commands() -> dict[str, str]:
+    """The commands of this checkout's modules, each with its module."""
+    return {fold(spec.command): each.name for each in all_manifests() for spec in each.commands}
+
+
+def _check_replaces(manifest: ModuleManifest) -> None:
+    if manifest.replaces is not None and manifest.replaces not in core_commands().values():
+        raise Conflict(f"replaces: {manifest.replaces} is no core module with commands.", field="replaces")
+
+
+def _check_command(db: DAL, command: str, manifest: ModuleManifest, publisher: str) -> None:
+    if mixes_scripts(command):
+        raise Imitates(f"#{command} mixes letters of several alphabets.")
+    core = core_commands()
+    if command in core:
+        if core[command] != manifest.replaces:
+            module = core[command]
+            raise Imitates(
+                f'#{command} is a command of the core module {module}. To take its place say replaces = "{module}".',
+                imitates=module,
+            )
+        return
+    _check_core(command, core, "command")
+    known = fetch(
+        db,
+        "SELECT c.command, c.module_id FROM module_commands c JOIN marketplace_modules m USING (module_id)"
+        " WHERE c.skeleton = %s AND c.command <> %s AND m.publisher <> %s LIMIT 1",
+        (skeleton(command), command, publisher),
+    )
+    if known:
+        row = known[0]
+        raise Imitates(f"#{command} looks like #{row['command']} of {row['module_id']}.", imitates=row["module_id"])
+
+
+def _check_core(name: str, core: Iterable[str], what: str) -> None:
+    imitated = next((each for each in sorted(core) if is_close(name, each)), None)
+    if imitated is not None:
+        raise Imitates(f"{name} looks like the core {what} {imitated}.", imitates=imitated)

@@ -1,0 +1,233 @@
+"""What is taken into the store, from whom, and what never is."""
+
+from __future__ import annotations
+
+import base64
+import io
+import stat
+import zipfile
+
+import pytest
+from market import HANDLER, error, manifest, new_name, package
+from waddlebot.base.manifest import all_manifests
+from waddlebot.data.database import fetch
+from waddlebot.module.package import MANIFEST, pack
+
+
+@pytest.fixture
+def author(market):
+    """A community's program: it may publish, and others have to approve."""
+    return market.fleet.make_key(new_name(), "api-users", community_id=market.bot.community_id)
+
+
+def zipped(*entries: tuple[zipfile.ZipInfo | str, bytes]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, content in entries:
+            archive.writestr(entry, content)
+    return made.getvalue()
+
+
+def decide(market, name, what, key="admin", **body):
+    return market.fleet.request("POST", f"/marketplace/module/{name}/{what}", body, key=key)
+
+
+def test_a_version_waits_for_an_admin_and_a_verified_module_for_nobody(market, author):
+    name = new_name()
+    done = market.publish(name, key=author)
+    assert (done.status, done.json()["state"]) == (200, "pending")
+    assert error(market.install(name))["code"] == "not_approved"
+    assert market.fleet.request("GET", f"/marketplace/module/{name}", key=author).status == 404
+    assert decide(market, name, "approve", key=author).status == 403
+    assert decide(market, name, "approve").json()["version"] == "1.0.0"
+    market.answers(name)
+    assert market.install(name).status == 200
+    # Verified: the next one needs no word unless it wants more.
+    assert market.publish(name, version="1.1.0", key=author).json()["state"] == "pending"
+    assert decide(market, name, "verify").json()["is_verified"] is True
+    assert market.publish(name, version="1.2.0", key=author).json()["state"] == "approved"
+    more = 'permissions = ["overlays"]'
+    assert market.publish(name, version="1.3.0", key=author, more=more).json()["state"] == "pending"
+    assert decide(market, name, "reject", reason="Why overlays?").json()["version"] == "1.3.0"
+    assert market.page(name)["module"]["version"] == "1.2.0"
+    # Who has a rejected version keeps it; nobody gets it any more.
+    assert decide(market, name, "reject", version="1.0.0").status == 200
+    assert market.bot.say(f"#{name}").statuses == ["success"]
+    assert error(market.install(name, version="1.0.0"))["code"] == "not_approved"
+
+
+def test_a_version_is_for_good(market):
+    name = new_name()
+    first = market.publish(name)
+    again = market.publish(name)
+    assert (again.status, again.json()["duplicate"], again.json()["sha256"]) == (200, True, first.json()["sha256"])
+    changed = market.publish(name, more='license = "MIT"')
+    assert (changed.status, error(changed)["code"]) == (409, "version_immutable")
+    for back in ("0.9.0", "1.0.0-beta.1"):
+        assert error(market.publish(name, version=back))["code"] == "version_goes_back"
+    assert market.publish(name, version="1.0.1").status == 200
+    assert error(market.publish(name, version="1.0.1-rc.1"))["code"] == "version_goes_back"
+    assert error(market.publish(name, version="one"))["code"] == "bad_manifest"
+    # One that is not finished is only for those who name it.
+    assert market.publish(name, version="2.0.0-beta.1").status == 200
+    assert market.page(name)["module"]["version"] == "1.0.1"
+
+
+def test_a_name_is_its_first_publishers(market, author):
+    name = new_name()
+    market.publish(name)
+    other = market.publish(name, version="2.0.0", key=author)
+    assert (other.status, error(other)["code"]) == (409, "not_yours")
+
+
+@pytest.mark.parametrize(
+    ("name", "imitated"),
+    [
+        ("inventory", None),
+        ("inventorry", "inventory"),
+        ("invent0ry", "inventory"),
+        ("in_ventory", "inventory"),
+        ("inv3ntory", "inventory"),
+        ("a1ias", "alias"),
+    ],
+)
+def test_a_module_cannot_be_called_as_a_core_one(market, name, imitated):
+    refused = market.publish(name, command=new_name())
+    assert (refused.status, error(refused)["code"]) == (409, "name_imitates" if imitated else "name_taken")
+    assert imitated is None or error(refused)["details"]["imitates"] == imitated
+
+
+@pytest.mark.parametrize("command", ["inventory", "lnventory", "іnventory", "inventоry", "ｉnventory", "he1p"])
+def test_a_command_cannot_look_like_a_core_one(market, command):
+    refused = market.publish(new_name(), command=command)
+    assert (refused.status, error(refused)["code"]) == (409, "name_imitates"), refused.body
+
+
+def test_nor_like_another_module(market, author):
+    name = new_name()
+    market.publish(name + "oo")
+    assert error(market.publish(name + "00", key=author))["code"] == "name_imitates"
+    # The same command is no imitation: a community has one of them.
+    assert market.publish(new_name(), command=name + "oo", key=author).status == 200
+    assert error(market.publish(new_name(), command=name + "o0", key=author))["code"] == "name_imitates"
+    # Cyrillic, all of it, is a word of its own; mixed with Latin it is a mask.
+    assert market.publish(new_name(), command="погода", key=author).status == 200
+    assert error(market.publish(new_name(), command="pогода", key=author))["code"] == "name_imitates"
+
+
+def test_no_command_of_this_checkout_looks_like_another():
+    """Else a module of ours could not be told from another one of ours."""
+    names = [spec.command for each in all_manifests() for spec in each.commands]
+    assert len({each.casefold() for each in names}) == len(set(names))
+
+
+def test_a_manifest_that_lies_is_told_the_line(market):
+    text = manifest(new_name(), url=market.url) + '\n[limits]\nmemory_mb = 99999\ncolour = "red"\n'
+    refused = market.send(pack({MANIFEST: text.encode()}))
+    assert (refused.status, error(refused)["code"]) == (422, "bad_manifest")
+    lines = text.splitlines()
+    found = {(each["field"], lines[each["line"] - 1]) for each in error(refused)["details"]["problems"]}
+    assert found == {("limits.memory_mb", "memory_mb = 99999"), ("limits.colour", 'colour = "red"')}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        'hosts = ["127.0.0.1"]',
+        'hosts = ["localhost"]',
+        'hosts = ["169.254.169.254"]',
+        'hosts = ["*.example.org"]',
+        'hosts = ["example.org:99999"]',
+        'permissions = ["everything"]',
+        'price = "free"',
+        "price = -1",
+        "price = inf",
+        'category = "no such category"',
+        'category = "unheard-of"',
+        'replaces = "marketplace_of_others"',
+        'icon_url = "javascript:alert(1)"',
+        'name = "twice"',
+        "x = " + "[" * 3000,
+        "]]",
+        "\x00",
+    ],
+)
+def test_a_broken_manifest_is_refused(market, broken):
+    text = manifest(new_name(), url=market.url, more=broken)
+    if broken.startswith("category"):
+        text = text.replace('category = "minigames"\n', "")
+    refused = market.send(pack({MANIFEST: text.encode()}))
+    assert refused.status in (409, 422), refused.body
+    assert error(refused)["message"]
+
+
+def test_a_zip_that_would_do_harm_is_refused(market):
+    name = new_name()
+    text = manifest(name).encode()
+    link = zipfile.ZipInfo("handler.py")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    good = (MANIFEST, text)
+    bombs = {
+        "not a zip": b"PK\x03\x04nonsense",
+        "empty": b"",
+        "no manifest": zipped(("handler.py", HANDLER)),
+        "no handler": zipped(good),
+        "not Python": zipped(good, ("handler.py", b"def handler(:")),
+        "another function": zipped(good, ("handler.py", b"def other(event, context): ...")),
+        "above": zipped(good, ("../handler.py", HANDLER)),
+        "absolute": zipped(good, ("/handler.py", HANDLER)),
+        "windows": zipped(good, ("C:\\handler.py", HANDLER)),
+        "link": zipped(good, (link, b"/etc/passwd")),
+        "bomb": zipped(good, ("handler.py", HANDLER), ("zeros", bytes(11 * 1024 * 1024))),
+        "many": zipped(good, ("handler.py", HANDLER), *((f"f{n}", b"") for n in range(250))),
+        "cut": package(name)[:-40],
+    }
+    for what, content in bombs.items():
+        refused = market.send(content)
+        assert refused.status in (413, 422), (what, refused.status, refused.body)
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        twice = zipped(good, ("handler.py", HANDLER), ("handler.py", b"import os"))
+    assert error(market.send(twice))["code"] == "bad_package"
+    assert market.send(bytes(3 * 1024 * 1024)).status == 413
+    # None of it left anything behind.
+    assert market.send(zipped(good, ("handler.py", HANDLER))).status == 200
+
+
+def test_json_takes_a_package_or_a_manifest_with_files(market):
+    name = new_name()
+    send = lambda body: market.fleet.request("POST", "/marketplace/modules", body, key="admin")  # noqa: E731
+    assert send({"package": base64.b64encode(package(name)).decode()}).status == 200
+    text = manifest(name, version="1.1.0")
+    assert send({"manifest": text, "files": {"handler.py": HANDLER.decode()}}).status == 200
+    assert send({}).status == 422
+    assert send({"package": "§"}).status == 400
+    assert send(b'{"manifest": ' + b"[" * 100_000).status == 400
+    assert (
+        market.fleet.request("POST", "/marketplace/modules", b"x", headers={"Content-Type": "text/plain"}).status == 415
+    )
+
+
+def test_a_package_is_served_to_the_host_of_modules_only(market):
+    name = new_name()
+    sha256 = market.send(package(name)).json()["sha256"]
+    host = market.fleet.make_key(new_name(), "services", module_name="module_host")
+    served = market.fleet.request("GET", f"/marketplace/packages/{sha256}", key=host)
+    assert (served.status, served.body) == (200, package(name))
+    assert served.headers["content-type"] == "application/zip"
+    assert market.fleet.request("GET", f"/marketplace/packages/{'0' * 64}", key=host).status == 404
+    for key in ("admin", "router", "console"):
+        assert market.fleet.request("GET", f"/marketplace/packages/{sha256}", key=key).status == 403
+    # What the router calls it by.
+    market.install(name)
+    with market.fleet.database.transaction() as db:
+        (row,) = fetch(db, "SELECT type, location_url FROM commands WHERE module_name = %s", (name,))
+    assert row == {"type": "local", "location_url": f"{name}:1.0.0:{sha256}"}
+
+
+def test_a_webhook_inside_the_fleet_is_refused_and_leaves_nothing(market):
+    name = new_name()
+    refused = market.publish(name, url="http://127.0.0.1:5432/")
+    assert refused.status == 422, refused.body
+    assert market.publish(name).status == 200
+    renewed = market.fleet.request("POST", f"/marketplace/module/{name}/secret", key="admin")
+    assert len(renewed.json()["webhook_secret"]) > 20
