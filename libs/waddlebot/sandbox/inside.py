@@ -31,8 +31,6 @@ READABLE = (
     "/dev/urandom",
 )
 MAX_ANSWER_BYTES = 1000
-# Below it a socket's own descriptors cannot be, as the host's are.
-FIRST_OWN_FD = 5
 
 
 def load() -> None:
@@ -50,7 +48,6 @@ def run(folder: str, entry: str) -> None:
 
     sys.path.insert(0, folder)
     sys.argv = [entry]
-    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
     sys.dont_write_bytecode = True
     os.environ.update(AWS_LAMBDA_FUNCTION_NAME=Path(folder).name, LAMBDA_TASK_ROOT=folder, HOME="/", TMPDIR="/")
     client = Client(Calls(socket.socket(fileno=CALLS_FD)))
@@ -115,6 +112,7 @@ class Client:
         self.calls.current = call_id
         head, _, event = body.partition(b"\n")
         about = json.loads(head)
+        self.marshaller.module_name = about["module_name"]
         return SimpleNamespace(
             invoke_id=about["execution_id"],
             x_amzn_trace_id=None,
@@ -147,6 +145,7 @@ class Marshaller:
 
         self._own = LambdaMarshaller()
         self._event: Any = None
+        self.module_name = ""
 
     def unmarshal_request(self, request: bytes, content_type: str) -> Any:
         self._event = self._own.unmarshal_request(request, content_type)
@@ -154,11 +153,11 @@ class Marshaller:
 
     def marshal_response(self, response: Any) -> tuple[str | bytes, str]:
         event = self._event if isinstance(self._event, dict) else {}
-        marshalled: tuple[str | bytes, str] = self._own.marshal_response(as_reply(response, event))
+        marshalled: tuple[str | bytes, str] = self._own.marshal_response(as_reply(response, event, self.module_name))
         return marshalled
 
 
-def as_reply(result: Any, event: dict[str, Any]) -> Any:
+def as_reply(result: Any, event: dict[str, Any], module_name: str) -> Any:
     """A plain string is said in chat, None says nothing, and a reply need not repeat which call it answers."""
     if "execution_id" not in event or (isinstance(result, dict) and "statusCode" in result):
         return result
@@ -169,8 +168,8 @@ def as_reply(result: Any, event: dict[str, Any]) -> Any:
         result = {"responses": [said] if result else []}
     if not isinstance(result, dict):
         return result
-    ids = {name: event[name] for name in ("session_id", "execution_id", "module_name") if name in event}
-    return {**ids, "success": True, **result}
+    ids = {name: event.get(name) for name in ("session_id", "execution_id")}
+    return {**ids, "module_name": module_name, "success": True, **result}
 
 
 class State:
@@ -209,6 +208,8 @@ def use_broker(broker: socket.socket) -> None:
             self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
         ) -> None:
             if fileno is None:
+                if family not in (-1, socket.AF_INET, socket.AF_INET6) or type not in (-1, socket.SOCK_STREAM):
+                    raise PermissionError("A module has TCP to the hosts that it declared, and nothing else.")
                 here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
                 there.close()
                 fileno = here.detach()

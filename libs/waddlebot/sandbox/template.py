@@ -25,10 +25,10 @@ MAX_ORDER_BYTES = 64 * 1024
 LOADED = (
     "abc argparse array ast asyncio base64 bdb binascii bisect bz2 calendar cgi cmath code collections.abc colorsys"
     " concurrent.futures.thread configparser contextlib contextvars copy csv ctypes dataclasses datetime decimal"
-    " difflib email.message email.mime.text email.parser email.policy enum fnmatch fractions functools gettext glob"
+    " difflib email.message email.mime.text email.parser email.policy enum fcntl fnmatch fractions functools gettext glob"
     " graphlib gzip hashlib heapq hmac html.entities html.parser http.client http.cookiejar http.cookies importlib"
     " importlib.resources inspect io ipaddress itertools json keyword linecache locale logging.handlers lzma math"
-    " mimetypes numbers operator opcode pathlib pickle pkgutil platform pprint queue quopri random re reprlib sched"
+    " mimetypes mmap numbers operator opcode pathlib pickle pkgutil platform pprint queue quopri random re reprlib resource sched"
     " secrets select selectors shlex shutil signal socket sqlite3 ssl stat statistics string stringprep struct"
     " subprocess tempfile textwrap threading time timeit token tokenize tomllib traceback types typing unicodedata"
     " unittest.mock urllib.error urllib.parse urllib.request uuid warnings weakref xml.dom.minidom"

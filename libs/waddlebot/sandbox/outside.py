@@ -1,0 +1,99 @@
+"""What the local host asks of the fleet for a module: its state, a late answer, and a word to a community's owner.
+
+A module's own calls are made with the token that came with its execution, so they reach no further than that does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import quote
+
+from pydantic_core import to_json
+
+from ..base.contracts import Announcement, ModuleResponse
+from ..base.errors import WaddleBotError
+from ..base.logs import AAALog
+from ..web.http import HTTPClient, HTTPResponse
+from .packages import Function
+from .settings import HostSettings
+from .worker import Call, Outcome
+
+TIMEOUT_S = 5.0
+MAX_KEY_CHARS = 200
+
+
+class FleetOutside:
+    def __init__(self, settings: HostSettings, log: AAALog) -> None:
+        self._router_url = settings.router_url
+        self._key = settings.api_key.get_secret_value() if settings.api_key else ""
+        self._rests_s = settings.parked_s
+        self._http = HTTPClient()
+        self._log = log
+
+    async def ask_state(self, call: Call, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer `context.state`: `{"value": …}` or `{"error": words}`."""
+        callback = call.event.get("callback")
+        key, op = request.get("key"), request.get("op")
+        if not isinstance(callback, dict) or not callback.get("state_url"):
+            return {"error": "This call has no state."}
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS or op not in ("get", "put", "delete"):
+            return {"error": f"A key of state is a text of at most {MAX_KEY_CHARS} characters."}
+        body = to_json({"value": request.get("value")}) if op == "put" else None
+        url = f"{callback['state_url'].rstrip('/')}/{quote(key, safe='')}"
+        try:
+            answer = await asyncio.to_thread(self._ask, op.upper(), url, str(callback.get("token")), body)
+            if answer.status == 404 and op != "put":
+                return {"value": None}
+            told = answer.json() if answer.body else {}
+        except WaddleBotError as err:
+            return {"error": f"State is not reached: {err.message}"}
+        if answer.status >= 300:
+            return {"error": str(told.get("error", {}).get("message", f"HTTP {answer.status}"))}
+        return {"value": told.get("value") if op == "get" else None}
+
+    async def answer_late(self, call: Call, outcome: Outcome) -> None:
+        """Post what came of a call that was answered with "later"."""
+        callback = call.event.get("callback")
+        if not isinstance(callback, dict):
+            return
+        body = outcome.body
+        if outcome.failed:
+            ids = {name: call.event.get(name) for name in ("session_id", "execution_id")}
+            name = call.module_name
+            body = to_json({**ids, "module_name": name, "success": False, "error_message": "It failed."})
+        try:
+            url, token = str(callback["responses_url"]), str(callback.get("token"))
+            answer = await asyncio.to_thread(self._ask, "POST", url, token, body)
+            if answer.status != 200:
+                self._log.error("late_answer_refused", status=answer.status)
+        except (WaddleBotError, KeyError) as err:
+            self._log.error("late_answer_lost", error=str(err))
+
+    async def tell_parked(self, function: Function, community_id: int, why: str) -> None:
+        """Have a community's owner know that a module is left alone for a while."""
+        self._log.error("module_parked", function=function.name, community=community_id, why=why)
+        title, minutes = function.manifest.title, max(1, round(self._rests_s / 60))
+        text = f"{title} kept failing and is left alone for {minutes} minutes. The last trouble: {why[:300]}"
+        said = Announcement(
+            announcement_id=f"parked-{function.module_name}-{community_id}-{int(time.time())}",
+            community_id=community_id,
+            responses=[ModuleResponse(response_action="chat", response_data={"message": text})],
+            to="owner",
+        )
+        try:
+            answer = await asyncio.to_thread(self._announce, said)
+            if answer.status != 200:
+                self._log.error("owner_not_told", status=answer.status)
+        except WaddleBotError as err:
+            self._log.error("owner_not_told", error=err.message)
+
+    def _ask(self, method: str, url: str, token: str, body: bytes | None) -> HTTPResponse:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        return self._http.request(method, url, body=body, headers=headers, timeout_s=TIMEOUT_S)
+
+    def _announce(self, said: Announcement) -> HTTPResponse:
+        headers = {"X-API-Key": self._key, "Content-Type": "application/json"}
+        url, body = f"{self._router_url}/announcements", said.model_dump_json(exclude_none=True).encode()
+        return self._http.request("POST", url, body=body, headers=headers, timeout_s=TIMEOUT_S)
