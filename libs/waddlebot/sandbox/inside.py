@@ -6,6 +6,7 @@ answers, plain strings as replies, and a network that is asked for. None of it f
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -20,25 +21,19 @@ from . import frames
 
 CALLS_FD, NETWORK_FD = 3, 4
 # Packages that handlers may import beside Python's own; all of it is anybody's to read.
-PACKAGES = ("awslambdaric", "simplejson", "snapshot_restore_py", "certifi", "requests", "urllib3", "idna")
+PACKAGES = ("awslambdaric", "simplejson", "snapshot_restore_py", "certifi", "requests", "urllib3", "idna", "charset_normalizer")
 CERTIFICATES = ("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/usr/lib/ssl", "/etc/pki/tls/certs")
-READABLE = (
-    *dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")),
-    *(str(Path(sysconfig.get_path("purelib")) / name) for name in (*PACKAGES, "charset_normalizer")),
-    *CERTIFICATES,
-    "/usr/share/zoneinfo",
-    "/dev/null",
-    "/dev/urandom",
-)
 MAX_ANSWER_BYTES = 1000
 
 
-def load() -> None:
-    """Import what `run` needs, in the template."""
-    from awslambdaric import bootstrap, lambda_context, lambda_runtime_marshaller
-
-    for module in (bootstrap, lambda_context, lambda_runtime_marshaller):
-        assert module
+def load() -> list[str]:
+    """Import what `run` needs, in the template. Returns what a handler may read."""
+    for name in ("bootstrap", "lambda_context", "lambda_runtime_marshaller", "lambda_literals"):
+        importlib.import_module(f"awslambdaric.{name}")
+    specs = [importlib.util.find_spec(name) for name in PACKAGES]
+    folders = [folder for spec in specs if spec for folder in spec.submodule_search_locations or ()]
+    python = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    return [*sorted(python), *folders, *CERTIFICATES, "/usr/share/zoneinfo", "/dev/null", "/dev/urandom"]
 
 
 def run(folder: str, entry: str) -> None:

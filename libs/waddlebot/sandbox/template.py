@@ -39,7 +39,7 @@ CODECS = "ascii cp437 cp1252 idna latin-1 punycode unicode_escape utf-8 utf-8-si
 
 def main(descriptor: int) -> None:
     fence.die_with_parent()
-    load()
+    readable = load()
     orders = socket.socket(fileno=descriptor)
     orders.send(b"ready")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for them: who ended is seen by its descriptor.
@@ -49,21 +49,23 @@ def main(descriptor: int) -> None:
             return
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(order), descriptors)
+            _become(json.loads(order), descriptors, readable)
         for each in descriptors:
             os.close(each)
         _answer(orders, pid)
 
 
-def load() -> None:
+def load() -> list[str]:
+    """Returns what handlers may read, beside their own folder."""
     for name in LOADED:
         with contextlib.suppress(ImportError):  # Of another version of Python.
             importlib.import_module(name)
     for name in CODECS:
         codecs.lookup(name)
-    inside.load()
+    readable = inside.load()
     gc.collect()
     gc.freeze()
+    return readable
 
 
 def _answer(orders: socket.socket, pid: int) -> None:
@@ -76,7 +78,7 @@ def _answer(orders: socket.socket, pid: int) -> None:
     os.close(process)
 
 
-def _become(order: dict[str, Any], descriptors: list[int]) -> None:
+def _become(order: dict[str, Any], descriptors: list[int], readable: list[str]) -> None:
     """From here on this is the stranger's process."""
     status = 1
     try:
@@ -91,8 +93,8 @@ def _become(order: dict[str, Any], descriptors: list[int]) -> None:
             signal.signal(number, signal.SIG_DFL)
         os.umask(0o077)
         os.chdir("/")
-        readable = [order["folder"], *inside.READABLE]
-        bounds = fence.Bounds(order["memory_mb"], readable, order.get("uid"), order.get("gid"))
+        may_read = [order["folder"], *readable]
+        bounds = fence.Bounds(order["memory_mb"], may_read, order.get("uid"), order.get("gid"))
         fence.fence_in(bounds, is_required=order["is_required"])
         inside.run(order["folder"], order["entry"])
         status = 0
