@@ -49,6 +49,7 @@ from .services.commands.response_service import ResponseService
 from .services.engines.container_engine import ContainerEngine
 from .services.engines.execution_engine import Engine, RemoteEngine
 from .services.engines.lambda_engine import LambdaEngine
+from .services.engines.local_engine import LocalEngine
 from .services.engines.openwhisk_engine import OpenWhiskEngine
 from .services.engines.starts import Starts
 from .services.engines.webhook_client import WebhookClient
@@ -107,6 +108,7 @@ starts, webhook_secrets = Starts(db), WebhookSecrets(db, bus, keyring)
 engines: dict[str, RemoteEngine] = {
     "container": ContainerEngine(circuits, ModuleClient(service.client), addresses),
     "lambda": LambdaEngine(circuits, starts, settings),
+    "local": LocalEngine(circuits, starts, settings),
     "openwhisk": OpenWhiskEngine(circuits, starts, settings),
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }

@@ -20,6 +20,8 @@ MAX_MESSAGE_CHARS = 40_000
 MAX_BATCH = 100
 MAX_METADATA_CHARS = 16_384
 CONSOLE = "console"
+# The account of the process that runs community modules.
+MODULE_HOST = "module_host"
 COMMAND_PREFIXES = ("!", "#")
 
 
@@ -503,7 +505,7 @@ class CommandSpec(Wire):
     usage: str = ""
     level: Literal["member", "subscriber", "vip", "moderator", "admin", "owner"] = "member"
     scope: Literal["entity", "community"] = "entity"
-    type: Literal["container", "lambda", "openwhisk", "webhook"] = "container"
+    type: Literal["container", "lambda", "openwhisk", "webhook", "local"] = "container"
     location_url: str = ""
     method: Literal["POST"] = "POST"
     timeout: float = Field(30, gt=0, le=900)

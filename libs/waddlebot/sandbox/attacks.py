@@ -185,7 +185,7 @@ def connect_by_the_broker(targets: Targets) -> None:
 
     places = [*targets["tcp"], ("undeclared.example.org", 443), ("localhost", targets["tcp"][0][1])]
     port = targets["tcp"][0][1]
-    places += [(host, port) for host in ("2130706433", "0x7f.1", "127.1", "::1", "::ffff:127.0.0.1", "0.0.0.0")]  # noqa: S104
+    places += [(host, port) for host in ("2130706433", "0x7f.1", "127.1", "::1", "::ffff:127.0.0.1", "0.0.0.0")]
     places += [(f"{'a' * 60}.{'b' * 60}.example.org", 53)]
     each_refused({f"{host}:{port}": lambda host=host, port=port: ask(host, port) for host, port in places})
 

@@ -1,4 +1,4 @@
-"""The only way out of the fence: a module names a host that it declared, and is handed a socket that is connected to it.
+"""The only way out of the fence: a module names a host that it declared, and is handed a socket connected to it.
 
 Names are looked up here, and only those that were declared, so that nothing can be told by asking for a name. What an
 address is connected to is what was checked. TLS is the module's own, from end to end.

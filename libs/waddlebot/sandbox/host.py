@@ -1,8 +1,8 @@
 """The process `modules`: runs what communities installed from the marketplace, for the router, behind the fence.
 
 `python -m waddlebot.sandbox.host`. It speaks Lambda's Invoke over plain HTTP, with the fleet's key in place of a
-signature: `POST /2015-03-31/functions/{name}/invocations`. It stays down, and says why, where the kernel has no fence or
-one of the attacks of its self-test comes through.
+signature: `POST /2015-03-31/functions/{name}/invocations`. It stays down, and says why, where the kernel has no fence
+or one of the attacks of its self-test comes through.
 """
 
 from __future__ import annotations

@@ -21,7 +21,10 @@ from . import frames
 
 CALLS_FD, NETWORK_FD = 3, 4
 # Packages that handlers may import beside Python's own; all of it is anybody's to read.
-PACKAGES = ("awslambdaric", "simplejson", "snapshot_restore_py", "certifi", "requests", "urllib3", "idna", "charset_normalizer")
+PACKAGES = (
+    *("awslambdaric", "simplejson", "snapshot_restore_py"),
+    *("certifi", "charset_normalizer", "idna", "requests", "urllib3"),
+)
 CERTIFICATES = ("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/usr/lib/ssl", "/etc/pki/tls/certs")
 MAX_ANSWER_BYTES = 1000
 
@@ -199,9 +202,7 @@ def use_broker(broker: socket.socket) -> None:
     class BrokeredSocket(socket.socket):
         """A TCP socket that is nowhere until it is connected."""
 
-        def __init__(
-            self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None  # noqa: A002
-        ) -> None:
+        def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
             if fileno is None:
                 if family not in (-1, socket.AF_INET, socket.AF_INET6) or type not in (-1, socket.SOCK_STREAM):
                     raise PermissionError("A module has TCP to the hosts that it declared, and nothing else.")
@@ -209,7 +210,7 @@ def use_broker(broker: socket.socket) -> None:
                 there.close()
                 fileno = here.detach()
                 family = socket.AF_INET if family == -1 else family
-                type = socket.SOCK_STREAM if type == -1 else type  # noqa: A001
+                type = socket.SOCK_STREAM if type == -1 else type
             super().__init__(family, type, proto, fileno)
 
         def connect(self, address: Any) -> None:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..base.errors import NotFound, UpstreamError, UpstreamRefused, WaddleBotError
+from ..base.errors import NotFound, UpstreamError, WaddleBotError
 from ..module.package import MAX_PACKAGE_BYTES, ModuleManifest, read_package
 from ..web.http import HTTPClient
 
@@ -22,7 +22,7 @@ class NoSuchFunction(NotFound):
     """No module of that name, version and checksum is published."""
 
 
-class BadFunction(UpstreamRefused):
+class BadFunction(WaddleBotError):
     """The package is not what its name says."""
 
 

@@ -1,4 +1,4 @@
-"""The host's self-test: every attack, behind the very fence that strangers get, against things that must stay untouched."""
+"""The host's self-test: every attack, behind the fence that strangers get, on things that must stay untouched."""
 
 from __future__ import annotations
 

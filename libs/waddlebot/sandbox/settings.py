@@ -9,8 +9,6 @@ from pydantic import Field
 from ..base.settings import CommaList, Secret, Settings
 
 PORT = 8030
-# The account by which the marketplace and the router know this process.
-MODULE_HOST = "module_host"
 
 
 class HostSettings(Settings):
@@ -23,25 +21,30 @@ class HostSettings(Settings):
         None, alias="MODULE_HOST_KEY", description="What the router shows when it has a function run."
     )
     packages_url: str | None = Field(
-        None, alias="MODULES_PACKAGES_URL", description="CORE_API_URL with /marketplace/packages, unless it is elsewhere."
+        None,
+        alias="MODULES_PACKAGES_URL",
+        description="CORE_API_URL with /marketplace/packages, unless set.",
     )
     unfenced: bool = Field(
         False,
         alias="COMMUNITY_MODULES_UNFENCED",
-        description="Run strangers' code also where this kernel cannot fence it in. It can read all that this user can.",
+        description="Run strangers' code also where nothing fences it in: it can do all that this user can.",
     )
     egress_allow: CommaList = Field(
         default_factory=list,
         alias="MODULES_EGRESS_ALLOW",
-        description="host:port or CIDR list that modules may be let through to if they declare it; public hosts always.",
+        description="host:port or CIDR list that modules may reach if they declare it, beside public hosts.",
     )
     most_processes: int = Field(
         100, alias="MODULES_MAX_PROCESSES", ge=1, le=2000, description="Processes of modules that are kept at once."
     )
-    idle_s: float = Field(300, alias="MODULES_IDLE", gt=0, description="A process that is not called for so long ends, s.")
+    idle_s: float = Field(300, alias="MODULES_IDLE", gt=0, description="A process is ended when idle so long, s.")
     most_calls: int = Field(1000, alias="MODULES_MAX_CALLS", ge=1, description="A process ends after so many calls.")
     parked_s: float = Field(
-        600, alias="MODULES_PARKED", gt=0, description="What keeps failing in a community is left alone there for so long, s."
+        600,
+        alias="MODULES_PARKED",
+        gt=0,
+        description="What keeps failing in a community rests there so long, s.",
     )
 
     @property

@@ -22,19 +22,21 @@ from . import fence, inside
 
 MAX_ORDER_BYTES = 64 * 1024
 # What handlers import most. A process has it for nothing, and has it also where it may not read where Python is.
-LOADED = (
-    "abc argparse array ast asyncio base64 bdb binascii bisect bz2 calendar cgi cmath code collections.abc colorsys"
-    " concurrent.futures.thread configparser contextlib contextvars copy csv ctypes dataclasses datetime decimal"
-    " difflib email.message email.mime.text email.parser email.policy enum fcntl fnmatch fractions functools gettext glob"
-    " graphlib gzip hashlib heapq hmac html.entities html.parser http.client http.cookiejar http.cookies importlib"
-    " importlib.resources inspect io ipaddress itertools json keyword linecache locale logging.handlers lzma math"
-    " mimetypes mmap numbers operator opcode pathlib pickle pkgutil platform pprint queue quopri random re reprlib resource sched"
-    " secrets select selectors shlex shutil signal socket sqlite3 ssl stat statistics string stringprep struct"
-    " subprocess tempfile textwrap threading time timeit token tokenize tomllib traceback types typing unicodedata"
-    " unittest.mock urllib.error urllib.parse urllib.request uuid warnings weakref xml.dom.minidom"
-    " xml.etree.ElementTree zipfile zlib zoneinfo"
-).split()
-CODECS = "ascii cp437 cp1252 idna latin-1 punycode unicode_escape utf-8 utf-8-sig utf-16 utf-16-le utf-32".split()
+LOADED = """
+abc argparse array ast asyncio base64 bdb binascii bisect bz2 calendar cgi cmath code collections.abc colorsys
+concurrent.futures.thread configparser contextlib contextvars copy csv ctypes dataclasses datetime decimal difflib
+email.message email.mime.text email.parser email.policy enum fcntl fnmatch fractions functools gettext glob graphlib
+gzip hashlib heapq hmac html.entities html.parser http.client http.cookiejar http.cookies importlib
+importlib.resources inspect io ipaddress itertools json keyword linecache locale logging.handlers lzma math
+mimetypes mmap numbers operator opcode pathlib pickle pkgutil platform pprint queue quopri random re reprlib
+resource sched secrets select selectors shlex shutil signal socket sqlite3 ssl stat statistics string stringprep
+struct subprocess tempfile textwrap threading time timeit token tokenize tomllib traceback types typing unicodedata
+unittest.mock urllib.error urllib.parse urllib.request uuid warnings weakref xml.dom.minidom xml.etree.ElementTree
+zipfile zlib zoneinfo
+"""
+CODECS = """
+ascii cp437 cp1252 idna latin-1 punycode unicode_escape utf-8 utf-8-sig utf-16 utf-16-le utf-32
+"""
 
 
 def main(descriptor: int) -> None:
@@ -57,10 +59,10 @@ def main(descriptor: int) -> None:
 
 def load() -> list[str]:
     """Returns what handlers may read, beside their own folder."""
-    for name in LOADED:
+    for name in LOADED.split():
         with contextlib.suppress(ImportError):  # Of another version of Python.
             importlib.import_module(name)
-    for name in CODECS:
+    for name in CODECS.split():
         codecs.lookup(name)
     readable = inside.load()
     gc.collect()

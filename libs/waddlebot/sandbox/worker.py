@@ -239,12 +239,17 @@ class Worker:
                 return Outcome(body, failed=kind == frames.ERROR)
             if kind == frames.STATE and asked < MAX_STATE_CALLS:
                 asked += 1
-                answer = await self._ask_state(call, _parsed(body, dict))
+                answer = await self._answer_state(call, _parsed(body, dict))
                 self._writer.write(frames.pack(frames.STATE_ANSWER, call_id, to_json(answer)))
             elif kind == frames.LATER and not call.postponed.done():
                 self._postpone(call, min(float(_parsed(body, (int, float))), MAX_LATER_S), limit)
             else:
                 raise _Broken("It said what nobody asks.")
+
+    async def _answer_state(self, call: Call, request: dict[str, Any]) -> dict[str, Any]:
+        if "state" not in self.function.manifest.permissions:
+            return {"error": "module.toml does not ask for the permission state."}
+        return await self._ask_state(call, request)
 
     def _postpone(self, call: Call, seconds: float, limit: asyncio.Timeout) -> None:
         if not seconds > 0 or "reply_later" not in self.function.manifest.permissions:
@@ -326,4 +331,3 @@ def _parsed(body: bytes, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
         raise _Broken("It said something else than it was asked.")
     return value
-
