@@ -21,7 +21,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 GB = 1024**3
@@ -74,6 +75,11 @@ def each_refused(tries: dict[str, Callable[[], Any]]) -> None:
     raise PermissionError("all refused")
 
 
+def with_each(attempt: Callable[..., Any], values: Iterable[Any]) -> dict[str, Callable[[], Any]]:
+    """The same with each of these values; one with several is a tuple."""
+    return {repr(each): partial(attempt, *(each if isinstance(each, tuple) else (each,))) for each in values}
+
+
 def call(number: int, *arguments: Any) -> int:
     """A system call by its number. Raises: OSError."""
     result = libc.syscall(ctypes.c_long(number), *arguments)
@@ -93,7 +99,7 @@ def read(path: str) -> str:
 @attack
 def read_the_passwords(_targets: Targets) -> None:
     paths = ("/etc/passwd", "/etc/shadow", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
-    each_refused({path: lambda path=path: read(path) for path in paths})
+    each_refused(with_each(read, paths))
 
 
 @attack
@@ -104,7 +110,7 @@ def read_a_file_that_all_may_read(targets: Targets) -> None:
 @attack
 def read_the_home(targets: Targets) -> None:
     folders = ("/root", "/home", targets["home"], "/", "/var", "/tmp", "/srv")
-    each_refused({folder: lambda folder=folder: os.listdir(folder) for folder in folders})
+    each_refused(with_each(os.listdir, folders))
 
 
 @attack
@@ -118,7 +124,7 @@ def see_what_is_in_a_closed_folder(targets: Targets) -> None:
 def read_other_processes(_targets: Targets) -> None:
     pids, files = ("self", os.getppid(), 1), ("environ", "maps", "mem", "cmdline", "root/etc/passwd")
     paths = [f"/proc/{pid}/{name}" for pid in pids for name in files]
-    each_refused({path: lambda path=path: read(path) for path in [*paths, "/proc/net/tcp", "/proc/version"]})
+    each_refused(with_each(read, [*paths, "/proc/net/tcp", "/proc/version"]))
 
 
 @attack
@@ -134,7 +140,7 @@ def read_the_environment(_targets: Targets) -> Any:
 def fill_the_disk(_targets: Targets) -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     folders = (here, "/tmp", "/var/tmp", "/dev/shm", "/run", ".")
-    each_refused({folder: lambda folder=folder: open(f"{folder}/full", "wb").write(b"x" * 4096) for folder in folders})
+    each_refused(with_each(lambda folder: open(f"{folder}/full", "wb").write(b"x" * 4096), folders))
 
 
 @attack
@@ -173,7 +179,7 @@ def connect_without_the_broker(targets: Targets) -> None:
         connection.settimeout(1)
         connection.connect((host, port))
 
-    each_refused({f"{host}:{port}": lambda host=host, port=port: raw(host, port) for host, port in targets["tcp"]})
+    each_refused(with_each(raw, map(tuple, targets["tcp"])))
 
 
 @attack
@@ -187,32 +193,27 @@ def connect_by_the_broker(targets: Targets) -> None:
     port = targets["tcp"][0][1]
     places += [(host, port) for host in ("2130706433", "0x7f.1", "127.1", "::1", "::ffff:127.0.0.1", "0.0.0.0")]
     places += [(f"{'a' * 60}.{'b' * 60}.example.org", 53)]
-    each_refused({f"{host}:{port}": lambda host=host, port=port: ask(host, port) for host, port in places})
+    each_refused(with_each(ask, map(tuple, places)))
 
 
 @attack
 def fetch_a_page(targets: Targets) -> None:
     host, port = targets["tcp"][0]
     urls = (f"http://{host}:{port}/", "http://169.254.169.254/latest/meta-data/", "http://example.org/")
-    each_refused({url: lambda url=url: urllib.request.urlopen(url, timeout=2) for url in urls})
+    each_refused(with_each(lambda url: urllib.request.urlopen(url, timeout=2), urls))
 
 
 @attack
 def open_other_sockets(_targets: Targets) -> None:
     """DNS over UDP, netlink, packets, the kernel's own crypto, and other ways to talk."""
-    kinds = {
-        "udp": (socket.AF_INET, socket.SOCK_DGRAM),
-        "udp6": (socket.AF_INET6, socket.SOCK_DGRAM),
-        "tcp": (socket.AF_INET, socket.SOCK_STREAM),
-        "raw": (socket.AF_INET, socket.SOCK_RAW),
-        "unix": (socket.AF_UNIX, socket.SOCK_STREAM),
-        "unix datagrams": (socket.AF_UNIX, socket.SOCK_DGRAM),
-        "netlink": (socket.AF_NETLINK, socket.SOCK_RAW),
-        "packet": (socket.AF_PACKET, socket.SOCK_RAW),
-        "alg": (38, socket.SOCK_SEQPACKET),
-        "vsock": (40, socket.SOCK_STREAM),
-    }
-    each_refused({name: lambda kind=kind: _socket.socket(*kind) for name, kind in kinds.items()})
+    datagrams, stream, raw = socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_RAW
+    kinds = [
+        *((socket.AF_INET, kind) for kind in (datagrams, stream, raw)),
+        *((socket.AF_INET6, kind) for kind in (datagrams, stream, raw)),
+        *((socket.AF_UNIX, kind) for kind in (datagrams, stream, socket.SOCK_SEQPACKET)),
+        *((socket.AF_NETLINK, raw), (socket.AF_PACKET, raw), (38, socket.SOCK_SEQPACKET), (40, stream)),
+    ]
+    each_refused(with_each(_socket.socket, kinds))
 
 
 @attack
@@ -232,14 +233,9 @@ def send_to_a_socket_of_the_host(targets: Targets) -> None:
         one, _other = _socket.socketpair(_socket.AF_UNIX, kind)
         one.sendto(b"attack", address)
 
-    kinds = {"datagrams": socket.SOCK_DGRAM, "packets": socket.SOCK_SEQPACKET, "stream": socket.SOCK_STREAM}
-    each_refused(
-        {
-            f"{name} to {address!r}": lambda kind=kind, address=address: pair(kind, address)
-            for name, kind in kinds.items()
-            for address in (targets["unix"], targets["abstract"])
-        }
-    )
+    kinds = (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM)
+    addresses = (targets["unix"], targets["abstract"])
+    each_refused(with_each(pair, [(kind, address) for kind in kinds for address in addresses]))
 
 
 @attack
@@ -280,13 +276,14 @@ def start_processes(_targets: Targets) -> None:
             "execveat": lambda: call(322, -100, b"/bin/true", None, None, 0),
             "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
             "subprocess": lambda: subprocess.run(["/bin/true"], check=False),
-            "shell": lambda: os.popen("id").read() or os.strerror(0) if libc.system(b"true") == 0 else refuse(),
+            "shell": shell,
         }
     )
 
 
-def refuse() -> None:
-    raise PermissionError("refused")
+def shell() -> None:
+    if libc.system(b"true") != 0:
+        raise PermissionError("no shell")
 
 
 @attack
@@ -297,10 +294,9 @@ def bomb_with_processes(_targets: Targets) -> None:
 @attack
 def send_signals(_targets: Targets) -> None:
     parent = os.getppid()
-    targets = {"parent": parent, "all": -1, "group": 0, "first": 1}
     each_refused(
         {
-            **{name: lambda pid=pid: os.kill(pid, signal.SIGKILL) for name, pid in targets.items()},
+            **with_each(os.kill, [(pid, signal.SIGKILL) for pid in (parent, -1, 0, 1)]),
             "nothing": lambda: os.kill(parent, 0),
             "tgkill": lambda: call(234, parent, parent, signal.SIGKILL),
             "tkill": lambda: call(200, parent, signal.SIGKILL),
@@ -334,10 +330,10 @@ def reach_into_other_processes(_targets: Targets) -> None:
 @attack
 def raise_its_limits(_targets: Targets) -> None:
     more = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    kinds = {"memory": resource.RLIMIT_AS, "files": resource.RLIMIT_FSIZE, "cores": resource.RLIMIT_CORE}
+    kinds = (resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_CORE)
     each_refused(
         {
-            **{name: lambda kind=kind: resource.setrlimit(kind, more) for name, kind in kinds.items()},
+            **with_each(resource.setrlimit, [(kind, more) for kind in kinds]),
             "by number": lambda: call(302, 0, resource.RLIMIT_AS, ctypes.create_string_buffer(16), None),
             "nice": lambda: os.nice(-5),
             "uid": lambda: os.setuid(0),
@@ -388,7 +384,7 @@ def call_the_kernel(targets: Targets) -> Any:
 def grow_a_pipe(_targets: Targets) -> None:
     pipes = os.pipe()
     try:
-        each_refused({str(each): lambda each=each: fcntl.fcntl(each, 1031, 1024 * 1024) for each in (1, 2, *pipes)})
+        each_refused(with_each(lambda pipe: fcntl.fcntl(pipe, 1031, 1024 * 1024), (1, 2, *pipes)))
     finally:
         for each in pipes:
             os.close(each)

@@ -163,8 +163,9 @@ class Pool:
     async def _run(self, function: Function, community_id: int, call: Call) -> Outcome:
         limits = function.manifest.limits
         call.timeout_s = min(call.timeout_s, limits.timeout_s)
-        task = self._begin(self.run(function, community_id, call))
-        await asyncio.wait({task, call.postponed}, return_when=asyncio.FIRST_COMPLETED)
+        task: asyncio.Task[Outcome] = self._begin(self.run(function, community_id, call))
+        waiting: list[asyncio.Future[Any]] = [task, call.postponed]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         seconds = call.postponed.result()

@@ -126,11 +126,11 @@ class Template:
             return await self._forked(self._orders)
 
     async def _forked(self, orders: socket.socket) -> tuple[int, int]:
-        readable = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(orders, lambda: readable.done() or readable.set_result(None))
+        answered = asyncio.Event()
+        asyncio.get_running_loop().add_reader(orders, answered.set)
         try:
             async with asyncio.timeout(INIT_TIMEOUT_S):
-                await readable
+                await answered.wait()
         finally:
             asyncio.get_running_loop().remove_reader(orders)
         told, found, _flags, _address = socket.recv_fds(orders, 100, 1)

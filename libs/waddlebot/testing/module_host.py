@@ -43,7 +43,7 @@ class FleetSide:
 
             def _serve(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, answer = side._answer(self.command, self.path, body, self.headers)
+                status, answer = side._answer(self.command, self.path, body, dict(self.headers))
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
