@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -26,14 +28,20 @@ pytestmark = pytest.mark.timeout(60)
 class Fenced:
     """A host's pool in this process, and what attacks go for."""
 
-    def __init__(self, folder: Path, runner: asyncio.Runner, **settings: object) -> None:
-        folder.chmod(0o711)
-        for parent in folder.parents:
-            if parent.stat().st_uid == folder.stat().st_uid and parent != Path(parent.anchor):
-                parent.chmod(parent.stat().st_mode | 0o011)
+    def __init__(self, runner: asyncio.Runner, **settings: object) -> None:
+        # Not pytest's, whose folders nobody else may enter.
+        self.folder = Path(tempfile.mkdtemp(prefix="waddlebot-fence-"))
+        self.folder.chmod(0o711)
         self.runner = runner
-        self.host = Host(HostSettings(**settings), folder, AAALog("modules", "1"))
+        self.host = Host(HostSettings(**settings), self.folder, AAALog("modules", "1"))
         self.runner.run(self.host._template.start())
+
+    def close(self) -> None:
+        async def close() -> None:
+            self.host.pool.close()
+
+        self.runner.run(close())
+        shutil.rmtree(self.folder)
 
     def run(self, source: str, *, hosts: str = "[]", **files: bytes) -> Outcome:
         """What comes of a handler, once."""
@@ -56,14 +64,10 @@ def runner():
 
 
 @pytest.fixture(scope="module")
-def fenced(runner, tmp_path_factory):
-    made = Fenced(tmp_path_factory.mktemp("modules"), runner)
+def fenced(runner):
+    made = Fenced(runner)
     yield made
-    runner.run(closed(made.host))
-
-
-async def closed(host):
-    host.pool.close()
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -155,14 +159,14 @@ def test_at_most_so_many_system_calls_are_allowed():
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
-    """A server with a certificate for localhost.test, and what trusts it."""
+    """A server with a certificate for api.weather.test, and what trusts it."""
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=api.localhost"),
-            *("-addext", "subjectAltName=DNS:api.localhost"),
+            *("-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=api.weather.test"),
+            *("-addext", "subjectAltName=DNS:api.weather.test"),
         ],
         check=True,
         capture_output=True,
@@ -178,11 +182,24 @@ import pathlib, ssl, sys, urllib.request
 def handler(event, context):
     trusted = ssl.create_default_context(cafile=str(pathlib.Path(__file__).parent / "ca.pem"))
     try:
-        with urllib.request.urlopen("https://api.localhost:{port}/", timeout=3, context=trusted) as page:
+        with urllib.request.urlopen("https://api.weather.test:{port}/", timeout=3, context=trusted) as page:
             return page.read().decode()
     except OSError as err:
         return f"{type(err).__name__}: {err}"
 """
+
+
+@pytest.fixture
+def resolver(monkeypatch):
+    """Names as their owners may set them: all of .test leads to this machine."""
+    look_up, asked = socket.getaddrinfo, []
+
+    def answer(host, *rest, **more):
+        asked.append(host)
+        return look_up("127.0.0.1" if host.endswith(".test") else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return asked
 
 
 def serve(tls, runner):
@@ -195,50 +212,47 @@ def serve(tls, runner):
     return runner.run(asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls[0]))
 
 
-def test_a_declared_host_is_reached_with_tls_from_end_to_end(tls, runner, tmp_path):
+def test_a_declared_host_is_reached_with_tls_from_end_to_end(tls, runner, resolver):
     server = serve(tls, runner)
     port = server.sockets[0].getsockname()[1]
-    fenced = Fenced(tmp_path, runner, egress_allow=[f"api.localhost:{port}"])
+    fenced = Fenced(runner, egress_allow=[f"api.weather.test:{port}"])
     source = FETCH.replace("{port}", str(port))
     try:
-        declared = fenced.run(source, hosts=f'["api.localhost:{port}"]', **{"ca.pem": tls[1]})
+        declared = fenced.run(source, hosts=f'["api.weather.test:{port}"]', **{"ca.pem": tls[1]})
         undeclared = fenced.run(source, hosts='["api.example.org"]', **{"ca.pem": tls[1]})
     finally:
         server.close()
-        runner.run(closed(fenced.host))
+        fenced.close()
 
     assert b"sunny!" in declared.body
     assert b"not among the hosts" in undeclared.body
     (first, second) = fenced.host.pool.records.values()
     assert (first.traffic.connections, second.traffic.connections) == (1, 0)
     assert first.traffic.received_bytes > 500
-    assert dict(second.traffic.refused) == {f"api.localhost:{port}": 1}
+    assert dict(second.traffic.refused) == {f"api.weather.test:{port}": 1}
 
 
-def test_a_declared_host_that_leads_inside_is_not_reached(tls, runner, tmp_path):
+def test_a_declared_host_that_leads_inside_is_not_reached(tls, runner, resolver):
     """Whoever owns a name may have it lead to the router: what it leads to is looked at when it is connected to."""
     server = serve(tls, runner)
     port = server.sockets[0].getsockname()[1]
-    fenced = Fenced(tmp_path, runner)
+    fenced = Fenced(runner)
     try:
         source = FETCH.replace("{port}", str(port))
-        outcome = fenced.run(source, hosts=f'["api.localhost:{port}"]', **{"ca.pem": tls[1]})
+        outcome = fenced.run(source, hosts=f'["api.weather.test:{port}"]', **{"ca.pem": tls[1]})
     finally:
         server.close()
-        runner.run(closed(fenced.host))
+        fenced.close()
 
     assert b"no public address answers" in outcome.body
 
 
-def test_a_name_that_was_not_declared_is_not_looked_up(fenced, monkeypatch):
+def test_a_name_that_was_not_declared_is_not_looked_up(fenced, resolver):
     """Or its owner would be told by the question what somebody here has said."""
-    asked = []
-    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: asked.append(host) or [])
-
     outcome = fenced.run(
         "import socket\ndef handler(event, context):\n"
         "    socket.create_connection(('the-secret-is-42.example.org', 443), timeout=2)\n"
     )
 
     assert b"not among the hosts" in outcome.body
-    assert asked == []
+    assert resolver == []
