@@ -21,6 +21,15 @@ FUNCTION_ERROR = "x-amz-function-error"
 ANSWERS_WITHIN_S = 0.5
 
 
+class Ended(UpstreamRefused, UpstreamTimeout):
+    """The function took too long and was ended.
+
+    The host answered, so it is well: one community's trouble is no reason to leave the module alone in all.
+    """
+
+    code = UpstreamTimeout.code
+
+
 class Parked(UpstreamRefused):
     """This module kept failing here, so it is left alone for a while."""
 
@@ -81,14 +90,14 @@ class LocalEngine(RemoteEngine):
 
 
 def read_result(answer: HTTPResponse) -> bytes:
-    """The result of a function that did its work. Raises: FunctionFailed, TooLate, Parked; UpstreamRefused."""
+    """The result of a function that did its work. Raises: FunctionFailed, Ended, Parked; UpstreamRefused."""
     if answer.status != 200:
         raise UpstreamRefused(f"The host of community modules refused the call (HTTP {answer.status}).")
     if FUNCTION_ERROR not in answer.headers:
         return answer.body
     kind = error_kind(answer.body)
     if kind == "Sandbox.Timedout":
-        raise TooLate("The function did not answer in time.")
+        raise Ended()
     if kind == "Sandbox.Parked":
         raise Parked()
     raise failed_function(kind)
