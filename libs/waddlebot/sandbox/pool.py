@@ -109,6 +109,7 @@ class Pool:
         self._idle: dict[Key, list[Worker]] = {}
         self._busy: dict[Key, list[Worker]] = {}
         self._late: dict[str, tuple[float, asyncio.Task[Outcome]]] = {}
+        self._turns: dict[Key, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self.records: dict[Key, Record] = {}
         self.cold_starts = 0
@@ -140,6 +141,21 @@ class Pool:
 
     async def run(self, function: Function, community_id: int, call: Call) -> Outcome:
         """Run a function in a process of its own community, and count what comes of it."""
+        if "state" not in function.manifest.permissions:
+            return await self._run_now(function, community_id, call)
+        # What it reads, changes and writes again must not change in between.
+        turn = self._turns.setdefault((function.module_name, community_id), asyncio.Lock())
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                await turn.acquire()
+        except TimeoutError:
+            return Outcome.error(THROTTLED, "Its calls in this community run one after the other.")
+        try:
+            return await self._run_now(function, community_id, call)
+        finally:
+            turn.release()
+
+    async def _run_now(self, function: Function, community_id: int, call: Call) -> Outcome:
         key = (function.name, community_id)
         record = self.records.setdefault(key, Record())
         if record.parked_until > time.monotonic():
