@@ -60,6 +60,31 @@ def examine(home: Home) -> Iterator[Finding]:
             if is_news:
                 yield finding
         yield from scopes_of(manifest)
+    if where := running.environment.get("MODULE_HOST_URL"):
+        yield from _community_modules(http, where)
+
+
+def _community_modules(http: HTTPClient, url: str) -> Iterator[Finding]:
+    """What fences the code that communities install, and what it tried."""
+    name = "community modules"
+    try:
+        health = _health(http, f"{url}/health", "")
+    except UpstreamError as err:
+        yield Finding(
+            "bad", name, f"their host does not answer: {err.message}", f"It is restarted by itself; {IN_THE_LOG}."
+        )
+        return
+    check = health["checks"]["fence"]
+    if not check["ok"]:
+        advice = "Nothing that communities install is run here; all else works. See libs/waddlebot/sandbox/README.md."
+        yield Finding("bad", f"{name} fence", str(check["detail"]), advice)
+    elif not health["is_fenced"]:
+        yield Finding("bad", f"{name} fence", str(health["fence"]), "Unset COMMUNITY_MODULES_UNFENCED.")
+    else:
+        tried = health["attacks"]["tried"]
+        yield Finding("ok", f"{name} fence", f"{health['fence']}; {tried} attacks of its self-test were refused")
+    if not health["checks"]["background"]["ok"]:
+        yield Finding("bad", f"{name} background", str(health["checks"]["background"]["detail"]), ADVICE["background"])
 
 
 def scopes_of(manifest: Manifest) -> Iterator[Finding]:

@@ -38,7 +38,7 @@ MAX_SERVER_STARTS = 5
 MAX_RESTART_S = 5.0
 STOP_TIMEOUT_S = 15.0
 BASE_PORT = 8000
-PORTAL = "portal"
+PORTAL, MARKETPLACE = "portal", "marketplace"
 # Where the local host of community modules is by itself; here it is as far above --port as that is above 8000.
 MODULES_PORT = 8030
 # All that it is told of this environment: it runs strangers' code, and shall have nothing that those could want.
@@ -292,13 +292,13 @@ class Fleet:
             "LOG_DIR": os.environ.get("LOG_DIR") or str(self.home.logs),
             "LOG_CONSOLE_LEVEL": "INFO" if self.options.verbose else "ERROR",
         }
-        common["MODULE_HOST_URL"] = f"http://127.0.0.1:{self._modules_port}"
-        common["MODULE_HOST_KEY"] = made.module_host_key
-        environment["MODULE_HOST_URL"] = common["MODULE_HOST_URL"]
+        if runs_modules_here():
+            environment["MODULE_HOST_URL"] = f"http://127.0.0.1:{self._modules_port}"
+            common |= {"MODULE_HOST_URL": environment["MODULE_HOST_URL"], "MODULE_HOST_KEY": made.module_host_key}
         actor_key = ActorKey.parse(os.environ.get("WADDLEBOT_ACTOR_KEY") or made.actor_key)
         common["WADDLEBOT_ACTOR_KEY"] = actor_key.public_text
         common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
-        beside = [self._modules_process(common, made)] if runs_modules_here() else []
+        beside = [self._modules_process(manifests, common, made)] if runs_modules_here() else []
         hubs = [self._hub_process(manifest, common) for manifest in manifests if manifest.hub_port]
         if self.options.per_module:
             signs = {PORTAL: signing(actor_key)}
@@ -339,13 +339,16 @@ class Fleet:
         )
         return [web, *([collectors] if collecting else []), *hubs, *beside]
 
-    def _modules_process(self, common: dict[str, str], made: Secrets) -> Child:
+    def _modules_process(self, manifests: Sequence[Manifest], common: dict[str, str], made: Secrets) -> Child:
         """The local host of community modules. The fleet does not wait for it: where nothing can be fenced it stays
         down and says so, and all else works."""
         own = ("CORE_API_URL", "LOG_DIR", "LOG_CONSOLE_LEVEL", "MODULE_HOST_KEY")
         told = {name: value for name, value in os.environ.items() if name in TOLD_TO_MODULES}
         ours = ("MODULES_", "COMMUNITY_MODULES_")
         chosen = {name: value for name, value in os.environ.items() if name.startswith(ours)}
+        store = next((each for each in manifests if each.name == MARKETPLACE), None)
+        if store is not None:
+            chosen.setdefault("MODULES_PACKAGES_URL", f"{self._base_url_of(store)}{store.prefix}/packages")
         environment = {
             **told,
             **chosen,

@@ -103,7 +103,9 @@ class Host:
             return Checked(f"NONE, because COMMUNITY_MODULES_UNFENCED is set: {err}")
         try:
             await self._template.start()
-            return await try_attacks(self.pool, self._packages, in_force)
+            checked = await try_attacks(self.pool, self._packages, in_force)
+            self.pool.end_idle()
+            return checked
         except (OSError, TimeoutError) as err:
             return Checked(in_force, f"The self-test cannot be made: {type(err).__name__}: {err}")
 

@@ -256,6 +256,11 @@ class Pool:
             if not workers:
                 del self._idle[key]
 
+    def end_idle(self) -> None:
+        """End all processes that are not asked anything just now."""
+        while self._make_room():
+            pass
+
     def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
