@@ -158,22 +158,7 @@ class ModuleHost:
         return dict(self.request("GET", "/health").json())
 
     def call_of(self, module_name: str, *arguments: str, community: int = 1, **more: Any) -> dict[str, Any]:
-        """A ModuleCall for `#<module_name> <arguments>`."""
-        return {
-            "session_id": new_id(),
-            "execution_id": new_id(),
-            "community": {"id": community, "name": f"c{community}"},
-            "entity": {"entity_id": "console:c:g", "platform": "console", "server_id": "c", "channel_id": "g"},
-            "user": {"id": 7, "platform_user_id": "alice", "name": "alice", "display_name": "Alice", "level": "member"},
-            "trigger": {"type": "command", "command": module_name, "prefix": "#", "args": list(arguments)},
-            "timeout_ms": 5000,
-            "callback": {
-                "token": TOKEN,
-                "state_url": f"{self.side.url}/marketplace/state",
-                "responses_url": f"{self.side.url}/router/responses",
-            },
-            **more,
-        }
+        return call_of(self.side.url, module_name, *arguments, community=community, **more)
 
     def _has_tried(self) -> bool:
         try:
@@ -187,3 +172,22 @@ def said(response: HTTPResponse) -> str:
     reply = response.json()
     assert "x-amz-function-error" not in response.headers, reply
     return "\n".join(each["response_data"]["message"] for each in reply["responses"])
+
+
+def call_of(url: str, module_name: str, *arguments: str, community: int = 1, **more: Any) -> dict[str, Any]:
+    """A ModuleCall for `#<module_name> <arguments>`."""
+    return {
+        "session_id": new_id(),
+        "execution_id": new_id(),
+        "community": {"id": community, "name": f"c{community}"},
+        "entity": {"entity_id": "console:c:g", "platform": "console", "server_id": "c", "channel_id": "g"},
+        "user": {"id": 7, "platform_user_id": "alice", "name": "alice", "display_name": "Alice", "level": "member"},
+        "trigger": {"type": "command", "command": module_name, "prefix": "#", "args": list(arguments)},
+        "timeout_ms": 5000,
+        "callback": {
+            "token": TOKEN,
+            "state_url": f"{url}/marketplace/state",
+            "responses_url": f"{url}/router/responses",
+        },
+        **more,
+    }
