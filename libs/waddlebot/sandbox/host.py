@@ -267,6 +267,8 @@ def main() -> NoReturn:
         settings = HostSettings.load()
         configure_logging(settings)
         listening = socket.create_server((settings.host, settings.port), backlog=1024)
+        # asyncio does so only for sockets that name their protocol, as this does not; an answer would wait for 40 ms.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         asyncio.run(serve(settings, listening, folder))
     except (ConfigError, OSError) as err:
         print(f"waddlebot: {err}", file=sys.stderr)  # noqa: T201 - there may be no log yet
