@@ -7,6 +7,7 @@ import os
 import threading
 import time
 
+import psutil
 import pytest
 from waddlebot.testing.module_host import ModuleHost, said
 from waddlebot.testing.plugin import eventually
@@ -16,8 +17,7 @@ name = "dice"
 title = "Dice"
 version = "1.0.0"
 description = "Rolls dice"
-permissions = ["state", "reply_later"]
-{more}
+permissions = [{permissions}]
 [limits]
 memory_mb = 64
 cpu_s = 0.5
@@ -38,10 +38,10 @@ def host():
 def function(host):
     """Publish a module and name its function: `function("return 'hi'")`."""
 
-    def publish(body: str, *, more: str = "", timeout_s: float = 2, before: str = "", **files: str) -> str:
+    def publish(body: str, *, may: str = "", timeout_s: float = 2, before: str = "", **files: str) -> str:
         lines = "\n".join(f"    {line}" for line in body.splitlines())
         handler = f"# {time.monotonic()}\n{before}\ndef handler(event, context):\n{lines}\n"
-        manifest = MANIFEST.format(more=more, timeout_s=timeout_s)
+        manifest = MANIFEST.format(permissions=may, timeout_s=timeout_s)
         return host.publish({"module.toml": manifest, "handler.py": handler, **files})
 
     return publish
@@ -128,7 +128,8 @@ def test_a_process_is_stopped_between_calls(host, function):
 def test_state_is_kept_by_the_token_of_the_call(host, function):
     name = function(
         "n = context.state.get('n', 0) + 1\ncontext.state.put('n', n)\n"
-        "if n == 3:\n    context.state.delete('n')\nreturn str(n)"
+        "if n == 3:\n    context.state.delete('n')\nreturn str(n)",
+        may='"state"',
     )
     host.side.state.clear()
 
@@ -141,8 +142,24 @@ def test_state_is_kept_by_the_token_of_the_call(host, function):
     assert error_of(host.invoke(name, {**event, "callback": None})) == "RuntimeError"
 
 
+def test_a_simulated_call_changes_no_state(host, function):
+    name = function(
+        "context.state.put('n', 1)\ncontext.state.delete('m')\nreturn str(context.state.get('m'))", may='"state"'
+    )
+    host.side.state.clear()
+    host.side.state["m"] = 7
+
+    assert said(host.invoke(name, host.call_of("dice", mode="simulate"))) == "7"
+    assert host.side.state == {"m": 7}
+
+
 def test_a_module_that_takes_longer_says_so_and_answers_later(host, function):
-    name = function("context.reply_later(20)\ntime.sleep(0.5)\nreturn 'at last'", before="import time", timeout_s=0.3)
+    name = function(
+        "context.reply_later(20)\ntime.sleep(0.5)\nreturn 'at last'",
+        before="import time",
+        timeout_s=0.3,
+        may='"reply_later"',
+    )
     event = host.call_of("dice")
 
     answer = host.invoke(name, event)
@@ -163,7 +180,11 @@ def test_a_module_that_takes_longer_says_so_and_answers_later(host, function):
 
 
 def test_a_late_answer_that_fails_is_told_too(host, function):
-    name = function("context.reply_later(20)\ntime.sleep(0.3)\nraise ValueError('secret')", before="import time")
+    name = function(
+        "context.reply_later(20)\ntime.sleep(0.3)\nraise ValueError('secret')",
+        before="import time",
+        may='"reply_later"',
+    )
     event = host.call_of("dice")
 
     host.invoke(name, event)
@@ -176,7 +197,7 @@ def test_a_late_answer_that_fails_is_told_too(host, function):
 def test_who_did_not_declare_a_permission_does_not_have_it(host, function):
     late = host.publish(
         {
-            "module.toml": MANIFEST.format(more="", timeout_s=1).replace('"state", "reply_later"', ""),
+            "module.toml": MANIFEST.format(permissions="", timeout_s=1),
             "handler.py": "def handler(event, context):\n"
             "    if event['trigger']['args']:\n        return context.reply_later(5)\n"
             "    return context.state.get('n')\n",
@@ -319,7 +340,7 @@ NO_LANDLOCK = (
 def test_where_the_kernel_has_no_fence_nothing_is_run_unless_the_operator_says_so():
     refusing = ModuleHost().start(launcher=("-c", NO_LANDLOCK))
     willing = ModuleHost(COMMUNITY_MODULES_UNFENCED="true").start(launcher=("-c", NO_LANDLOCK))
-    files = {"module.toml": MANIFEST.format(more="", timeout_s=1), "handler.py": "def handler(*_): return 'hi'"}
+    files = {"module.toml": MANIFEST.format(permissions="", timeout_s=1), "handler.py": "def handler(*_): return 'hi'"}
     try:
         answer = refusing.invoke(refusing.publish(files), refusing.call_of("dice"))
         assert (answer.status, refusing.request("GET", "/ready").status) == (503, 503)
@@ -332,17 +353,29 @@ def test_where_the_kernel_has_no_fence_nothing_is_run_unless_the_operator_says_s
         willing.stop()
 
 
-def test_all_that_it_started_ends_with_it(host, function):
-    other = ModuleHost().start()
+def test_processes_come_and_go_and_all_end_with_the_host():
+    """After so many calls, after some time without any, when the template dies, and when the host is killed."""
+    other = ModuleHost(MODULES_IDLE="0.5", MODULES_MAX_CALLS="2").start()
     try:
         files = {
-            "module.toml": MANIFEST.format(more="", timeout_s=1),
+            "module.toml": MANIFEST.format(permissions="", timeout_s=1),
             "handler.py": "import os\ndef handler(*_): return str(os.getpid())",
         }
-        pid = int(said(other.invoke(other.publish(files), other.call_of("dice"))))
-        assert os.path.exists(f"/proc/{pid}")
+        function = other.publish(files)
+
+        def pid() -> int:
+            return int(said(other.invoke(function, other.call_of("dice"))))
+
+        first, second, third = pid(), pid(), pid()
+        assert first == second != third
+        eventually(lambda: not os.path.exists(f"/proc/{third}"))
+        (template,) = psutil.Process(other.process.pid).children()
+        template.kill()
+        eventually(lambda: not template.is_running() or template.status() == psutil.STATUS_ZOMBIE)
+        last = pid()
+        assert last != third
         other.process.kill()
         other.process.wait()
-        eventually(lambda: not os.path.exists(f"/proc/{pid}"))
+        eventually(lambda: not os.path.exists(f"/proc/{last}"))
     finally:
         other.stop()

@@ -34,6 +34,10 @@ def handler(event, context):
         raise ValueError("a secret of the module's")
     if words == ["number"]:
         return 6
+    if words == ["bomb"]:
+        return b"[" * 3_000_000
+    if words == ["flood"]:
+        return b" " * 5_000_000
     return f"{event['user']['display_name']} rolled {' '.join(words)}"
 """
 
@@ -86,7 +90,13 @@ def test_a_slow_one_is_answered_late_rather_than_never(dice):
 
 @pytest.mark.parametrize(
     ("word", "status", "code"),
-    [("wrong", "failed", "function_error"), ("long", "timeout", "upstream_timeout"), ("number", "failed", "bad_reply")],
+    [
+        ("wrong", "failed", "function_error"),
+        ("long", "timeout", "upstream_timeout"),
+        ("number", "failed", "bad_reply"),
+        ("bomb", "failed", "bad_reply"),
+        ("flood", "failed", "upstream_refused"),
+    ],
 )
 def test_what_fails_is_told_without_what_the_module_said_of_it(dice, word, status, code):
     heard = dice.say(f"#dice {word}")

@@ -40,6 +40,8 @@ class FleetOutside:
             return {"error": "This call has no state."}
         if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_CHARS or op not in ("get", "put", "delete"):
             return {"error": f"A key of state is a text of at most {MAX_KEY_CHARS} characters."}
+        if op != "get" and call.event.get("mode") == "simulate":
+            return {"value": None}  # Nothing is changed then.
         body = to_json({"value": request.get("value")}) if op == "put" else None
         url = f"{callback['state_url'].rstrip('/')}/{quote(key, safe='')}"
         try:

@@ -90,6 +90,6 @@ class Packages:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-        for each in (folder, *folder.rglob("*")):  # Whoever it runs as reads it, and nobody changes it.
-            each.chmod(0o555 if each.is_dir() else 0o444)
+        for each in (folder, *folder.rglob("*")):  # Whoever it runs as reads it; the fence lets nobody change it.
+            each.chmod(0o755 if each.is_dir() else 0o644)
         return Function(name, folder, package.manifest)

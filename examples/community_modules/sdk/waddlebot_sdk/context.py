@@ -21,21 +21,25 @@ class StateError(RuntimeError):
 class State:
     """A small store of this module's in the community of the call: at most 100 keys of at most 8 KB of JSON.
 
-    The module has to ask for the permission `state`. All methods raise StateError.
+    The module has to ask for the permission `state`. In a simulated call nothing is changed. All methods raise
+    StateError.
     """
 
-    def __init__(self, callback: dict[str, Any] | None) -> None:
+    def __init__(self, callback: dict[str, Any] | None, *, is_simulated: bool = False) -> None:
         self._callback = callback or {}
+        self._is_simulated = is_simulated
 
     def get(self, key: str, default: Any = None) -> Any:
         value = self._ask("GET", key).get("value")
         return default if value is None else value
 
     def put(self, key: str, value: Any) -> None:
-        self._ask("PUT", key, {"value": value})
+        if not self._is_simulated:
+            self._ask("PUT", key, {"value": value})
 
     def delete(self, key: str) -> None:
-        self._ask("DELETE", key)
+        if not self._is_simulated:
+            self._ask("DELETE", key)
 
     def _ask(self, method: str, key: str, body: Any = None) -> dict[str, Any]:
         url = self._callback.get("state_url")
@@ -58,7 +62,7 @@ class Context:
     def __init__(
         self, event: dict[str, Any], *, native: Any = None, later: Callable[[float], None] | None = None
     ) -> None:
-        self.state = State(event.get("callback"))
+        self.state = State(event.get("callback"), is_simulated=event.get("mode") == "simulate")
         self.aws_request_id = str(event.get("execution_id", ""))
         self._deadline = event.get("deadline")
         self._native = native
