@@ -9,8 +9,10 @@ import time
 
 import psutil
 import pytest
+from waddlebot.cli import doctor
 from waddlebot.testing.module_host import ModuleHost, said
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.http import HTTPClient
 
 MANIFEST = """
 name = "dice"
@@ -319,6 +321,23 @@ def test_health_names_the_fence_and_metrics_and_functions_what_was_done(host, fu
     metrics = host.request("GET", "/metrics").body.decode()
     assert "waddlebot_modules_fenced 1.0" in metrics
     assert 'waddlebot_modules_calls_total{outcome="success"}' in metrics
+
+
+def test_the_doctor_names_the_fence_and_what_a_module_tried(host, function):
+    name = function(
+        "import os, socket\nif not event['trigger']['args']: os._exit(1)\n"
+        "socket.create_connection(('tracker.example.org', 443))"
+    )
+    host.invoke(name, host.call_of("dice", "call", community=8))
+    host.invoke(name, host.call_of("dice", community=8))
+
+    found = {each.what: each for each in doctor.community_modules(HTTPClient(), host.url, host.key)}
+
+    assert found["community modules fence"].verdict == "ok"
+    assert "Landlock" in found["community modules fence"].detail
+    assert found["dice 1.0.0 in community 8"].detail == (
+        "was not let to tracker.example.org:443 (1×); was ended for Runtime.ExitError (1×)"
+    )
 
 
 def test_it_has_nothing_that_a_stranger_could_want(host):

@@ -61,10 +61,10 @@ def examine(home: Home) -> Iterator[Finding]:
                 yield finding
         yield from scopes_of(manifest)
     if where := running.environment.get("MODULE_HOST_URL"):
-        yield from _community_modules(http, where)
+        yield from community_modules(http, where, home.load_secrets()[0].module_host_key)
 
 
-def _community_modules(http: HTTPClient, url: str) -> Iterator[Finding]:
+def community_modules(http: HTTPClient, url: str, key: str) -> Iterator[Finding]:
     """What fences the code that communities install, and what it tried."""
     name = "community modules"
     try:
@@ -85,6 +85,26 @@ def _community_modules(http: HTTPClient, url: str) -> Iterator[Finding]:
         yield Finding("ok", f"{name} fence", f"{health['fence']}; {tried} attacks of its self-test were refused")
     if not health["checks"]["background"]["ok"]:
         yield Finding("bad", f"{name} background", str(health["checks"]["background"]["detail"]), ADVICE["background"])
+    answer = http.request("GET", f"{url}/functions", headers={"X-API-Key": key}, timeout_s=TIMEOUT_S)
+    if answer.status == 200:
+        functions = answer.json()["functions"]
+        yield from (_misbehaviour(each) for each in functions if each["refused_hosts"] or each["ended"])
+
+
+def _misbehaviour(record: dict[str, Any]) -> Finding:
+    """What a community module tried, or had to be ended for, since its host was started."""
+    module, version, _checksum = record["function"].split(":")
+    found = {"was not let to": record["refused_hosts"], "was ended for": record["ended"]}
+    words = [f"{what} {_counted(counts)}" for what, counts in found.items() if counts]
+    if record["parked"]:
+        words.append("rests now")
+    advice = "Its community may remove it with !module remove, or ask its author."
+    name = f"{module} {version} in community {record['community_id']}"
+    return Finding("note", name, "; ".join(words), advice)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{what} ({count}×)" for what, count in counts.items())
 
 
 def scopes_of(manifest: Manifest) -> Iterator[Finding]:

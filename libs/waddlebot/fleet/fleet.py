@@ -72,6 +72,8 @@ class Child:
     ready_urls: list[str]
     # Whether it has what this process's environment has.
     inherits: bool = True
+    # Whether it is started when the others are ready, so that nobody waits for it.
+    is_last: bool = False
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     started_at: float = 0
@@ -166,8 +168,12 @@ class Fleet:
         self.children += modules
         with step("modules: " + ", ".join(manifest.name for manifest in manifests)):
             for child in modules:
-                child.start()
+                if not child.is_last:
+                    child.start()
             self._wait_until_ready()
+        for child in modules:
+            if child.is_last and not self.stopping.is_set():
+                child.start()
         # Whoever replays what a platform once sent has to sign as it does.
         names = [name for manifest in manifests for name in manifest.replay_environment]
         signed_with = {name: os.environ[name] for name in names if os.environ.get(name)}
@@ -357,7 +363,7 @@ class Fleet:
             "WADDLEBOT_API_KEY": made.keys[MODULE_HOST],
             "LOG_ROLE": "modules",
         }
-        return Child("modules", ["waddlebot.sandbox.host"], environment, [], inherits=False)
+        return Child("modules", ["waddlebot.sandbox.host"], environment, [], inherits=False, is_last=True)
 
     def _hub_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
         environment = {**common, "WADDLEBOT_MODULES": manifest.package, "LOG_ROLE": "hub"}

@@ -21,6 +21,8 @@ HTTPS = 443
 MAX_QUESTION_BYTES = 1000
 CONNECT_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 20
+# What one call may ask for, and how many names of what was refused are kept.
+MAX_QUESTIONS, KEPT_NAMES = 200, 50
 MAX_BYTES = 20 * 1024 * 1024
 # struct tcp_info of linux/tcp.h
 BYTES_ACKED, BYTES_RECEIVED, TCP_INFO_BYTES = 120, 128, 136
@@ -35,6 +37,10 @@ class Traffic:
     received_bytes: int = 0
     # How often it asked for what it may not have.
     refused: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, where: str) -> None:
+        """Count it; a module chooses the names, so not all of them are kept."""
+        self.refused[where if where in self.refused or len(self.refused) < KEPT_NAMES else "others"] += 1
 
 
 class Refused(Exception):
@@ -51,6 +57,7 @@ class Broker:
         self._traffic = traffic
         self._open: list[socket.socket] = []
         self._is_calling = False
+        self._asked = 0
         end.setblocking(False)
 
     async def serve(self) -> None:
@@ -60,12 +67,15 @@ class Broker:
         while chunk := await loop.sock_recv(self._end, MAX_QUESTION_BYTES):
             *questions, buffered = (buffered + chunk).split(b"\n")
             for question in questions:
-                await self._answer(question)
+                self._asked += 1
+                if not self.is_too_much:
+                    await self._answer(question)
             if len(buffered) > MAX_QUESTION_BYTES:
                 return
 
     def begin(self) -> None:
         self._is_calling = True
+        self._asked = 0
 
     def end(self) -> None:
         """The call is over, and with it whatever it had open."""
@@ -85,7 +95,7 @@ class Broker:
 
     @property
     def is_too_much(self) -> bool:
-        return sum(self.carried()) > MAX_BYTES
+        return self._asked > MAX_QUESTIONS or sum(self.carried()) > MAX_BYTES
 
     def carried(self) -> tuple[int, int]:
         """Bytes sent and received in this call."""
@@ -108,7 +118,7 @@ class Broker:
     async def _connect(self, host: str, port: int) -> socket.socket:
         where = f"{host.lower().rstrip('.')}:{port}"
         if where not in self._hosts:
-            self._traffic.refused[where[:100]] += 1
+            self._traffic.refuse(where[:100])
             raise Refused(f"{where[:100]} is not among the hosts that module.toml declares.")
         if not self._is_calling or len(self._open) >= MAX_CONNECTIONS:
             raise Refused(f"A call has at most {MAX_CONNECTIONS} connections, and none is made between calls.")
@@ -138,7 +148,7 @@ class Broker:
                     continue
                 raise
             return connection
-        self._traffic.refused[where] += 1
+        self._traffic.refuse(where)
         raise Refused(f"{where} is not reached: no public address answers there.")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import os
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote
@@ -34,7 +36,7 @@ from .identity import find_identity
 from .outside import FleetOutside
 from .packages import Packages
 from .pool import NO_FUNCTION, THROTTLED, UNAVAILABLE, Outside, Pool
-from .selftest import Attack, Checked, try_attacks
+from .selftest import FOLDER_PREFIX, Attack, Checked, try_attacks
 from .settings import HostSettings
 from .worker import Outcome, Template
 
@@ -43,6 +45,7 @@ INVOKE = "/2015-03-31/functions/"
 INVOCATIONS = "/invocations"
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 KEEP_ALIVE_S = 75
+LOOKUPS = 64
 STOP_TIMEOUT_S = 8
 # Of what Lambda answers with another status than 200.
 STATUSES = {NO_FUNCTION: 404, THROTTLED: 429, UNAVAILABLE: 503, "InvalidRequestContentException": 400}
@@ -250,6 +253,8 @@ async def serve(settings: HostSettings, listening: socket.socket, folder: Path) 
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=STOP_TIMEOUT_S,
     )
+    # Names that modules have looked up are all that the loop's own threads do.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(LOOKUPS, "names"))
     looking = host.keep_looking()
     starting = asyncio.create_task(host.start())  # not watched: it ends, and health tells how
     try:
@@ -260,9 +265,19 @@ async def serve(settings: HostSettings, listening: socket.socket, folder: Path) 
         host.pool.close()
 
 
-def main() -> NoReturn:
-    folder = Path(tempfile.mkdtemp(prefix="waddlebot-modules-"))
+def make_folder() -> Path:
+    """Where packages are unpacked. What hosts that were killed have left there goes."""
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*-*"):
+        pid = left.name.removeprefix(FOLDER_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
     folder.chmod(0o711)  # Whoever the modules run as passes through.
+    return folder
+
+
+def main() -> NoReturn:
+    folder = make_folder()
     try:
         settings = HostSettings.load()
         configure_logging(settings)

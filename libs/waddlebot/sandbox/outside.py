@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +24,7 @@ from .worker import Call, Outcome
 
 TIMEOUT_S = 5.0
 MAX_KEY_CHARS = 200
+THREADS = 16
 
 
 class FleetOutside:
@@ -31,6 +34,8 @@ class FleetOutside:
         self._rests_s = settings.parked_s
         self._http = HTTPClient()
         self._log = log
+        # Its own, because those of the loop may all wait for a name that a module's author has look up for ever.
+        self._threads = ThreadPoolExecutor(THREADS, "fleet")
 
     async def ask_state(self, call: Call, request: dict[str, Any]) -> dict[str, Any]:
         """Answer `context.state`: `{"value": …}` or `{"error": words}`."""
@@ -45,7 +50,7 @@ class FleetOutside:
         body = to_json({"value": request.get("value")}) if op == "put" else None
         url = f"{callback['state_url'].rstrip('/')}/{quote(key, safe='')}"
         try:
-            answer = await asyncio.to_thread(self._ask, op.upper(), url, str(callback.get("token")), body)
+            answer = await self._in_thread(self._ask, op.upper(), url, str(callback.get("token")), body)
             if answer.status == 404 and op != "put":
                 return {"value": None}
             told = answer.json() if answer.body else {}
@@ -67,7 +72,7 @@ class FleetOutside:
             body = to_json({**ids, "module_name": name, "success": False, "error_message": "It failed."})
         try:
             url, token = str(callback["responses_url"]), str(callback.get("token"))
-            answer = await asyncio.to_thread(self._ask, "POST", url, token, body)
+            answer = await self._in_thread(self._ask, "POST", url, token, body)
             if answer.status != 200:
                 self._log.error("late_answer_refused", status=answer.status)
         except (WaddleBotError, KeyError) as err:
@@ -85,11 +90,14 @@ class FleetOutside:
             to="owner",
         )
         try:
-            answer = await asyncio.to_thread(self._announce, said)
+            answer = await self._in_thread(self._announce, said)
             if answer.status != 200:
                 self._log.error("owner_not_told", status=answer.status)
         except WaddleBotError as err:
             self._log.error("owner_not_told", error=err.message)
+
+    async def _in_thread(self, call: Callable[..., HTTPResponse], *arguments: Any) -> HTTPResponse:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def _ask(self, method: str, url: str, token: str, body: bytes | None) -> HTTPResponse:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..web.http import HTTPClient
 # `<module>:<version>:<sha256>`
 FUNCTION = re.compile(r"([a-z][a-z0-9_]{0,62}):([0-9A-Za-z.-]{1,32}):([0-9a-f]{64})")
 FETCH_TIMEOUT_S = 5.0
+FETCHES = 4
 
 
 class NoSuchFunction(NotFound):
@@ -47,6 +49,7 @@ class Packages:
         self._url = url
         self._headers = {"X-API-Key": api_key}
         self._http = HTTPClient(max_response_bytes=MAX_PACKAGE_BYTES)
+        self._threads = ThreadPoolExecutor(FETCHES, "packages")
         self._known: dict[str, Function] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -57,7 +60,8 @@ class Packages:
             return known
         async with self._locks.setdefault(name, asyncio.Lock()):
             if name not in self._known:
-                self._known[name] = await asyncio.to_thread(self._fetch, name)
+                loop = asyncio.get_running_loop()
+                self._known[name] = await loop.run_in_executor(self._threads, self._fetch, name)
         self._locks.pop(name, None)
         return self._known[name]
 

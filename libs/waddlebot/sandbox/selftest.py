@@ -24,6 +24,7 @@ from .packages import Function, Packages
 from .pool import Pool
 from .worker import Call, Outcome
 
+FOLDER_PREFIX = "waddlebot-modules-"
 NAME, NOBODY = "self_test", 0
 METADATA = ("169.254.169.254", 80)
 # What should be refused is given time, also where everything is slow; what never ends is not.
@@ -124,7 +125,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def decoys() -> AsyncIterator[Decoys]:
     """A file, a TCP port and Unix sockets that nothing else uses."""
-    folder = Path(tempfile.mkdtemp(prefix="waddlebot-decoys-"))
+    folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-decoys-"))
     set_up = Decoys({})
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
