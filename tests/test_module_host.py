@@ -262,7 +262,7 @@ def test_calls_of_one_community_run_at_once_up_to_a_number(host, function):
     assert sorted(statuses) == [200, 200, 200, 200, 429, 429]
 
 
-def test_what_keeps_failing_is_parked_for_that_community_alone_and_its_owner_told(host, function):
+def test_what_keeps_failing_rests_for_a_while_in_that_community_alone(host, function):
     name = function("import os\nif event['community']['id'] == 66: os._exit(1)\nreturn 'well'")
     for _ in range(5):
         assert error_of(host.invoke(name, host.call_of("dice", community=66))) == "Runtime.ExitError"
@@ -270,12 +270,6 @@ def test_what_keeps_failing_is_parked_for_that_community_alone_and_its_owner_tol
     assert error_of(host.invoke(name, host.call_of("dice", community=66))) == "Sandbox.Parked"
     assert said(host.invoke(name, host.call_of("dice", community=67))) == "well"
 
-    def told():
-        return [posted for path, posted, _ in host.side.posted if path == "/router/announcements"]
-
-    eventually(told)
-    assert (told()[-1]["to"], told()[-1]["community_id"]) == ("owner", 66)
-    assert "Dice kept failing" in told()[-1]["responses"][0]["response_data"]["message"]
     eventually(lambda: error_of(host.invoke(name, host.call_of("dice", community=66))) == "Runtime.ExitError")
 
 

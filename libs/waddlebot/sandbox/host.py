@@ -66,12 +66,12 @@ class Host:
         self._key = settings.host_key.get_secret_value() if settings.host_key else ""
         own_key = settings.api_key.get_secret_value() if settings.api_key else ""
         packages = Packages(folder, settings.where_packages_are, own_key)
-        outside = FleetOutside(settings, log)
+        outside = FleetOutside(log)
         # As root it drops to a user who may do nothing.
         self._template = Template(run_as=find_identity(), is_required=not settings.unfenced)
         self._packages = packages
         guard = EgressGuard(settings.egress_allow)
-        asked = Outside(outside.ask_state, outside.answer_late, outside.tell_parked)
+        asked = Outside(outside.ask_state, outside.answer_late)
         self.pool = Pool(settings, self._template, packages, guard, asked)
         self.fence = "not tried yet"
         self.trouble = "The self-test has not ended."

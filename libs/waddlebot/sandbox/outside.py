@@ -1,12 +1,11 @@
-"""What the local host asks of the fleet for a module: its state, a late answer, and a word to a community's owner.
+"""What the local host asks of the fleet for a module: its state, and to take a late answer.
 
-A module's own calls are made with the token that came with its execution, so they reach no further than that does.
+It is asked with the token that came with the execution, so a module reaches no further than that does.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,12 +13,9 @@ from urllib.parse import quote
 
 from pydantic_core import to_json
 
-from ..base.contracts import Announcement, ModuleResponse
 from ..base.errors import WaddleBotError
 from ..base.logs import AAALog
 from ..web.http import HTTPClient, HTTPResponse
-from .packages import Function
-from .settings import HostSettings
 from .worker import Call, Outcome
 
 TIMEOUT_S = 5.0
@@ -28,10 +24,7 @@ THREADS = 16
 
 
 class FleetOutside:
-    def __init__(self, settings: HostSettings, log: AAALog) -> None:
-        self._router_url = settings.router_url
-        self._key = settings.api_key.get_secret_value() if settings.api_key else ""
-        self._rests_s = settings.parked_s
+    def __init__(self, log: AAALog) -> None:
         self._http = HTTPClient()
         self._log = log
         # Its own, because those of the loop may all wait for a name that a module's author has look up for ever.
@@ -78,32 +71,9 @@ class FleetOutside:
         except (WaddleBotError, KeyError) as err:
             self._log.error("late_answer_lost", error=str(err))
 
-    async def tell_parked(self, function: Function, community_id: int, why: str) -> None:
-        """Have a community's owner know that a module is left alone for a while."""
-        self._log.error("module_parked", function=function.name, community=community_id, why=why)
-        title, minutes = function.manifest.title, max(1, round(self._rests_s / 60))
-        text = f"{title} kept failing and is left alone for {minutes} minutes. The last trouble: {why[:300]}"
-        said = Announcement(
-            announcement_id=f"parked-{function.module_name}-{community_id}-{int(time.time())}",
-            community_id=community_id,
-            responses=[ModuleResponse(response_action="chat", response_data={"message": text})],
-            to="owner",
-        )
-        try:
-            answer = await self._in_thread(self._announce, said)
-            if answer.status != 200:
-                self._log.error("owner_not_told", status=answer.status)
-        except WaddleBotError as err:
-            self._log.error("owner_not_told", error=err.message)
-
     async def _in_thread(self, call: Callable[..., HTTPResponse], *arguments: Any) -> HTTPResponse:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     def _ask(self, method: str, url: str, token: str, body: bytes | None) -> HTTPResponse:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         return self._http.request(method, url, body=body, headers=headers, timeout_s=TIMEOUT_S)
-
-    def _announce(self, said: Announcement) -> HTTPResponse:
-        headers = {"X-API-Key": self._key, "Content-Type": "application/json"}
-        url, body = f"{self._router_url}/announcements", said.model_dump_json(exclude_none=True).encode()
-        return self._http.request("POST", url, body=body, headers=headers, timeout_s=TIMEOUT_S)

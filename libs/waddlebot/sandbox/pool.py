@@ -48,12 +48,12 @@ class Record:
     parked_until: float = 0
     parked_times: int = 0
 
-    def take(self, outcome: Outcome, *, rests_s: float) -> bool:
-        """Count an outcome. True when it is parked now."""
+    def take(self, outcome: Outcome, *, rests_s: float) -> None:
+        """Count an outcome, and have the function rest here when it was not the first bad one."""
         self.calls += 1
         if not outcome.failed:
             self.harm_in_a_row = self.errors_in_a_row = 0
-            return False
+            return
         self.errors += 1
         self.errors_in_a_row += 1
         if outcome.is_harm:
@@ -61,11 +61,10 @@ class Record:
             why = str(from_json(outcome.body).get("errorType", ""))[:80]
             self.ended[why] = self.ended.get(why, 0) + 1
         if self.harm_in_a_row < MOST_HARM and self.errors_in_a_row < MOST_ERRORS:
-            return False
+            return
         self.harm_in_a_row = self.errors_in_a_row = 0
         self.parked_until = time.monotonic() + rests_s
         self.parked_times += 1
-        return True
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -82,17 +81,15 @@ class Record:
         }
 
 
-Parked = Callable[[Function, int, str], Awaitable[None]]
 Late = Callable[[Call, Outcome], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What the pool has others do: state, answers that come later, and telling an owner."""
+    """What the pool has others do: state, and answers that come later."""
 
     ask_state: StateAsker
     answer_late: Late
-    tell_parked: Parked
 
 
 class Pool:
@@ -171,9 +168,7 @@ class Pool:
         finally:
             self._give_back(key, worker)
         record.output = worker.output or record.output
-        if record.take(outcome, rests_s=self._settings.parked_s):
-            why = str(from_json(outcome.body).get("errorMessage", ""))
-            self._begin(self._outside.tell_parked(function, community_id, why))
+        record.take(outcome, rests_s=self._settings.parked_s)
         return outcome
 
     async def _run(self, function: Function, community_id: int, call: Call) -> Outcome:

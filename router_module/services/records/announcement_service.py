@@ -13,7 +13,6 @@ from pydal import DAL
 from waddlebot.base.chat import neutralise
 from waddlebot.base.contracts import (
     CONSOLE,
-    MODULE_HOST,
     OVERLAY_SOURCES,
     RESPONSE_DATA,
     Announced,
@@ -118,8 +117,7 @@ class AnnouncementService:
 
     def _switch_of(self, module: str, community_id: int) -> Callable[[str | None], bool]:
         """Whether a module is on at an entity, or without one in the community as a whole."""
-        catalogue = self._lookups.catalogue(community_id)
-        is_core = module == MODULE_HOST or find_manifest(module) is not None
+        catalogue, is_core = self._lookups.catalogue(community_id), find_manifest(module) is not None
         return lambda entity_id: catalogue.is_module_on(module, entity_id, is_core=is_core)
 
     def _check_pace(self, module: str, community_id: int, announcement_id: str) -> None:
