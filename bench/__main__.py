@@ -8,6 +8,7 @@ EVERYTHING = (
     "command_roundtrip",
     "two_routers",
     "hung_target",
+    "local_modules",
     "string_rules",
     "rate_limits",
     "plain_chat",

@@ -51,6 +51,7 @@ from .services.commands.response_service import ResponseService
 from .services.engines.container_engine import ContainerEngine
 from .services.engines.execution_engine import Engine, RemoteEngine
 from .services.engines.lambda_engine import LambdaEngine
+from .services.engines.local_engine import LocalEngine
 from .services.engines.openwhisk_engine import OpenWhiskEngine
 from .services.engines.starts import Starts
 from .services.engines.webhook_client import WebhookClient
@@ -124,9 +125,9 @@ starts, webhook_secrets = Starts(db), WebhookSecrets(db, bus, keyring)
 engines: dict[str, RemoteEngine] = {
     "container": ContainerEngine(circuits, ModuleClient(service.client), addresses),
     "lambda": LambdaEngine(circuits, starts, settings),
+    "local": LocalEngine(circuits, starts, settings),
     "openwhisk": OpenWhiskEngine(circuits, starts, settings),
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
-    "local": RemoteEngine(circuits, missing=["a host for community modules"]),
 }
 own_engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac),

@@ -199,11 +199,22 @@ class RouterSettings(Settings):
     )
     openwhisk_auth_key: AuthKey | None = Field(None, alias="OPENWHISK_AUTH_KEY", description="uuid:key of OpenWhisk.")
     openwhisk_namespace: Namespace = Field("waddlebot", alias="OPENWHISK_NAMESPACE", description="OpenWhisk namespace.")
+    module_host_url: str = Field(
+        "http://127.0.0.1:8030", alias="MODULE_HOST_URL", description="Where the local host of community modules is."
+    )
+    module_host_key: Secret | None = Field(
+        None, alias="MODULE_HOST_KEY", description="What is shown to the local host of community modules."
+    )
 
     @property
     def aws_credentials(self) -> dict[str, object]:
         """What has to be set, all of it, before commands can be Lambda functions."""
         return {"AWS_ACCESS_KEY_ID": self.aws_access_key_id, "AWS_SECRET_ACCESS_KEY": self.aws_secret_access_key}
+
+    @property
+    def local_host_credentials(self) -> dict[str, object]:
+        """What has to be set before commands can run on this fleet's own host of community modules."""
+        return {"MODULE_HOST_KEY": self.module_host_key}
 
     @property
     def openwhisk_credentials(self) -> dict[str, object]:

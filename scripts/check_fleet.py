@@ -44,7 +44,7 @@ TABLE_CHANGED = re.compile(r"^ALTER TABLE (\w+)(.*?);", re.MULTILINE | re.DOTALL
 # Whose tables have no manifest of their own are the router's to answer for.
 CORE, ANSWERS_FOR_CORE = "core", "router"
 # The rooms of libs/waddlebot, lowest first; `testing` stands beside them and may use all.
-ROOMS = ("base", "data", "web", "community", "module", "collecting", "fleet", "cli")
+ROOMS = ("base", "data", "web", "community", "module", "sandbox", "collecting", "fleet", "cli")
 STARTERS = ("Thread", "Timer", "start_new_thread", "create_task", "ensure_future")
 NOT_WATCHED = re.compile(r"# not watched: \S")
 TABLE = re.compile(r"(<!-- modules -->\n).*?(<!-- /modules -->)", re.DOTALL)

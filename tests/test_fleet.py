@@ -168,6 +168,7 @@ def test_say_exits_as_scripts_need(running, tmp_path):
 
 
 def test_the_doctor_says_what_is_well_and_what_to_do(running, tmp_path):
+    eventually(lambda: "attacks of its self-test were refused" in running.cli("doctor").stdout, within_s=30)
     seen = running.cli("doctor")
     assert seen.returncode == 0, seen.stdout + seen.stderr
     assert "✓ router: healthy" in seen.stdout

@@ -20,6 +20,8 @@ MAX_MESSAGE_CHARS = 40_000
 MAX_BATCH = 100
 MAX_METADATA_CHARS = 16_384
 CONSOLE = "console"
+# The account of the process that runs community modules.
+MODULE_HOST = "module_host"
 COMMAND_PREFIXES = ("!", "#")
 
 

@@ -472,7 +472,7 @@ def _show_key(made: NewKey, *, as_json: bool) -> None:
 
 @cli.group()
 def module() -> None:
-    """Write a module of your own: begin one, look it through, publish it."""
+    """Write a module of your own: begin one, look it through, try it, publish it."""
 
 
 @module.command("init")
@@ -501,6 +501,37 @@ def module_validate(folder: Path) -> None:
         echo(f"  {package.sha256}")
         for each in in_words(manifest.asks):
             echo(f"  it may {each}")
+
+
+@module.command("test")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=Path())
+@click.argument("lines", nargs=-1)
+def test_module(folder: Path, lines: tuple[str, ...]) -> None:
+    """Try a module's commands behind the fence in which communities run them. No fleet is needed.
+
+    LINES are what is said in chat, such as '#dice 2d6'; without any the examples of module.toml are tried, one after
+    the other in one community. Exits with 1 when one of them fails.
+    """
+    from ..sandbox.fence import CannotFence
+    from .try_module import try_lines
+
+    with reporting():
+        try:
+            manifest, fence, tried = try_lines(folder, lines)
+        except CannotFence as err:
+            raise ConfigError(f"Community modules cannot be run here: {err}.") from err
+        echo(f"{manifest.name} {manifest.version}, behind {fence}", dim=True, err=True)
+        for each in tried:
+            echo(each.line, bold=True)
+            for text in each.said:
+                echo(f"  {text}")
+            if each.output:
+                echo("  printed: " + each.output.strip().replace("\n", "\n           "), dim=True)
+            for host in each.refused_hosts:
+                echo(f"  not let through to {host}", fg="yellow")
+            if each.trouble:
+                echo("  " + each.trouble.replace("\n", "\n  "), fg="red")
+        sys.exit(1 if any(each.trouble for each in tried) else 0)
 
 
 @module.command("publish")

@@ -60,6 +60,51 @@ def examine(home: Home) -> Iterator[Finding]:
             if is_news:
                 yield finding
         yield from scopes_of(manifest)
+    if where := running.environment.get("MODULE_HOST_URL"):
+        yield from community_modules(http, where, home.load_secrets()[0].module_host_key)
+
+
+def community_modules(http: HTTPClient, url: str, key: str) -> Iterator[Finding]:
+    """What fences the code that communities install, and what it tried."""
+    name = "community modules"
+    try:
+        health = _health(http, f"{url}/health", "")
+    except UpstreamError as err:
+        yield Finding(
+            "bad", name, f"their host does not answer: {err.message}", f"It is restarted by itself; {IN_THE_LOG}."
+        )
+        return
+    check = health["checks"]["fence"]
+    if not check["ok"]:
+        advice = "Nothing that communities install is run here; all else works. See libs/waddlebot/sandbox/README.md."
+        yield Finding("bad", f"{name} fence", str(check["detail"]), advice)
+    elif not health["is_fenced"]:
+        yield Finding("bad", f"{name} fence", str(health["fence"]), "Unset COMMUNITY_MODULES_UNFENCED.")
+    else:
+        tried = health["attacks"]["tried"]
+        yield Finding("ok", f"{name} fence", f"{health['fence']}; {tried} attacks of its self-test were refused")
+    if not health["checks"]["background"]["ok"]:
+        yield Finding("bad", f"{name} background", str(health["checks"]["background"]["detail"]), ADVICE["background"])
+    answer = http.request("GET", f"{url}/functions", headers={"X-API-Key": key}, timeout_s=TIMEOUT_S)
+    if answer.status == 200:
+        functions = answer.json()["functions"]
+        yield from (_misbehaviour(each) for each in functions if each["refused_hosts"] or each["ended"])
+
+
+def _misbehaviour(record: dict[str, Any]) -> Finding:
+    """What a community module tried, or had to be ended for, since its host was started."""
+    module, version, _checksum = record["function"].split(":")
+    found = {"was not let to": record["refused_hosts"], "was ended for": record["ended"]}
+    words = [f"{what} {_counted(counts)}" for what, counts in found.items() if counts]
+    if record["parked"]:
+        words.append("rests now")
+    advice = "Its community may remove it with !module remove, or ask its author."
+    name = f"{module} {version} in community {record['community_id']}"
+    return Finding("note", name, "; ".join(words), advice)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{what} ({count}×)" for what, count in counts.items())
 
 
 def scopes_of(manifest: Manifest) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydal import DAL
 
-from ..base.contracts import CONSOLE
+from ..base.contracts import CONSOLE, MODULE_HOST
 from ..base.errors import ConfigError
 from ..base.manifest import Manifest
 from ..community.communities import ensure_community
@@ -21,7 +21,7 @@ ADMIN_ACCOUNT = "admin"
 
 def make_missing_keys(made: Secrets, manifests: Sequence[Manifest]) -> None:
     """Give every module, the console and the admin a key."""
-    for name in [CONSOLE_ACCOUNT, ADMIN_ACCOUNT, *(manifest.name for manifest in manifests)]:
+    for name in [CONSOLE_ACCOUNT, ADMIN_ACCOUNT, MODULE_HOST, *(manifest.name for manifest in manifests)]:
         if name not in made.keys:
             made.keys[name] = make_key()[1]
 
@@ -30,6 +30,7 @@ def bootstrap(db: DAL, made: Secrets, manifests: Sequence[Manifest]) -> None:
     """Make the database agree with the secrets; run at every start, changes nothing the second time."""
     ensure_account(db, CONSOLE_ACCOUNT, ["collectors", "admins"], made, platforms=[CONSOLE])
     ensure_account(db, ADMIN_ACCOUNT, ["admins"], made)
+    ensure_account(db, MODULE_HOST, ["services"], made, module_name=MODULE_HOST)
     for manifest in manifests:
         is_collector = manifest.kind == "collector"
         ensure_account(

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..base.contracts import MODULE_HOST
 from ..base.errors import ConfigError
 from ..base.manifest import Manifest, all_manifests, modules_dir
 from ..base.settings import check_what_is_set
@@ -38,7 +39,11 @@ MAX_SERVER_STARTS = 5
 MAX_RESTART_S = 5.0
 STOP_TIMEOUT_S = 15.0
 BASE_PORT = 8000
-PORTAL = "portal"
+PORTAL, MARKETPLACE = "portal", "marketplace"
+# Where the local host of community modules is by itself; here it is as far above --port as that is above 8000.
+MODULES_PORT = 8030
+# All that it is told of this environment: it runs strangers' code, and shall have nothing that those could want.
+TOLD_TO_MODULES = ("PATH", "LANG", "TZ", "LOG_LEVEL", "METRICS_PUBLIC", "PYTHONPATH", "LD_LIBRARY_PATH")
 # The demo's page is so many ports above the fleet's, its platforms on the ports after it.
 DEMO_OFFSET = 90
 DEMO_PORTS = 4
@@ -66,6 +71,10 @@ class Child:
     command: Sequence[str]
     environment: dict[str, str]
     ready_urls: list[str]
+    # Whether it has what this process's environment has.
+    inherits: bool = True
+    # Whether it is started when the others are ready, so that nobody waits for it.
+    is_last: bool = False
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     started_at: float = 0
@@ -75,7 +84,7 @@ class Child:
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
             dying_with_us(signal.SIGTERM, [sys.executable, "-m", *self.command]),
-            env={**os.environ, **self.environment},
+            env={**(os.environ if self.inherits else {}), **self.environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -108,6 +117,10 @@ class Fleet:
     @property
     def demo_url(self) -> str:
         return f"http://127.0.0.1:{self.demo_port}"
+
+    @property
+    def _modules_port(self) -> int:
+        return self.options.port + MODULES_PORT - BASE_PORT
 
     def _hub_port(self, manifest: Manifest) -> int:
         assert manifest.hub_port is not None
@@ -157,8 +170,12 @@ class Fleet:
         self.children += modules
         with step("modules: " + ", ".join(manifest.name for manifest in manifests)):
             for child in modules:
-                child.start()
+                if not child.is_last:
+                    child.start()
             self._wait_until_ready()
+        for child in modules:
+            if child.is_last and not self.stopping.is_set():
+                child.start()
         # Whoever replays what a platform once sent has to sign as it does.
         names = [name for manifest in manifests for name in manifest.replay_environment]
         signed_with = {name: os.environ[name] for name in names if os.environ.get(name)}
@@ -171,6 +188,8 @@ class Fleet:
         if self.options.per_module:
             wanted |= {self._port_of(manifest): "--port" for manifest in manifests}
         wanted |= {self._hub_port(manifest): "--ws-port" for manifest in manifests if manifest.hub_port}
+        if runs_modules_here():
+            wanted[self._modules_port] = "--port"
         if self.options.demo:
             wanted |= {self.demo_port + n: "--port" for n in range(DEMO_PORTS)}
         for port, option in wanted.items():
@@ -290,15 +309,20 @@ class Fleet:
             "LOG_DIR": os.environ.get("LOG_DIR") or str(self.home.logs),
             "LOG_CONSOLE_LEVEL": "INFO" if self.options.verbose else "ERROR",
         }
+        if runs_modules_here():
+            environment["MODULE_HOST_URL"] = f"http://127.0.0.1:{self._modules_port}"
+            common |= {"MODULE_HOST_URL": environment["MODULE_HOST_URL"], "MODULE_HOST_KEY": made.module_host_key}
         actor_key = ActorKey.parse(os.environ.get("WADDLEBOT_ACTOR_KEY") or made.actor_key)
         common["WADDLEBOT_ACTOR_KEY"] = actor_key.public_text
         common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
+        beside = [self._modules_process(manifests, common, made)] if runs_modules_here() else []
         hubs = [self._hub_process(manifest, common) for manifest in manifests if manifest.hub_port]
         if self.options.per_module:
             signs = {PORTAL: signing(actor_key)}
             return [
                 *(self._module_process(each, common | signs.get(each.name, {})) for each in manifests),
                 *hubs,
+                *beside,
             ]
         packages = ",".join(manifest.package for manifest in manifests)
         one_process = {**common, "MODULE_URL": self.url}
@@ -330,7 +354,27 @@ class Fleet:
             },
             [],
         )
-        return [web, *([collectors] if collecting else []), *hubs]
+        return [web, *([collectors] if collecting else []), *hubs, *beside]
+
+    def _modules_process(self, manifests: Sequence[Manifest], common: dict[str, str], made: Secrets) -> Child:
+        """The local host of community modules. The fleet does not wait for it: where nothing can be fenced it stays
+        down and says so, and all else works."""
+        own = ("CORE_API_URL", "LOG_DIR", "LOG_CONSOLE_LEVEL", "MODULE_HOST_KEY")
+        told = {name: value for name, value in os.environ.items() if name in TOLD_TO_MODULES}
+        ours = ("MODULES_", "COMMUNITY_MODULES_")
+        chosen = {name: value for name, value in os.environ.items() if name.startswith(ours)}
+        store = next((each for each in manifests if each.name == MARKETPLACE), None)
+        if store is not None:
+            chosen.setdefault("MODULES_PACKAGES_URL", f"{self._base_url_of(store)}{store.prefix}/packages")
+        environment = {
+            **told,
+            **chosen,
+            **{name: common[name] for name in own},
+            "WADDLEBOT_PORT": str(self._modules_port),
+            "WADDLEBOT_API_KEY": made.keys[MODULE_HOST],
+            "LOG_ROLE": "modules",
+        }
+        return Child("modules", ["waddlebot.sandbox.host"], environment, [], inherits=False, is_last=True)
 
     def _hub_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
         environment = {**common, "WADDLEBOT_MODULES": manifest.package, "LOG_ROLE": "hub"}
@@ -427,6 +471,14 @@ class Fleet:
         url = self.environment.get("BROWSER_SOURCE_API_URL")
         made = post(f"{url}/admin/tokens", {"community_id": "demo"}, self.home.console_key() or "") if url else {}
         return {source_type: each["url"] for source_type, each in made.get("tokens", {}).items()}
+
+
+def runs_modules_here() -> bool:
+    """Whether what communities install is run by this fleet itself: COMMUNITY_MODULES_RUN is local, or not set."""
+    where = os.environ.get("COMMUNITY_MODULES_RUN") or "local"
+    if where not in ("local", "lambda", "openwhisk"):
+        raise ConfigError(f"COMMUNITY_MODULES_RUN is local, lambda or openwhisk, not {where!r}.")
+    return where == "local"
 
 
 def signing(key: ActorKey) -> dict[str, str]:

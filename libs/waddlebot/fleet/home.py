@@ -55,6 +55,8 @@ class Secrets:
     encryption_keys: str = field(default_factory=lambda: make_encryption_key("1"))
     # The private half of WADDLEBOT_ACTOR_KEY.
     actor_key: str = field(default_factory=lambda: make_actor_key())
+    # What the router shows to the local host of community modules.
+    module_host_key: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     keys: dict[str, str] = field(default_factory=dict)
 
 

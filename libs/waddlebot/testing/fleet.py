@@ -211,7 +211,7 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
     keys = {"console": _account(stack, "console", ["collectors", "admins"], platforms=["console"])}
     keys["admin"] = _account(stack, "admin", ["admins"])
     # These modules have accounts before they have code.
-    for name in ("portal", "labels_core"):
+    for name in ("portal", "labels_core", "module_host"):
         keys[name] = _account(stack, name, ["services"], module_name=name)
     manifests = [each for each in all_manifests() if modules is None or each.package in modules]
     for manifest in manifests:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from ..base import strangers, watched
+from ..base.ids import new_id
+from ..fleet.embedded import free_port
 from ..module.service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
@@ -109,6 +111,8 @@ def fleet(
     os.environ.update(EGRESS_ALLOW=module_stub_server.address, MODULE_URLS=module_stub_server.module_urls)
     for simulator in (twitch_simulator, discord_simulator, slack_simulator, lambda_simulator, openwhisk_simulator):
         os.environ.update(simulator.settings() if simulator else {})
+    # A test that wants the local host of community modules starts it there.
+    os.environ.update(MODULE_HOST_URL=f"http://127.0.0.1:{free_port()}", MODULE_HOST_KEY=new_id())
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
     os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))

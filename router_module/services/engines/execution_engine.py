@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pydantic import Field, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import (
     PRIVATE_PLATFORMS,
@@ -42,6 +43,7 @@ from .starts import BegunBefore
 # Nobody can connect, ask and be answered in less; a try that is begun gets this much.
 LEAST_TIMEOUT_S = 0.05
 THROTTLED = 429
+ERROR_KIND = re.compile(r"[A-Za-z0-9_.]{1,80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +291,20 @@ def unwrap(result: bytes) -> HTTPResponse:
         raise BadReply(f"The result is not one for an API gateway: {first_problem(err)}") from err
     except (BadRequest, binascii.Error) as err:
         raise BadReply(f"The result cannot be read: {err}") from err
+
+
+def error_kind(result: bytes) -> str:
+    """The kind of a function's error. Its message and trace stay where they are: what is said here is said in chat."""
+    try:
+        error = from_json(result)
+    except ValueError:
+        return ""
+    kind = error.get("errorType") if isinstance(error, dict) else None
+    return kind if isinstance(kind, str) and ERROR_KIND.fullmatch(kind) else ""
+
+
+def failed_function(kind: str, what: str = "function") -> FunctionFailed:
+    return FunctionFailed(f"The {what} ended with an error{f' ({kind})' if kind else ''}.")
 
 
 def first_problem(err: ValidationError) -> str:

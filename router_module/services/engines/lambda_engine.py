@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 from pydantic import SecretStr
-from pydantic_core import from_json
 from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec
 from waddlebot.base.errors import Invalid, UpstreamRefused, UpstreamUnreachable
@@ -17,13 +16,12 @@ from waddlebot.data.database import check_no_transaction
 from waddlebot.web.http import MAX_RESPONSE_BYTES, HTTPResponse
 
 from ...config import RouterSettings, missing
-from .execution_engine import THROTTLED, CutOff, FunctionFailed, RemoteEngine, Task, TooLate, Tries, unwrap
+from .execution_engine import THROTTLED, CutOff, RemoteEngine, Task, TooLate, Tries, error_kind, failed_function, unwrap
 from .starts import Starts
 
 # https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
 MAX_NAME_CHARS = 64
 FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]+")
-ERROR_TYPE = re.compile(r"[A-Za-z0-9_.]{1,80}")
 CONNECT_TIMEOUT_S = 2
 CHUNK_BYTES = 64 * 1024
 # A client has one timeout for all of its calls, so each timeout that a command has takes a client: 5 ms and 0.25 MB,
@@ -135,7 +133,7 @@ def invoke(client: Any, name: str, payload: bytes, tries: Tries) -> HTTPResponse
     except exceptions.BotoCoreError as err:
         raise UpstreamRefused(f"The call to AWS Lambda cannot be made ({type(err).__name__}).") from err
     if answer.get("FunctionError"):
-        raise FunctionFailed(f"The function ended with an error{_error_type(result)}.")
+        raise failed_function(error_kind(result))
     return HTTPResponse(200, result)
 
 
@@ -167,13 +165,3 @@ NOT_RUN = frozenset(
     {"EC2ThrottledException", "EC2UnexpectedException", "ENILimitReachedException", "ResourceConflictException"}
     | {"ResourceNotReadyException", "SnapStartNotReadyException", "SubnetIPAddressLimitReachedException"}
 )
-
-
-def _error_type(result: bytes) -> str:
-    """The kind of a function's error. Its message and trace stay where they are: what is said here is said in chat."""
-    try:
-        error = from_json(result)
-    except ValueError:
-        return ""
-    kind = error.get("errorType") if isinstance(error, dict) else None
-    return f" ({kind})" if isinstance(kind, str) and ERROR_TYPE.fullmatch(kind) else ""

@@ -1,0 +1,1 @@
+"""The local host of community modules: strangers' code, fenced by the kernel."""
