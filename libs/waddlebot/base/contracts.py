@@ -483,10 +483,11 @@ class SubcommandSpec(Wire):
 
 class PatternSetting(Wire):
     """Patterns that each community may choose: what its switch of the module says in `config`, else the default. A list
-    stands for as many listeners."""
+    stands for as many listeners. `on` names a setting that must be true there; without it they count everywhere."""
 
     setting: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     default: str | list[str] = Field(default_factory=list)
+    on: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
 class Listener(Wire):

@@ -86,6 +86,24 @@ def openwhisk_simulator() -> Iterator[Any]:
     yield from _simulator("openwhisk", "OpenWhiskSimulator")
 
 
+@pytest.fixture(scope="session")
+def openai_simulator() -> Iterator[Any]:
+    """A local OpenAI that the fleet's AI asks first; None in a checkout without simulators."""
+    yield from _simulator("openai", "OpenAISimulator")
+
+
+@pytest.fixture(scope="session")
+def ollama_simulator() -> Iterator[Any]:
+    """A local Ollama that the fleet's AI asks when OpenAI fails; None in a checkout without simulators."""
+    yield from _simulator("ollama", "OllamaSimulator")
+
+
+@pytest.fixture(scope="session")
+def mcp_simulator() -> Iterator[Any]:
+    """A local MCP server that the fleet's AI may be told to ask; None in a checkout without simulators."""
+    yield from _simulator("mcp", "MCPSimulator")
+
+
 def _simulator(module: str, name: str, **options: Any) -> Iterator[Any]:
     if importlib.util.find_spec("simulators") is None:
         yield None
@@ -103,12 +121,18 @@ def fleet(
     discord_simulator: Any,
     lambda_simulator: Any,
     openwhisk_simulator: Any,
+    openai_simulator: Any,
+    ollama_simulator: Any,
+    mcp_simulator: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
     os.environ.update(EGRESS_ALLOW=module_stub_server.address, MODULE_URLS=module_stub_server.module_urls)
     for simulator in (twitch_simulator, discord_simulator, slack_simulator, lambda_simulator, openwhisk_simulator):
         os.environ.update(simulator.settings() if simulator else {})
+    for simulator in (openai_simulator, ollama_simulator, mcp_simulator):
+        os.environ.update(simulator.settings() if simulator else {})
+    os.environ.update(AI_PROVIDER="openai,ollama")
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
     os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))
