@@ -32,8 +32,9 @@ service = Service(__file__, settings, tables=define_tables)
 service.configured = bool(set(settings.set_up) & set(settings.order))
 
 
-def with_triggers(spec: CommandSpec) -> CommandSpec:
-    """A command that listens for what QUESTION_TRIGGERS says, where a community says nothing else."""
+def with_defaults(spec: CommandSpec) -> CommandSpec:
+    """A command that is told of the questions and events that the environment names, where a community says nothing
+    else."""
 
     def own(listener: Listener) -> Listener:
         if not isinstance(listener.pattern, PatternSetting):
@@ -41,7 +42,9 @@ def with_triggers(spec: CommandSpec) -> CommandSpec:
         pattern = listener.pattern.model_copy(update={"default": settings.question_triggers})
         return listener.model_copy(update={"pattern": pattern})
 
-    return spec.model_copy(update={"listen": [own(each) for each in spec.listen]})
+    by_default = {"on_default": settings.respond_to_events, "types_default": settings.event_types}
+    events = spec.events.model_copy(update=by_default) if spec.events else None
+    return spec.model_copy(update={"listen": [own(each) for each in spec.listen], "events": events})
 
 
 def make_models() -> list[ModelProvider]:
@@ -63,7 +66,7 @@ def make_models() -> list[ModelProvider]:
     return models
 
 
-commands = [with_triggers(spec) for spec in service.manifest.commands]
+commands = [with_defaults(spec) for spec in service.manifest.commands]
 service.manifest = service.manifest.model_copy(update={"commands": commands})
 
 ledger = Ledger(service.database)

@@ -36,6 +36,7 @@ def define_tables(db: DAL) -> None:
         Field("subcommands", "json"),
         Field("shared"),
         Field("listen", "json"),
+        Field("events", "json"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )

@@ -25,8 +25,6 @@ FLEET_CONFIG = "ai_fleet_config"
 TTL_S = 60.0
 # What an operator gives a community a day unless they say otherwise: some hundreds of answers.
 DAILY_TOKENS, DAILY_TOKENS_PERSON = 200_000, 20_000
-# Which lines are listened for is compiled with a community's rules.
-COMMUNITIES_ALONE = frozenset({"answer_questions", "question_triggers"})
 CONFIG_PATH = "/api/ai/v1/config"
 
 
@@ -79,7 +77,7 @@ class Profiles:
         self._bus = bus
         self._specs = specs
         order = settings.order
-        self._environment = {
+        self._environment: dict[str, Any] = {
             "provider": order[0] if order else "",
             "failover": order[1:],
             "model": "",
@@ -131,8 +129,7 @@ class Profiles:
     def change_fleet(self, changes: Mapping[str, Any]) -> None:
         """Set what is named for all communities, null for what the environment says. Raises: Invalid."""
         self.check(changes)
-        if not_ours := sorted(COMMUNITIES_ALONE & changes.keys()):
-            raise Invalid(f"{not_ours[0]} is each community's own; name one.", field=not_ours[0])
+        self._check_fleet(changes)
         with self._db.transaction() as db:
             fetch(db, "INSERT INTO ai_fleet_config (name, config) VALUES ('fleet', '{}') ON CONFLICT DO NOTHING")
             row = fetch_one(db, "SELECT config FROM ai_fleet_config WHERE name = 'fleet' FOR UPDATE")
@@ -152,6 +149,18 @@ class Profiles:
                 undo=Undo("PUT", CONFIG_PATH, undo),
             )
         self._bus.invalidate(FLEET_CONFIG, "fleet")
+
+    def _check_fleet(self, changes: Mapping[str, Any]) -> None:
+        """Raises: Invalid for what is each community's own, or the environment's: the router tells us of no more lines
+        and events than these say."""
+        if changes.get("answer_questions") or changes.get("question_triggers"):
+            raise Invalid("Questions are answered where a community switches that on; name one.", field="community_id")
+        more = set(changes.get("event_types") or ()) - set(self._environment["event_types"])
+        if more or (changes.get("event_responses") and not self._environment["event_responses"]):
+            raise Invalid(
+                "RESPOND_TO_EVENTS and EVENT_RESPONSE_TYPES say no to that; a community may say yes for itself.",
+                field="event_types" if more else "event_responses",
+            )
 
     def _found(self, settings: Mapping[str, Any], *, has_own_key: bool) -> Found:
         fleet = self.fleet

@@ -132,7 +132,7 @@ def fleet(
         os.environ.update(simulator.settings() if simulator else {})
     for simulator in (openai_simulator, ollama_simulator, mcp_simulator):
         os.environ.update(simulator.settings() if simulator else {})
-    os.environ.update(AI_PROVIDER="openai,ollama")
+    os.environ.update(AI_PROVIDER="openai,ollama", AI_RESPOND_TO_EVENTS="false")
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
     os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))
