@@ -102,10 +102,10 @@ class AIService:
         """The same as it is written. The next provider is asked only as long as nothing was said. Whatever was said is
         settled, also when the iterator is closed before its end."""
         gathered, spoke = Gathered(asked), None
-        until = time.monotonic() + self._timeout_s
         reserved = self._ledger.reserve(payer, asked)
         try:
             with self._gate.entered(payer.community_id, within_s=self._timeout_s):
+                until = time.monotonic() + self._timeout_s
                 for route, piece in self._stream_first(self._get_routes(payer.community_id, order), asked, until):
                     gathered.add(piece)
                     spoke = route

@@ -15,7 +15,9 @@ FinishReason = Literal["stop", "length", "content_filter"]
 CHARS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
 # A longer answer than this is nobody's to read; what comes after it is not even received.
-MAX_ANSWER_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+# A stream may take longer than an answer may, as long as something comes.
+MAX_STREAM_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from waddlebot.base.errors import RateLimited, UserError
 
 # Of one community; more would wait for longer than anybody does.
-MAX_WAITING = 40
+MAX_WAITING = 100
 RETRY_AFTER_S = 5
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ from waddlebot.base.errors import Away, Later, ProviderError, Refused, Unclear
 from waddlebot.web.http import HTTPResponse, retry_after_s
 from waddlebot.web.provider import ASKS_TO_WAIT, failure_of
 
-from .asking import Answer, Asked, FinishReason, Gathered, Message, Piece, Usage, within
+from .asking import MAX_STREAM_S, Answer, Asked, FinishReason, Gathered, Message, Piece, Usage, within
 from .capped import capped_async_transport, capped_transport
 
 CONNECT_TIMEOUT_S = 3.0
@@ -29,21 +30,23 @@ class OllamaProvider:
         self._headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
 
     def answer(self, asked: Asked, *, key: str | None, timeout_s: float) -> Answer:
-        gathered = Gathered(asked)
-        for piece in self.stream(asked, key=key, timeout_s=timeout_s):
-            gathered.add(piece)
+        gathered, deadline = Gathered(asked), time.monotonic() + timeout_s
+        with contextlib.closing(self.stream(asked, key=key, timeout_s=timeout_s)) as pieces:
+            for piece in pieces:
+                # The library's timeout is for each read, and a model may write for ever.
+                within(deadline, time.monotonic)
+                gathered.add(piece)
         answer = gathered.answer()
         if not answer.text.strip():
             raise Unclear("no text")
         return answer
 
-    def stream(self, asked: Asked, *, key: str | None, timeout_s: float) -> Iterator[Piece]:  # noqa: ARG002
-        deadline = time.monotonic() + timeout_s
+    def stream(self, asked: Asked, *, key: str | None, timeout_s: float) -> Generator[Piece, None, None]:  # noqa: ARG002
+        deadline = time.monotonic() + MAX_STREAM_S
         model = asked.model or self.default_model
         chat = self._chat(asked, model, timeout_s)
         ended = False
         for chunk in chat.stream([self._message(each) for each in asked.messages]):
-            # The library's timeout is for each read, and a model may write for ever.
             within(deadline, time.monotonic)
             piece = _piece(chunk, model)
             ended = ended or piece.finish_reason is not None

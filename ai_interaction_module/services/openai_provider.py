@@ -11,7 +11,7 @@ from waddlebot.base.errors import Away, ProviderError, Refused, Unclear
 from waddlebot.web.http import HTTPResponse, retry_after_s
 from waddlebot.web.provider import failure_of
 
-from .asking import Answer, Asked, FinishReason, Piece, Usage, estimate, within
+from .asking import MAX_STREAM_S, Answer, Asked, FinishReason, Piece, Usage, estimate, within
 from .capped import AnswerTooLong, capped_transport
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class OpenAIProvider:
         return Answer(text, model, usage, _finish(choice) or "stop")
 
     def stream(self, asked: Asked, *, key: str | None, timeout_s: float) -> Iterator[Piece]:
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + MAX_STREAM_S
         chunks = self._create(asked, key, timeout_s, stream=True, stream_options={"include_usage": True})
         if not hasattr(chunks, "close"):
             raise OddAnswer("not a stream")

@@ -1,8 +1,9 @@
-"""What the tests of the AI share: simulators that are as new for each test, breakers that have forgotten, and the fleet on a
-port."""
+"""What the tests of the AI share: simulators as new for each test, breakers that forget, the fleet on a port."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import socket
 import threading
@@ -54,6 +55,15 @@ def key(fleet, bot):
     return fleet.make_key(f"program-{bot.slug}", "api-users", community_id=bot.community_id)
 
 
+class Server(_Server):
+    """Not in the main thread, so without signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        self._leaving = asyncio.Event()
+        yield
+
+
 @pytest.fixture(scope="module")
 def front(fleet):
     """The fleet as others reach it: its own edge on a port."""
@@ -61,13 +71,12 @@ def front(fleet):
     edge = Edge(fleet.app, [each for service in SERVICES for each in service.endpoints], threads=32, log=log)
     listening = socket.create_server(("127.0.0.1", 0))
     options = {"http": Connection, "ws": "none", "lifespan": "off", "interface": "asgi3", "log_config": None}
-    server = _Server(uvicorn.Config(edge, access_log=False, **options), edge)
+    server = Server(uvicorn.Config(edge, access_log=False, **options), edge)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     eventually(lambda: server.started)
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True
-    server._leaving.set()
     thread.join(10)
 
 

@@ -19,6 +19,15 @@ def mention(bot, text, **more):
     return bot.say(text, data={"mentions_bot": True}, **more)
 
 
+def welcomes(heard):
+    """How often the AI said so; alerts have a line of their own."""
+    return heard.chat.splitlines().count("🤖 Welcome!")
+
+
+def calls_of_ai(heard):
+    return sum(each["module_name"] == "ai" for each in heard.answer["executions"])
+
+
 def rows(bot, sql, *parameters):
     with bot.fleet.database.transaction() as db:
         return fetch(db, sql, parameters)
@@ -28,7 +37,7 @@ def test_a_question_is_answered_by_either_command(bot, openai_server):
     words(openai_server, "Hello yourself.")
     assert bot.say("!ai hello").chat == "🤖 Hello yourself."
     assert bot.say("!ask hello there").chat == "🤖 Hello yourself."
-    system, asked = sent(openai_server)
+    system, *_, asked = sent(openai_server)
     assert system["content"].startswith("You are a helpful chatbot assistant.")
     assert asked == {"role": "user", "content": '<chat from="Alice">hello there</chat>'}
     assert bot.say("!ai").chat == "Usage: !ai <question> | forget | budget | off | on"
@@ -63,14 +72,14 @@ def test_questions_are_answered_where_that_is_on_once_a_minute_in_a_channel(bot,
 def test_events_are_answered_once_a_kind_minute_and_channel_where_that_is_on(bot, openai_server, settings):
     words(openai_server, "Welcome!")
     follow = {"message_type": "follow", "message": ""}
-    assert bot.say("", **follow).statuses == []  # The fleet's default is off here.
+    assert calls_of_ai(bot.say("", **follow)) == 0  # The fleet's default is off here.
     settings(event_responses=True, event_types=["follow", "cheer"])
-    assert bot.say("", **follow, data={"tier": "<b>1000"}).chat == "🤖 Welcome!"
+    assert welcomes(bot.say("", **follow, data={"tier": "<b>1000"})) == 1
     assert sent(openai_server)[-1]["content"] == '<event kind="follow" by="Alice" tier="&lt;b&gt;1000"></event>'
-    assert bot.say("", **follow, by="bob").chat == ""
-    assert bot.say("", **follow, by="bob", channel="other").chat == "🤖 Welcome!"
-    assert bot.say("go", message_type="cheer", data={"bits": 100}).chat == "🤖 Welcome!"
-    assert bot.say("", message_type="raid").statuses == []
+    assert welcomes(bot.say("", **follow, by="bob")) == 0
+    assert welcomes(bot.say("", **follow, by="bob", channel="other")) == 1
+    assert welcomes(bot.say("go", message_type="cheer", data={"bits": 100})) == 1
+    assert calls_of_ai(bot.say("", message_type="raid")) == 0
     (spent,) = rows(
         bot,
         "SELECT count(*) AS n FROM ai_usage WHERE own_id IS NULL AND asked_as = 'event' AND community_id = %s",
@@ -127,7 +136,8 @@ def test_who_has_linked_two_accounts_has_one_conversation_and_one_budget(bot, op
     assert len(sent(openai_server)) == 4
     link(None)
     bot.say("!ai which?", by=f"b{bot.slug}")
-    assert [each["content"] for each in sent(openai_server)[1:-1:2]] == [f'<chat from="B{bot.slug}">which?</chat>']
+    (before,) = [each["content"] for each in sent(openai_server)[1:-1:2]]
+    assert "which?" in before
 
 
 def test_a_moderator_turns_it_off_and_on_in_a_channel(bot, openai_server):
@@ -145,17 +155,19 @@ def test_a_moderator_turns_it_off_and_on_in_a_channel(bot, openai_server):
 
 def test_a_budget_is_shown_kept_to_and_settled(bot, openai_server, settings):
     words(openai_server, "A dozen words.")
-    settings(daily_tokens_person=300, daily_tokens=700)
-    assert bot.say("!ai budget").chat.startswith("AI tokens today: you 0 of 300, this community 0 of 700.")
+    assert bot.say("!ai budget").chat.startswith("AI tokens today: you 0 of 20,000, this community 0 of 200,000.")
     bot.say("!ai hello")
     (row,) = rows(bot, "SELECT * FROM ai_usage WHERE community_id = %s", bot.community_id)
     assert (row["provider"], row["asked_as"], row["is_estimated"]) == ("openai", "command", False)
     spent = row["prompt_tokens"] + row["completion_tokens"]
-    assert f"you {spent} of 300, this community {spent} of 700." in bot.say("!ai budget").chat
-    bot.say("!ai hello")
-    assert bot.say("!ai hello").chat == "You have used up your 300 AI tokens of today. They begin anew at midnight UTC."
-    bot.say("!ai hello", by="bob")
-    assert bot.say("!ai hello", by="carol").chat.startswith("This community has used up its 700 AI tokens of today.")
+    settings(daily_tokens_person=spent + 1, daily_tokens=2 * spent + 1)
+    said = bot.say("!ai budget").chat
+    assert f"you {spent} of {spent + 1}, this community {spent} of {2 * spent + 1}." in said
+    assert bot.say("!ai hello").chat == "🤖 A dozen words."
+    said = bot.say("!ai hello").chat
+    assert said == f"You have used up your {spent + 1} AI tokens of today. They begin anew at midnight UTC."
+    said = bot.say("!ai hello", by="bob").chat
+    assert said.startswith(f"This community has used up its {2 * spent + 1} AI tokens of today.")
 
 
 def test_a_community_raises_its_limits_only_with_a_key_of_its_own(bot, openai_server, ai, settings):

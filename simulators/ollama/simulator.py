@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -50,7 +51,10 @@ class OllamaSimulator(AsyncLoopbackServer):
                 return web.json_response({"error": f"model '{asked['model']}' not found"}, status=404)
             await asyncio.sleep(self.script.first_s)
             text = self.script.say(asked["messages"])
-            return await self._stream(request, asked, text, stops=fault is not None and fault.kind == "stops")
+            with contextlib.suppress(ConnectionResetError):  # Whoever asked may have heard enough.
+                stops = fault is not None and fault.kind == "stops"
+                return await self._stream(request, asked, text, stops=stops)
+            return web.Response()
 
     async def _fail(self, request: web.Request, fault: Fault, asked: dict[str, Any]) -> web.StreamResponse | None:
         if isinstance(fault.kind, int):

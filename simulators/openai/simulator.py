@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from typing import Any
@@ -90,7 +91,10 @@ class OpenAISimulator(AsyncLoopbackServer):
             await asyncio.sleep(self.script.first_s)
             text = self.script.say(asked["messages"])
             if asked.get("stream"):
-                return await self._stream(request, asked, text, stops=fault is not None and fault.kind == "stops")
+                stops = fault is not None and fault.kind == "stops"
+                with contextlib.suppress(ConnectionResetError):  # Whoever asked may have heard enough.
+                    return await self._stream(request, asked, text, stops=stops)
+                return web.Response()
             return web.json_response(self._whole(asked, text))
 
     def _find_key_error(self, request: web.Request) -> web.Response | None:
