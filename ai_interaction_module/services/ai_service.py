@@ -24,6 +24,7 @@ TRIES = 2
 SHARE, LEAST_SHARE_S = 0.6, 2.0
 # Refusals that are about the question; the next one in the row would say the same.
 ABOUT_THE_QUESTION = (400, 413, 422)
+NO_SUCH_MODEL = 404
 MODELS_KNOWN_FOR_S = 60.0
 
 
@@ -189,7 +190,7 @@ class AIService:
                 return replace(answer, provider=route.model.name), route
             except ProviderError as err:
                 first_error = first_error or err
-                if not self._goes_on(err, route, routes, place):
+                if not self._goes_on(err, asked, routes, place):
                     raise
         assert first_error is not None
         raise first_error
@@ -206,7 +207,7 @@ class AIService:
                     account=route.account,
                 )
             except ProviderError as err:
-                if not self._goes_on(err, route, routes, place):
+                if not self._goes_on(err, asked, routes, place):
                     raise
                 continue
             yield from self._rest_of(route, *begun)
@@ -224,11 +225,15 @@ class AIService:
                     return
                 yield route, piece
 
-    def _goes_on(self, err: ProviderError, route: Route, routes: Sequence[Route], place: int) -> bool:
+    def _goes_on(self, err: ProviderError, asked: Asked, routes: Sequence[Route], place: int) -> bool:
         """Whether to ask the next one."""
-        if place == len(routes) - 1 or (isinstance(err, Refused) and err.status in ABOUT_THE_QUESTION):
+        is_about_it = isinstance(err, Refused) and err.status in ABOUT_THE_QUESTION
+        # Who asked for a model by its name wants no other's answer.
+        is_about_model = isinstance(err, Refused) and err.status == NO_SUCH_MODEL and bool(asked.model)
+        if place == len(routes) - 1 or is_about_it or is_about_model:
             return False
-        self._log.system("ai_failover", result="FAILED", provider=route.model.name, to=routes[place + 1].model.name)
+        names = [each.model.name for each in routes]
+        self._log.system("ai_failover", result="FAILED", provider=names[place], to=names[place + 1])
         return True
 
     def _get_routes(self, community_id: int | None, order: Sequence[str]) -> list[Route]:

@@ -41,12 +41,22 @@ def mcp_server(mcp_simulator, ai):
 def ai(fleet):
     """The module's composition root. Pauses and breakers are the process's; each test begins without."""
     app = importlib.import_module("apps.ai_interaction_module.app")
+    begin_anew(app)
+    return app
+
+
+@pytest.fixture
+def forgive(ai):
+    """Forget again who has failed."""
+    return lambda: begin_anew(ai)
+
+
+def begin_anew(app):
     for _, guard in app.ai._models.values():
         guard._circuits._circuits.clear()
         guard._pauses._own.clear()
     for key in app.service.bus.client.scan_iter("waddlebot:pause:*"):
         app.service.bus.client.delete(key)
-    return app
 
 
 @pytest.fixture
