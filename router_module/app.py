@@ -29,6 +29,7 @@ from .controllers import (
     directory,
     events,
     keys,
+    module_affairs,
     modules,
     reputation,
     responses,
@@ -59,6 +60,7 @@ from .services.engines.webhook_engine import WebhookEngine
 from .services.engines.webhook_secrets import WebhookSecrets
 from .services.modules.addresses import ModuleAddresses
 from .services.modules.credential_service import CredentialService
+from .services.modules.module_affairs import ModuleAffairs
 from .services.modules.registry import Registry
 from .services.modules.switch_service import SwitchService
 from .services.modules.version_service import VersionService
@@ -168,6 +170,7 @@ service.mount(
     audit,
     events,
     announcements,
+    module_affairs,
     modules,
     responses,
     directory,
@@ -193,6 +196,7 @@ service.mount(
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
         switch_service,
+        ModuleAffairs(lookups, rule_book, switch_service),
         CredentialService(db, service.credentials),
         AuditService(db, service.client, own_name=service.name, own_url=service.url),
         db,

@@ -37,6 +37,7 @@ def define_tables(db: DAL) -> None:
         Field("shared"),
         Field("listen", "json"),
         Field("for_version"),
+        Field("events", "json"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )

@@ -329,6 +329,8 @@ SAMPLES: dict[str, Any] = {
     "POST /router/announcements": lambda w: {
         "body": {"announcement_id": new_id(), "community_id": w.mine.slug, "responses": [ANNOUNCED]}
     },
+    "POST /router/module-settings": here(config={}, acting={"account": "doors"}),
+    "POST /router/string-rules/check": lambda w: {"body": {"entity_id": w.entity_id, "text": "hello"}},
     "PUT /router/communities/{community}/credentials/{provider}": lambda w: {"body": {"secrets": {"api_key": "of it"}}},
     "POST /router/outbox/{outbox_id}": lambda w: {"body": {"state": "sending"}},
     "POST /api/modules/register": lambda w: {

@@ -1,4 +1,4 @@
-"""`python -m simulators.demo`: the three platforms and the page, for a fleet that `waddlebot up --demo` starts."""
+"""`python -m simulators.demo`: three platforms, a model and the page, for a fleet that `waddlebot up --demo` starts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from waddlebot.fleet.home import Home
 
 from .fleet_side import FleetSide, Kept, prepare_database
+from .model import make_model, settings_of
 from .page import Page
 from .platforms import Discord, Platform, Slack, Twitch
 from .timeline import Timeline
@@ -29,10 +30,13 @@ def main() -> None:
     timeline, kept_path = Timeline(), given.home / "demo.json"
     kept = Kept.load(kept_path)
     platforms = make_platforms(given, kept, timeline)
+    model = make_model(given.port)
+    model.start()
     for each in platforms:
         each.start()
     prepare_database(os.environ["DATABASE_URL"], kept, [each.served for each in platforms])
-    kept.save(kept_path, {name: value for each in platforms for name, value in each.settings().items()})
+    settings = {name: value for each in platforms for name, value in each.settings().items()}
+    kept.save(kept_path, settings | settings_of(model))
     fleet = FleetSide(
         Home(given.home),
         given.fleet,
@@ -44,6 +48,7 @@ def main() -> None:
     asyncio.run(serve_until_told(Page(platforms, timeline, fleet, port=given.port)))
     for each in platforms:
         each.stop()
+    model.stop()
 
 
 def make_platforms(given: argparse.Namespace, kept: Kept, timeline: Timeline) -> list[Platform]:

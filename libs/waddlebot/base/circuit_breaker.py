@@ -74,6 +74,11 @@ class CircuitBreakers:
             raise
         self._answered(target)
 
+    def is_open(self, module_name: str, location: str) -> bool:
+        """Whether a target is left alone, or was and is being tried."""
+        circuit = self._circuits.get((module_name, location))
+        return circuit is not None and circuit.rests_until is not None
+
     def _enter(self, target: tuple[str, str]) -> bool:
         """Whether this call is the probe of an open circuit."""
         if target not in self._circuits:  # Most are not; a dict may be asked without the lock.

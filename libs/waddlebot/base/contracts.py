@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
@@ -507,10 +508,28 @@ class SubcommandSpec(Wire):
 
 class PatternSetting(Wire):
     """Patterns that each community may choose: what its switch of the module says in `config`, else the default. A list
-    stands for as many listeners."""
+    stands for as many listeners. `on` names a setting that must be true there; without it they count everywhere."""
 
     setting: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     default: str | list[str] = Field(default_factory=list)
+    on: Annotated[str, StringConstraints(max_length=64)] = ""
+
+
+class EventSetting(Wire):
+    """Which of a command's `event_types` count is each community's to say: `on` names a setting that must be true
+    there, `types` one that lists them. Where nothing is set the defaults hold; what is not named does not matter."""
+
+    on: Annotated[str, StringConstraints(max_length=64)] = ""
+    on_default: bool = True
+    types: Annotated[str, StringConstraints(max_length=64)] = ""
+    types_default: list[Annotated[str, StringConstraints(max_length=64)]] = Field(default_factory=list, max_length=64)
+
+    def wants(self, message_type: MessageType, config: Mapping[str, Any]) -> bool:
+        """Whether an event counts where these settings hold."""
+        is_on, types = config.get(self.on), config.get(self.types)
+        if self.on and (self.on_default if is_on is None else is_on) is not True:
+            return False
+        return not self.types or message_type.value in (self.types_default if types is None else types)
 
 
 class Listener(Wire):
@@ -535,6 +554,7 @@ class CommandSpec(Wire):
     rate_limit: int | None = Field(None, ge=0)
     trigger_type: Literal["command", "event", "both"] = "command"
     event_types: list[MessageType] = Field(default_factory=list)
+    events: EventSetting | None = None
     listen: list[Listener] = Field(default_factory=list, max_length=20)
     priority: int = 100
     execution_mode: Literal["sequential", "parallel"] = "sequential"

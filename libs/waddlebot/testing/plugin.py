@@ -88,6 +88,24 @@ def openwhisk_simulator() -> Iterator[Any]:
     yield from _simulator("openwhisk", "OpenWhiskSimulator")
 
 
+@pytest.fixture(scope="session")
+def openai_simulator() -> Iterator[Any]:
+    """A local OpenAI that the fleet's AI asks first; None in a checkout without simulators."""
+    yield from _simulator("openai", "OpenAISimulator")
+
+
+@pytest.fixture(scope="session")
+def ollama_simulator() -> Iterator[Any]:
+    """A local Ollama that the fleet's AI asks when OpenAI fails; None in a checkout without simulators."""
+    yield from _simulator("ollama", "OllamaSimulator")
+
+
+@pytest.fixture(scope="session")
+def mcp_simulator() -> Iterator[Any]:
+    """A local MCP server that the fleet's AI may be told to ask; None in a checkout without simulators."""
+    yield from _simulator("mcp", "MCPSimulator")
+
+
 def _simulator(module: str, name: str, **options: Any) -> Iterator[Any]:
     if importlib.util.find_spec("simulators") is None:
         yield None
@@ -105,6 +123,9 @@ def fleet(
     discord_simulator: Any,
     lambda_simulator: Any,
     openwhisk_simulator: Any,
+    openai_simulator: Any,
+    ollama_simulator: Any,
+    mcp_simulator: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
@@ -113,6 +134,9 @@ def fleet(
         os.environ.update(simulator.settings() if simulator else {})
     # A test that wants the local host of community modules starts it there.
     os.environ.update(MODULE_HOST_URL=f"http://127.0.0.1:{free_port()}", MODULE_HOST_KEY=new_id())
+    for simulator in (openai_simulator, ollama_simulator, mcp_simulator):
+        os.environ.update(simulator.settings() if simulator else {})
+    os.environ.update(AI_PROVIDER="openai,ollama", AI_RESPOND_TO_EVENTS="false")
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
     os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")
     loaded = load_fleet(stack, tmp_path_factory.mktemp("fleet"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -21,7 +22,7 @@ from ..base.contracts import (
     ModuleResponse,
     Wire,
 )
-from ..base.errors import UpstreamError, UpstreamRefused
+from ..base.errors import Invalid, UpstreamError, UpstreamRefused
 from ..data.database import check_no_transaction
 from .http import HTTPClient, HTTPResponse
 
@@ -212,6 +213,27 @@ class RouterClient:
         body = said.model_dump_json(exclude_none=True).encode()
         return Announced.model_validate(self._post(f"{self._router}/announcements", body))
 
+    def may_say(self, entity_id: str, text: str) -> bool:
+        """Whether a text may be said in a channel, by the rules that hold there. Raises: UpstreamError."""
+        body = json.dumps({"entity_id": entity_id, "text": text}).encode()
+        return bool(self._post(f"{self._router}/string-rules/check", body)["allowed"])
+
+    def change_settings(
+        self, community_id: int, changes: Mapping[str, Any], *, account: str, login_id: int | None, own_id: int | None
+    ) -> None:
+        """Change what is named of a community's settings for this module, in the name of who asked this module.
+
+        Raises: Invalid, in the router's words; UpstreamError.
+        """
+        acting = {"account": account, "login_id": login_id, "own_id": own_id}
+        body = json.dumps({"community_id": community_id, "config": dict(changes), "acting": acting}).encode()
+        url = f"{self._router}/module-settings"
+        response = self._client.post(url, body, timeout_s=self._timeout_s)
+        if response.status == Invalid.http_status:
+            error = response.json()["error"]
+            raise Invalid(error["message"], **(error["details"] or {}))
+        _check_answered(url, response)
+
     def report(self, event: Event) -> dict[str, Any]:
         """Tell of something that happened and that is no chat; the same id again changes nothing.
 
@@ -229,10 +251,16 @@ class RouterClient:
 
     def _post(self, url: str, body: bytes) -> Any:
         response = self._client.post(url, body, timeout_s=self._timeout_s)
-        if response.status == 200:
-            return response.json()
-        kind = UpstreamRefused if 400 <= response.status < 500 and response.status != 429 else UpstreamError
-        raise kind(
-            f"{urlsplit(url).path} answered HTTP {response.status}: {response.body[:300].decode(errors='replace')}",
-            status=response.status,
-        )
+        _check_answered(url, response)
+        return response.json()
+
+
+def _check_answered(url: str, response: HTTPResponse) -> None:
+    """Raises: UpstreamError; UpstreamRefused."""
+    if response.status == 200:
+        return
+    kind = UpstreamRefused if 400 <= response.status < 500 and response.status != 429 else UpstreamError
+    raise kind(
+        f"{urlsplit(url).path} answered HTTP {response.status}: {response.body[:300].decode(errors='replace')}",
+        status=response.status,
+    )

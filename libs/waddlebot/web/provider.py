@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import redis
@@ -96,6 +97,17 @@ class Call:
         return self.until - time.monotonic()
 
 
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """How it is with a provider, as this process sees it. `last_error` is a code of ours and has no words of theirs."""
+
+    is_left_alone: bool
+    paused_s: float
+    last_error: str
+    last_error_at: datetime | None
+    last_answer_at: datetime | None
+
+
 class Provider:
     """Calls one provider. `translate` says what its library's errors mean; None for what is a bug of ours.
 
@@ -126,6 +138,19 @@ class Provider:
         self._circuits = circuits
         self._measures = measures
         self._log = log
+        self._last_error = ""
+        self._last_error_at: datetime | None = None
+        self._last_answer_at: datetime | None = None
+
+    def state(self, account: str = "") -> ProviderState:
+        """How it is, without asking it."""
+        return ProviderState(
+            self._circuits.is_open(self.name, ""),
+            round(self._pauses.left_s(f"{self.name}:{account}"), 1),
+            self._last_error,
+            self._last_error_at,
+            self._last_answer_at,
+        )
 
     def look_up(
         self,
@@ -148,6 +173,18 @@ class Provider:
     ) -> T:
         """Have something done. Tried again only when it certainly was not done."""
         return self._call(do, self._begin(within_s, account, renew, is_look_up=False))
+
+    def failed(self, err: Exception) -> ProviderError:
+        """What an error means that came after `look_up` had returned, of an answer that goes on; counted and logged.
+
+        Raises: the error, if it is a bug of ours.
+        """
+        failure = self._translate(err) or translate(err)
+        if failure is None:
+            raise err
+        self._measures.count(self.name, failure.code, None)
+        self._note_failure(failure)
+        return self._in_words(failure)
 
     def _begin(
         self, within_s: float | None, account: str, renew: Callable[[], None] | None, *, is_look_up: bool
@@ -195,11 +232,17 @@ class Provider:
             raise Away(err.message) from err
         except ProviderError as err:
             self._measures.count(self.name, err.code, began)
+            self._note_failure(err)
             if isinstance(err, Later):
                 self._pauses.pause(key, err.retry_after_s)
             raise
         self._measures.count(self.name, "ok", began)
+        self._last_answer_at = datetime.now(UTC)
         return result
+
+    def _note_failure(self, err: ProviderError) -> None:
+        self._last_error = f"{err.code} {err.status}" if err.status else err.code
+        self._last_error_at = datetime.now(UTC)
 
     def _ask(self, ask: Callable[[float], T], call: Call) -> T:
         try:
@@ -340,4 +383,4 @@ def _of_python(err: Exception) -> ProviderError | None:
     return Unclear(type(err).__name__) if isinstance(err, OSError) else None  # TimeoutError is one.
 
 
-__all__ = ["Pauses", "Provider", "Providers", "check_response", "failure_of", "translate"]
+__all__ = ["Pauses", "Provider", "ProviderState", "Providers", "check_response", "failure_of", "translate"]

@@ -138,8 +138,16 @@ class Catalogue:
 
     def triggered_by(self, message_type: MessageType, entity_id: str) -> list[Command]:
         """The modules that want to know of an event here."""
-        waiting = [*self.commands.by_event.get(message_type, ()), *self.installed.by_event.get(message_type, ())]
-        return [each for each in waiting if self.is_on(each, entity_id)]
+        waiting = (*self.commands.by_event.get(message_type, ()), *self.installed.by_event.get(message_type, ()))
+        return [
+            each
+            for each in waiting
+            if self.is_on(each, entity_id)
+            and (each.spec.events is None or each.spec.events.wants(message_type, self._config_at(each, entity_id)))
+        ]
+
+    def _config_at(self, command: Command, entity_id: str) -> Mapping[str, Any]:
+        return self.config_of(command.module_name, entity_id)
 
     def listener(self, command_id: int, place: str | None, entity_id: str) -> Command | None:
         """A command that listens, if it is on at this entity and what is set for it here was said for `place`."""

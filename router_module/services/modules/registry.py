@@ -128,7 +128,7 @@ class Registry:
                 db._adapter.cursor,
                 "INSERT INTO commands (command, prefix, description, usage, level, scope, location_url, location, type,"
                 " method, timeout, headers, rate_limit, module_type, module_name, version, trigger_type, event_types,"
-                " priority, execution_mode, subcommands, shared, listen) VALUES %s"
+                " priority, execution_mode, subcommands, shared, listen, events) VALUES %s"
                 " ON CONFLICT (module_name, for_version, prefix, command) DO UPDATE SET"
                 " description = excluded.description, usage = excluded.usage, level = excluded.level,"
                 " scope = excluded.scope, location_url = excluded.location_url, location = excluded.location,"
@@ -137,7 +137,7 @@ class Registry:
                 " trigger_type = excluded.trigger_type, event_types = excluded.event_types,"
                 " priority = excluded.priority, execution_mode = excluded.execution_mode,"
                 " subcommands = excluded.subcommands, shared = excluded.shared,"
-                " listen = excluded.listen, is_active = true, updated_at = now()",
+                " listen = excluded.listen, events = excluded.events, is_active = true, updated_at = now()",
                 [_command_row(spec, registration) for spec in registration.commands],
             )
         fetch(
@@ -157,7 +157,7 @@ class Registry:
                 partial(fetch, db),
                 "SELECT prefix || command AS command, prefix, description, usage, level, scope, location, type,"
                 " module_name, module_type, version, trigger_type, event_types, priority, execution_mode, rate_limit,"
-                " subcommands, shared, listen, count(*) OVER () AS total FROM commands WHERE is_active"
+                " subcommands, shared, listen, events, count(*) OVER () AS total FROM commands WHERE is_active"
                 " AND (%(prefix)s::text IS NULL OR prefix = %(prefix)s)"
                 " AND (%(module)s::text IS NULL OR module_name = %(module)s)"
                 " AND (%(own)s::text IS NULL OR module_name = %(own)s)"
@@ -233,6 +233,7 @@ def _command_row(spec: CommandSpec, registration: ModuleRegistration) -> tuple[A
         json.dumps([each.model_dump() for each in spec.subcommands], ensure_ascii=False),
         spec.shared,
         json.dumps([each.model_dump() for each in spec.listen], ensure_ascii=False),
+        spec.events.model_dump_json() if spec.events else None,
     )
 
 

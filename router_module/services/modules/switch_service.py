@@ -142,6 +142,19 @@ class SwitchService:
         self.changed(scope.community_id, module_name)
         return {**row, "config": row["config"] | _hidden(secrets, module_name, scope)}
 
+    def change_settings(self, scope: Scope, module_name: str, changes: Mapping[str, Any], *, by: str) -> dict[str, Any]:
+        """Set what is named and leave the rest; null lets the default hold again. Raises: as set_module."""
+        with self._db.transaction() as db:
+            # Two changes at once are made one after the other, the first ones too.
+            key = f"{module_name}:{scope.community_id}"
+            fetch(db, "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
+            before = _find_switch(db, scope, module_name)
+            config = {**(before["config"] if before else {}), **changes}
+            row = self.set_module_in(db, scope, module_name, switch=None, config=config, by=by)
+            secrets = self._credentials.setting_names(db, scope.community_id)
+        self.changed(scope.community_id, module_name)
+        return {**row, "config": row["config"] | _hidden(secrets, module_name, scope)}
+
     def set_module_in(
         self,
         db: DAL,

@@ -119,6 +119,8 @@ def _listenings(row: Mapping[str, Any], log: AAALog) -> Iterator[Listening]:
 def _patterns_of(listener: Listener, config: Mapping[str, Any]) -> list[str]:
     if not isinstance(listener.pattern, PatternSetting):
         return [listener.pattern]
+    if listener.pattern.on and config.get(listener.pattern.on) is not True:
+        return []
     value = config.get(listener.pattern.setting)
     return _texts(listener.pattern.default if value is None else value)[:MAX_PATTERNS]
 

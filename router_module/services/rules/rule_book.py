@@ -144,16 +144,19 @@ class RuleBook:
 
     def hits(self, place: Place, text: str, *, mentions_bot: bool = False) -> Hits:
         """What a text hits at a place: its community's rules and the fleet's, and what modules listen for in it."""
-        everywhere = self._rules_of(FLEET).hits(text, place.entity_id, place.parent_entity_id).rules
-        rule_set = self._rules_of(place.community_id)
-        own = rule_set.hits(text, place.entity_id, place.parent_entity_id)
-        rules = own.rules
-        if everywhere:
-            rules = list(heapq.merge(everywhere, rules, key=lambda rule: rule.order))
-        listening = own.listening
-        if mentions_bot and rule_set.mentions:
-            listening = sorted([*listening, *rule_set.mentions], key=lambda each: each.order)
-        return Hits(rules, listening) if rules or listening else NOTHING
+        found = self.hits_at(place.community_id, place.entity_id, text, parent=place.parent_entity_id)
+        mentions = self._rules_of(place.community_id).mentions if mentions_bot else []
+        if not mentions:
+            return found
+        return Hits(found.rules, sorted([*found.listening, *mentions], key=lambda each: each.order))
+
+    def hits_at(self, community_id: int, entity_id: str, text: str, *, parent: str | None = None) -> Hits:
+        """The same of a text that mentions nobody."""
+        everywhere = self._rules_of(FLEET).hits(text, entity_id, parent).rules
+        own = self._rules_of(community_id).hits(text, entity_id, parent)
+        if not everywhere:
+            return own
+        return Hits(list(heapq.merge(everywhere, own.rules, key=lambda rule: rule.order)), own.listening)
 
     def compile(self, community_id: int) -> RuleSet:
         """Read a community's rules from the primary and have them used from now on in this process."""

@@ -1,0 +1,271 @@
+"""Whom the AI asks: their failures, who is asked instead, and that no key is told to anybody."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+import time
+
+import pytest
+from waddlebot.base.errors import ConfigError
+from waddlebot.testing.plugin import eventually
+
+
+def state_of(bot, name):
+    answer = bot.fleet.request("GET", "/ai/providers", key="admin", query={"community_id": bot.slug}).json()
+    return next(each for each in answer["providers"] if each["name"] == name)
+
+
+# What happens, and what is said where nobody else can be asked. Look-ups are tried twice.
+FAILURES = [
+    (401, "OpenAI refuses: the key is not taken."),
+    (403, "OpenAI refuses: the key may not do that."),
+    (404, "OpenAI refuses: it has no such model."),
+    (500, "OpenAI does not answer. Try again in a moment."),
+    ("html", "OpenAI does not answer. Try again in a moment."),
+    ("truncated", "OpenAI does not answer. Try again in a moment."),
+    ("empty", "OpenAI does not answer. Try again in a moment."),
+    ("no content", "OpenAI refuses: it does not want to answer that."),
+    ("refusal", "OpenAI refuses: it does not want to answer that."),
+    ("odd shape", "OpenAI does not answer. Try again in a moment."),
+    ("huge", "OpenAI does not answer. Try again in a moment."),
+    ("drop", "OpenAI does not answer. Try again in a moment."),
+    ("no credit", "OpenAI refuses: the account has no credit left."),
+]
+
+
+@pytest.mark.parametrize(("kind", "said"), FAILURES, ids=[str(kind) for kind, _ in FAILURES])
+def test_each_failure_is_a_sentence_and_costs_nothing(bot, openai_server, ollama_server, settings, kind, said):
+    settings(failover=[], provider="openai")
+    openai_server.script.fail_always(kind)
+    heard = bot.say("!ai hello")
+    assert (heard.chat, heard.statuses) == (said, ["failed"])
+    assert ollama_server.script.requests == []
+    assert "this community 0 of" in bot.say("!ai budget").chat
+    assert state_of(bot, "openai")["last_error"]
+
+
+def test_who_fails_is_stood_in_for_in_the_order_that_is_set(bot, openai_server, ollama_server, mcp_server, settings):
+    ollama_server.script.say = lambda messages: "From Ollama."
+    mcp_server.script.say = lambda messages: "From the tool."
+    for kind in (401, 500, "html", "no credit"):
+        openai_server.script.fail_next(kind, times=2)
+        assert bot.say("!ai hello").chat == "🤖 From Ollama."
+        openai_server.script._faults.clear()
+    settings(provider="mcp", failover=["ollama"])
+    assert bot.say("!ai hello").chat == "🤖 From the tool."
+    mcp_server.script.fail_next(500, times=2)
+    assert bot.say("!ai hello").chat == "🤖 From Ollama."
+    # What is wrong with the question would be wrong with it anywhere.
+    settings(provider="openai")
+    openai_server.script.fail_next(400)
+    assert bot.say("!ai hello").chat == "OpenAI refuses: it cannot do that."
+
+
+def test_who_asks_to_wait_for_hours_is_left_alone_by_everybody(bot, openai_server, ollama_server, settings):
+    settings(failover=[], provider="openai")
+    openai_server.script.fail_next(429, Retry_After="7200")
+    assert bot.say("!ai hello").chat == "OpenAI has too much to do. Try again in 7200 s."
+    asked = len(openai_server.script.requests)
+    assert "Try again in 3" in bot.say("!ai hello").chat  # At most an hour; then it is asked again.
+    assert len(openai_server.script.requests) == asked
+    state = state_of(bot, "openai")
+    assert (state["status"], state["last_error"]) == ("paused", "later 429")
+    assert 3_500 < state["paused_s"] <= 3_600
+    settings(provider="openai", failover=["ollama"])
+    assert bot.say("!ai hello").chat.startswith("🤖 You said")
+
+
+def test_who_does_not_answer_again_and_again_is_left_alone_for_a_while(bot, openai_server, ollama_server, settings):
+    settings(failover=[], provider="openai")
+    openai_server.script.fail_always(500)
+    for _ in range(3):
+        bot.say("!ai hello")
+    state = state_of(bot, "openai")
+    assert (state["status"], state["breaker"]) == ("left_alone", "open")
+    asked = len(openai_server.script.requests)
+    assert bot.say("!ai hello").chat == "OpenAI cannot be reached. Try again in a moment."
+    assert len(openai_server.script.requests) == asked
+
+
+def test_ollama_is_asked_in_its_own_words(bot, ollama_server, settings, forgive):
+    settings(provider="ollama", failover=[], model="qwen3:4b", temperature=0.5, max_tokens=77)
+    ollama_server.script.say = lambda messages: "<think>hm</think>Hi."
+    assert bot.say("!ai hello").chat == "🤖 Hi."
+    sent = ollama_server.script.requests[-1]
+    assert (sent["model"], sent["options"]["temperature"], sent["options"]["num_predict"]) == ("qwen3:4b", 0.5, 77)
+    assert [each["role"] for each in sent["messages"]] == ["system", "user"]
+    for kind, said in (
+        (404, "Ollama refuses: it has no such model."),
+        ("empty", "Ollama does not answer."),
+        ("stops", "Ollama does not answer."),
+        ("huge", "Ollama does not answer."),
+    ):
+        ollama_server.script.fail_always(kind)
+        forgive()
+        assert bot.say("!ai hello").chat.startswith(said), kind
+    ollama_server.script.fail_always(None)
+    ollama_server.script.fail_next(429, Retry_After="60")
+    assert bot.say("!ai hello").chat == "Ollama has too much to do. Try again in 60 s."
+
+
+def test_the_one_tool_that_was_named_is_called_and_no_other(bot, mcp_server, settings, forgive):
+    settings(provider="mcp", failover=[], system_prompt="Be a duck.")
+    mcp_server.script.say = lambda messages: "Quack."
+    assert bot.say("!ai call delete_everything with what=all").chat == "🤖 Quack."
+    bot.say("!ai and again")
+    told = mcp_server.script.requests[-1]
+    assert told["message"] == '<chat from="Alice">and again</chat>'
+    assert (told["user"], told["system"].splitlines()[0]) == ("Alice", "Be a duck.")
+    assert told["history"].endswith("assistant: Quack.")
+    assert mcp_server.stolen == []
+    for kind in (500, "html", "truncated", "huge", "empty"):
+        mcp_server.script.fail_always(kind)
+        forgive()
+        assert bot.say("!ai hello").chat == "The MCP server does not answer. Try again in a moment.", kind
+        mcp_server.script.fail_always(None)
+    forgive()
+    mcp_server.token, token = "another", mcp_server.token
+    try:
+        assert bot.say("!ai hello").chat == "The MCP server refuses: the key is not taken."
+    finally:
+        mcp_server.token = token
+
+
+def test_a_model_that_does_not_know_a_parameter_is_asked_without_it(bot, openai_server, settings):
+    settings(model="o4-mini")
+    assert bot.say("!ai hello").chat.startswith("🤖")
+    sent = openai_server.script.requests[-1]
+    assert "max_tokens" not in sent and "temperature" not in sent
+    assert sent["max_completion_tokens"] == 500
+    before = len(openai_server.script.requests)
+    bot.say("!ai hello")
+    assert len(openai_server.script.requests) == before + 1  # It is remembered.
+
+
+def test_a_slow_model_is_waited_for_and_stops_nobody(bot, openai_server):
+    openai_server.script.first_s = 2.5
+    event = bot.event("!ai hello")
+    began = time.monotonic()
+    assert bot.submit(event).statuses == ["pending"]
+    assert bot.say("!inventory list").statuses == ["success"]
+    assert time.monotonic() - began < 2.5
+    eventually(lambda: bot.submit(event).statuses == ["success"])
+    assert bot.submit(event).chat.startswith("🤖 You said")
+
+
+def test_no_key_is_in_any_log_even_when_everything_is_logged(
+    bot, openai_server, ollama_server, mcp_server, settings, tmp_path, caplog
+):
+    secret = "sk-of-the-community-0123456789"
+    openai_server.keys.add(secret)
+    path = f"/router/communities/{bot.slug}/credentials/openai"
+    bot.fleet.request("PUT", path, {"secrets": {"api_key": secret}})
+    root = logging.getLogger()
+    with caplog.at_level(logging.DEBUG):
+        for name in list(root.manager.loggerDict):
+            caplog.set_level(logging.DEBUG, logger=name)
+        root.setLevel(logging.DEBUG)
+        for provider, server in (("openai", openai_server), ("ollama", ollama_server), ("mcp", mcp_server)):
+            settings(provider=provider, failover=[])
+            bot.say("!ai hello")
+            for kind in (401, 500, "html"):
+                server.script.fail_next(kind)
+                bot.say("!ai hello")
+    everything = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
+    assert len(caplog.records) > 100
+    simulated = [openai_server.settings()["OPENAI_API_KEY"], mcp_server.token, secret]
+    assert [each for each in simulated if each in everything] == []
+
+
+def gate_module():
+    return importlib.import_module("apps.ai_interaction_module.services.gate")
+
+
+def test_communities_take_turns_however_many_one_of_them_asks(ai):
+    gate = gate_module().FairGate(2, max_waiting=50)
+    order, go = [], threading.Event()
+
+    def ask(community):
+        with gate.entered(community, within_s=10):
+            order.append(community)
+            go.wait(10)
+            time.sleep(0.005)
+
+    threads = [threading.Thread(target=ask, args=(1,)) for _ in range(20)]
+    for each in threads:
+        each.start()
+    eventually(lambda: gate.counts() == {"inside": 2, "waiting": 18})
+    late = [threading.Thread(target=ask, args=(community,)) for community in (2, 2, 3)]
+    for each in late:
+        each.start()
+    eventually(lambda: gate.counts()["waiting"] == 21)
+    go.set()
+    for each in (*threads, *late):
+        each.join(10)
+    assert gate.counts() == {"inside": 0, "waiting": 0}
+    assert {2, 3} <= set(order[2:6]), order
+    assert order.count(1) == 20
+
+
+def test_who_waits_too_long_or_in_too_long_a_row_is_told_so(ai):
+    gates = gate_module()
+    gate = gates.FairGate(1, max_waiting=1)
+    with gate.entered(1, within_s=1):
+        with pytest.raises(gates.TooManyAsk), gate.entered(1, within_s=0.05):
+            pass
+        waiting = threading.Thread(target=lambda: gate._enter(1, time.monotonic() + 5))
+        waiting.start()
+        eventually(lambda: gate.counts()["waiting"] == 1)
+        with pytest.raises(gates.TooManyAsk), gate.entered(1, within_s=5):
+            pass
+    waiting.join(5)
+    assert gate.counts() == {"inside": 1, "waiting": 0}
+
+
+@pytest.mark.parametrize(
+    ("environment", "ollama", "mcp", "order"),
+    [
+        ({}, None, None, []),
+        ({"AI_HOST": "http://ollama:11434", "AI_PORT": "11434"}, "http://ollama:11434", None, ["ollama"]),
+        ({"AI_HOST": "ollama", "AI_PORT": "9"}, "http://ollama:9", None, ["ollama"]),
+        ({"AI_HOST": "http://ollama:1", "AI_PORT": "9"}, "http://ollama:1", None, ["ollama"]),
+        ({"AI_HOST": "https://ollama.example"}, "https://ollama.example", None, ["ollama"]),
+        ({"MCP_SERVER_URL": "http://mcp-server:8080"}, None, "http://mcp-server:8080/mcp", ["mcp"]),
+        ({"MCP_SERVER_URL": "http://mcp-server:8080/x/"}, None, "http://mcp-server:8080/x", ["mcp"]),
+        ({"OPENAI_API_KEY": "sk-1", "AI_HOST": "http://a"}, "http://a:11434", None, ["ollama", "openai"]),
+        ({"AI_PROVIDER": "openai", "AI_API_KEY": "sk-1"}, None, None, ["openai"]),
+    ],
+)
+def test_addresses_are_read_as_they_are_meant(ai, monkeypatch, environment, ollama, mcp, order):
+    for name in (
+        "AI_HOST",
+        "AI_PORT",
+        "AI_API_KEY",
+        "AI_PROVIDER",
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "MCP_SERVER_URL",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = type(ai.settings).load()
+    assert (settings.ollama_url, settings.mcp_url, settings.order) == (ollama, mcp, order)
+    assert set(settings.set_up) == set(order)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AI_PROVIDER", "skynet"),
+        ("OPENAI_API_KEY", "sk-your-openai-key"),
+        ("AI_HOST", "ftp://x"),
+        ("AI_TEMPERATURE", "9"),
+    ],
+)
+def test_a_wrong_setting_ends_the_process_with_one_line(ai, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name):
+        type(ai.settings).load()
