@@ -64,6 +64,7 @@ WHO: dict[Who, str] = {
     "community": "admins; api-users in their community",
     "owner": "admins; only the owner in the portal",
     "platform": "collectors of the platform; admins",
+    "overlays": "account `browser_source_core`",
     "role_givers": "collectors of the platform; admins; account `labels_core`",
     "admins": "admins",
     "super_admins": "super-admins",

@@ -45,6 +45,7 @@ ALLOWED = {
     "event_sources": {"collectors"},
     "services": {"stub"},
     "announcers": {"stub", "router"},
+    "overlays": {"browser_source_core"},
     "portal": {"portal"},
     "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "portal"},
     "members": {"stub"},
@@ -63,6 +64,7 @@ OF_NO_PLATFORM = {"community", "owner", "members", "announcers"}
 OF_ONE_MODULE = {"GET /router/responses/{execution_id}", "GET /router/explain/{session_id}"}
 REFUSED = (401, 403, 404)
 WANTS = [{"provider": "openai", "fields": ["api_key"], "why": "!stub answers with your own key"}]
+DOORKEEPERS = ("router", "labels_core", "portal", "stub", "browser_source_core")
 NOT_A_SAMPLE = (400, 404, 405, 415, 422)
 
 
@@ -152,7 +154,7 @@ def world(fleet, module_stub_server, twitch_simulator) -> World:
 
 
 def make_keys(world: World) -> None:
-    made = {name: world.fleet.keys[name] for name in ("router", "labels_core", "portal", "stub")}
+    made = {name: world.fleet.keys[name] for name in DOORKEEPERS}
     places: dict[str, dict[str, Any]] = {
         "": {},
         " of it": {"community_id": world.mine.community_id},
@@ -206,6 +208,7 @@ def make_things(world: World) -> None:
         "session_id": heard.session_id,
         "execution_id": execution["execution_id"],
         "outbox_id": heard.answer["responses"][0]["outbox_id"],
+        "track_item": play_something(world),
         "user_id": person["user_id"],
         "key_id": program,
         "provider": "openai",
@@ -220,6 +223,21 @@ def make_things(world: World) -> None:
     }
     for owed in owed_by_modules():
         world.found.update(owed.furnish(world) if hasattr(owed, "furnish") else {})
+
+
+def play_something(world: World) -> int:
+    """A track that was sent to the community's overlay."""
+    with world.fleet.database.transaction() as db:
+        row = fetch_one(
+            db,
+            "INSERT INTO outbox (platform, event_id, ordinal, session_id, entity_id, community_id, module_name,"
+            " response_action, response_data, state, expires_at)"
+            " VALUES ('overlays', %s, 0, %s, '', %s, 'stub', 'media',"
+            " '{\"track_id\": \"doors\"}', 'sent', now()) RETURNING id",
+            (new_id(), new_id(), world.mine.community_id),
+        )
+    assert row is not None
+    return row["id"]
 
 
 def make_alert(world: World) -> int:
@@ -331,6 +349,9 @@ SAMPLES: dict[str, Any] = {
             "commands": [],
             "credentials": WANTS,
         }
+    },
+    "POST /router/playback": lambda w: {
+        "body": {"item_id": f"outbox-{w.found['track_item']}", "track_id": "doors", "state": "started"}
     },
     "POST /api/modules/heartbeat": lambda w: {"body": {"module_name": "stub", "status": "healthy"}},
     "POST /api/context": lambda w: {

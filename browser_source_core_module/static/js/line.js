@@ -26,7 +26,7 @@ export class Line {
   #pinging = null;
   #silence = null;
 
-  /** `heard` has functions named for the frames: hello, item, control, and away for when the line is cut. */
+  /** `heard` has functions named for the frames: hello, item, control, lead, and away for when the line is cut. */
   constructor(url, heard) {
     this.#url = url;
     this.#heard = heard;
@@ -46,6 +46,11 @@ export class Line {
     this.#acks.set(seq, { state, at: performance.now() });
     this.#unsent.push(seq);
     this.#drain();
+  }
+
+  /** Say what plays here, and how far it is. Lost with the line; it is said again to whoever makes this page lead. */
+  playing(report) {
+    this.#send({ type: "playing", ...report });
   }
 
   setHidden(hidden) {
@@ -72,6 +77,8 @@ export class Line {
     } else if (frame.type === "control") {
       this.#control = Math.max(this.#control ?? 0, frame.number ?? 0);
       this.#heard.control(frame);
+    } else if (frame.type === "lead") {
+      this.#heard.lead(frame.leads);
     } else if (frame.type === "pong") {
       this.#heard.pages(frame.pages);
     }

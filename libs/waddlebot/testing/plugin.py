@@ -86,6 +86,12 @@ def openwhisk_simulator() -> Iterator[Any]:
     yield from _simulator("openwhisk", "OpenWhiskSimulator")
 
 
+@pytest.fixture(scope="session")
+def youtube_simulator() -> Iterator[Any]:
+    """A local YouTube that the fleet's music module is pointed at; None in a checkout without simulators."""
+    yield from _simulator("youtube", "YouTubeSimulator")
+
+
 def _simulator(module: str, name: str, **options: Any) -> Iterator[Any]:
     if importlib.util.find_spec("simulators") is None:
         yield None
@@ -103,11 +109,19 @@ def fleet(
     discord_simulator: Any,
     lambda_simulator: Any,
     openwhisk_simulator: Any,
+    youtube_simulator: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
     os.environ.update(EGRESS_ALLOW=module_stub_server.address, MODULE_URLS=module_stub_server.module_urls)
-    for simulator in (twitch_simulator, discord_simulator, slack_simulator, lambda_simulator, openwhisk_simulator):
+    for simulator in (
+        twitch_simulator,
+        discord_simulator,
+        slack_simulator,
+        lambda_simulator,
+        openwhisk_simulator,
+        youtube_simulator,
+    ):
         os.environ.update(simulator.settings() if simulator else {})
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
     os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")

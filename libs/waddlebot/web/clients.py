@@ -19,6 +19,7 @@ from ..base.contracts import (
     ModuleRegistration,
     ModuleReply,
     ModuleResponse,
+    Playback,
     Wire,
 )
 from ..base.errors import UpstreamError, UpstreamRefused
@@ -211,6 +212,10 @@ class RouterClient:
         )
         body = said.model_dump_json(exclude_none=True).encode()
         return Announced.model_validate(self._post(f"{self._router}/announcements", body))
+
+    def playback(self, said: Playback) -> None:
+        """Tell what became of a track on an overlay. Raises: UpstreamError; UpstreamRefused when it is nobody's."""
+        self._post(f"{self._router}/playback", said.model_dump_json().encode())
 
     def report(self, event: Event) -> dict[str, Any]:
         """Tell of something that happened and that is no chat; the same id again changes nothing.

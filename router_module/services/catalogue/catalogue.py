@@ -73,6 +73,7 @@ class Commands:
     by_event: dict[MessageType, list[Command]] = field(default_factory=dict)
     modules: dict[str, ModuleSpecs] = field(default_factory=dict)
     listeners: dict[int, Command] = field(default_factory=dict)
+    by_module: dict[str, list[Command]] = field(default_factory=dict)
 
     @property
     def alias_command(self) -> Command | None:
@@ -242,6 +243,7 @@ def load_commands(db: DAL) -> Commands:
     commands = Commands(modules=load_module_specs(db))
     for row in fetch(db, "SELECT * FROM commands WHERE is_active ORDER BY priority, id"):
         command = _command(row)
+        commands.by_module.setdefault(command.module_name, []).append(command)
         if command.spec.trigger_type != "event":
             commands.by_name.setdefault((row["prefix"], row["command"]), []).append(command)
         if command.spec.trigger_type != "command":
