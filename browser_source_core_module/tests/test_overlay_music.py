@@ -1,9 +1,8 @@
-"""Music on the media overlay: a real browser plays what chat asked for, in YouTube's player, and says what became of it."""
+"""Music on the media overlay: a real browser plays what chat asked for, and says what became of it."""
 
 from __future__ import annotations
 
 import pytest
-from waddlebot.testing.plugin import eventually
 
 NOW = "/youtube/now-playing"
 

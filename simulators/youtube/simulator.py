@@ -116,6 +116,10 @@ class YouTubeSimulator:
     def fail_next(self, times: int = 1, **fault: Any) -> None:
         self._faults += [Fault(**fault)] * times
 
+    def mend(self) -> None:
+        """Nothing that comes is broken any more."""
+        self._faults.clear()
+
     # A server
 
     def __enter__(self) -> Self:

@@ -290,7 +290,7 @@ def _told(requested: Requested, rules: Rules, *, has_page: bool) -> Said:
         text = f"Playing {requested.started.track.shown}.{'' if has_page else NO_PAGE}"
         shown = song_begins(requested.started, rules)
         if requested.waiting:
-            text += f" {songs_in_words(len(requested.waiting))} more waiting."
+            text += f" {songs_in_words(len(requested.waiting))} waiting after it."
     elif len(requested.waiting) == 1:
         first = requested.waiting[0]
         text = f"{first.track.shown} is number {first.place} in the queue."

@@ -60,6 +60,8 @@ class YouTubeAPI:
         # It logs whole addresses, which have the key in them.
         for name in ("googleapiclient.discovery", "googleapiclient.http", "googleapiclient.model"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        # What is asked again is the provider's business, which knows the deadline.
+        httplib2.RETRIES = 1
         self._http = httplib2.Http
         self._category_id = category_id
         self._service = discovery.build(
