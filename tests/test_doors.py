@@ -110,6 +110,8 @@ class World:
         if kind in self.actors:
             account, fields = self.actors[kind]
             area = ROWS[endpoint].area or "bot"
+            if kind == "owner of another area":
+                fields = {**fields, "area": "bot" if area == "music" else "music"}
             headers[HEADER] = sign_actor(
                 self.fleet.actor_key, login_id=7, method=method, path=path, **{"area": area, **fields}
             )
@@ -129,7 +131,7 @@ class World:
             "editor": ("portal", {**mine, "right": "editor"}),
             "viewer": ("portal", {**mine, "right": "viewer"}),
             "owner elsewhere": ("portal", {"community_id": self.other.community_id, "right": "owner"}),
-            "owner of another area": ("portal", {**mine, "right": "owner", "area": "music"}),
+            "owner of another area": ("portal", {**mine, "right": "owner"}),
             "actor of another account": ("admins", {**mine, "right": "owner"}),
         }
 

@@ -220,15 +220,16 @@ class HubStore:
         rows = self._pool.run(
             "SELECT * FROM (SELECT seq, item_id, display_s, is_test, state, received_at, expires_at,"
             " extract(epoch FROM expires_at - now())::float AS left_s, p.plays IS NOT NULL AS plays,"
-            # Where the page that led was with it, so that the next one goes on from there.
+            # Where the page that led is or was with it, so that the next one goes on from there.
             " CASE WHEN p.at_ms IS NULL THEN content ELSE"
             " jsonb_set(content, '{data,progress_ms}', to_jsonb(p.at_ms)) END AS content"
             " FROM browser_source_history h LEFT JOIN (SELECT seq AS plays, CASE WHEN reported_at IS NOT NULL"
-            "  THEN position_ms END AS at_ms FROM browser_source_playback WHERE community_id = %(community)s"
+            "  THEN position_ms + CASE state WHEN 'started' THEN (least(extract(epoch FROM now() - reported_at), %(lease)s)"
+            "  * 1000)::bigint ELSE 0 END END AS at_ms FROM browser_source_playback WHERE community_id = %(community)s"
             "  AND %(source)s = 'media' AND state NOT IN ('ended', 'failed')) AS p ON p.plays = h.seq"
             " WHERE community_id = %(community)s AND source_type = %(source)s) AS item"
             f" WHERE (expires_at > now() OR state = 'shown' OR plays) AND ({which}) ORDER BY seq LIMIT {MAX_BACKLOG}",
-            {"community": source.community_id, "source": source.source_type, **parameters},
+            {"community": source.community_id, "source": source.source_type, "lease": LEASE_S, **parameters},
         )
         return [
             Numbered(

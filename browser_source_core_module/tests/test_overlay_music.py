@@ -55,3 +55,61 @@ def test_what_is_asked_for_plays_and_the_next_one_follows(show, bot, songs, yout
     opened = [referrer for video, referrer in youtube_simulator.embeds if video == first.video_id]
     assert opened == [screen.page.url.split("/browser/")[0] + "/"]
     assert screen.problems == []
+
+
+def test_the_same_track_is_changed_and_never_begun_anew(show, bot, songs, youtube_simulator):
+    screen = show("media")
+    _, song = songs
+    bot.say(f"!sr {song.video_id}")
+    frame = player(screen)
+    state = "document.getElementById('state').textContent"
+
+    def is_now(text):
+        screen.until(lambda: frame.evaluate(state) == text, within_s=15)
+
+    is_now("playing · volume 50")  # OBS hears it: this page leads.
+    for command, text in (
+        ("volume 20", "playing · volume 20"),
+        ("pause", "paused · volume 20"),
+        ("resume", "playing · volume 20"),
+    ):
+        bot.say(f"!ytmusic {command}", level="moderator")
+        is_now(text)
+    # What comes between is seen, and the music goes on.
+    picture = {"media_type": "image", "title": "Look", "media_url": "https://i.ytimg.com/x.png", "display_s": 1}
+    screen.overlay.display("media", picture)
+    screen.wait_for_text("Look")
+    screen.wait("document.querySelector('.screen').hidden")
+    assert frame.evaluate(state) == "playing · volume 20"
+    assert [video for video, _ in youtube_simulator.embeds].count(song.video_id) == 1
+    # A page that is loaded anew goes on where it was.
+    screen.until(lambda: now_playing(bot)["position_s"] > 1)
+    screen.page.reload()
+    frame = player(screen)
+    is_now("playing · volume 20")
+    assert frame.evaluate("now()") >= 1
+    bot.say("!ytmusic stop", level="moderator")
+    screen.wait("document.querySelector('.player').hidden")
+    assert screen.problems == []
+
+
+@pytest.mark.parametrize("code", [5, 100, 150])
+def test_a_song_that_the_player_refuses_is_passed_over(show, bot, songs, youtube_simulator, code):
+    screen = show("media")
+    bad = youtube_simulator.add(f"Bad {code}", error=code)
+    bot.say(f"!sr {bad.video_id}")
+    bot.say(f"!sr {songs[1].video_id}")
+    screen.until(lambda: history(bot) == [(f"Bad {code}", "failed")], within_s=20)
+    screen.wait_for_text("Second Song")
+
+
+def test_a_page_that_does_not_lead_is_not_heard(show, live, bot, songs):
+    leader = live.connect("media").hello()
+    leader.receive("lead")
+    screen = show("media")
+    bot.say(f"!sr {songs[1].video_id}")
+    frame = player(screen)
+    screen.until(lambda: frame.evaluate("document.getElementById('state').textContent") == "playing · muted")
+    leader.close()
+    screen.until(lambda: frame.evaluate("document.getElementById('state').textContent") == "playing · volume 50")
+    screen.until(lambda: now_playing(bot)["state"] == "started")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
+from urllib.request import urlopen
 
 from waddlebot.data.database import fetch, fetch_one
 
@@ -20,11 +23,17 @@ SAMPLES: dict[str, Any] = {
     "GET /youtube/now-playing": at(),
     "GET /youtube/history": at(),
     "GET /youtube/stats": at(),
-    # Nobody is let in who is not refused first; whoever is let in asks for what is no video's link.
-    "POST /youtube/play": lambda w: {"body": {"community_id": w.mine.slug, "url": "https://youtu.be/x"}},
+    "POST /youtube/play": lambda w: {"body": {"community_id": w.mine.slug, "video_id": VIDEO}},
     "POST /youtube/skip": lambda w: {"body": {"community_id": w.mine.slug, "track_id": play(w)}},
     "POST /youtube/stop": lambda w: {"body": {"community_id": w.mine.slug, "track_id": play(w)}},
 }
+
+
+def furnish(_world: Any) -> dict[str, Any]:
+    """A video that YouTube knows."""
+    body = json.dumps({"add": {"title": "A Song", "video_id": VIDEO}}).encode()
+    with urlopen(f"{os.environ['YOUTUBE_API_ENDPOINT']}/control", data=body, timeout=5) as answer:
+        return {"video_id": json.load(answer)["video_id"]}
 
 
 def play(world: Any) -> str:
@@ -49,7 +58,6 @@ def play(world: Any) -> str:
 def carry(bot: Any) -> None:
     """A playlist and a video that is not played, and everywhere somebody who may want to be forgotten."""
     robin = f"robin-{bot.slug}"
-    bot.install("youtube_music")
     with bot.fleet.database.transaction() as db:
         row = fetch_one(db, "SELECT user_id FROM platform_identities WHERE platform_user_id = %s", (robin,))
         assert row is not None
