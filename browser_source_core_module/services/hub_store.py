@@ -224,8 +224,9 @@ class HubStore:
             " CASE WHEN p.at_ms IS NULL THEN content ELSE"
             " jsonb_set(content, '{data,progress_ms}', to_jsonb(p.at_ms)) END AS content"
             " FROM browser_source_history h LEFT JOIN (SELECT seq AS plays, CASE WHEN reported_at IS NOT NULL"
-            "  THEN position_ms + CASE state WHEN 'started' THEN (least(extract(epoch FROM now() - reported_at), %(lease)s)"
-            "  * 1000)::bigint ELSE 0 END END AS at_ms FROM browser_source_playback WHERE community_id = %(community)s"
+            "  THEN position_ms + CASE state WHEN 'started' THEN"
+            "  (least(extract(epoch FROM now() - reported_at), %(lease)s) * 1000)::bigint ELSE 0 END END AS at_ms"
+            "  FROM browser_source_playback WHERE community_id = %(community)s"
             "  AND %(source)s = 'media' AND state NOT IN ('ended', 'failed')) AS p ON p.plays = h.seq"
             " WHERE community_id = %(community)s AND source_type = %(source)s) AS item"
             f" WHERE (expires_at > now() OR state = 'shown' OR plays) AND ({which}) ORDER BY seq LIMIT {MAX_BACKLOG}",

@@ -1,4 +1,4 @@
-"""`python -m simulators.demo`: the three platforms and the page, for a fleet that `waddlebot up --demo` starts."""
+"""`python -m simulators.demo`: the platforms, YouTube and the page, for a fleet that `waddlebot up --demo` starts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from waddlebot.fleet.home import Home
 
+from ..youtube import YouTubeSimulator
 from .fleet_side import FleetSide, Kept, prepare_database
 from .page import Page
 from .platforms import Discord, Platform, Slack, Twitch
@@ -31,8 +32,26 @@ def main() -> None:
     platforms = make_platforms(given, kept, timeline)
     for each in platforms:
         each.start()
+    youtube = YouTubeSimulator(port=given.port + 4)
+    youtube.add_some_songs()
+    with youtube:
+        run(given, kept, kept_path, platforms, timeline, youtube.settings())
+    for each in platforms:
+        each.stop()
+
+
+def run(
+    given: argparse.Namespace,
+    kept: Kept,
+    kept_path: Path,
+    platforms: list[Platform],
+    timeline: Timeline,
+    settings: dict[str, str],
+) -> None:
+    """Serve the page until told to stop; `settings` are those of what is no platform."""
     prepare_database(os.environ["DATABASE_URL"], kept, [each.served for each in platforms])
-    kept.save(kept_path, {name: value for each in platforms for name, value in each.settings().items()})
+    settings = {**settings, **{name: value for each in platforms for name, value in each.settings().items()}}
+    kept.save(kept_path, settings)
     fleet = FleetSide(
         Home(given.home),
         given.fleet,
@@ -42,8 +61,6 @@ def main() -> None:
         platforms=platforms,
     )
     asyncio.run(serve_until_told(Page(platforms, timeline, fleet, port=given.port)))
-    for each in platforms:
-        each.stop()
 
 
 def make_platforms(given: argparse.Namespace, kept: Kept, timeline: Timeline) -> list[Platform]:

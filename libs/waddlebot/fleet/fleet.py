@@ -38,13 +38,16 @@ MAX_RESTART_S = 5.0
 STOP_TIMEOUT_S = 15.0
 BASE_PORT = 8000
 PORTAL = "portal"
-# The demo's page is so many ports above the fleet's, its platforms on the ports after it.
+# The demo's page is so many ports above the fleet's, its platforms and YouTube on the ports after it.
 DEMO_OFFSET = 90
-DEMO_PORTS = 4
+DEMO_PORTS = 5
 # Every port that a fleet may use is fewer than so many above its own.
 FLEET_PORTS = DEMO_OFFSET + DEMO_PORTS
 # What would make a demo part of a fleet that is not one.
-OF_REAL_FLEETS = ("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_")
+OF_REAL_FLEETS = (
+    *("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_"),
+    "YOUTUBE_",
+)
 
 
 @dataclass(frozen=True, slots=True)
