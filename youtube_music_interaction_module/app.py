@@ -46,7 +46,7 @@ def make_api() -> YouTubeAPI:
 quota = QuotaLedger(database, searches=settings.daily_searches, units=settings.daily_units)
 finder = YouTubeMusicService(
     database,
-    service.providers.add("youtube", title="YouTube", translate=translate, timeout_s=12),
+    service.providers.add("youtube", title="YouTube", translate=translate, timeout_s=settings.request_timeout_s),
     quota,
     make_api if key else None,
     region=settings.region_code,

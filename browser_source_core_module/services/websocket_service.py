@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -69,6 +68,7 @@ ELECT_EVERY_S = 2.0
 MEDIA = "media"
 PAGE_STATES = frozenset({"started", "paused", "ended", "failed"})
 MAX_TRACK_ID_CHARS = 64
+PAGE_ID = re.compile(r"[A-Za-z0-9-]{16,64}", re.ASCII)
 # A day of music, and more than any player's error.
 MOST_MS, MAX_CODE = 24 * 3600 * 1000, 1_000_000
 PRESENCE_EVERY_S = 1.0
@@ -87,14 +87,12 @@ class Page(ServerConnection):
     admission: Admission
     source: Source
     is_hidden = False
-    # Whether it is the one that is heard and that says what it plays.
-    leads = False
+    # Whether it is the one that is heard and that says what it plays; None until it has been told.
+    leads: bool | None = None
+    # What it is leased by: its own word, so that it is the same after a line that was cut.
+    key = ""
     frames_this_second = 0
     bad_frames = 0
-
-    @cached_property
-    def key(self) -> str:
-        return new_id()
 
     @property
     def counted_as(self) -> tuple[int, str]:
@@ -108,6 +106,7 @@ class Hello:
     last_seq: int
     control: int | None
     is_hidden: bool
+    page: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +208,9 @@ class Hub:
         self._acks: dict[tuple[Source, int], int] = {}
         # Newest last; what was said of one state of a track before is said anew.
         self._playing: dict[tuple[int, str, str], Playing] = {}
+        # Where somebody has to be found to lead, and who leads no more.
+        self._unled: set[Room] = set()
+        self._gone: list[str] = []
         self._saving = asyncio.Lock()
         self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -250,6 +252,7 @@ class Hub:
         with contextlib.suppress(DatabaseUnavailable):
             await self._save_acks()
             await self._save_playing()
+            await self._elect_soon()
             await self._ask(self._reports.withdraw)
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             await self._bus.delete(PRESENCE + self.id)
@@ -262,6 +265,7 @@ class Hub:
             "hub-acks": (self._save_acks, SAVE_ACKS_EVERY_S),
             "hub-playing": (self._save_playing, SAVE_ACKS_EVERY_S),
             "hub-elect": (self._elect, ELECT_EVERY_S),
+            "hub-elect-soon": (self._elect_soon, SAVE_ACKS_EVERY_S),
             "hub-presence": (self._tell_presence, PRESENCE_EVERY_S),
             "hub-last-seen": (self._save_last_seen, LAST_SEEN_EVERY_S),
             "hub-report": (self._report, REPORT_EVERY_S),
@@ -295,6 +299,7 @@ class Hub:
             self._counts["refused"] += 1
             return _answer(403, "Forbidden", {"success": False})
         page.admission, page.source = admission, Source(admission.community_id, asked[2])
+        page.key = new_id()
         return None
 
     async def _admission(self, token: str, source_type: str) -> Admission | None:
@@ -332,7 +337,8 @@ class Hub:
             if not room.pages and self._rooms.get(room.source) is room:
                 del self._rooms[room.source]
             if page.leads:
-                self._start(self._succeed(room, page))
+                self._gone.append(page.key)
+                self._unled.add(room)
 
     async def _converse(self, room: Room, page: Page) -> None:
         await self._load(room)
@@ -391,10 +397,9 @@ class Hub:
     async def _hear_page(self, room: Room, page: Page, message: str | bytes) -> None:
         said = _read(message)
         if isinstance(said, Hello):
-            page.is_hidden = said.is_hidden
+            page.is_hidden, page.key = said.is_hidden, said.page or page.key
             await self._resume(room, page, said)
-            if page.source.source_type == MEDIA:
-                await self._elect([room])
+            self._unled.add(room)
         elif isinstance(said, Ack):
             if not page.admission.is_preview:
                 self._note_ack(room, said)
@@ -623,17 +628,21 @@ class Hub:
         leading = await self._ask(self._store.lease_leaders, candidates)
         for room in where:
             for page in room.pages:
-                self._tell_lead(page, leads=page.key in leading)
+                self._tell_lead(page, leads=page.key in leading and not page.admission.is_preview)
 
     def _tell_lead(self, page: Page, *, leads: bool) -> None:
         if page.leads is not leads:
             page.leads = leads
             fan_out([page], as_text({"type": "lead", "leads": leads}))
 
-    async def _succeed(self, room: Room, page: Page) -> None:
-        """Somebody else leads where the page that did has gone."""
-        await self._ask(self._store.end_leases, [page.key])
-        await self._elect([room])
+    async def _elect_soon(self) -> None:
+        """Find somebody to lead where a page has come, or where the one that led has gone; all of them at once."""
+        gone, self._gone = self._gone, []
+        rooms, self._unled = self._unled, set()
+        if gone:
+            await self._ask(self._store.end_leases, gone)
+        if rooms:
+            await self._elect(rooms)
 
     async def _save_last_seen(self) -> None:
         held = list({token_id for (token_id, _), pages in self._by_token.items() if pages > 0})
@@ -712,7 +721,8 @@ def _read(message: str | bytes) -> Hello | Ack | Report | Ping | Trouble | None:
         kind = said["type"]
         if kind == "hello":
             control = said.get("control")
-            return Hello(_number(said.get("last_seq", 0)), None if control is None else _number(control), is_hidden)
+            known = None if control is None else _number(control)
+            return Hello(_number(said.get("last_seq", 0)), known, is_hidden, _page_id(said.get("page")))
         if kind == "ack":
             return Ack(_number(said["seq"]), ACK_RANKS[said["state"]])
         if kind == "playing":
@@ -722,6 +732,10 @@ def _read(message: str | bytes) -> Hello | Ack | Report | Ping | Trouble | None:
         return Trouble(str(said.get("message"))[:300]) if kind == "error" else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _page_id(value: object) -> str:
+    return value if isinstance(value, str) and PAGE_ID.fullmatch(value) else ""
 
 
 def _read_report(said: dict[str, Any]) -> Report | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from waddlebot.base.ids import new_id
 from waddlebot.testing.plugin import eventually
@@ -43,6 +45,7 @@ def test_one_page_leads_and_only_what_it_says_counts(live):
     first = live.connect("media").hello()
     assert first.receive("lead")["leads"] is True
     second = live.connect("media").hello()
+    assert second.receive("lead")["leads"] is False
     track, seq = play(live)
     assert second.receive("item")["data"]["track_id"] == track
     assert first.receive("item")["seq"] == seq
@@ -52,7 +55,7 @@ def test_one_page_leads_and_only_what_it_says_counts(live):
     first.send(**report, state="started")
     first.send(**{**report, "position_ms": 2000}, state="started")
     eventually(lambda: playing(live) == (track, "started", 2000))
-    assert not [each for each in second.frames if each["type"] == "lead"]
+    assert [each["leads"] for each in second.frames if each["type"] == "lead"] == [False]
 
     first.close()
     assert second.receive("lead")["leads"] is True
@@ -77,7 +80,7 @@ def test_a_page_that_is_seen_leads_before_one_that_is_hidden_and_a_preview_never
     assert seen.receive("lead")["leads"] is True
     assert hidden.receive("lead")["leads"] is False
     preview.receive_until_pong()
-    assert not [each for each in preview.frames if each["type"] == "lead"]
+    assert not [each for each in preview.frames if each["type"] == "lead" and each["leads"]]
 
 
 @pytest.mark.parametrize(
@@ -170,3 +173,12 @@ def test_a_test_and_a_replay_play_nothing(overlay):
     test, _, replayed = overlay.rows("media")
     assert {each["content"]["data"]["player"] for each in (test, replayed)} == {"none"}
     assert playing(overlay)[1] == "waiting"
+
+
+def test_a_page_whose_line_was_cut_leads_on_also_after_its_hub_was_killed(live, hub):
+    page = "0123456789abcdef-a-page"
+    first = live.connect("media").hello(page=page)
+    assert first.receive("lead")["leads"] is True
+    hub.restart(signal.SIGKILL)
+    again = live.connect("media").hello(page=page)
+    assert again.receive("lead")["leads"] is True

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg2.extras import Json
 from pydal import DAL
 from waddlebot.base.contracts import ModuleResponse
-from waddlebot.base.errors import UpstreamRefused
+from waddlebot.base.errors import UpstreamError, UpstreamRefused
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.youtube_links import watch_link
@@ -20,7 +20,9 @@ from waddlebot.web.clients import RouterClient
 from .player_service import Now, Rules
 
 SERVICE = "YouTube Music"
-BATCH = 20
+BATCH = 100
+# Much later it would be about another song.
+USEFUL_FOR = "5 minutes"
 # What is changed of a song that plays is seen that long.
 CHANGE_SHOWN_S = 5.0
 GONE_SHOWN_S = 1.0
@@ -101,15 +103,22 @@ class Outgoing:
         )
 
     def step(self) -> bool:
-        """Announce what waits. True when there may be more. Raises: UpstreamError; it is tried again then."""
+        """Announce what waits. True when there may be more. Raises: UpstreamError; what failed is tried again then."""
+        self._database.statement(f"DELETE FROM youtube_outgoing WHERE created_at < now() - interval '{USEFUL_FOR}'")
         rows: list[dict[str, Any]] = self._database.statement(
             "SELECT * FROM youtube_outgoing ORDER BY id LIMIT %s", (BATCH,)
         )
+        failed: UpstreamError | None = None
         for row in rows:
             responses = [ModuleResponse.model_validate(each) for each in row["responses"]]
             try:
                 self._router.announce(row["announcement_id"], responses, community_id=row["community_id"])
             except UpstreamRefused as err:
                 self._log.system("not_announced", result="FAILED", community=row["community_id"], detail=err.message)
+            except UpstreamError as err:
+                failed = failed or err  # One community's limit is not the others'.
+                continue
             self._database.statement("DELETE FROM youtube_outgoing WHERE id = %s", (row["id"],))
+        if failed:
+            raise failed
         return len(rows) == BATCH

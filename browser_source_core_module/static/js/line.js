@@ -14,6 +14,8 @@ const REVOKED = 4403;
 
 export class Line {
   #url;
+  // The same on every socket of this page.
+  #page = Array.from(crypto.getRandomValues(new Uint8Array(16)), (each) => each.toString(16).padStart(2, "0")).join("");
   #heard;
   #socket = null;
   #lastSeq = 0;
@@ -90,7 +92,7 @@ export class Line {
     const hidden = this.#hidden;
     // Confirmations first: what was shown is not sent again.
     this.#repeatAcks();
-    this.#send({ type: "hello", last_seq: this.#lastSeq, control: this.#control, hidden });
+    this.#send({ type: "hello", last_seq: this.#lastSeq, control: this.#control, hidden, page: this.#page });
     this.#control ??= hello.control;
     clearInterval(this.#pinging);
     this.#pinging = setInterval(() => this.#ping(), PING_EVERY_MS);

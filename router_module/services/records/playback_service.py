@@ -46,7 +46,7 @@ ASKED_AT_MOST = 20
 PLACE = """
 SELECT c.id AS community_id, c.name AS community_name, e.entity_id, e.platform, e.server_id, e.channel_id
 FROM communities c LEFT JOIN LATERAL (
-    SELECT * FROM entities WHERE community_id = c.id AND is_active ORDER BY entity_id = %(entity)s DESC, id LIMIT 1
+    SELECT * FROM entities WHERE community_id = c.id AND is_active ORDER BY id LIMIT 1
 ) AS e ON true
 WHERE c.id = %(community)s AND c.is_active
 """
@@ -128,7 +128,7 @@ class PlaybackService:
         """What the module is called with; None where it is not on any more."""
         catalogue = self._lookups.catalogue(row["community_id"])
         command = _command_of(catalogue, row["module_name"])
-        places = self._db.statement(PLACE, {"entity": "", "community": row["community_id"]})
+        places = self._db.statement(PLACE, {"community": row["community_id"]})
         is_core = find_manifest(row["module_name"]) is not None
         if command is None or not places or not catalogue.is_module_on(row["module_name"], None, is_core=is_core):
             return None
