@@ -62,7 +62,7 @@ def test_the_same_track_is_changed_and_never_begun_anew(show, bot, songs, youtub
     _, song = songs
     bot.say(f"!sr {song.video_id}")
     frame = player(screen)
-    state = "document.getElementById('state').textContent"
+    state = "document.getElementById('state')?.textContent"
 
     def is_now(text):
         screen.until(lambda: frame.evaluate(state) == text, within_s=15)
@@ -109,7 +109,7 @@ def test_a_page_that_does_not_lead_is_not_heard(show, live, bot, songs):
     screen = show("media")
     bot.say(f"!sr {songs[1].video_id}")
     frame = player(screen)
-    screen.until(lambda: frame.evaluate("document.getElementById('state').textContent") == "playing · muted")
+    screen.until(lambda: frame.evaluate("document.getElementById('state')?.textContent") == "playing · muted")
     leader.close()
-    screen.until(lambda: frame.evaluate("document.getElementById('state').textContent") == "playing · volume 50")
+    screen.until(lambda: frame.evaluate("document.getElementById('state')?.textContent") == "playing · volume 50")
     screen.until(lambda: now_playing(bot)["state"] == "started")

@@ -189,3 +189,28 @@ def test_without_a_key_chat_says_what_the_owner_has_to_do(music):
         assert (answer.status, answer.json()["error"]["code"]) == (503, "not_configured")
     finally:
         finder._make_api = made
+
+
+def test_many_threads_ask_at_once_and_none_reads_anothers_answer(music, fleet):
+    videos = [music.youtube.add(f"Song {number}", duration_s=100 + number) for number in range(24)]
+    finder = importlib.import_module("apps.youtube_music_interaction_module.app").finder
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda video: finder.look_up([video.video_id], region="US", within_s=10)[0], videos))
+    assert [(each.video_id, each.duration) for each in found] == [(each.video_id, each.duration_s) for each in videos]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("PT3M33S", 213),
+        ("P1DT2H", 93_600),
+        ("P0D", 0),
+        ("PT1H", 3600),
+        ("P1W", 604_800),
+        ("PT", 0),
+        ("3:33", 0),
+        ("", 0),
+    ],
+)
+def test_durations_are_read_as_iso_8601_has_them(fleet, text, seconds):
+    assert sys.modules["apps.youtube_music_interaction_module.services.tracks"].read_duration(text) == seconds
