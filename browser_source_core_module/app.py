@@ -6,6 +6,7 @@ from pathlib import Path
 
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.manifest import all_manifests
+from waddlebot.data.wakeup import Wakeup
 from waddlebot.module.interaction import InteractionModule
 from waddlebot.module.service import Service
 from waddlebot.web.http import EgressGuard, HTTPClient
@@ -20,9 +21,10 @@ from .services.alert_service import AlertService
 from .services.audience_service import AudienceService
 from .services.browser_source_service import BrowserSourceService
 from .services.form_service import MAX_ANSWER_BYTES, FormService, ModuleGateway, fleet_bases
-from .services.frames import SOURCE_TYPES, Source
+from .services.frames import PLAYBACK, SOURCE_TYPES, Source
 from .services.media_service import MediaService
 from .services.page_service import PageService
+from .services.playback_service import PlaybackService
 from .services.records import PEOPLE, theme_part
 from .services.router_service import ContentService, Limits
 from .services.safe_content import MediaPolicy
@@ -54,6 +56,7 @@ pages = PageService(
     sockets_url=settings.sockets_url,
     frame_ancestors=settings.frame_ancestors,
     portal=settings.portal_origin,
+    youtube=settings.youtube_embed_base_url.rstrip("/"),
 )
 guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
 gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))
@@ -66,6 +69,7 @@ form_service = FormService(
     base_url=settings.base_url,
     expires_after_s=settings.form_expiry_s,
 )
+playback = PlaybackService(database, service.router, log)
 desk = display.DisplayDesk(database, content, overlays, form_service, service.metrics)
 
 alert_service = AlertService(media, log, base_url=settings.base_url)
@@ -133,5 +137,10 @@ def clean_up() -> bool:
 
 service.loops.add("trim", overlays.trim, every_s=settings.queue_interval_s, once=True)
 service.loops.add("clean-up", clean_up, every_s=settings.cleanup_interval_s, once=True)
+service.loops.add("no-page", playback.look_for_pages, every_s=2, once=True)
+# The hubs ring when a page has said something.
+Wakeup(settings, PLAYBACK).listen(playback.wake)
+service.loops.add("playback", playback.tell, every_s=1, wake=playback.wake)
+service.loops.add("forget-playback", playback.forget, every_s=settings.cleanup_interval_s, once=True)
 service.loops.add("tips", tip_service.tell, every_s=1, once=True)
 service.loops.add("forget-tips", tip_service.forget, every_s=settings.cleanup_interval_s, once=True)

@@ -88,6 +88,12 @@ class BrowserSourceSettings(Settings):
     portal_url: str | None = Field(
         None, alias="PORTAL_URL", description="The portal's address; only its pages may show a preview in a frame."
     )
+    youtube_embed_base_url: str = Field(
+        "https://www.youtube-nocookie.com",
+        alias="YOUTUBE_EMBED_BASE_URL",
+        pattern=r"^https?://[A-Za-z0-9.:-]+/?$",
+        description="Where the media overlay finds YouTube's player.",
+    )
     form_expiry_s: float = Field(
         900, alias="FORM_EXPIRY", gt=0, description="A viewer can answer a form for this long, s."
     )

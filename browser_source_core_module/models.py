@@ -137,3 +137,34 @@ def define_tables(db: DAL) -> None:
         Field("detail"),
         Field("created_at", "datetime"),
     )
+    db.define_table(
+        "browser_source_playback",
+        Field("community_id", "bigint"),
+        Field("track_id"),
+        Field("item_id"),
+        Field("seq", "bigint"),
+        Field("state"),
+        Field("position_ms", "bigint"),
+        Field("code", "integer"),
+        Field("reported_at", "datetime"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
+        "browser_source_leaders",
+        Field("community_id", "bigint"),
+        Field("page"),
+        Field("is_hidden", "boolean"),
+        Field("lease_until", "datetime"),
+    )
+    db.define_table(
+        "browser_source_playback_reports",
+        Field("community_id", "bigint"),
+        Field("item_id"),
+        Field("track_id"),
+        Field("state"),
+        Field("position_ms", "bigint"),
+        Field("code", "integer"),
+        Field("lease_until", "datetime"),
+        Field("told_at", "datetime"),
+        Field("created_at", "datetime"),
+    )

@@ -31,6 +31,7 @@ from .controllers import (
     keys,
     module_affairs,
     modules,
+    playback,
     reputation,
     responses,
     roles,
@@ -76,6 +77,7 @@ from .services.records.outbox_service import OutboxService
 from .services.records.overlay_delivery import OverlayDelivery
 from .services.records.people import KEEPS
 from .services.records.people import PEOPLE as PEOPLE_HERE
+from .services.records.playback_service import PlaybackService
 from .services.records.retention_service import RetentionService
 from .services.records.session_manager import SessionManager
 from .services.records.usage_service import WRITE_EVERY_S, UsageService
@@ -157,6 +159,7 @@ processor = CommandProcessor(
     log=log,
     metrics=service.metrics,
 )
+playback_service = PlaybackService(db, lookups, engines, pools, log)
 outbox = OutboxService(db)
 statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
@@ -172,6 +175,7 @@ service.mount(
     announcements,
     module_affairs,
     modules,
+    playback,
     responses,
     directory,
     core_api,
@@ -189,6 +193,7 @@ service.mount(
         ResponseService(db, processor),
         AnnouncementService(db, lookups, limiter),
         explainer,
+        playback_service,
         outbox,
         DirectoryService(db, bus, log),
         claims,
@@ -246,6 +251,7 @@ service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0, once=True)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0, once=True)
+service.loops.add("playback", playback_service.step, every_s=1.0, wake=playback_service.wake)
 service.loops.add("forget-chat", retention.forget_plain_chat, every_s=EVERY_S, once=True)
 service.loops.add("delete-records", retention.delete_old_records, every_s=EVERY_S, once=True)
 

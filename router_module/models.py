@@ -236,3 +236,17 @@ def define_tables(db: DAL) -> None:
         Field("messages", "json"),
         Field("created_at", "datetime"),
     )
+    db.define_table(
+        "playbacks",
+        Field("community_id", "bigint"),
+        Field("track_id"),
+        Field("state"),
+        Field("module_name"),
+        Field("execution_id"),
+        Field("session_id"),
+        Field("report", "json"),
+        Field("status"),
+        Field("attempts", "integer"),
+        Field("lease_until", "datetime"),
+        Field("created_at", "datetime"),
+    )

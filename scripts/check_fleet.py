@@ -65,6 +65,7 @@ WHO: dict[Who, str] = {
     "switchers": "admins; api-users in their community; account `marketplace`",
     "owner": "admins; only the owner in the portal",
     "platform": "collectors of the platform; admins",
+    "overlays": "account `browser_source_core`",
     "role_givers": "collectors of the platform; admins; account `labels_core`",
     "admins": "admins; no keys of a community",
     "super_admins": "super-admins",

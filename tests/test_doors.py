@@ -47,6 +47,7 @@ ALLOWED = {
     "event_sources": {"collectors"},
     "services": {"stub"},
     "announcers": {"stub", "router", "labels_core", "marketplace"},
+    "overlays": {"browser_source_core"},
     "portal": {"portal"},
     "reporters": {"collectors", "stub", "stranger", *ACCOUNTS},
     "members": {"stub"},
@@ -115,6 +116,8 @@ class World:
         if kind in self.actors:
             account, fields = self.actors[kind]
             area = ROWS[endpoint].area or "bot"
+            if kind == "owner of another area":
+                fields = {**fields, "area": "bot" if area == "music" else "music"}
             headers[HEADER] = sign_actor(
                 self.fleet.actor_key, login_id=7, method=method, path=path, **{"area": area, **fields}
             )
@@ -134,7 +137,7 @@ class World:
             "editor": ("portal", {**mine, "right": "editor"}),
             "viewer": ("portal", {**mine, "right": "viewer"}),
             "owner elsewhere": ("portal", {"community_id": self.other.community_id, "right": "owner"}),
-            "owner of another area": ("portal", {**mine, "right": "owner", "area": "music"}),
+            "owner of another area": ("portal", {**mine, "right": "owner"}),
             "actor of another account": ("admins", {**mine, "right": "owner"}),
         }
 
@@ -159,7 +162,7 @@ def world(fleet, module_stub_server, twitch_simulator) -> World:
 
 
 def make_keys(world: World) -> None:
-    made = {name: world.fleet.keys[name] for name in (*ACCOUNTS[:-1], "stub")}
+    made = {name: world.fleet.keys[name] for name in (*ACCOUNTS[:-1], "stub", "browser_source_core")}
     made["module_host"] = world.fleet.make_key(new_id(), "services", module_name="module_host")
     places: dict[str, dict[str, Any]] = {
         "": {},
@@ -214,6 +217,7 @@ def make_things(world: World) -> None:
         "session_id": heard.session_id,
         "execution_id": execution["execution_id"],
         "outbox_id": heard.answer["responses"][0]["outbox_id"],
+        "track_item": play_something(world),
         "user_id": person["user_id"],
         "key_id": program,
         "provider": "openai",
@@ -228,6 +232,21 @@ def make_things(world: World) -> None:
     }
     for owed in owed_by_modules():
         world.found.update(owed.furnish(world) if hasattr(owed, "furnish") else {})
+
+
+def play_something(world: World) -> int:
+    """A track that was sent to the community's overlay."""
+    with world.fleet.database.transaction() as db:
+        row = fetch_one(
+            db,
+            "INSERT INTO outbox (platform, event_id, ordinal, session_id, entity_id, community_id, module_name,"
+            " response_action, response_data, state, expires_at)"
+            " VALUES ('overlays', %s, 0, %s, '', %s, 'stub', 'media',"
+            " '{\"track_id\": \"doors\"}', 'sent', now()) RETURNING id",
+            (new_id(), new_id(), world.mine.community_id),
+        )
+    assert row is not None
+    return row["id"]
 
 
 def make_alert(world: World) -> int:
@@ -341,6 +360,9 @@ SAMPLES: dict[str, Any] = {
             "commands": [],
             "credentials": WANTS,
         }
+    },
+    "POST /router/playback": lambda w: {
+        "body": {"item_id": f"outbox-{w.found['track_item']}", "track_id": "doors", "state": "started"}
     },
     "POST /api/modules/heartbeat": lambda w: {"body": {"module_name": "stub", "status": "healthy"}},
     "POST /api/context": lambda w: {

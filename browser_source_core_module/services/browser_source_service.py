@@ -22,6 +22,7 @@ from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .frames import ITEMS, QUEUES, Source, item_frame
+from .playback_service import is_track, note_track, without_player
 from .router_service import Content
 
 Control = Literal["skip", "pause", "resume", "clear"]
@@ -95,6 +96,8 @@ class BrowserSourceService:
 
         Raises: UnknownCommunity.
         """
+        if is_track(content):
+            return self._show_track(source, content, item_id=item_id, session_id=session_id, is_test=is_test)
         rows: list[dict[str, Any]] = []
         parameters = self._parameters(source, content, item_id=item_id, session_id=session_id, is_test=is_test)
         # A copy that came at the same moment makes the statement return nothing; by then that copy is there to find.
@@ -103,6 +106,20 @@ class BrowserSourceService:
         if not rows:
             raise UnknownCommunity()
         shown = Shown(**rows[0])
+        if not shown.duplicate:
+            self._announce(source, content, shown.seq, item_id=item_id, is_test=is_test)
+        return shown
+
+    def _show_track(self, source: Source, content: Content, *, item_id: str, session_id: str, is_test: bool) -> Shown:
+        """The same for what a page plays, with what is to be remembered of it."""
+        if is_test:
+            content = without_player(content)
+        with self._database.transaction() as db:
+            # One after the other, so that the track that is remembered is the one that was sent last.
+            fetch(db, "SELECT pg_advisory_xact_lock(hashtextextended('playback ' || %s, 0))", (source.community_id,))
+            shown = self.show_in(db, source, content, item_id=item_id, session_id=session_id, is_test=is_test)
+            if is_track(content) and not shown.duplicate:
+                note_track(db, source.community_id, content, seq=shown.seq, item_id=item_id)
         if not shown.duplicate:
             self._announce(source, content, shown.seq, item_id=item_id, is_test=is_test)
         return shown
@@ -168,7 +185,9 @@ class BrowserSourceService:
             row["content"]["action"], source.source_type, row["content"]["data"], row["display_s"], row["priority"]
         )
         self._log.audit("overlay_replayed", community=source.community_id, user=by, source=str(source))
-        return self.show_in(db, source, content, item_id=f"replay-{new_id()}", session_id=row["session_id"])
+        return self.show_in(
+            db, source, without_player(content), item_id=f"replay-{new_id()}", session_id=row["session_id"]
+        )
 
     def add_control(
         self, db: DAL, source: Source, action: str, *, seq: int | None = None, note: str = "", by: str = ""

@@ -39,7 +39,10 @@ class PageService:
         sockets_url: str,
         frame_ancestors: Sequence[str] = (),
         portal: str | None = None,
+        youtube: str,
     ) -> None:
+        self._youtube = youtube
+        self._players = f"{PLAYERS} {youtube}"
         self._static = static
         self._templates = {
             name: Template((folder / "templates" / f"{name}.html").read_text("utf-8")) for name in (*SOURCE_TYPES, ALL)
@@ -55,7 +58,7 @@ class PageService:
                 "style-src 'self' 'unsafe-inline'",
                 f"img-src 'self' {media.csp_sources}",
                 f"media-src 'self' {media.csp_sources}",
-                f"frame-src {PLAYERS}",
+                f"frame-src {self._players}",
                 f"connect-src {sockets_url}",
                 "base-uri 'none'",
                 "form-action 'none'",
@@ -71,13 +74,13 @@ class PageService:
         if source_type not in SOURCE_TYPES:
             raise NotFound("There are three overlays: ticker, media and general, and all of them.")
         socket = f"{self._sockets_url}/ws/{token}/{source_type}"
-        settings = {"socket": socket, "theme": theme, "muted": is_preview}
+        settings = {"socket": socket, "theme": theme, "muted": is_preview, "youtube": self._youtube}
         return self._render(source_type, settings=_as_data(settings))
 
     def overlay_headers(self, source_type: str, *, is_preview: bool = False) -> dict[str, str]:
         policy = self.overlay_policy
         if source_type == ALL:
-            policy = policy.replace(f"frame-src {PLAYERS}", "frame-src 'self'")
+            policy = policy.replace(f"frame-src {self._players}", "frame-src 'self'")
         if is_preview:
             # The page with all of them has the others in frames of its own.
             ancestors = self._preview_ancestors + ("" if source_type == ALL else " 'self'")

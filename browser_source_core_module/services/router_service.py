@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from waddlebot.base.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, Wire
 from waddlebot.base.errors import Invalid
 from waddlebot.base.wire import invalid
+from waddlebot.base.youtube_links import VIDEO_ID, read_link, watch_link
 from waddlebot.web.http import has_dot_segments
 
 from .safe_content import MediaPolicy, is_own, one_line, plain, shorten
@@ -85,6 +86,8 @@ class ContentService:
         names = ("title", "artist", "album", "service", "requested_by")
         texts = {name: one_line(data[name], MAX_TITLE_CHARS) for name in names}
         urls = {name: self._media.kept(data[name]) for name in ("media_url", "artwork_url")}
+        if data["player"] == "youtube":
+            urls["media_url"] = _youtube_link(data)
         return {**data, **texts, **urls}
 
     def _general(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -118,3 +121,14 @@ class ContentService:
             "text": shorten(plain(data["form_description"]).strip(), MAX_TEXT_CHARS),
             "fields": [one_line(each["label"] or each["name"], MAX_TITLE_CHARS) for each in data["form_fields"]][:12],
         }
+
+
+def _youtube_link(data: dict[str, Any]) -> str:
+    """The link of the video that a page's player is given. Raises: Invalid."""
+    link, given = read_link(data["media_url"]), data["media_url"]
+    video_id = link.video_id if link else given if VIDEO_ID.fullmatch(given) else ""
+    if not video_id:
+        raise Invalid("media_url: player youtube needs the link of a video on YouTube.", field="media_url")
+    if not data["track_id"]:
+        raise Invalid("track_id: what is played needs one, to tell what became of it.", field="track_id")
+    return watch_link(video_id)

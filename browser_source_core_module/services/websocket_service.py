@@ -33,6 +33,7 @@ from waddlebot.data.cache import read_invalidation
 from waddlebot.data.database import DatabaseUnavailable
 from waddlebot.data.processes import SAVE_EVERY_S as REPORT_EVERY_S
 from waddlebot.data.processes import ProcessReports
+from waddlebot.data.wakeup import CHANNEL as WAKE
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -41,8 +42,8 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from .admission import Admission
-from .frames import ITEMS, PRESENCE, QUEUES, TOKENS, Source, as_text, read_item
-from .hub_store import ACK_RANKS, HubStore, QueueState
+from .frames import ITEMS, PLAYBACK, PRESENCE, QUEUES, TOKENS, Source, as_text, read_item
+from .hub_store import ACK_RANKS, Candidate, HubStore, Playing, QueueState
 
 T = TypeVar("T")
 
@@ -62,6 +63,14 @@ TROUBLES_PER_MINUTE = 20
 MAX_UNREAD_BYTES = 1024 * 1024
 PING_EVERY_S = 20.0
 SAVE_ACKS_EVERY_S = 0.1
+# A third of a lease, so that two renewals may fail.
+ELECT_EVERY_S = 2.0
+MEDIA = "media"
+PAGE_STATES = frozenset({"started", "paused", "ended", "failed"})
+MAX_TRACK_ID_CHARS = 64
+PAGE_ID = re.compile(r"[A-Za-z0-9-]{16,64}", re.ASCII)
+# A day of music, and more than any player's error.
+MOST_MS, MAX_CODE = 24 * 3600 * 1000, 1_000_000
 PRESENCE_EVERY_S = 1.0
 PRESENCE_KEPT_S = 5
 LAST_SEEN_EVERY_S = 15.0
@@ -78,6 +87,10 @@ class Page(ServerConnection):
     admission: Admission
     source: Source
     is_hidden = False
+    # Whether it is the one that is heard and that says what it plays; None until it has been told.
+    leads: bool | None = None
+    # What it is leased by: its own word, so that it is the same after a line that was cut.
+    key = ""
     frames_this_second = 0
     bad_frames = 0
 
@@ -93,12 +106,24 @@ class Hello:
     last_seq: int
     control: int | None
     is_hidden: bool
+    page: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
     seq: int
     rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a page plays, and how far it is."""
+
+    seq: int
+    track_id: str
+    state: str
+    position_ms: int
+    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +152,11 @@ class Room:
     loaded: asyncio.Future[None] | None = None
     is_looking: bool = False
     look_again: bool = False
+
+    def candidate(self) -> Page | None:
+        """Who should lead here: who does, unless it is hidden and another one is not."""
+        pages = [page for page in self.pages if not page.admission.is_preview]
+        return min(pages, key=lambda page: (page.is_hidden, not page.leads, page.key), default=None)
 
     def deliver(self, frame: str) -> int:
         """Send a frame to every page, to those that are joining later. Never waits for any of them."""
@@ -176,6 +206,11 @@ class Hub:
         self._troubles = PerMinute(TROUBLES_PER_MINUTE)
         self._held = 0
         self._acks: dict[tuple[Source, int], int] = {}
+        # Newest last; what was said of one state of a track before is said anew.
+        self._playing: dict[tuple[int, str, str], Playing] = {}
+        # Where somebody has to be found to lead, and who leads no more.
+        self._unled: set[Room] = set()
+        self._gone: list[str] = []
         self._saving = asyncio.Lock()
         self._counts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -216,6 +251,8 @@ class Hub:
             loop.cancel()
         with contextlib.suppress(DatabaseUnavailable):
             await self._save_acks()
+            await self._save_playing()
+            await self._elect_soon()
             await self._ask(self._reports.withdraw)
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
             await self._bus.delete(PRESENCE + self.id)
@@ -226,6 +263,9 @@ class Hub:
             "hub-look": (self._look, self._look_every_s),
             "hub-shed": (self._shed, SHED_EVERY_S),
             "hub-acks": (self._save_acks, SAVE_ACKS_EVERY_S),
+            "hub-playing": (self._save_playing, SAVE_ACKS_EVERY_S),
+            "hub-elect": (self._elect, ELECT_EVERY_S),
+            "hub-elect-soon": (self._elect_soon, SAVE_ACKS_EVERY_S),
             "hub-presence": (self._tell_presence, PRESENCE_EVERY_S),
             "hub-last-seen": (self._save_last_seen, LAST_SEEN_EVERY_S),
             "hub-report": (self._report, REPORT_EVERY_S),
@@ -259,6 +299,7 @@ class Hub:
             self._counts["refused"] += 1
             return _answer(403, "Forbidden", {"success": False})
         page.admission, page.source = admission, Source(admission.community_id, asked[2])
+        page.key = new_id()
         return None
 
     async def _admission(self, token: str, source_type: str) -> Admission | None:
@@ -295,6 +336,9 @@ class Hub:
             room.joining.pop(page, None)
             if not room.pages and self._rooms.get(room.source) is room:
                 del self._rooms[room.source]
+            if page.leads:
+                self._gone.append(page.key)
+                self._unled.add(room)
 
     async def _converse(self, room: Room, page: Page) -> None:
         await self._load(room)
@@ -353,11 +397,14 @@ class Hub:
     async def _hear_page(self, room: Room, page: Page, message: str | bytes) -> None:
         said = _read(message)
         if isinstance(said, Hello):
-            page.is_hidden = said.is_hidden
+            page.is_hidden, page.key = said.is_hidden, said.page or page.key
             await self._resume(room, page, said)
+            self._unled.add(room)
         elif isinstance(said, Ack):
             if not page.admission.is_preview:
                 self._note_ack(room, said)
+        elif isinstance(said, Report):
+            self._note_playing(room, page, said)
         elif isinstance(said, Ping):
             page.is_hidden = said.is_hidden
             fan_out([page], as_text({"type": "pong", "pages": self._by_token[page.counted_as]}))
@@ -374,6 +421,16 @@ class Hub:
             key = room.source, ack.seq
             self._acks[key] = max(ack.rank, self._acks.get(key, 0))
             self._counts["acks"] += 1
+
+    def _note_playing(self, room: Room, page: Page, report: Report) -> None:
+        """What the page that leads plays; the others are muted and are not believed."""
+        if not page.leads or report.seq > room.sent_seq:
+            self._counts["reports_not_taken"] += 1
+            return
+        community_id = page.source.community_id
+        key = community_id, report.track_id, report.state
+        self._playing.pop(key, None)
+        self._playing[key] = Playing(community_id, report.track_id, report.state, report.position_ms, report.code)
 
     async def _resume(self, room: Room, page: Page, hello: Hello) -> None:
         """Send a page what it has missed, then everything else as it comes.
@@ -540,6 +597,53 @@ class Hub:
                     self._acks[key] = max(rank, self._acks.get(key, 0))
                 raise
 
+    async def _save_playing(self) -> None:
+        """Record what pages play, and ring for what is to be told. Raises: DatabaseUnavailable; it is kept then."""
+        if not self._playing:
+            return
+        said, self._playing = self._playing, {}
+        try:
+            is_news = await self._ask(self._store.save_playing, list(said.values()))
+        except BaseException:
+            self._playing = {**said, **self._playing}
+            raise
+        if is_news:
+            with contextlib.suppress(redis.exceptions.RedisError, OSError):
+                await self._bus.publish(WAKE + PLAYBACK, "")
+
+    # Who leads
+
+    async def _elect(self, rooms: Iterable[Room] | None = None) -> None:
+        """Lease one page of each media overlay that this hub holds, and tell those for whom that changes something.
+
+        Raises: DatabaseUnavailable; who led goes on then, and where two hubs are a page is told as soon as it can be.
+        """
+        where = [
+            room for room in (self._rooms.values() if rooms is None else rooms) if room.source.source_type == MEDIA
+        ]
+        wanted = {page.key: page for room in where if (page := room.candidate())}
+        if not wanted:
+            return
+        candidates = [Candidate(page.source.community_id, key, page.is_hidden) for key, page in wanted.items()]
+        leading = await self._ask(self._store.lease_leaders, candidates)
+        for room in where:
+            for page in room.pages:
+                self._tell_lead(page, leads=page.key in leading and not page.admission.is_preview)
+
+    def _tell_lead(self, page: Page, *, leads: bool) -> None:
+        if page.leads is not leads:
+            page.leads = leads
+            fan_out([page], as_text({"type": "lead", "leads": leads}))
+
+    async def _elect_soon(self) -> None:
+        """Find somebody to lead where a page has come, or where the one that led has gone; all of them at once."""
+        gone, self._gone = self._gone, []
+        rooms, self._unled = self._unled, set()
+        if gone:
+            await self._ask(self._store.end_leases, gone)
+        if rooms:
+            await self._elect(rooms)
+
     async def _save_last_seen(self) -> None:
         held = list({token_id for (token_id, _), pages in self._by_token.items() if pages > 0})
         self._by_token = +self._by_token
@@ -609,7 +713,7 @@ class Hub:
         self._log.error(action, error=repr(err))
 
 
-def _read(message: str | bytes) -> Hello | Ack | Ping | Trouble | None:
+def _read(message: str | bytes) -> Hello | Ack | Report | Ping | Trouble | None:
     """What a page says, or None where it makes no sense."""
     try:
         said = json.loads(message)
@@ -617,14 +721,29 @@ def _read(message: str | bytes) -> Hello | Ack | Ping | Trouble | None:
         kind = said["type"]
         if kind == "hello":
             control = said.get("control")
-            return Hello(_number(said.get("last_seq", 0)), None if control is None else _number(control), is_hidden)
+            known = None if control is None else _number(control)
+            return Hello(_number(said.get("last_seq", 0)), known, is_hidden, _page_id(said.get("page")))
         if kind == "ack":
             return Ack(_number(said["seq"]), ACK_RANKS[said["state"]])
+        if kind == "playing":
+            return _read_report(said)
         if kind == "ping":
             return Ping(is_hidden)
         return Trouble(str(said.get("message"))[:300]) if kind == "error" else None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _page_id(value: object) -> str:
+    return value if isinstance(value, str) and PAGE_ID.fullmatch(value) else ""
+
+
+def _read_report(said: dict[str, Any]) -> Report | None:
+    track_id, state, code = said["track_id"], said["state"], said.get("code")
+    if not isinstance(track_id, str) or not 0 < len(track_id) <= MAX_TRACK_ID_CHARS or state not in PAGE_STATES:
+        return None
+    position_ms, code = _number(said.get("position_ms") or 0), _number(code or 0)
+    return Report(_number(said["seq"]), track_id, state, min(position_ms, MOST_MS), min(code, MAX_CODE))
 
 
 def _number(value: object) -> int:

@@ -1,4 +1,4 @@
-"""`python -m simulators.demo`: three platforms, a model and the page, for a fleet that `waddlebot up --demo` starts."""
+"""`python -m simulators.demo`: platforms, providers and the page, for a fleet that `waddlebot up --demo` starts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from waddlebot.fleet.home import Home
 
+from ..youtube import YouTubeSimulator
 from .fleet_side import FleetSide, Kept, prepare_database
 from .model import make_model, settings_of
 from .page import Page
@@ -31,11 +32,13 @@ def main() -> None:
     kept = Kept.load(kept_path)
     platforms = make_platforms(given, kept, timeline)
     model = make_model(given.port)
-    model.start()
-    for each in platforms:
+    youtube = YouTubeSimulator(port=given.port + 4)
+    youtube.add_some_songs()
+    played = (*platforms, youtube, model)
+    for each in played:
         each.start()
     prepare_database(os.environ["DATABASE_URL"], kept, [each.served for each in platforms])
-    settings = {name: value for each in platforms for name, value in each.settings().items()}
+    settings = {name: value for each in played for name, value in each.settings().items()}
     kept.save(kept_path, settings | settings_of(model))
     fleet = FleetSide(
         Home(given.home),
@@ -46,9 +49,8 @@ def main() -> None:
         platforms=platforms,
     )
     asyncio.run(serve_until_told(Page(platforms, timeline, fleet, port=given.port)))
-    for each in platforms:
+    for each in played:
         each.stop()
-    model.stop()
 
 
 def make_platforms(given: argparse.Namespace, kept: Kept, timeline: Timeline) -> list[Platform]:

@@ -8,7 +8,7 @@ from typing import Any
 from ..openai import OpenAISimulator
 
 # Counted from the demo's page, behind the platforms.
-PORT = 8
+PORT = 5
 QUOTED = re.compile(r"<chat[^>]*>(.*)</chat>", re.DOTALL)
 ANSWERS = {
     "hello": "Hello! I am a simulated model, so I know little. Ask me why ducks float.",

@@ -14,6 +14,8 @@ const REVOKED = 4403;
 
 export class Line {
   #url;
+  // The same on every socket of this page.
+  #page = Array.from(crypto.getRandomValues(new Uint8Array(16)), (each) => each.toString(16).padStart(2, "0")).join("");
   #heard;
   #socket = null;
   #lastSeq = 0;
@@ -26,7 +28,7 @@ export class Line {
   #pinging = null;
   #silence = null;
 
-  /** `heard` has functions named for the frames: hello, item, control, and away for when the line is cut. */
+  /** `heard` has functions named for the frames: hello, item, control, lead, and away for when the line is cut. */
   constructor(url, heard) {
     this.#url = url;
     this.#heard = heard;
@@ -46,6 +48,11 @@ export class Line {
     this.#acks.set(seq, { state, at: performance.now() });
     this.#unsent.push(seq);
     this.#drain();
+  }
+
+  /** Say what plays here, and how far it is. Lost with the line; it is said again to whoever makes this page lead. */
+  playing(report) {
+    this.#send({ type: "playing", ...report });
   }
 
   setHidden(hidden) {
@@ -72,6 +79,8 @@ export class Line {
     } else if (frame.type === "control") {
       this.#control = Math.max(this.#control ?? 0, frame.number ?? 0);
       this.#heard.control(frame);
+    } else if (frame.type === "lead") {
+      this.#heard.lead(frame.leads);
     } else if (frame.type === "pong") {
       this.#heard.pages(frame.pages);
     }
@@ -83,7 +92,7 @@ export class Line {
     const hidden = this.#hidden;
     // Confirmations first: what was shown is not sent again.
     this.#repeatAcks();
-    this.#send({ type: "hello", last_seq: this.#lastSeq, control: this.#control, hidden });
+    this.#send({ type: "hello", last_seq: this.#lastSeq, control: this.#control, hidden, page: this.#page });
     this.#control ??= hello.control;
     clearInterval(this.#pinging);
     this.#pinging = setInterval(() => this.#ping(), PING_EVERY_MS);

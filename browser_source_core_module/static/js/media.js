@@ -1,5 +1,6 @@
 // Media: what plays now as a card, and clips, videos and images as a picture with a caption.
 
+import { Music } from "./music.js";
 import { countDown, isMuted, markTest, start, transition } from "./overlay.js";
 
 const CLIP_PLAYER = "clips.twitch.tv";
@@ -8,6 +9,16 @@ const SERVICES = { spotify: "spotify", youtube: "youtube", "youtube music": "you
 class Media {
   #card = new Card(document.querySelector(".card"));
   #screen = new Screen(document.querySelector(".screen"));
+  #music;
+
+  constructor(line, settings) {
+    this.#music = new Music(document.querySelector(".player"), line, settings);
+  }
+
+  // What is heard goes on beside what is shown.
+  hear = (item) => this.#music.take(item);
+  lead = (leads) => this.#music.lead(leads);
+  alone = (pages) => this.#music.alone(pages);
 
   show(item, finish) {
     return this.#place(item).show(item, finish);
@@ -199,4 +210,4 @@ function asTime(ms) {
   return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }
 
-start(() => new Media());
+start((line, settings) => new Media(line, settings));

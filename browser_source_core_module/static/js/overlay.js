@@ -10,13 +10,18 @@ let muted = false;
 /** Whether this page is for looking only. */
 export const isMuted = () => muted;
 
-/** Put a stage to work. */
+/**
+ * Put a stage to work. Beside what the player wants of it, it may have
+ *   hear(item)    is told of each item at once, also of those that wait to be shown
+ *   lead(leads)   whether this page is the one that is heard
+ *   alone(pages)  the line is cut, while so many pages are open
+ */
 export function start(makeStage) {
   const settings = JSON.parse(document.getElementById("settings").textContent);
   muted = settings.muted;
   applyTheme(settings.theme);
   const page = document.documentElement.dataset;
-  let player;
+  let player, stage;
   const line = new Line(settings.socket, {
     hello(frame) {
       page.line = "open";
@@ -25,7 +30,11 @@ export function start(makeStage) {
       player.setPaused(frame.paused);
       tellPages(frame.pages);
     },
-    item: (frame) => player.take(frame),
+    item(frame) {
+      stage.hear?.(frame);
+      player.take(frame);
+    },
+    lead: (leads) => stage.lead?.(leads),
     control(frame) {
       if (frame.action === "theme") applyTheme(frame.variables);
       else player.control(frame);
@@ -34,9 +43,11 @@ export function start(makeStage) {
     pages: tellPages,
     away() {
       page.line = "away";
+      stage.alone?.(Number(page.pages ?? 1));
     },
   });
-  player = new Player(makeStage(), line);
+  stage = makeStage(line, settings);
+  player = new Player(stage, line);
   watchErrors(line);
   watchVisibility((hidden) => {
     page.hidden = String(hidden);

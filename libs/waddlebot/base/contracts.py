@@ -357,6 +357,8 @@ class ChatData(Wire):
 
 
 class MediaData(Wire):
+    """What an overlay shows or plays. What has the `track_id` of something that is there already updates it."""
+
     media_type: Literal["music", "video", "image", "clip"]
     media_url: str = ""
     title: str = ""
@@ -368,7 +370,27 @@ class MediaData(Wire):
     duration_ms: int = Field(0, ge=0)
     is_playing: bool = True
     requested_by: str = ""
+    track_id: Annotated[str, StringConstraints(max_length=64)] = ""
+    # What plays it on the page itself: `youtube` takes the link in media_url. A track that had one and is sent with
+    # `none` is taken away.
+    player: Literal["none", "youtube"] = "none"
+    volume: int = Field(100, ge=0, le=100)
+    muted: bool = False
     display_s: float = Field(30, ge=0)
+
+
+PlaybackState = Literal["started", "paused", "ended", "failed", "no_page"]
+
+
+class Playback(Wire):
+    """What became of a track on a community's overlay, as the page that plays it says. `no_page`: none does."""
+
+    item_id: OpaqueId
+    track_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    state: PlaybackState
+    position_ms: int = Field(0, ge=0)
+    # The player's error.
+    code: int = 0
 
 
 class TickerData(Wire):

@@ -30,6 +30,7 @@ Who = Literal[
     "event_sources",
     "services",
     "announcers",
+    "overlays",
     "reporters",
     "members",
     "figures",

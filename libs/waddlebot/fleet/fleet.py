@@ -44,13 +44,16 @@ PORTAL, MARKETPLACE = "portal", "marketplace"
 MODULES_PORT = 8030
 # All that it is told of this environment: it runs strangers' code, and shall have nothing that those could want.
 TOLD_TO_MODULES = ("PATH", "LANG", "TZ", "LOG_LEVEL", "METRICS_PUBLIC", "PYTHONPATH", "LD_LIBRARY_PATH")
-# The demo's page is so many ports above the fleet's, its platforms on the ports after it.
+# The demo's page is so many ports above the fleet's, its platforms and providers on the ports after it.
 DEMO_OFFSET = 90
-DEMO_PORTS = 4
+DEMO_PORTS = 6
 # Every port that a fleet may use is fewer than so many above its own.
 FLEET_PORTS = DEMO_OFFSET + DEMO_PORTS
 # What would make a demo part of a fleet that is not one.
-OF_REAL_FLEETS = ("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_")
+OF_REAL_FLEETS = (
+    *("DATABASE_URL", "READ_REPLICA_URL", "BASE_URL", "LOG_DIR", "REDIS_", "BROWSER_SOURCE_", "WEBSOCKET_"),
+    "YOUTUBE_",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,11 @@ def mcp_simulator() -> Iterator[Any]:
     yield from _simulator("mcp", "MCPSimulator")
 
 
+def youtube_simulator() -> Iterator[Any]:
+    """A local YouTube that the fleet's music module is pointed at; None in a checkout without simulators."""
+    yield from _simulator("youtube", "YouTubeSimulator")
+
+
 def _simulator(module: str, name: str, **options: Any) -> Iterator[Any]:
     if importlib.util.find_spec("simulators") is None:
         yield None
@@ -126,11 +131,19 @@ def fleet(
     openai_simulator: Any,
     ollama_simulator: Any,
     mcp_simulator: Any,
+    youtube_simulator: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
     os.environ.update(EGRESS_ALLOW=module_stub_server.address, MODULE_URLS=module_stub_server.module_urls)
-    for simulator in (twitch_simulator, discord_simulator, slack_simulator, lambda_simulator, openwhisk_simulator):
+    for simulator in (
+        twitch_simulator,
+        discord_simulator,
+        slack_simulator,
+        lambda_simulator,
+        openwhisk_simulator,
+        youtube_simulator,
+    ):
         os.environ.update(simulator.settings() if simulator else {})
     # A test that wants the local host of community modules starts it there.
     os.environ.update(MODULE_HOST_URL=f"http://127.0.0.1:{free_port()}", MODULE_HOST_KEY=new_id())

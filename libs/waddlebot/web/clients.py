@@ -20,6 +20,7 @@ from ..base.contracts import (
     ModuleRegistration,
     ModuleReply,
     ModuleResponse,
+    Playback,
     Wire,
 )
 from ..base.errors import Invalid, UpstreamError, UpstreamRefused
@@ -233,6 +234,10 @@ class RouterClient:
             error = response.json()["error"]
             raise Invalid(error["message"], **(error["details"] or {}))
         _check_answered(url, response)
+
+    def playback(self, said: Playback) -> None:
+        """Tell what became of a track on an overlay. Raises: UpstreamError; UpstreamRefused when it is nobody's."""
+        self._post(f"{self._router}/playback", said.model_dump_json().encode())
 
     def report(self, event: Event) -> dict[str, Any]:
         """Tell of something that happened and that is no chat; the same id again changes nothing.

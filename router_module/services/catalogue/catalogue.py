@@ -84,9 +84,11 @@ class Commands:
     by_event: dict[MessageType, list[Command]] = field(default_factory=dict)
     modules: dict[str, ModuleSpecs] = field(default_factory=dict)
     listeners: dict[int, Command] = field(default_factory=dict)
+    by_module: dict[str, list[Command]] = field(default_factory=dict)
 
     def add(self, command: Command) -> None:
         spec = command.spec
+        self.by_module.setdefault(command.module_name, []).append(command)
         if spec.trigger_type != "event":
             self.by_name.setdefault((spec.prefix, spec.command), []).append(command)
         if spec.trigger_type != "command":

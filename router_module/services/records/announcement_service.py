@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -91,7 +91,11 @@ class AnnouncementService:
         with self._db.transaction() as db:
             place = _place_of(db, said, caller)
             known = _find(db, module, said.announcement_id)
-            channels = [] if known else _list_channels(db, place, caller)
+            channels = (
+                []
+                if known
+                else list_channels(db, place.community_id, entity_id=place.entity_id, platforms=caller.platforms)
+            )
         if known:
             return known
         is_on = self._switch_of(module, place.community_id)
@@ -99,7 +103,7 @@ class AnnouncementService:
         if not channels and not is_on(place.entity_id):
             raise ModuleOff(f"{module} is not switched on there.")
         self._check_pace(module, place.community_id, said.announcement_id)
-        rows = list(_outbox_rows(responses, channels, shows_overlays=is_on(place.entity_id)))
+        rows = list(outbox_rows(responses, channels, shows_overlays=is_on(place.entity_id)))
         with self._db.transaction() as db:
             return _keep(db, said, module, place.community_id, rows, responses)
 
@@ -182,15 +186,17 @@ def _find(db: DAL, module: str, announcement_id: str) -> Announced | None:
     return Announced(success=True, announcement_id=announcement_id, duplicate=True, outbox_ids=row["outbox_ids"])
 
 
-def _list_channels(db: DAL, place: _Place, caller: Account) -> list[dict[str, Any]]:
-    """The channels that want announcements, as far as the caller may speak there."""
+def list_channels(
+    db: DAL, community_id: int, *, entity_id: str | None = None, platforms: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """The channels of a community that want announcements; of these platforms, where there are any."""
     return fetch(
         db,
         CHANNELS,
         {
-            "community": place.community_id,
-            "entity": place.entity_id,
-            "platforms": sorted(caller.platforms),
+            "community": community_id,
+            "entity": entity_id,
+            "platforms": sorted(platforms),
             "speaks_up_on": list(SPEAKS_UP_ON),
         },
     )
@@ -224,7 +230,7 @@ def _keep(
             (row["id"], community_id, module, messages),
         )
     elif rows:
-        ids = _put_into_outbox(db, rows, community_id, module)
+        ids = put_into_outbox(db, rows, community_id, module)
         fetch(db, "UPDATE announcements SET outbox_ids = %s WHERE id = %s", (ids, row["id"]))
     return Announced(success=True, announcement_id=said.announcement_id, duplicate=False, outbox_ids=ids)
 
@@ -245,7 +251,7 @@ def tell_owner(db: DAL, community_id: int, announcement_id: str, message: str) -
         )
 
 
-def _outbox_rows(
+def outbox_rows(
     responses: Sequence[ModuleResponse], channels: Sequence[dict[str, Any]], *, shows_overlays: bool
 ) -> Iterator[dict[str, Any]]:
     """Chat once for each channel, overlays once for the community that has them."""
@@ -269,7 +275,7 @@ def _outbox_rows(
         yield {**row, "ordinal": ordinal}
 
 
-def _put_into_outbox(db: DAL, rows: Sequence[dict[str, Any]], community_id: int, module: str) -> list[int]:
+def put_into_outbox(db: DAL, rows: Sequence[dict[str, Any]], community_id: int, module: str) -> list[int]:
     session_id = new_id()
     said = fetch(
         db,

@@ -16,6 +16,7 @@ RECORDS = {
     "outbox": ("created_at", "id"),
     # With their notices.
     "announcements": ("created_at", "id"),
+    "playbacks": ("created_at", "id"),
 }
 # Plain chat is what asked for nothing: no execution has its text. The batch ends at the first event that is too young,
 # because sessions need not be in the order of the times exactly. One router does it for all.
