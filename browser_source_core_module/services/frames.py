@@ -16,8 +16,6 @@ NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 # What makes hubs look into the database: names of caches that nobody keeps, on the fleet's own invalidation channel.
 QUEUES = "overlay_queues"
 TOKENS = "overlay_tokens"
-# Each hub says here whom it holds; a key that has run out is a hub that has gone.
-PRESENCE = "waddlebot:overlay:hub:"
 
 
 @dataclass(frozen=True, slots=True)

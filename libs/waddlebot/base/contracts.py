@@ -344,6 +344,12 @@ class MediaData(Wire):
     is_playing: bool = True
     requested_by: str = ""
     display_s: float = Field(30, ge=0)
+    # One with the same id as what is shown only updates that.
+    track_id: Annotated[str, StringConstraints(max_length=255)] = ""
+    # What makes it heard: nothing of ours, or the page.
+    player: Literal["none", "youtube"] = "none"
+    volume: int = Field(100, ge=0, le=100)
+    muted: bool = False
 
 
 class TickerData(Wire):

@@ -75,6 +75,12 @@ def discord_simulator() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def spotify_simulator() -> Iterator[Any]:
+    """A local Spotify that the fleet is pointed at; None in a checkout without simulators."""
+    yield from _simulator("spotify", "SpotifySimulator")
+
+
+@pytest.fixture(scope="session")
 def lambda_simulator() -> Iterator[Any]:
     """A local AWS Lambda that the fleet's router is pointed at; None in a checkout without simulators."""
     yield from _simulator("aws_lambda", "LambdaSimulator")
@@ -101,13 +107,15 @@ def fleet(
     twitch_simulator: Any,
     slack_simulator: Any,
     discord_simulator: Any,
+    spotify_simulator: Any,
     lambda_simulator: Any,
     openwhisk_simulator: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
     os.environ.update(EGRESS_ALLOW=module_stub_server.address, MODULE_URLS=module_stub_server.module_urls)
-    for simulator in (twitch_simulator, discord_simulator, slack_simulator, lambda_simulator, openwhisk_simulator):
+    platforms = (twitch_simulator, discord_simulator, slack_simulator)
+    for simulator in (*platforms, spotify_simulator, lambda_simulator, openwhisk_simulator):
         os.environ.update(simulator.settings() if simulator else {})
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
     os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")
