@@ -36,6 +36,7 @@ class WebAPI:
     def routes(self) -> list[web.RouteDef]:
         routes: list[tuple[str, str, Answer, str, bool]] = [
             ("GET", "/me", self._me, "", False),
+            ("GET", "/me/", self._me, "", False),  # As spotipy asks for it.
             ("GET", "/me/playlists", self._playlists, "playlist-read-private", False),
             ("GET", "/search", self._search, "", False),
             ("GET", "/tracks/{id}", self._track, "", False),

@@ -65,16 +65,18 @@ def open_session() -> requests.Session:
 
 
 def _read(answer: requests.Response, until: float) -> bytes:
+    """All of an answer, decoded. What fails here is urllib3's error, which the provider's policy knows."""
     body = bytearray()
     try:
-        for chunk in answer.iter_content(CHUNK_BYTES):
+        for chunk in answer.raw.stream(CHUNK_BYTES, decode_content=True):
             body += chunk
             if len(body) > MAX_BYTES:
                 raise Unclear(f"an answer of more than {MAX_BYTES} bytes", status=answer.status_code)
             if time.monotonic() > until:
                 raise Unclear("an answer that does not end", status=answer.status_code)
-    finally:
-        answer.close()
+    except BaseException:
+        answer.raw.close()
+        raise
     return bytes(body)
 
 
