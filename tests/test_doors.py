@@ -108,6 +108,8 @@ class World:
         if kind in self.actors:
             account, fields = self.actors[kind]
             area = ROWS[endpoint].area or "bot"
+            if kind == "owner of another area" and area == fields["area"]:
+                fields = {**fields, "area": "people"}
             headers[HEADER] = sign_actor(
                 self.fleet.actor_key, login_id=7, method=method, path=path, **{"area": area, **fields}
             )

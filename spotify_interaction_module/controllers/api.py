@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
-from waddlebot.base.contracts import Attributed, UserId
+from waddlebot.base.contracts import Attributed, Strict, UserId
 from waddlebot.community.communities import Reference, community_of
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, OWNERS, Account
@@ -23,9 +23,13 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 WITHIN_S = 10.0
 
 
-class CommunityQuery(Page):
+class CommunityQuery(Strict):
     """Whose music."""
 
+    community_id: str | None = None
+
+
+class HistoryQuery(Page):
     community_id: str | None = None
 
 
@@ -122,8 +126,8 @@ def list_devices(query: CommunityQuery, caller: Account, desk: Desk) -> dict[str
     return whole_list_answer("devices", devices)
 
 
-@endpoint("GET", "/spotify/history", caller=ADMINS_OR_API_USERS, area="music", query=CommunityQuery)
-def list_history(query: CommunityQuery, caller: Account, database: Database, desk: Desk) -> dict[str, Any]:
+@endpoint("GET", "/spotify/history", caller=ADMINS_OR_API_USERS, area="music", query=HistoryQuery)
+def list_history(query: HistoryQuery, caller: Account, database: Database, desk: Desk) -> dict[str, Any]:
     """What was played in a community, the latest first."""
     with database.transaction() as db:
         listed = desk.now_playing.list_history(db, community_of(db, caller, query.community_id), query)
