@@ -14,6 +14,7 @@ from functools import cached_property
 
 import redis
 from pydal import DAL
+from waddlebot.base.contracts import ModuleResponse
 from waddlebot.base.errors import UpstreamError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
@@ -83,15 +84,27 @@ class WatchService:
             (after_s, community_id),
         )
 
-    def see(self, player: Player, playing: Playing | None, *, seen_at: datetime | None = None) -> None:
-        """Take down what plays, and announce what overlays have to know."""
+    def see(self, player: Player, playing: Playing | None) -> None:
+        """Take down what plays, and announce in another thread what overlays have to know."""
+        cards = self._take_down(player, playing, None)
+        # In the thread of a request no other one can be made.
+        self._pool.submit(self._announce, player.community_id, cards)
+
+    def _take_down(self, player: Player, playing: Playing | None, seen_at: datetime | None) -> list[ModuleResponse]:
         with self._db.transaction() as db:
             before = self._now_playing.find(db, player.community_id)
             cards = self._now_playing.see(db, player.community_id, playing, seen_at=seen_at)
         if (before is not None and before.is_playing) != (playing is not None and playing.is_playing):
             self._activity_changed.set()
-        if cards:
-            self._router.announce(f"spotify-{new_id()}", cards, community_id=player.community_id)
+        return cards
+
+    def _announce(self, community_id: int, cards: Sequence[ModuleResponse]) -> None:
+        if not cards:
+            return
+        try:
+            self._router.announce(f"spotify-{new_id()}", cards, community_id=community_id)
+        except UpstreamError as err:
+            self._log.error("card_not_announced", community=community_id, code=err.code, why=err.message)
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -119,10 +132,7 @@ class WatchService:
             asked_s = getattr(err, "retry_after_s", 0.0)
             self._put_off([player.community_id], min(max(FAILED_S, asked_s), MOST_FAILED_S))
             return
-        try:
-            self.see(player, playing, seen_at=taken_at)
-        except UpstreamError as err:
-            self._log.error("card_not_announced", community=player.community_id, code=err.code, why=err.message)
+        self._announce(player.community_id, self._take_down(player, playing, taken_at))
         self._put_off([player.community_id], _next_look_s(playing))
 
     def _put_off(self, community_ids: Sequence[int], by_s: float) -> None:
