@@ -14,6 +14,7 @@ from waddlebot.fleet.home import Home
 from .fleet_side import FleetSide, Kept, prepare_database
 from .page import Page
 from .platforms import Discord, Platform, Slack, Twitch
+from .spotify import Spotify
 from .timeline import Timeline
 
 
@@ -29,10 +30,11 @@ def main() -> None:
     timeline, kept_path = Timeline(), given.home / "demo.json"
     kept = Kept.load(kept_path)
     platforms = make_platforms(given, kept, timeline)
-    for each in platforms:
+    spotify = Spotify()
+    for each in (*platforms, spotify):
         each.start()
     prepare_database(os.environ["DATABASE_URL"], kept, [each.served for each in platforms])
-    kept.save(kept_path, {name: value for each in platforms for name, value in each.settings().items()})
+    kept.save(kept_path, {name: value for each in (*platforms, spotify) for name, value in each.settings().items()})
     fleet = FleetSide(
         Home(given.home),
         given.fleet,
@@ -40,9 +42,10 @@ def main() -> None:
         own_url=f"http://127.0.0.1:{given.port}",
         overlays_url=os.environ["BROWSER_SOURCE_API_URL"],
         platforms=platforms,
+        spotify=spotify,
     )
     asyncio.run(serve_until_told(Page(platforms, timeline, fleet, port=given.port)))
-    for each in platforms:
+    for each in (*platforms, spotify):
         each.stop()
 
 

@@ -64,9 +64,12 @@ class SpotifySimulator(AsyncLoopbackServer):
         self.api.playlists.append(Playlist(name, owner, tracks))
         return self.api.playlists[-1]
 
-    def calls(self, path: str = "", method: str = "") -> int:
-        """How often something was asked for since `forget_calls`."""
-        return sum((not path or each[1] == path) and (not method or each[0] == method) for each in self.api.calls)
+    def calls(self, path: str = "", method: str = "", user: str = "") -> int:
+        """How often something was asked for since `forget_calls`, by anybody or with somebody's token."""
+        wanted = (method, path, user)
+        return sum(
+            all(not want or want == has for want, has in zip(wanted, each, strict=True)) for each in self.api.calls
+        )
 
     def forget_calls(self) -> None:
         self.api.calls.clear()

@@ -30,8 +30,8 @@ class WebAPI:
         self.base_url = ""
         self.tracks: dict[str, Track] = {each.id: each for each in SOME}
         self.playlists: list[Playlist] = []
-        # (method, path) of every call, in order.
-        self.calls: list[tuple[str, str]] = []
+        # (method, path, whose token) of every call, in order.
+        self.calls: list[tuple[str, str, str]] = []
 
     def routes(self) -> list[web.RouteDef]:
         routes: list[tuple[str, str, Answer, str, bool]] = [
@@ -61,12 +61,12 @@ class WebAPI:
         """What every call goes through; one that commands the player needs Premium."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            self.calls.append((request.method, request.path.removeprefix("/v1")))
+            authorization = request.headers.get("Authorization", "")
+            token = self._accounts.find(authorization)
+            self.calls.append((request.method, request.path.removeprefix("/v1"), token.person.id if token else ""))
             fault = self._faults.next(path)
             if fault and not fault.is_after:
                 return await fault.answer(request)
-            authorization = request.headers.get("Authorization", "")
-            token = self._accounts.find(authorization)
             if token is None:
                 return refusal(401, "The access token expired" if authorization else "No token provided")
             if not token.person.is_listed:
