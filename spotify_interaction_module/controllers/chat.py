@@ -26,11 +26,11 @@ SEARCH_USAGE = "Usage: !spotify search <query>"
 PLAY_USAGE = "Usage: !spotify play <uri/number>"
 
 
-class MayNot(UserError, NotAllowed):
+class MayNot(UserError):
     """Only moderators may do that."""
 
-    code = "not_allowed"
-    http_status = 403
+    code = NotAllowed.code
+    http_status = NotAllowed.http_status
 
 
 class SpotifyChat:
@@ -172,7 +172,8 @@ class SpotifyChat:
         if not found:
             return f"No Spotify of {player.account_name} is open anywhere; start it on a computer, phone or speaker."
         listed = " · ".join(
-            f"{number}. {shorten(each.name, 40)}{_about(each.is_active, each.id == player.device_id)}"
+            f"{number}. {shorten(each.name, 40)}"
+            + _about(is_active=each.is_active, is_preferred=each.id == player.device_id)
             for number, each in enumerate(found, 1)
         )
         return f"{listed} – !spotify device <number|name>"
@@ -361,7 +362,7 @@ def _current(now: NowPlaying) -> str:
     return f"{track.title}{album} [{clock(now.progress_ms)}/{clock(track.duration_ms)}]{where}{state}{asked}"
 
 
-def _about(is_active: bool, is_preferred: bool) -> str:
+def _about(*, is_active: bool, is_preferred: bool) -> str:
     words = [word for word, holds in (("active", is_active), ("preferred", is_preferred)) if holds]
     return f" ({', '.join(words)})" if words else ""
 

@@ -72,6 +72,12 @@ class WrongApp(Refused):
     code = "wrong_app"
 
 
+class NotNow(Refused):
+    """Spotify cannot do that just now: it is so already, or an advertisement plays."""
+
+    code = "not_now"
+
+
 class NotThere(Refused):
     """Spotify has nothing there."""
 
@@ -85,6 +91,7 @@ REFUSALS: dict[str, type[Refused]] = {
     "NOT_REGISTERED": NotOnTheList,
     "VOLUME_CONTROL_DISALLOW": NoVolume,
     "Insufficient client scope": MissingScope,
+    "Player command failed: Restriction violated": NotNow,
     "invalid_client": WrongApp,
     "Resource not found": NotThere,
     "Context not found": NotThere,
