@@ -7,7 +7,7 @@ work.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
@@ -33,8 +33,6 @@ PLAYING_S = 3.0
 IDLE_S = 15.0
 FAILED_S = 30.0
 MOST_FAILED_S = 3600.0
-# Nobody looks: whether somebody does is found out this often.
-UNWATCHED_S = 2.0
 # As long as a look may take; who dies meanwhile is in nobody's way for longer.
 LEASE_S = 15.0
 LOOK_WITHIN_S = 4.0
@@ -67,13 +65,9 @@ class WatchService:
 
     def sweep(self) -> bool:
         """Look at every player that is due and watched. True when there may be more."""
-        due = self._take_due()
-        if not due:
-            return False
         watched = watched_communities(self._client, "media")
-        self._put_off([player.community_id for player, _ in due if player.community_id not in watched], UNWATCHED_S)
-        looks = [(player, at) for player, at in due if player.community_id in watched]
-        list(self._pool.map(lambda look: self._look(*look), looks))
+        due = self._take_due(watched) if watched else []
+        list(self._pool.map(lambda look: self._look(*look), due))
         return len(due) == AT_ONCE
 
     def soon(self, db: DAL, community_id: int, *, after_s: float = AFTER_COMMAND_S) -> None:
@@ -110,15 +104,15 @@ class WatchService:
     def _pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(AT_ONCE, "spotify-look")
 
-    def _take_due(self) -> list[tuple[Player, datetime]]:
+    def _take_due(self, watched: Collection[int]) -> list[tuple[Player, datetime]]:
         """Players to look at, and since when: no two processes get the same."""
         with self._db.transaction() as db:
             taken = fetch(
                 db,
                 "UPDATE spotify_players SET look_at = now() + make_interval(secs => %s) WHERE community_id IN ("
-                " SELECT community_id FROM spotify_players WHERE look_at <= now() ORDER BY look_at LIMIT %s"
-                " FOR UPDATE SKIP LOCKED) RETURNING community_id, now() AS taken_at",
-                (LEASE_S, AT_ONCE),
+                " SELECT community_id FROM spotify_players WHERE look_at <= now() AND community_id = ANY(%s)"
+                " ORDER BY look_at LIMIT %s FOR UPDATE SKIP LOCKED) RETURNING community_id, now() AS taken_at",
+                (LEASE_S, list(watched), AT_ONCE),
             )
             if not taken:
                 return []
