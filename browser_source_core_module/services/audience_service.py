@@ -7,10 +7,11 @@ from collections import Counter
 from typing import Any
 
 import redis
+from waddlebot.community.screens import PRESENCE
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database
 
-from .frames import PRESENCE, Source
+from .frames import Source
 
 STATES = ("queued", "shown", "done", "skipped", "expired", "dropped")
 

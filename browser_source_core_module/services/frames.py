@@ -18,8 +18,6 @@ QUEUES = "overlay_queues"
 TOKENS = "overlay_tokens"
 # What a hub rings when the router is to be told what became of a track.
 PLAYBACK = "overlay_playback"
-# Each hub says here whom it holds; a key that has run out is a hub that has gone.
-PRESENCE = "waddlebot:overlay:hub:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.strangers import PerMinute
 from waddlebot.base.watched import Watched, tell_of_lost_errors
+from waddlebot.community.screens import PRESENCE
 from waddlebot.data.cache import CHANNEL as INVALIDATIONS
 from waddlebot.data.cache import read_invalidation
 from waddlebot.data.database import DatabaseUnavailable
@@ -42,7 +43,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from .admission import Admission
-from .frames import ITEMS, PLAYBACK, PRESENCE, QUEUES, TOKENS, Source, as_text, read_item
+from .frames import ITEMS, PLAYBACK, QUEUES, TOKENS, Source, as_text, read_item
 from .hub_store import ACK_RANKS, Candidate, HubStore, Playing, QueueState
 
 T = TypeVar("T")

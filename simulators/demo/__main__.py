@@ -16,6 +16,7 @@ from .fleet_side import FleetSide, Kept, prepare_database
 from .model import make_model, settings_of
 from .page import Page
 from .platforms import Discord, Platform, Slack, Twitch
+from .spotify import Spotify
 from .timeline import Timeline
 
 
@@ -31,10 +32,10 @@ def main() -> None:
     timeline, kept_path = Timeline(), given.home / "demo.json"
     kept = Kept.load(kept_path)
     platforms = make_platforms(given, kept, timeline)
-    model = make_model(given.port)
+    spotify, model = Spotify(), make_model(given.port)
     youtube = YouTubeSimulator(port=given.port + 4)
     youtube.add_some_songs()
-    played = (*platforms, youtube, model)
+    played = (*platforms, youtube, spotify, model)
     for each in played:
         each.start()
     prepare_database(os.environ["DATABASE_URL"], kept, [each.served for each in platforms])
@@ -47,6 +48,7 @@ def main() -> None:
         own_url=f"http://127.0.0.1:{given.port}",
         overlays_url=os.environ["BROWSER_SOURCE_API_URL"],
         platforms=platforms,
+        spotify=spotify,
     )
     asyncio.run(serve_until_told(Page(platforms, timeline, fleet, port=given.port)))
     for each in played:

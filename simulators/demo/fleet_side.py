@@ -19,6 +19,7 @@ from waddlebot.web.auth import make_key
 
 from . import extras
 from .platforms import Platform, Served
+from .spotify import Spotify
 
 TRY_EVERY_S = 0.25
 STILL_THERE_EVERY_S = 60.0
@@ -74,6 +75,7 @@ class FleetSide:
         own_url: str,
         overlays_url: str,
         platforms: Sequence[Platform],
+        spotify: Spotify,
     ) -> None:
         self._home = home
         self._url = url
@@ -81,6 +83,7 @@ class FleetSide:
         self._kept = kept
         self._own_url = own_url
         self._platforms = platforms
+        self._spotify = spotify
         self.webhook_secret = ""
         self.overlays: dict[str, str] = {}
 
@@ -100,6 +103,7 @@ class FleetSide:
         made = await self._ask(session, "POST", f"{self.overlays_url}/admin/tokens", {"community_id": DEMO}, console)
         for platform in self._platforms:
             await platform.install()
+        await self._spotify.connect(session, self._url, DEMO, console)
         self.overlays = {name: each["url"] for name, each in made["tokens"].items()}
         return True
 

@@ -88,6 +88,15 @@ class Credentials:
         """Keep what an owner has granted. Raises: NotConfigured without a key to seal."""
         self._tokens.keep(db, _owner(community_id, provider, "token"), grant)
 
+    def forget_token(self, db: DAL, community_id: int, provider: str) -> None:
+        """Delete what an owner has granted, and leave the secrets. After the commit comes `tell`."""
+        self._tokens.forget(db, _owner(community_id, provider, "token"))
+
+    def refuse_token(self, community_id: int, provider: str, reason: str) -> None:
+        """Note that the owner has to grant access again, and why."""
+        if self._tokens.refuse(_owner(community_id, provider, "token"), reason):
+            self.tell(community_id, provider)
+
     def keep_settings(self, db: DAL, community_id: int, module_name: str, changes: Mapping[str, str]) -> None:
         """Set some of a module's secret settings; an empty text takes one away. Raises: NotConfigured."""
         owner = _owner(community_id, module_name, "setting")

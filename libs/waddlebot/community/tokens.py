@@ -113,14 +113,23 @@ class Tokens:
     """One platform's tokens. Secrets are sealed for their table, owner and kind, so none opens in another's row."""
 
     def __init__(
-        self, db: Database, table: str, keyring: Keyring, *, log: AAALog, spare: redis.Redis | None = None
+        self,
+        db: Database,
+        table: str,
+        keyring: Keyring,
+        *,
+        log: AAALog,
+        spare: redis.Redis | None = None,
+        margin: timedelta = MARGIN,
     ) -> None:
-        """`spare` keeps what could not be stored when this process dies before it can be."""
+        """`spare` keeps what could not be stored when this process dies before it can be; a token that ends within
+        `margin` is replaced."""
         self._db = db
         self._table = table
         self._keyring = keyring
         self._log = log
         self._spare = spare
+        self._margin = margin
         # What refreshes brought and the database has not taken, each with the version that it will have there.
         self._held: dict[str, Token] = {}
         self._lock = threading.Lock()
@@ -167,7 +176,7 @@ class Tokens:
         """
         check_no_transaction()
         if held := self._held.get(owner):
-            if not _ends_soon(held) and (refused is None or refused.version != held.version):
+            if not _ends_soon(held, self._margin) and (refused is None or refused.version != held.version):
                 return held
             self._store(held, is_late=True)
         give_up_at = time.monotonic() + LEASE.total_seconds() + MAX_LOOK_S
@@ -289,7 +298,7 @@ class Tokens:
                 "SELECT *, coalesce(expires_at <= now() + %(margin)s, false) AS ends_soon FROM {table}"
                 " WHERE owner_id = %(owner)s"
             ),
-            {"owner": owner, "margin": MARGIN},
+            {"owner": owner, "margin": self._margin},
         )
         return rows[0] if rows else None
 
@@ -481,9 +490,9 @@ class Tokens:
         return sql.SQL(text).format(table=sql.Identifier(self._table))
 
 
-def _ends_soon(token: Token) -> bool:
+def _ends_soon(token: Token, margin: timedelta) -> bool:
     """By this machine's clock, for when the database's cannot be asked."""
-    return token.expires_at is not None and token.expires_at <= datetime.now(UTC) + MARGIN
+    return token.expires_at is not None and token.expires_at <= datetime.now(UTC) + margin
 
 
 def define_tokens(db: DAL, table: str) -> None:

@@ -55,6 +55,7 @@ class InteractionModule:
         self._commands: dict[tuple[str, str | None], Handler] = {}
         self._readers: set[tuple[str, str | None]] = set()
         self._callers: set[tuple[str, str | None]] = set()
+        self._off: dict[tuple[str, str], str] = {}
         self._effects = Effects(service.database, service.name)
         # Replies that come with no writes and at the same moment go into one statement and one commit.
         self._keep_with_others: FairCombiner[Kept, bool] = FairCombiner(self._keep)
@@ -83,6 +84,16 @@ class InteractionModule:
         if calls_out:
             self._callers.add((command, subcommand))
 
+    def switch_off(self, command: str, *subcommands: str, why: str) -> None:
+        """Leave a command, or only these parts of it, out of what is registered, so that no help lists it. Whoever
+        types such a part is told why it is not there."""
+        spec = self._specs.pop(command)
+        if not subcommands:
+            return
+        left = [each for each in spec.subcommands if each.name not in subcommands]
+        self._specs[command] = spec.model_copy(update={"subcommands": left})
+        self._off.update({(command, fold(name)): why for name in subcommands})
+
     def serve(self) -> None:
         """Mount POST <prefix>/execute and register with the router."""
         for spec in self._specs.values():
@@ -106,7 +117,7 @@ class InteractionModule:
                 module_version=self.service.version,
                 endpoint_url=execute_url,
                 health_check_url=f"{self.service.url}{manifest.prefix}/health",
-                commands=[spec.model_copy(update={"location_url": execute_url}) for spec in manifest.commands],
+                commands=[each.model_copy(update={"location_url": execute_url}) for each in self._specs.values()],
             )
         )
 
@@ -311,6 +322,8 @@ class InteractionModule:
             raise UsageError(usage_of(spec, call.level))
         subcommand = find_subcommand(spec, trigger.args[0])
         if subcommand is None:
+            if why := self._off.get((spec.command, fold(trigger.args[0]))):
+                raise UserError(why)
             raise UsageError(unknown_subcommand(spec, trigger.args[0], call.level))
         handler = self._commands[spec.command, subcommand.name]
         return _fit(handler, call, trigger.args[1:], spec, subcommand)

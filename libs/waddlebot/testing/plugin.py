@@ -77,6 +77,12 @@ def discord_simulator() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
+def spotify_simulator() -> Iterator[Any]:
+    """A local Spotify that the fleet is pointed at; None in a checkout without simulators."""
+    yield from _simulator("spotify", "SpotifySimulator")
+
+
+@pytest.fixture(scope="session")
 def lambda_simulator() -> Iterator[Any]:
     """A local AWS Lambda that the fleet's router is pointed at; None in a checkout without simulators."""
     yield from _simulator("aws_lambda", "LambdaSimulator")
@@ -126,6 +132,7 @@ def fleet(
     twitch_simulator: Any,
     slack_simulator: Any,
     discord_simulator: Any,
+    spotify_simulator: Any,
     lambda_simulator: Any,
     openwhisk_simulator: Any,
     openai_simulator: Any,
@@ -143,6 +150,7 @@ def fleet(
         lambda_simulator,
         openwhisk_simulator,
         youtube_simulator,
+        spotify_simulator,
     ):
         os.environ.update(simulator.settings() if simulator else {})
     # A test that wants the local host of community modules starts it there.

@@ -20,7 +20,7 @@ const BADGES = {
 };
 const ADD_SWORD = '!inventory add sword "A shiny sword"';
 const CHIPS = {
-  twitch: [[ADD_SWORD, true], ["!points"], ["#roll 20"], ["#song Waddle On"], ["#shout Hello, stream!", true], ["!help"]],
+  twitch: [[ADD_SWORD, true], ["!points"], ["#roll 20"], ["!spotify play blue lagoon", true], ["!sr icebreaker"], ["!song"], ["#song Waddle On"], ["#shout Hello, stream!", true], ["!help"]],
   discord: [["!inventory list"], ["/points"], ["#roll 20"], ["!leaderboard"], ["!help"]],
   slack: [["/waddlebot help"], ["!inventory status sword"], ["!points"], ["#roll 20"]],
 };
