@@ -35,7 +35,7 @@ service = Service(__file__, settings, tables=define_tables)
 database, bus, log = service.database, service.bus, service.log
 
 keyring = Keyring(settings)
-media = MediaPolicy(settings.media_hosts)
+media = MediaPolicy([*settings.media_hosts, settings.clips_host])
 content = ContentService(
     media, Limits(settings.ticker_duration_s, settings.media_duration_s, settings.max_ticker_length)
 )
@@ -54,6 +54,7 @@ pages = PageService(
     sockets_url=settings.sockets_url,
     frame_ancestors=settings.frame_ancestors,
     portal=settings.portal_origin,
+    clips=settings.clips_host,
 )
 guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
 gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))

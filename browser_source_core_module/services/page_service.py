@@ -14,11 +14,9 @@ from waddlebot.base.errors import BadRequest, NotFound
 from waddlebot.base.wire import parse_json
 
 from .frames import ALL, SOURCE_TYPES
-from .safe_content import MediaPolicy
+from .safe_content import MediaPolicy, csp_source
 
 REPORT_PATH = "/browser/source/csp-report"
-# Twitch has no files of clips for others, only its player.
-PLAYERS = "https://clips.twitch.tv https://player.twitch.tv"
 COMMON_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -39,7 +37,10 @@ class PageService:
         sockets_url: str,
         frame_ancestors: Sequence[str] = (),
         portal: str | None = None,
+        clips: str,
     ) -> None:
+        # Twitch has no files of clips for others, only its player.
+        self._clips = csp_source(clips)
         self._static = static
         self._templates = {
             name: Template((folder / "templates" / f"{name}.html").read_text("utf-8")) for name in (*SOURCE_TYPES, ALL)
@@ -55,7 +56,7 @@ class PageService:
                 "style-src 'self' 'unsafe-inline'",
                 f"img-src 'self' {media.csp_sources}",
                 f"media-src 'self' {media.csp_sources}",
-                f"frame-src {PLAYERS}",
+                f"frame-src {self._clips}",
                 f"connect-src {sockets_url}",
                 "base-uri 'none'",
                 "form-action 'none'",
@@ -71,13 +72,13 @@ class PageService:
         if source_type not in SOURCE_TYPES:
             raise NotFound("There are three overlays: ticker, media and general, and all of them.")
         socket = f"{self._sockets_url}/ws/{token}/{source_type}"
-        settings = {"socket": socket, "theme": theme, "muted": is_preview}
+        settings = {"socket": socket, "theme": theme, "muted": is_preview, "clips": self._clips}
         return self._render(source_type, settings=_as_data(settings))
 
     def overlay_headers(self, source_type: str, *, is_preview: bool = False) -> dict[str, str]:
         policy = self.overlay_policy
         if source_type == ALL:
-            policy = policy.replace(f"frame-src {PLAYERS}", "frame-src 'self'")
+            policy = policy.replace(f"frame-src {self._clips}", "frame-src 'self'")
         if is_preview:
             # The page with all of them has the others in frames of its own.
             ancestors = self._preview_ancestors + ("" if source_type == ALL else " 'self'")
