@@ -65,6 +65,7 @@ WHO: dict[Who, str] = {
     "owner": "admins; only the owner in the portal",
     "platform": "collectors of the platform; admins",
     "role_givers": "collectors of the platform; admins; account `labels_core`",
+    "shoutouts": "collectors of the platform; admins; account `shoutout`",
     "admins": "admins",
     "super_admins": "super-admins",
     "portal": "account `portal`; for a person only an owner, in their community",

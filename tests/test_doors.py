@@ -37,22 +37,23 @@ PLATFORM_OF = {f"{m.prefix}/": m.name for m in MANIFESTS if m.kind == "collector
 
 # What the words of the table let in, of the keys that are confined to nothing.
 ALLOWED = {
-    "any": {"collectors", "admins", "api-users", "stub", "stranger", "router", "labels_core", "portal"},
+    "any": {"collectors", "admins", "api-users", "stub", "stranger", "router", "labels_core", "shoutout", "portal"},
     "router": {"router"},
     "collectors": {"collectors"},
     "claimers": {"collectors"},
     "claim_readers": {"collectors", "admins"},
     "event_sources": {"collectors"},
     "services": {"stub"},
-    "announcers": {"stub", "router"},
+    "announcers": {"stub", "router", "shoutout"},
     "portal": {"portal"},
-    "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "portal"},
+    "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "shoutout", "portal"},
     "members": {"stub"},
     "figures": {"collectors", "admins"},
     "community": {"admins", "api-users"},
     "owner": {"admins"},
     "platform": {"collectors", "admins"},
     "role_givers": {"collectors", "admins", "labels_core"},
+    "shoutouts": {"collectors", "admins", "shoutout"},
 }
 NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of another account")
 # What is the whole fleet's is closed to every key of a community.
@@ -152,7 +153,7 @@ def world(fleet, module_stub_server, twitch_simulator) -> World:
 
 
 def make_keys(world: World) -> None:
-    made = {name: world.fleet.keys[name] for name in ("router", "labels_core", "portal", "stub")}
+    made = {name: world.fleet.keys[name] for name in ("router", "labels_core", "shoutout", "portal", "stub")}
     places: dict[str, dict[str, Any]] = {
         "": {},
         " of it": {"community_id": world.mine.community_id},
@@ -424,6 +425,7 @@ SAMPLES: dict[str, Any] = {
     "POST /twitch/api/moderation": lambda w: {
         "body": {"action": "ban", "channel_id": w.number, "platform_user_id": "12"}
     },
+    "POST /twitch/api/shoutout": lambda w: {"body": {"channel_id": w.number, "to_user_id": "12"}},
     "POST /discord/api/roles": lambda w: {"body": {"guild_id": w.number, "user_id": "12", "role_id": "13"}},
     "POST /discord/api/moderation": lambda w: {"body": {"guild_id": w.number, "action": "ban", "user_id": "12"}},
     "POST /slack/api/moderation": lambda w: {
@@ -509,7 +511,7 @@ def expected(endpoint: str) -> tuple[list[str], list[str]]:
     assert row.who is not None
     allowed = set(ALLOWED[row.who])
     if endpoint in OF_ONE_MODULE:
-        allowed -= {"stranger", "router", "labels_core", "portal"}
+        allowed -= {"stranger", "router", "labels_core", "shoutout", "portal"}
     bases = ("collectors", "admins", "stranger", "stub")
     refused = {*NEVER, *ALLOWED["any"]} - allowed
     refused |= {f"{base} elsewhere" for base in (*bases, "api-users")}

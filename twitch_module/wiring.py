@@ -32,6 +32,7 @@ from .services.live_service import LiveService
 from .services.moderation_service import ModerationService
 from .services.notification_service import NotificationService
 from .services.oauth_service import OAuthService, Opener
+from .services.shoutout_queue import ShoutoutQueue
 from .services.subscription_service import SubscriptionService
 from .services.translation import Translator
 from .services.twitch_api import TwitchAPI
@@ -115,7 +116,9 @@ def build(service: Service, settings: TwitchSettings) -> None:
     service.mount_static(pages.look.statics)
     service.mount(auth, using=[AuthDesk(oauth, pages, accounts)])
     desk = TwitchDesk(settings, twitch, subscriptions, moderation, accounts)
-    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db)])
+    shoutouts = ShoutoutQueue(twitch, db, bot_user_id=bot_user_id, log=log)
+    service.loops.add("shoutouts", shoutouts.step, every_s=LOOK_EVERY_S, kind="worker", once=True)
+    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), shoutouts])
 
 
 def _pace(service: Service, settings: TwitchSettings, channels: ChannelService) -> Pace:
