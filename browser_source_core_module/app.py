@@ -37,7 +37,7 @@ service = Service(__file__, settings, tables=define_tables)
 database, bus, log = service.database, service.bus, service.log
 
 keyring = Keyring(settings)
-media = MediaPolicy(settings.media_hosts)
+media = MediaPolicy([*settings.media_hosts, settings.clips_host])
 content = ContentService(
     media, Limits(settings.ticker_duration_s, settings.media_duration_s, settings.max_ticker_length)
 )
@@ -57,6 +57,7 @@ pages = PageService(
     frame_ancestors=settings.frame_ancestors,
     portal=settings.portal_origin,
     youtube=settings.youtube_embed_base_url.rstrip("/"),
+    clips=settings.clips_host,
 )
 guarded = HTTPClient(EgressGuard(settings.egress_allow), max_response_bytes=MAX_ANSWER_BYTES)
 gateway = ModuleGateway(service.client, guarded, fleet_bases(all_manifests(), service.manifest, service.url))

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 from waddlebot.base.settings import CommaList, Settings
+from waddlebot.web.twitch_app import BaseURL
 
 # Where the art, clips and videos come from that our own modules show. Overlays load nothing else from outside.
 MEDIA_HOSTS = [
@@ -75,6 +76,9 @@ class BrowserSourceSettings(Settings):
     max_ticker_length: int = Field(
         200, alias="MAX_TICKER_LENGTH", ge=1, description="Characters of a ticker; longer texts are cut."
     )
+    twitch_embed_base_url: BaseURL = Field(
+        "https://clips.twitch.tv/", alias="TWITCH_EMBED_BASE_URL", description="Where Twitch's player of clips is."
+    )
     media_hosts: CommaList = Field(
         default_factory=lambda: list(MEDIA_HOSTS),
         alias="MEDIA_HOSTS",
@@ -97,6 +101,11 @@ class BrowserSourceSettings(Settings):
     form_expiry_s: float = Field(
         900, alias="FORM_EXPIRY", gt=0, description="A viewer can answer a form for this long, s."
     )
+
+    @property
+    def clips_host(self) -> str:
+        """Where clips are played, as MEDIA_HOSTS has hosts."""
+        return urlsplit(self.twitch_embed_base_url).netloc
 
     @property
     def portal_origin(self) -> str | None:

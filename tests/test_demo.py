@@ -151,6 +151,14 @@ def test_a_song_is_shown_as_media(page):
     expect_overlay(page, "media", "Ice, Ice")
 
 
+def test_whoever_raids_is_shouted_out_with_a_clip_that_plays_and_ends(page):
+    page.locator("#chat-twitch [data-event=raid]").click()
+    expect_bot(page, "twitch", "last seen with Penguin Racer!")
+    clip = page.frame_locator("iframe.media").frame_locator("iframe").locator("main[data-clip]")
+    clip.wait_for()
+    clip.wait_for(state="detached")
+
+
 def test_a_boost_is_celebrated(page):
     page.locator("#chat-discord [data-event=boost]").click()
 

@@ -36,7 +36,7 @@ ROWS: dict[str, Callers] = {
 PLATFORM_OF = {f"{m.prefix}/": m.name for m in MANIFESTS if m.kind == "collector"}
 
 # Services with doors of their own, as every key has them.
-ACCOUNTS = ("router", "labels_core", "portal", "marketplace", "module_host")
+ACCOUNTS = ("router", "labels_core", "shoutout", "portal", "marketplace", "module_host")
 # What the words of the table let in, of the keys that are confined to nothing.
 ALLOWED = {
     "any": {"collectors", "admins", "api-users", "stub", "stranger", *ACCOUNTS},
@@ -46,7 +46,7 @@ ALLOWED = {
     "claim_readers": {"collectors", "admins"},
     "event_sources": {"collectors"},
     "services": {"stub"},
-    "announcers": {"stub", "router", "labels_core", "marketplace"},
+    "announcers": {"stub", "router", "labels_core", "marketplace", "shoutout"},
     "overlays": {"browser_source_core"},
     "portal": {"portal"},
     "reporters": {"collectors", "stub", "stranger", *ACCOUNTS},
@@ -61,6 +61,7 @@ ALLOWED = {
     "owner": {"admins"},
     "platform": {"collectors", "admins"},
     "role_givers": {"collectors", "admins", "labels_core"},
+    "shoutouts": {"collectors", "admins", "shoutout"},
 }
 NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of another account")
 # What is the whole fleet's is closed to every key of a community.
@@ -456,6 +457,7 @@ SAMPLES: dict[str, Any] = {
     "POST /twitch/api/moderation": lambda w: {
         "body": {"action": "ban", "channel_id": w.number, "platform_user_id": "12"}
     },
+    "POST /twitch/api/shoutout": lambda w: {"body": {"channel_id": w.number, "to_user_id": "12"}},
     "POST /discord/api/roles": lambda w: {"body": {"guild_id": w.number, "user_id": "12", "role_id": "13"}},
     "POST /twitch/api/roles": lambda w: {"body": {"channel_id": w.number, "user_id": "12", "role": "vip"}},
     "POST /slack/api/groups": lambda w: {"body": {"team_id": f"T{w.number}", "group_id": "S1", "user_id": "U12"}},

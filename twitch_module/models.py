@@ -32,6 +32,17 @@ def define_tables(db: DAL) -> None:
         primarykey=["broadcaster_id"],
     )
     db.define_table(
+        "twitch_shoutouts",
+        Field("broadcaster_id", "text"),
+        Field("to_user_id", "text"),
+        Field("state", "text"),
+        Field("reason", "text"),
+        Field("not_before", "datetime"),
+        Field("expires_at", "datetime"),
+        Field("sent_at", "datetime"),
+        Field("created_at", "datetime"),
+    )
+    db.define_table(
         "twitch_subscriptions",
         Field("broadcaster_id", "text"),
         Field("type", "text"),

@@ -34,6 +34,7 @@ from .services.moderation_service import ModerationService
 from .services.notification_service import NotificationService
 from .services.oauth_service import OAuthService, Opener
 from .services.role_service import RoleService
+from .services.shoutout_queue import ShoutoutQueue
 from .services.subscription_service import SubscriptionService
 from .services.translation import Translator
 from .services.twitch_api import TwitchAPI
@@ -120,7 +121,9 @@ def build(service: Service, settings: TwitchSettings) -> None:
     news = RoleNews("twitch", db, service.client, service.bus.client, log)
     service.loops.add("role-news", news.step, every_s=5.0, kind="both", wake=news.wake)
     roles = RoleService(twitch, news, log)
-    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), roles])
+    shoutouts = ShoutoutQueue(twitch, db, bot_user_id=bot_user_id, log=log)
+    service.loops.add("shoutouts", shoutouts.step, every_s=LOOK_EVERY_S, kind="worker", once=True)
+    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), roles, shoutouts])
 
 
 def _pace(service: Service, settings: TwitchSettings, channels: ChannelService) -> Pace:

@@ -14,11 +14,9 @@ from waddlebot.base.errors import BadRequest, NotFound
 from waddlebot.base.wire import parse_json
 
 from .frames import ALL, SOURCE_TYPES
-from .safe_content import MediaPolicy
+from .safe_content import MediaPolicy, csp_source
 
 REPORT_PATH = "/browser/source/csp-report"
-# Twitch has no files of clips for others, only its player.
-PLAYERS = "https://clips.twitch.tv https://player.twitch.tv"
 COMMON_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -40,9 +38,11 @@ class PageService:
         frame_ancestors: Sequence[str] = (),
         portal: str | None = None,
         youtube: str,
+        clips: str,
     ) -> None:
-        self._youtube = youtube
-        self._players = f"{PLAYERS} {youtube}"
+        # Twitch has no files of clips for others, only its player.
+        self._youtube, self._clips = youtube, csp_source(clips)
+        self._players = f"{self._clips} {youtube}"
         self._static = static
         self._templates = {
             name: Template((folder / "templates" / f"{name}.html").read_text("utf-8")) for name in (*SOURCE_TYPES, ALL)
@@ -74,7 +74,13 @@ class PageService:
         if source_type not in SOURCE_TYPES:
             raise NotFound("There are three overlays: ticker, media and general, and all of them.")
         socket = f"{self._sockets_url}/ws/{token}/{source_type}"
-        settings = {"socket": socket, "theme": theme, "muted": is_preview, "youtube": self._youtube}
+        settings = {
+            "socket": socket,
+            "theme": theme,
+            "muted": is_preview,
+            "youtube": self._youtube,
+            "clips": self._clips,
+        }
         return self._render(source_type, settings=_as_data(settings))
 
     def overlay_headers(self, source_type: str, *, is_preview: bool = False) -> dict[str, str]:

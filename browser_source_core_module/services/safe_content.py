@@ -47,7 +47,7 @@ class MediaPolicy:
     def __init__(self, hosts: Sequence[str]) -> None:
         self._exact = {host.lower() for host in hosts if not host.startswith("*.")}
         self._suffixes = tuple(host[1:].lower() for host in hosts if host.startswith("*."))
-        self.csp_sources = " ".join(_csp_source(host) for host in hosts)
+        self.csp_sources = " ".join(csp_source(host) for host in hosts)
 
     def allows(self, url: str) -> bool:
         try:
@@ -106,6 +106,7 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _csp_source(host: str) -> str:
+def csp_source(host: str) -> str:
+    """A host as a policy names it, which is the origin of what is loaded from there."""
     is_loopback = host.startswith(("127.0.0.1:", "localhost:"))
     return f"http://{host}" if is_loopback else f"https://{host}"

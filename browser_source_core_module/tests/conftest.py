@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from socketserver import ThreadingMixIn
@@ -9,12 +8,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 from overlay_doubles import HubProcess, Overlay
-from screens import WATCH, Screen
+from screens import WATCH, Screen, launched
 from waddlebot.testing.fleet import Bot, Fleet
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go quickly.
-OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-features=IsolateSandboxedIframes"]
 
 
 @pytest.fixture(scope="session")
@@ -64,14 +59,8 @@ def site(fleet: Fleet) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One Chromium for a file of tests; while it lives, this thread has an event loop that others would trip over."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=OPTIONS)
-        yield launched
-        launched.close()
+    with launched() as chromium:
+        yield chromium
 
 
 @pytest.fixture
@@ -79,7 +68,9 @@ def show(browser: Any, live: Overlay, site: str) -> Iterator[Callable[..., Scree
     """Opens an overlay in a browser of its own."""
     contexts = []
 
-    def open_screen(source_type: str, *, size: tuple[int, int] = (1280, 720), **options: Any) -> Screen:
+    def open_screen(
+        source_type: str, *, size: tuple[int, int] = (1280, 720), host: str = "127.0.0.1", **options: Any
+    ) -> Screen:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
         contexts.append(context)
         context.add_init_script(WATCH)
@@ -94,7 +85,7 @@ def show(browser: Any, live: Overlay, site: str) -> Iterator[Callable[..., Scree
         token = live.tokens()[source_type]["token"]
         page.on("console", lambda message: screen.heard.append(message.text))
         page.on("requestfailed", lambda request: screen.heard.append(f"{request.url}: {request.failure}"))
-        page.goto(f"{site}/browser/source/{token}/{source_type}")
+        page.goto(f"{site.replace('127.0.0.1', host)}/browser/source/{token}/{source_type}")
         screen.until(lambda: page.evaluate("document.documentElement.dataset.line") == "open", within_s=30)
         return screen
 

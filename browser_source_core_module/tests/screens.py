@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from overlay_doubles import Overlay
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+OPTIONS = [
+    *("--no-sandbox", "--disable-dev-shm-usage"),
+    # Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go
+    # quickly.
+    "--disable-features=IsolateSandboxedIframes",
+    # A name that is not this machine's own.
+    "--host-resolver-rules=MAP overlay.test 127.0.0.1",
+]
 
 # Notes every text that is on the screen when a frame is drawn, as a viewer would.
 WATCH = """
@@ -22,6 +35,19 @@ addEventListener('DOMContentLoaded', () => requestAnimationFrame(look));
 """
 
 STATE = "[{...document.documentElement.dataset}, window.lines.map((each) => each.readyState)]"
+
+
+@contextmanager
+def launched(*options: str) -> Iterator[Any]:
+    """A Chromium; while it lives, this thread has an event loop that others would trip over."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=[*OPTIONS, *options])
+        yield chromium
+        chromium.close()
 
 
 @dataclass

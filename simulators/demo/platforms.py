@@ -12,6 +12,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
+from urllib.parse import quote
 
 from aiohttp import ClientSession, ClientTimeout, CookieJar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,6 +25,8 @@ from .timeline import Line, Show
 
 BOT = "WaddleBot"
 GIFTS, BITS, RAIDERS, MONTHS = 5, 100, 42, 6
+# What everybody there has streamed lately.
+GAME, CLIPS, CLIP_S = "Penguin Racer", ("A perfect slide", "Caught a fish"), 6.0
 NOBODY_THERE = "The fleet did not take this. It may be starting again; try once more in a moment."
 NOT_CONNECTED = "The bot is not connected to Discord yet. Try again in a moment."
 WAVE = "👋"
@@ -197,6 +200,10 @@ class Twitch:
         """Let an id have a name. Whoever is met so has consented to everything."""
         known = self._twitch.accounts.see(user_id, name)
         known.name = name
+        if not known.picture:
+            known.game, known.picture = GAME, f"{self._twitch.url}/pictures/{quote(name)}.svg"
+            for title in CLIPS:
+                self._twitch.clip(known, title, duration_s=CLIP_S)
         return user_id
 
     def _check(self, tries: Any) -> None:

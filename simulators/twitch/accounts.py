@@ -54,6 +54,7 @@ class Account:
     bans: dict[str, Ban] = field(default_factory=dict)
     title: str = ""
     game: str = ""
+    picture: str = ""
     stream: Stream | None = None
 
     def has_consented(self, *any_of: str) -> bool:

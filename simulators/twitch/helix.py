@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_CHARS = 500
 MAX_PAGE = 100
 MAX_TIMEOUT_S = 1_209_600
+# Answers that are none, from something on the way.
+BROKEN = {"html": "<!doctype html><h1>502 Bad Gateway</h1>", "truncated": '{"data": [{"id": "1', "empty": ""}
 SHOUTOUT_PAUSE_S, SAME_SHOUTOUT_PAUSE_S = 120.0, 3600.0
 
 Handler = Callable[[web.Request, Token], Awaitable[web.Response]]
@@ -78,6 +80,8 @@ class Helix:
             fault = twitch.faults.next(path)
             if fault and fault.kind == "hang":
                 await asyncio.sleep(60)
+            if fault and fault.kind in BROKEN:
+                return web.Response(text=BROKEN[fault.kind], content_type="application/json")
             if fault and fault.kind.isdecimal():
                 return error(int(fault.kind), "simulated", fault.headers)
             token = twitch.oauth.bearer(request)
@@ -419,7 +423,7 @@ def _user(account: Account) -> dict[str, str]:
         "type": "",
         "broadcaster_type": "",
         "description": "",
-        "profile_image_url": "",
+        "profile_image_url": account.picture,
         "offline_image_url": "",
         "created_at": "2020-01-01T00:00:00Z",
     }

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 from weakref import WeakSet
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from aiohttp import web
 from ..server import AsyncLoopbackServer
 from . import events
 from .accounts import Account, Accounts, Ban, Stream
+from .clips import ClipPlayer
 from .control import Control
 from .eventsub import EventSub, Subscription, sign
 from .feed import Feed
@@ -112,6 +114,7 @@ class TwitchSimulator(AsyncLoopbackServer):
         self.eventsub = EventSub(self.accounts, lambda delivery: self.post(delivery), client_id=client_id)
         self.sockets = Sockets(self.eventsub)
         self.helix = Helix(self)
+        self.player = ClipPlayer(self.clips)
         self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def settings(self) -> dict[str, str]:
@@ -124,6 +127,7 @@ class TwitchSimulator(AsyncLoopbackServer):
             "TWITCH_API_BASE_URL": f"{self.url}/helix/",
             "TWITCH_AUTH_BASE_URL": f"{self.url}/oauth2/",
             "TWITCH_EVENTSUB_WEBSOCKET_URL": self.websocket_url,
+            "TWITCH_EMBED_BASE_URL": self.url,
         }
 
     # Running
@@ -137,7 +141,7 @@ class TwitchSimulator(AsyncLoopbackServer):
         self.sockets.run_on(loop)
         self.feed.run_on(loop)
         app = web.Application(middlewares=self.middlewares)
-        for part in (self.oauth, self.helix, self.sockets, Control(self)):
+        for part in (self.oauth, self.helix, self.sockets, self.player, Control(self)):
             app.add_routes(part.routes())
         return app
 
@@ -152,7 +156,8 @@ class TwitchSimulator(AsyncLoopbackServer):
     # Breaking things
 
     def fail_next(self, kind: str | int, times: int = 1, *, at: str = "chat/messages", **headers: str) -> None:
-        """Let the next requests to a Helix path end with this status or `hang`; chat messages also be `dropped`.
+        """Let the next requests to a Helix path end with this status, `hang`, or be answered with `html`, something
+        `truncated` or `empty`; chat messages also be `dropped`.
 
         A header that is given as "" is left out of a 429.
         """
@@ -196,6 +201,7 @@ class TwitchSimulator(AsyncLoopbackServer):
             self.oauth.revoke()
             self.eventsub.clear()
             self.clips.clear()
+            self.player.played.clear()
             self._recent.clear()
 
     # People
@@ -498,14 +504,16 @@ class TwitchSimulator(AsyncLoopbackServer):
         place.stream = None
         return self._tell("stream.offline", events.broadcaster(place))
 
-    def clip(self, channel: str | Account, title: str, *, views: int = 1, age_s: float = 3600) -> dict[str, Any]:
-        """A clip of a channel, which Helix lists then."""
+    def clip(
+        self, channel: str | Account, title: str, *, views: int = 1, age_s: float = 3600, duration_s: float = 28.5
+    ) -> dict[str, Any]:
+        """A clip of a channel, which Helix lists then, and the player here plays."""
         place = self.accounts.get(channel)
         clip_id = f"{title.title().replace(' ', '')}-{secrets.token_urlsafe(6)}"
         made = {
             "id": clip_id,
             "url": f"https://clips.twitch.tv/{clip_id}",
-            "embed_url": f"https://clips.twitch.tv/embed?clip={clip_id}",
+            "embed_url": f"{self.url}/embed?clip={clip_id}",
             "broadcaster_id": place.id,
             "broadcaster_name": place.name,
             "creator_id": place.id,
@@ -516,8 +524,8 @@ class TwitchSimulator(AsyncLoopbackServer):
             "title": title,
             "view_count": views,
             "created_at": seconds_timestamp(time.time() - age_s),
-            "thumbnail_url": "",
-            "duration": 28.5,
+            "thumbnail_url": f"{self.url}/pictures/{quote(title)}.svg",
+            "duration": duration_s,
             "vod_offset": None,
             "is_featured": False,
         }

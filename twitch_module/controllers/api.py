@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
@@ -22,12 +23,14 @@ from ..services.activity_service import ActivityService
 from ..services.channel_service import ChannelService
 from ..services.moderation_service import ModerationService
 from ..services.role_service import Role, RoleService
+from ..services.shoutout_queue import ShoutoutQueue
 from ..services.subscription_kinds import KINDS, bot_scopes
 from ..services.subscription_service import SubscriptionService
 from ..services.twitch_api import TwitchAPI
 
 TWITCH_OR_ADMINS = of_platform("twitch")
 ROLE_GIVERS = of_platform("twitch", also="labels_core")
+WHO_SHOUTS = of_platform("twitch", also="shoutout")
 
 Channel = Annotated[IdPart, StringConstraints(min_length=1)]
 
@@ -102,6 +105,14 @@ class RoleChange(Attributed):
     action: Literal["add", "remove"] = "add"
     # What the change is told of with; whoever asked knows by it that it was them.
     cause_id: str | None = Field(None, max_length=64)
+
+
+class ShoutoutRequest(Attributed):
+    """`max_wait_s` is for how long it may wait for its turn before it is no news any more."""
+
+    max_wait_s: int = Field(7200, ge=1, le=86_400)
+    channel_id: Channel
+    to_user_id: Annotated[OpaqueId, StringConstraints(min_length=1)]
 
 
 class NoWebhook(Conflict):
@@ -249,6 +260,15 @@ def change_role(change: RoleChange, caller: Account, database: Database, roles: 
     has = change.action == "add"
     wanted = RoleSeen("twitch", change.channel_id, change.user_id, change.role, has, change.cause_id)
     return {"success": True, "changed": roles.change(wanted, by=caller.name)}
+
+
+@endpoint("POST", "/twitch/api/shoutout", caller=WHO_SHOUTS, area="people", body=ShoutoutRequest)
+def shout_out(body: ShoutoutRequest, caller: Account, database: Database, queue: ShoutoutQueue) -> dict[str, Any]:
+    """Send Twitch's own shoutout from a channel: now, or when its turn comes, as Twitch allows one in two minutes and
+    one an hour for the same target."""
+    check_place(database, caller, _channel(body.channel_id))
+    queued = queue.send(body.channel_id, body.to_user_id, max_wait=timedelta(seconds=body.max_wait_s))
+    return {"success": True, "changed": queued.state == "sent", "state": queued.state, "due_at": queued.due_at}
 
 
 @endpoint("GET", "/twitch/events", caller=TWITCH_OR_ADMINS, area="channels", query=EventsQuery)

@@ -24,6 +24,13 @@ PEOPLE = [
         shown="type, status, created_at",
     ),
     Personal(
+        "twitch_shoutouts",
+        where=f"to_user_id = ANY({IDS}) OR broadcaster_id = ANY({IDS}) AND NOT {IS_SERVED.format('broadcaster_id')}",
+        within="broadcaster_id IN (SELECT channel_id FROM entities WHERE platform = 'twitch'"
+        " AND community_id = %(community)s)",
+        shown="broadcaster_id, to_user_id, state, created_at",
+    ),
+    Personal(
         "twitch_tokens",
         where=f"owner_id = ANY({IDS}) AND NOT {IS_SERVED.format('owner_id')}",
         key="owner_id",

@@ -3,7 +3,9 @@
 import { Music } from "./music.js";
 import { countDown, isMuted, markTest, start, transition } from "./overlay.js";
 
-const CLIP_PLAYER = "clips.twitch.tv";
+// Where Twitch's player of clips is, and how long a picture stands in for a clip that may not be played here.
+const { clips: CLIPS } = JSON.parse(document.getElementById("settings").textContent);
+const POSTER_MS = 10_000;
 const SERVICES = { spotify: "spotify", youtube: "youtube", "youtube music": "youtube", twitch: "twitch" };
 
 class Media {
@@ -126,6 +128,7 @@ class Screen {
     this.#root.querySelector(".title").textContent = data.title;
     this.#root.querySelector(".artist").textContent = data.artist;
     this.#root.querySelector(".caption").hidden = !data.title && !data.artist;
+    this.#root.classList.toggle("full", data.media_type === "clip");
     this.#frame.replaceChildren(this.#picture(data, finish));
     markTest(this.#root, item);
     countDown(this.#root.querySelector(".countdown"), item);
@@ -142,7 +145,7 @@ class Screen {
 
   #picture(data, finish) {
     if (data.media_type === "image" && data.media_url) return image(data.media_url);
-    if (data.media_url && isHostedClip(data.media_url)) return player(data.media_url);
+    if (data.media_url && isHostedClip(data.media_url)) return mayPlayClips() ? player(data, finish) : poster(data, finish);
     if (data.media_type !== "image" && data.media_url) return video(data.media_url, finish);
     return data.artwork_url ? image(data.artwork_url) : Object.assign(document.createElement("div"), { className: "empty" });
   }
@@ -187,20 +190,44 @@ function video(url, finish) {
 }
 
 function isHostedClip(url) {
-  return new URL(url).hostname === CLIP_PLAYER;
+  return new URL(url).origin === CLIPS;
 }
 
-/** Twitch shows its clips in a player of its own, which wants to know the page that it is in. */
-function player(url) {
-  const source = new URL(url);
-  source.searchParams.set("parent", location.hostname);
+/** Twitch lets pages play its clips that came by https, and those of this very machine. */
+function mayPlayClips() {
+  return location.protocol === "https:" || ["localhost", "127.0.0.1"].includes(location.hostname);
+}
+
+function poster(data, finish) {
+  setTimeout(finish, POSTER_MS);
+  return data.artwork_url ? image(data.artwork_url) : Object.assign(document.createElement("div"), { className: "empty" });
+}
+
+/**
+ * Twitch shows its clips in a player of its own, which wants to know every page that it is in by name, and by referrer.
+ * It tells nobody when a clip is over, so that is counted from when the player is there.
+ */
+function player(data, finish) {
+  const source = new URL(data.media_url);
+  const pages = [location.origin, ...(location.ancestorOrigins ?? [])].map((each) => new URL(each).hostname);
+  for (const page of new Set(pages)) source.searchParams.append("parent", page);
   source.searchParams.set("autoplay", "true");
-  if (isMuted()) source.searchParams.set("muted", "true");
+  source.searchParams.set("muted", String(isMuted() || !mayBeHeard()));
   const frame = document.createElement("iframe");
   frame.sandbox = "allow-scripts allow-same-origin";
   frame.allow = "autoplay";
+  frame.referrerPolicy = "strict-origin-when-cross-origin";
+  if (data.duration_ms) frame.onload = () => setTimeout(finish, data.duration_ms);
   frame.src = source.href;
   return frame;
+}
+
+/** OBS lets a page be heard at once; a browser waits for a click, and plays nothing by itself that is not muted. */
+function mayBeHeard() {
+  const context = new AudioContext();
+  const { state } = context;
+  context.close();
+  return state === "running";
 }
 
 function asTime(ms) {

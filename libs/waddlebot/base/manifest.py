@@ -39,6 +39,7 @@ Who = Literal[
     "owner",
     "platform",
     "role_givers",
+    "shoutouts",
     "admins",
     "super_admins",
     "portal",

@@ -154,8 +154,9 @@ def of_service(name: Who, module_name: str) -> Caller:
 
 def of_platform(platform: str, *, also: str | None = None) -> Caller:
     """Whoever looks after a platform: its collectors, admins, people in the portal, and the account of one module."""
+    names: dict[str, Who] = {"labels_core": "role_givers", "shoutout": "shoutouts"}
     return Caller(
-        "role_givers" if also else "platform",
+        names[also] if also else "platform",
         f"a key of {platform}'s collectors or of admins" + (f", or {also}'s" if also else ""),
         lambda a: bool(a.groups & {"collectors", "admins"}) or (also is not None and a.is_service(also)),
         portal=True,
