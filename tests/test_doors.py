@@ -44,21 +44,22 @@ ALLOWED = {
     "claim_readers": {"collectors", "admins"},
     "event_sources": {"collectors"},
     "services": {"stub"},
-    "announcers": {"stub", "router"},
+    "announcers": {"stub", "router", "portal"},
     "portal": {"portal"},
     "reporters": {"collectors", "stub", "stranger", "router", "labels_core", "portal"},
     "members": {"stub"},
     "figures": {"collectors", "admins"},
     "community": {"admins", "api-users"},
     "owner": {"admins"},
+    "admins": {"admins"},
     "platform": {"collectors", "admins"},
     "role_givers": {"collectors", "admins", "labels_core"},
 }
 NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of another account")
 # What is the whole fleet's is closed to every key of a community.
-FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router"}
+FOR_ALL = {"admins", "claimers", "claim_readers", "figures", "members", "router"}
 # A community's own affairs are no platform's, and a module's neither.
-OF_NO_PLATFORM = {"community", "owner", "members", "announcers"}
+OF_NO_PLATFORM = {"admins", "community", "owner", "members", "announcers"}
 # One module's key is not told of what others did.
 OF_ONE_MODULE = {"GET /router/responses/{execution_id}", "GET /router/explain/{session_id}"}
 REFUSED = (401, 403, 404)

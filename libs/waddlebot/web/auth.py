@@ -170,7 +170,7 @@ ANNOUNCERS = in_groups("announcers", "services")
 ADMINS_OR_API_USERS = in_groups("community", "admins", "api-users", portal=True)
 # What only a community's owner may do; the portal says who that is.
 OWNERS = in_groups("owner", "admins", portal=True)
-ADMINS = in_groups("admins", "admins")
+ADMINS = in_groups("admins", "admins", for_all=True)
 SUPER_ADMINS = in_groups("super_admins", "super-admins", for_all=True)
 PORTAL_ONLY = replace(of_service("portal", "portal"), portal=True)
 

@@ -77,13 +77,14 @@ class Link:
 @dataclass(frozen=True, slots=True)
 class Shell:
     """What stands around the pages of somebody who is signed in: on a phone `tabs`, at most four, and the rest under
-    "More"."""
+    "More". `elsewhere` are the other places that somebody may switch to."""
 
     name: str
     note: str
     groups: Sequence[tuple[str, Sequence[Link]]]
     tabs: Sequence[Link] = ()
     profile: str = ""
+    elsewhere: Sequence[Link] = ()
 
     def current(self, path: str) -> str:
         """The entry that a path is below, by its address."""
