@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydal import DAL
-from waddlebot.data.database import fetch
+from waddlebot.data.database import Database, fetch
 
 State = Literal["good", "bad", "wait"]
 PLATFORM_NAMES = {"twitch": "Twitch", "discord": "Discord", "slack": "Slack", "console": "Console"}
 SHOWN = 200
+EVERYWHERE = ("", "Everywhere")
 
 CHANNELS = """
 SELECT e.entity_id, e.platform, e.server_id, e.channel_id, coalesce(nullif(s.name, ''), nullif(e.channel_id, ''),
@@ -69,3 +70,22 @@ def ago(moment: datetime) -> str:
         if passed_s >= size_s:
             return f"{int(passed_s // size_s)} {word} ago"
     return "just now"
+
+
+def list_places(database: Database, community_id: int) -> list[tuple[str, str]]:
+    """Where something may hold, for people to choose from: everywhere, or in one channel."""
+    with database.reading() as db:
+        rows = fetch(
+            db,
+            "SELECT e.entity_id, e.platform,"
+            " coalesce(nullif(s.name, ''), nullif(e.channel_id, ''), e.server_id) AS name"
+            " FROM entities e LEFT JOIN servers s"
+            "  ON (s.platform, s.server_id, s.channel) = (e.platform, e.server_id, e.channel_id)"
+            " WHERE e.community_id = %s AND e.is_active ORDER BY e.platform, name LIMIT %s",
+            (community_id, SHOWN),
+        )
+    return [EVERYWHERE, *((row["entity_id"], f"{row['name']} on {_platform(row['platform'])}") for row in rows)]
+
+
+def _platform(name: str) -> str:
+    return PLATFORM_NAMES.get(name, name.capitalize())

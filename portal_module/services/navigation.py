@@ -22,7 +22,28 @@ class Entry:
 NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "",
-        (Entry("Dashboard", "layout-dashboard", ""),),
+        (
+            Entry("Dashboard", "layout-dashboard", ""),
+            Entry("Playground", "flask-conical", "/playground", "bot"),
+        ),
+    ),
+    (
+        "Bot",
+        (
+            Entry("Commands", "terminal", "/commands", "bot"),
+            Entry("Rules", "regex", "/rules", "rules"),
+            Entry("Modules", "blocks", "/modules", "bot"),
+            Entry("Overlays", "monitor-play", "/overlays", "overlays"),
+            Entry("Channels", "radio", "/channels", "channels"),
+        ),
+    ),
+    (
+        "Keep in order",
+        (
+            Entry("Audit log", "scroll-text", "/audit", "settings"),
+            Entry("API keys", "key-round", "/keys", "settings", "owner"),
+            Entry("Settings", "settings", "/modules/router", "bot", "editor"),
+        ),
     ),
 )
 # What a phone shows at its lower edge.

@@ -53,3 +53,21 @@ begin(document);
 document.addEventListener("live", (event) => begin(event.target));
 
 if ("serviceWorker" in navigator && isSecureContext) navigator.serviceWorker.register("/portal/sw.js", { scope: "/portal" });
+
+// The playground: what was said goes into the log, and a chip says what is written on it.
+const field = () => $("[data-play] input[name=text]");
+document.addEventListener("click", (event) => {
+  const chip = event.target.closest("[data-fill]");
+  if (!chip) return;
+  field().value = chip.dataset.fill;
+  field().form.requestSubmit();
+});
+document.addEventListener("live", (event) => {
+  const said = $("template[data-log]", event.target);
+  if (!said) return;
+  $("#log").append(said.content.cloneNode(true));
+  said.remove();
+  $("#log").lastElementChild.scrollIntoView({ block: "nearest" });
+  field().value = "";
+  field().focus({ preventScroll: true });
+});
