@@ -8,7 +8,20 @@ from waddlebot.web.actor import ActorKey
 from waddlebot.web.signin_pages import signin_pages
 
 from .config import PortalSettings
-from .controllers import audit, channels, commands, home, installing, keys, links, modules, overlays, playground, rules
+from .controllers import (
+    audit,
+    channels,
+    commands,
+    home,
+    installing,
+    keys,
+    links,
+    members,
+    modules,
+    overlays,
+    playground,
+    rules,
+)
 from .models import LOGIN_FIELDS, define_tables
 from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
@@ -33,7 +46,7 @@ figures = FigureService(service.database)
 sign_in_links = LinkService(service.database)
 
 service.mount_static(site.look.statics)
-pages = [audit, channels, commands, home, installing, keys, links, modules, overlays, playground, rules]
+pages = [audit, channels, commands, home, installing, keys, links, members, modules, overlays, playground, rules]
 service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, sign_in_links])
 service.portable()
 service.erases(

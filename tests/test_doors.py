@@ -366,6 +366,7 @@ SAMPLES: dict[str, Any] = {
     },
     "GET /router/roles": lambda w: {"query": {"community_id": w.mine.slug, "user_id": w.found["user_id"]}},
     "POST /router/members/ensure": lambda w: {"body": {"community_id": w.mine.slug, "user_ids": [w.found["user_id"]]}},
+    "POST /router/reputation/{community}/{user_id}/corrections": lambda w: {"body": {"points": 1, "reason": "test"}},
     "GET /router/string-rules": at(),
     "POST /router/string-rules": here(string="y", action="warn"),
     "POST /router/string-rules/dry-run": here(string="y", action="warn"),

@@ -202,10 +202,13 @@ def _fields(was: dict[str, Any]) -> list[Field]:
         Field("title", label="Title", default=was.get("title", ""), comment="{user} is who it was, {amount} how much."),
         Field("text", label="Text", default=was.get("text", ""), comment="{message} is what they wrote with it."),
         Field("chat_message", label="Say in chat", default=was.get("chat_message", ""), comment="Empty says nothing."),
-        Field("image_file", "upload", label="Picture or video", comment="PNG, JPEG, WebP, GIF, WebM or MP4."),
-        Field("image", label="Its address", default=was.get("image", ""), comment="Filled in by what you upload."),
-        Field("sound_file", "upload", label="Sound", comment="MP3, OGG or WAV."),
-        Field("sound", label="Its address", default=was.get("sound", "")),
+        Field(
+            "image",
+            label="Its address on the web",
+            default=was.get("image", ""),
+            comment="Filled in by what you upload.",
+        ),
+        Field("sound", label="The sound's address", default=was.get("sound", "")),
         Field("volume", "integer", label="Volume", default=was.get("volume", 60), requires=IS_INT_IN_RANGE(0, 101)),
         Field(
             "accent",

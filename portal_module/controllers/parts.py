@@ -55,14 +55,14 @@ class Buttons:
     def __init__(self, session: PageSession) -> None:
         self.key = act_key(session)
 
-    def __call__(self, action: str, label: str, *, icon: Any = "", kind: str = "small", **values: Any) -> FORM:
+    def __call__(self, where: str, label: str, /, *, icon: Any = "", kind: str = "small", **values: Any) -> FORM:
         """A button that says what it does; `values` go along."""
-        return self._form(action, BUTTON(icon, label, _class=f"btn {kind}"), values)
+        return self._form(where, BUTTON(icon, label, _class=f"btn {kind}"), values)
 
-    def switch(self, action: str, label: str, *, is_on: bool, **values: Any) -> FORM:
+    def switch(self, where: str, label: str, /, *, is_on: bool, **values: Any) -> FORM:
         """A switch that shows how something is; pressing it asks for the other."""
         states = {"_role": "switch", "_aria-checked": "true" if is_on else "false", "_aria-label": label}
-        return self._form(action, BUTTON(SPAN(), _class="toggle", **states), {**values, "on": "" if is_on else "1"})
+        return self._form(where, BUTTON(SPAN(), _class="toggle", **states), {**values, "on": "" if is_on else "1"})
 
     def _form(self, action: str, button: BUTTON, values: Mapping[str, Any]) -> FORM:
         hidden = [

@@ -28,6 +28,10 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         ),
     ),
     (
+        "People",
+        (Entry("Members", "users", "/members", "people"),),
+    ),
+    (
         "Bot",
         (
             Entry("Commands", "terminal", "/commands", "bot"),
