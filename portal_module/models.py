@@ -86,3 +86,10 @@ def define_tables(db: DAL) -> None:
         Field("points", "bigint"),
         primarykey=["community_id", "days", "user_id"],
     )
+    db.define_table(
+        "portal_contexts",
+        Field("own_id", "bigint"),
+        Field("community_id", "bigint"),
+        Field("expires_at", "datetime"),
+        primarykey=["own_id"],
+    )

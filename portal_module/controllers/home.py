@@ -16,6 +16,7 @@ from ..services.charts import Series
 from ..services.figures import PERIODS, FigureService, stats_of
 from ..services.seats import Seats
 
+GLOBAL = "global"
 TOP_COMMANDS = 6
 UPTIME_DAYS = 30
 CHANNELS_SHOWN = 5
@@ -24,13 +25,18 @@ ALIVE = "SELECT module_name, last_heartbeat > now() - interval '90 s' AS is_aliv
 BAD_PART = 0.25
 
 
-@page("GET", "/portal", "communities.html")
-def choose_community(login: Login, seats: Seats) -> Any:
-    """Lead to the community that somebody has, or list them."""
+@page("GET", "/portal")
+def come_in(login: Login, seats: Seats) -> Any:
+    """Lead to the community that somebody has, or to the list of them."""
     places = seats.places(login)
-    if len(places) == 1:
-        return go_to(places[0].path)
-    return {"title": "Communities", "places": places}
+    own = [each for each in places if each.slug != GLOBAL]
+    return go_to(own[0].path if len(own) == 1 else "/portal/communities")
+
+
+@page("GET", "/portal/communities", "communities.html")
+def choose_community(login: Login, seats: Seats) -> Any:
+    """The communities that somebody may look into."""
+    return {"title": "Communities", "places": seats.places(login)}
 
 
 @page("GET", "/portal/c/<community>", "dashboard.html")

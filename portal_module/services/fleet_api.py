@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
+from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import ConfigError, UpstreamError, UserError
-from waddlebot.base.manifest import Area
+from waddlebot.base.manifest import Area, Right
 from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database
 from waddlebot.web.actor import HEADER, ActorKey, sign_actor
@@ -76,22 +77,50 @@ class FleetAPI:
         seat.check(area)
         right = seat.right(area)
         assert right is not None
+        actor = {
+            "login_id": seat.login.id,
+            "own_id": seat.login.more["waddlebot_user_id"],
+            "community_id": seat.community_id,
+            "right": right,
+            "area": area,
+        }
+        return self._ask(actor, method, path, body, query=query, headers=headers)
+
+    def ask_as(
+        self,
+        call: ModuleCall,
+        community_id: int,
+        right: Right,
+        area: Area,
+        method: str,
+        path: str,
+        body: Any = None,
+    ) -> dict[str, Any]:
+        """Make one call for whoever said something in chat, who was found to have that right.
+
+        Raises: as `ask`.
+        """
+        own_id = call.user.own_id
+        actor = {"login_id": "chat", "own_id": own_id, "community_id": community_id, "right": right, "area": area}
+        return self._ask(actor, method, path, body)
+
+    def _ask(
+        self,
+        actor: Mapping[str, Any],
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         if self._key is None:
             raise ConfigError("The portal needs WADDLEBOT_ACTOR_KEY, the private half.")
-        actor = sign_actor(
-            self._key,
-            login_id=seat.login.id,
-            own_id=seat.login.more["waddlebot_user_id"],
-            community_id=seat.community_id,
-            right=right,
-            area=area,
-            method=method,
-            path=unquote(path),
-        )
+        signed = sign_actor(self._key, method=method, path=unquote(path), **actor)
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body, default=str).encode()
         said = {name: value for name, value in (query or {}).items() if value is not None}
         url = self._base_of(path) + path + (f"?{urlencode(said)}" if said else "")
-        sent = {HEADER: actor, **(headers or {})}
+        sent = {HEADER: signed, **(headers or {})}
         return _read(self._threads.submit(self._call, method, url, raw, sent).result())
 
     def _call(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:

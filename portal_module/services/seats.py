@@ -137,7 +137,17 @@ NOTES: Mapping[Right, str] = {
     "owner": "You own it",
     "operator": "You run this fleet",
 }
+# Where an operator looks after the whole fleet.
 OPERATOR_LINKS: list[Link] = []
+
+
+def own_shell(login: Login) -> Shell:
+    """What stands around pages that are of no community."""
+    own = [Link("Communities", "house", "/portal/communities"), Link("Profile", "circle-user", "/portal/profile")]
+    groups: list[tuple[str, list[Link]]] = [("", own)]
+    if login.more["is_operator"] and OPERATOR_LINKS:
+        groups.append(("The fleet", OPERATOR_LINKS))
+    return Shell("WaddleBot", login.email or login.name, groups, own, "/portal/profile")
 
 
 class Seats:
