@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast, get_args
 
-from py4web import Field
+from py4web import Field, request
 from pydal.validators import IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
 from waddlebot.base.errors import NotFound, UpstreamError, UserError
 from waddlebot.data.database import Database, fetch
@@ -57,7 +57,7 @@ def show_member(
     database: Database,
 ) -> Any:
     """One member: identities, role, points and history."""
-    seat = seats.take(login, community, "people")
+    seat = seats.take(login, community, "people", "editor" if request.method == "POST" else "viewer")
     with database.reading() as db:
         member = find_member(db, seat.community_id, user_id)
     if member is None:
@@ -65,7 +65,6 @@ def show_member(
     role = PageForm(_role_field(member), session, form_name="role", submit_value="Give role")
     points = PageForm(POINT_FIELDS, session, form_name="points", submit_value="Correct points")
     if role.accepted or points.accepted:
-        seat.check("people", "editor")
         try:
             said = _give_role(seat, fleet, user_id, role) if role.accepted else _correct(seat, fleet, user_id, points)
         except FleetRefused as err:

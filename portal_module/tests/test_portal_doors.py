@@ -1,0 +1,288 @@
+"""Who gets in where: every page × every kind of person, by a table written by hand. A route that is not in it fails."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from waddlebot.base.ids import new_id
+from waddlebot.data.database import fetch, fetch_one
+from waddlebot.web.site import Page
+
+HTML = "text/html,application/xhtml+xml"
+C = "/portal/c/{community}"
+# What a page of a community asks for: the area and the right in it; None is any right there.
+COMMUNITY: dict[str, tuple[str | None, str]] = {
+    f"GET {C}": (None, "viewer"),
+    f"GET {C}/members": ("people", "viewer"),
+    f"GET {C}/members/{{user_id}}": ("people", "viewer"),
+    f"POST {C}/members/{{user_id}}": ("people", "editor"),
+    f"POST {C}/members/{{user_id}}/moderate": ("people", "editor"),
+    f"GET {C}/commands": ("bot", "viewer"),
+    f"POST {C}/commands/switch": ("bot", "editor"),
+    f"GET {C}/commands/edit": ("bot", "editor"),
+    f"POST {C}/commands/edit": ("bot", "editor"),
+    f"GET {C}/commands/aliases/new": ("bot", "editor"),
+    f"POST {C}/commands/aliases/new": ("bot", "editor"),
+    f"GET {C}/commands/aliases/{{alias}}": ("bot", "editor"),
+    f"POST {C}/commands/aliases/{{alias}}": ("bot", "editor"),
+    f"POST {C}/commands/aliases/{{alias}}/remove": ("bot", "editor"),
+    f"GET {C}/rules": ("rules", "viewer"),
+    f"GET {C}/rules/new": ("rules", "editor"),
+    f"POST {C}/rules/new": ("rules", "editor"),
+    f"GET {C}/rules/{{rule}}": ("rules", "editor"),
+    f"POST {C}/rules/{{rule}}": ("rules", "editor"),
+    f"POST {C}/rules/test": ("rules", "editor"),
+    f"POST {C}/rules/{{rule}}/switch": ("rules", "editor"),
+    f"POST {C}/rules/{{rule}}/remove": ("rules", "editor"),
+    f"GET {C}/playground": ("bot", "editor"),
+    f"POST {C}/playground/say": ("bot", "editor"),
+    f"GET {C}/messages/{{session_id}}": ("bot", "viewer"),
+    f"GET {C}/modules": ("bot", "viewer"),
+    f"POST {C}/modules/{{name}}/switch": ("bot", "editor"),
+    f"GET {C}/modules/{{name}}": ("bot", "editor"),
+    f"POST {C}/modules/{{name}}": ("bot", "editor"),
+    f"GET {C}/overlays": ("overlays", "viewer"),
+    f"POST {C}/overlays/addresses": ("overlays", "editor"),
+    f"POST {C}/overlays/regenerate": ("overlays", "editor"),
+    f"POST {C}/overlays/test": ("overlays", "editor"),
+    f"POST {C}/overlays/queue": ("overlays", "editor"),
+    f"GET {C}/overlays/alerts/new": ("overlays", "editor"),
+    f"POST {C}/overlays/alerts/new": ("overlays", "editor"),
+    f"GET {C}/overlays/alerts/{{alert}}": ("overlays", "editor"),
+    f"POST {C}/overlays/alerts/{{alert}}": ("overlays", "editor"),
+    f"POST {C}/overlays/alerts/{{alert}}/remove": ("overlays", "editor"),
+    f"GET {C}/channels": ("channels", "viewer"),
+    f"POST {C}/channels/announce": ("channels", "editor"),
+    f"GET {C}/audit": ("settings", "viewer"),
+    f"POST {C}/audit/{{entry}}/undo": ("settings", "editor"),
+    f"GET {C}/keys": ("settings", "owner"),
+    f"POST {C}/keys": ("settings", "owner"),
+    f"POST {C}/keys/{{key_id}}/end": ("settings", "owner"),
+}
+# One's own, of whoever is signed in.
+OWN = {
+    "GET /portal",
+    "GET /portal/communities",
+    "GET /portal/profile",
+    "POST /portal/profile",
+    "POST /portal/profile/sessions/end",
+    "GET /portal/profile/code",
+    "POST /portal/profile/code",
+    "GET /portal/profile/code/off",
+    "POST /portal/profile/code/off",
+    "GET /portal/auth/change-password",
+    "POST /portal/auth/change-password",
+}
+# For people who are not signed in, or not yet.
+OPEN = {
+    "GET /portal/auth/login",
+    "POST /portal/auth/login",
+    "GET /portal/auth/second-step",
+    "POST /portal/auth/second-step",
+    "POST /portal/auth/logout",
+    "GET /portal/auth/request-reset",
+    "POST /portal/auth/request-reset",
+    "GET /portal/auth/reset",
+    "POST /portal/auth/reset",
+    "GET /portal/auth/link",
+    "POST /portal/auth/link",
+    "POST /portal/theme/{theme}",
+}
+
+
+# Who may look into the community at all, and so is told what is missing.
+INSIDE = {"viewer", "editor", "of another area"}
+
+
+def portal_app() -> Any:
+    return importlib.import_module("apps.portal_module.app")
+
+
+def routes() -> set[str]:
+    """Every page, by method and path as documents have it."""
+    pages = [each for each in portal_app().service.endpoints if isinstance(each, Page)]
+    named = [(each.method.split(), re.sub(r"<(\w+)(?::[^>]+)?>", r"{\1}", each.path)) for each in pages]
+    return {f"{method} {path}" for methods, path in named for method in methods}
+
+
+@dataclass
+class Visitor:
+    """Somebody in a browser without script, in the test's own process."""
+
+    fleet: Any
+    cookie: str = ""
+    login_id: int | None = None
+
+    def ask(self, method: str, path: str, form: dict[str, str] | None = None, **headers: str) -> Any:
+        sent = {"Accept": HTML, "Host": "waddlebot.test", **headers}
+        if self.cookie:
+            sent["Cookie"] = f"portal_session={self.cookie}"
+        body = None
+        if method == "POST":
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(form or {}).encode()
+        return self.fleet.request(method, path, body, key=None, headers=sent)
+
+
+@dataclass
+class World:
+    fleet: Any
+    bot: Any
+    other: Any
+    found: dict[str, Any] = field(default_factory=dict)
+    people: dict[str, Visitor] = field(default_factory=dict)
+
+    def path(self, route: str) -> str:
+        values = {"community": self.bot.slug, **self.found}
+        return re.sub(r"\{(\w+)\}", lambda each: str(values[each[1]]), route.split(" ")[1])
+
+
+def sign_in(fleet: Any, **columns: Any) -> Visitor:
+    """A login, and a session of theirs."""
+    columns = {"email": f"{new_id()}@example.org", **columns}
+    with fleet.database.transaction() as db:
+        row = fetch_one(
+            db,
+            f"INSERT INTO auth_user ({', '.join(columns)}) VALUES ({', '.join(f'%({name})s' for name in columns)})"
+            " RETURNING id, last_password_change",
+            columns,
+        )
+    session_id = secrets.token_urlsafe(32)
+    user = {"id": row["id"], "since": str(row["last_password_change"] or ""), "seen": int(time.time())}
+    portal_app().site.session.store.put(session_id, {"user": user}, is_new=True)
+    return Visitor(fleet, session_id, row["id"])
+
+
+def give(fleet: Any, visitor: Visitor, community_id: int, held: str, area: str = "*") -> Visitor:
+    with fleet.database.transaction() as db:
+        fetch(
+            db,
+            "INSERT INTO portal_access (auth_user_id, community_id, held, area) VALUES (%s, %s, %s, %s)",
+            (visitor.login_id, community_id, held, area),
+        )
+    return visitor
+
+
+@pytest.fixture(scope="module")
+def world(fleet) -> World:
+    made = World(fleet, fleet.bot(), fleet.bot())
+    bot = made.bot
+    said = bot.say("!help", by="pip")
+    assert bot.say("!alias add !hi hello there", level="moderator").statuses == ["success"]
+    rule = {"string": "spam", "action": "warn", "community_id": bot.slug}
+    with fleet.database.transaction() as db:
+        person = fetch_one(db, "SELECT user_id FROM router_events WHERE session_id = %s", (said.session_id,))
+        alias = fetch_one(db, "SELECT id FROM alias_commands WHERE community_id = %s", (bot.community_id,))
+        entry = fetch_one(
+            db, "SELECT id FROM audit WHERE community_id = %s AND undo IS NOT NULL LIMIT 1", (bot.community_id,)
+        )
+    alert = {"event": "follow", "title": "Hello", "community_id": bot.slug}
+    made.found = {
+        "user_id": person["user_id"],
+        "alias": alias["id"],
+        "entry": entry["id"],
+        "rule": fleet.request("POST", "/router/string-rules", rule, key="admin").json()["rule_id"],
+        "alert": fleet.request("POST", "/browser/source/admin/alerts", alert, key="admin").json()["alert"]["id"],
+        "session_id": said.session_id,
+        "name": "inventory",
+        "key_id": "nokey123",
+        "theme": "dark",
+    }
+    for held in ("viewer", "editor", "owner"):
+        made.people[held] = give(fleet, sign_in(fleet), bot.community_id, held)
+    made.people["owner elsewhere"] = give(fleet, sign_in(fleet), made.other.community_id, "owner")
+    made.people["of another area"] = give(fleet, sign_in(fleet), bot.community_id, "editor", "music")
+    made.people["nobody's"] = sign_in(fleet)
+    made.people["not signed in"] = Visitor(fleet)
+    return made
+
+
+def test_every_route_has_an_entry(fleet):
+    assert routes() == {*COMMUNITY, *OWN, *OPEN}, "say in this file who may open a new page"
+
+
+@pytest.mark.parametrize("route", COMMUNITY)
+def test_a_page_opens_for_whom_the_table_says_and_for_nobody_else(world, route):
+    area, needed = COMMUNITY[route]
+    method, path = route.split(" ")[0], world.path(route)
+    allowed = {"viewer": {"viewer", "editor", "owner"}, "editor": {"editor", "owner"}, "owner": {"owner"}}[needed]
+    if area is None:
+        allowed = {*allowed, "of another area"}
+    for who, visitor in world.people.items():
+        # Without the key that its own pages have nothing is changed, whoever asks.
+        answer = visitor.ask(method, path)
+        if who == "not signed in":
+            assert (answer.status, answer.headers["location"][:18]) == (303, "/portal/auth/login"), who
+        elif who in allowed:
+            assert answer.status in ((200,) if method == "GET" else (200, 422)), (who, answer.body[-400:])
+        else:
+            assert answer.status == (403 if who in INSIDE else 404), (who, answer.status)
+
+
+@pytest.mark.parametrize("route", sorted(OWN))
+def test_ones_own_pages_are_for_who_is_signed_in(world, route):
+    method, path = route.split(" ")
+    assert world.people["not signed in"].ask(method, path).status == 303
+    assert world.people["nobody's"].ask(method, path).status in (200, 303, 422)
+
+
+def test_rights_come_with_a_role_and_go_with_it(world, fleet):
+    bot = fleet.bot()
+    said = bot.say("hello", by="modi")
+    with fleet.database.transaction() as db:
+        own_id = fetch_one(db, "SELECT user_id FROM router_events WHERE session_id = %s", (said.session_id,))["user_id"]
+    visitor = sign_in(fleet, waddlebot_user_id=own_id)
+    path = f"/portal/c/{bot.slug}"
+    assert visitor.ask("GET", path).status == 404
+
+    body = {"community_id": bot.slug, "assignments": [{"user_id": own_id, "role": "moderator"}]}
+    assert fleet.request("POST", "/router/roles/assign", body, key="admin").status == 200
+    assert visitor.ask("GET", path).status == 200
+    assert visitor.ask("GET", f"{path}/rules/new").status == 200
+    assert visitor.ask("GET", f"{path}/commands/aliases/new").status == 403
+
+    body["assignments"][0]["role"] = "member"
+    assert fleet.request("POST", "/router/roles/assign", body, key="admin").status == 200
+    assert visitor.ask("GET", path).status == 404
+
+
+def test_who_came_by_a_mailed_password_sees_nothing_before_choosing_their_own(world, fleet):
+    visitor = sign_in(fleet, temp_password_expires=datetime.now(UTC) + timedelta(hours=1))
+    give(fleet, visitor, world.bot.community_id, "owner")
+    for path in ("/portal", "/portal/profile", f"/portal/c/{world.bot.slug}/keys"):
+        answer = visitor.ask("GET", path)
+        assert (answer.status, answer.headers["location"]) == (303, "/portal/auth/change-password")
+    assert visitor.ask("GET", "/portal/auth/change-password").status == 200
+
+
+def test_pages_know_their_name_and_come_from_their_own(world):
+    owner = world.people["owner"]
+    path = f"/portal/c/{world.bot.slug}"
+    assert owner.ask("GET", path, Host="evil.example").status == 421
+    crossed = owner.ask("POST", f"{path}/rules/test", {"string": "x"}, **{"Sec-Fetch-Site": "cross-site"})
+    assert crossed.status == 403
+
+
+def test_links_are_made_by_operators_keys_and_work_once(fleet, world):
+    bot_key = fleet.make_key(new_id(), "admins", community_id=world.bot.community_id)
+    body = {"email": f"op{new_id()}@example.org"}
+    assert fleet.request("POST", "/portal/links", body, key=bot_key).status == 403
+    assert fleet.request("POST", "/portal/links", {"email": "no address"}, key="admin").status == 422
+    answer = fleet.request("POST", "/portal/links", body, key="admin").json()
+    token = answer["url"].partition("token=")[2]
+    links = portal_app().sign_in_links
+    assert links.is_open(token) and links.is_open(token), "a look uses nothing up"
+    assert links.use(token, "sign_in").auth_user_id
+    assert not links.is_open(token)
+    visitor = Visitor(fleet)
+    assert visitor.ask("GET", f"/portal/auth/link?token={token}").status == 410
+    assert json.dumps(answer).count(token) == 1
