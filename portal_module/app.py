@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from waddlebot.base.encryption import Keyring
+from waddlebot.community.oauth import OAuthStates
 from waddlebot.module.interaction import InteractionModule
 from waddlebot.module.people import Personal
 from waddlebot.module.service import Service
 from waddlebot.web.actor import ActorKey
+from waddlebot.web.http import HTTPClient
 from waddlebot.web.signin_pages import signin_pages
 
 from .config import PortalSettings
@@ -21,6 +23,7 @@ from .controllers import (
     members,
     modules,
     overlays,
+    platforms,
     playground,
     profile,
     rules,
@@ -31,6 +34,7 @@ from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
 from .services.links import LinkService
 from .services.logins import LoginService, begins_at, check_password_holds
+from .services.platform_logins import PlatformLogins, providers_of
 from .services.seats import Seats, own_shell
 from .services.second_steps import SecondSteps
 
@@ -60,6 +64,14 @@ fleet = FleetAPI(
 figures = FigureService(service.database)
 sign_in_links = LinkService(service.database)
 
+platform_logins = PlatformLogins(
+    service.database,
+    HTTPClient(),
+    OAuthStates(service.database, "portal", path="/portal/auth", secure=site.url.startswith("https://")),
+    providers_of(settings),
+    url=site.url,
+)
+site.ways_in = platform_logins.ways_in
 logins = LoginService(service.database)
 
 chat = CommunityChat(service.database, service.bus, fleet, service.router, logins, site.mail, service.log, url=site.url)
@@ -79,8 +91,10 @@ module.serve()
 
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, keys, links, members, modules, overlays, playground]
-pages += [profile, rules]
-service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, sign_in_links, second_steps])
+pages += [platforms, profile, rules]
+service.mount(
+    *pages, *signin_pages(site), using=[site, seats, fleet, figures, sign_in_links, second_steps, platform_logins]
+)
 service.portable()
 service.erases(
     Personal(

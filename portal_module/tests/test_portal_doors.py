@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 from waddlebot.base.ids import new_id
@@ -96,6 +96,8 @@ OPEN = {
     "GET /portal/auth/link",
     "POST /portal/auth/link",
     "POST /portal/theme/{theme}",
+    "GET /portal/auth/with/{platform}",
+    "GET /portal/auth/callback/{platform}",
 }
 
 
@@ -286,3 +288,54 @@ def test_links_are_made_by_operators_keys_and_work_once(fleet, world):
     visitor = Visitor(fleet)
     assert visitor.ask("GET", f"/portal/auth/link?token={token}").status == 410
     assert json.dumps(answer).count(token) == 1
+
+
+def begin_with(fleet, platform: str) -> tuple[str, str]:
+    """Where a browser is sent, and the cookie that it has to bring back."""
+    sent = Visitor(fleet).ask("GET", f"/portal/auth/with/{platform}?next=/portal/profile")
+    assert sent.status == 303
+    return sent.headers["location"], sent.headers["set-cookie"].split(";")[0]
+
+
+def come_back(fleet, location: str, cookie: str) -> tuple[str, Visitor]:
+    """Where the portal leads whoever comes back, and who they are then."""
+    url = urlsplit(location)
+    answer = Visitor(fleet).ask("GET", f"{url.path}?{url.query}", Cookie=cookie)
+    session = re.search(r"portal_session=([\w-]{43})", answer.headers.get("set-cookie", ""))
+    return answer.headers["location"], Visitor(fleet, session[1] if session else "")
+
+
+def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
+    number, bot = str(920_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
+    twitch_simulator.user(f"modi{number}", id=number)
+    location, cookie = begin_with(fleet, "twitch")
+    there = twitch_simulator.authorize(location, user=f"modi{number}")
+    led, visitor = come_back(fleet, there, cookie)
+    assert led == "/portal/profile"
+    assert visitor.ask("GET", "/portal/profile").status == 200
+    assert visitor.ask("GET", f"/portal/c/{bot.slug}").status == 404
+
+    with fleet.database.transaction() as db:
+        row = fetch_one(db, "SELECT user_id FROM platform_identities WHERE platform_user_id = %s", (number,))
+    body = {"community_id": bot.slug, "assignments": [{"user_id": row["user_id"], "role": "moderator"}]}
+    assert fleet.request("POST", "/router/roles/assign", body, key="admin").status == 200
+    assert visitor.ask("GET", f"/portal/c/{bot.slug}/rules/new").status == 200
+
+    again, _ = come_back(fleet, there, cookie)
+    assert again == "/portal/auth/login", "a state works once"
+    location, _ = begin_with(fleet, "twitch")
+    elsewhere, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}"), "")
+    assert elsewhere == "/portal/auth/login", "and in its own browser only"
+    location, cookie = begin_with(fleet, "twitch")
+    denied, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}", deny=True), cookie)
+    assert denied == "/portal/auth/login"
+
+
+def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):
+    number = str(930_000_000 + secrets.randbelow(1_000_000))
+    twitch_simulator.user(f"pip{number}", id=number)
+    sent = Visitor(fleet).ask("GET", "/portal/auth/with/twitch?next=https://evil.example/")
+    there = twitch_simulator.authorize(sent.headers["location"], user=f"pip{number}")
+    led, _ = come_back(fleet, there, sent.headers["set-cookie"].split(";")[0])
+    assert led == "/portal"
+    assert Visitor(fleet).ask("GET", "/portal/auth/with/myspace").status == 404

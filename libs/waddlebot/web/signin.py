@@ -197,6 +197,11 @@ class SignIn(Auth):  # type: ignore[misc]
         self.session["user"] = {"id": user_id, "since": _since(row), "seen": now, **begun}
         self._log.auth("signed_in", login=user_id)
 
+    def find_login(self, user_id: int) -> Login | None:
+        """Who has that number, unless their account is blocked."""
+        row = self._find("id = %s", user_id)
+        return _login(row) if row else None
+
     def needs_second_step(self, login: Login) -> bool:
         required = self.param.two_factor_required
         return self.param.two_factor_validate is not None and (required is None or bool(required(login)))
@@ -328,7 +333,7 @@ class SignedInOnly(AuthEnforcer):  # type: ignore[misc]
 def _login(row: Mapping[str, Any]) -> Login:
     name = " ".join(part for part in (row.get("first_name"), row.get("last_name")) if part)
     more = {column: value for column, value in row.items() if column not in PRIVATE}
-    return Login(row["id"], row["email"], name or row["email"], more)
+    return Login(row["id"], row["email"] or "", name or row["email"] or "Somebody", more)
 
 
 def _since(row: Mapping[str, Any]) -> str:

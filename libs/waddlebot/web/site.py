@@ -176,6 +176,8 @@ class Site:
             **signing_in,
         )
         self.mail = Mail(settings, log)
+        # Other ways in than a password: what the button says, its icon's platform, and where it leads.
+        self.ways_in: Sequence[Link] = ()
         named = {_host_of(self.url), _host_of(settings.base_url), *hosts, *LOOPBACK}
         self._hosts = named - {""}
         # py4web's own URL() believes the Host header unless it is told the names.
