@@ -18,14 +18,19 @@ from .controllers import (
     commands,
     home,
     installing,
+    inventory,
     keys,
     links,
     members,
     modules,
+    operator,
     overlays,
     platforms,
     playground,
+    points,
     profile,
+    public,
+    rights,
     rules,
 )
 from .controllers.chat import CommunityChat
@@ -91,7 +96,7 @@ module.serve()
 
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, keys, links, members, modules, overlays, playground]
-pages += [platforms, profile, rules]
+pages += [platforms, profile, rules, inventory, operator, points, public, rights]
 service.mount(
     *pages, *signin_pages(site), using=[site, seats, fleet, figures, sign_in_links, second_steps, platform_logins]
 )

@@ -29,7 +29,11 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     ),
     (
         "People",
-        (Entry("Members", "users", "/members", "people"),),
+        (
+            Entry("Members", "users", "/members", "people"),
+            Entry("Points", "medal", "/points", "people"),
+            Entry("Inventory", "package", "/inventory", "bot"),
+        ),
     ),
     (
         "Bot",
@@ -45,6 +49,7 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Keep in order",
         (
             Entry("Audit log", "scroll-text", "/audit", "settings"),
+            Entry("Rights", "shield", "/rights", "settings", "owner"),
             Entry("API keys", "key-round", "/keys", "settings", "owner"),
             Entry("Settings", "settings", "/modules/router", "bot", "editor"),
         ),

@@ -138,14 +138,14 @@ NOTES: Mapping[Right, str] = {
     "operator": "You run this fleet",
 }
 # Where an operator looks after the whole fleet.
-OPERATOR_LINKS: list[Link] = []
+OPERATOR_LINKS = [Link("The fleet", "settings", "/portal/operator")]
 
 
 def own_shell(login: Login) -> Shell:
     """What stands around pages that are of no community."""
     own = [Link("Communities", "house", "/portal/communities"), Link("Profile", "circle-user", "/portal/profile")]
     groups: list[tuple[str, list[Link]]] = [("", own)]
-    if login.more["is_operator"] and OPERATOR_LINKS:
+    if login.more["is_operator"]:
         groups.append(("The fleet", OPERATOR_LINKS))
     return Shell("WaddleBot", login.email or login.name, groups, own, "/portal/profile")
 

@@ -64,6 +64,13 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"POST {C}/channels/announce": ("channels", "editor"),
     f"GET {C}/audit": ("settings", "viewer"),
     f"POST {C}/audit/{{entry}}/undo": ("settings", "editor"),
+    f"GET {C}/points": ("people", "viewer"),
+    f"GET {C}/inventory": ("bot", "viewer"),
+    f"POST {C}/inventory": ("bot", "editor"),
+    f"POST {C}/inventory/change": ("bot", "editor"),
+    f"GET {C}/rights": ("settings", "owner"),
+    f"POST {C}/rights": ("settings", "owner"),
+    f"POST {C}/rights/take": ("settings", "owner"),
     f"GET {C}/keys": ("settings", "owner"),
     f"POST {C}/keys": ("settings", "owner"),
     f"POST {C}/keys/{{key_id}}/end": ("settings", "owner"),
@@ -81,7 +88,11 @@ OWN = {
     "POST /portal/profile/code/off",
     "GET /portal/auth/change-password",
     "POST /portal/auth/change-password",
+    "GET /portal/auth/invitation",
+    "POST /portal/auth/invitation",
 }
+# Of who runs the whole fleet.
+OPERATORS = {"GET /portal/operator"}
 # For people who are not signed in, or not yet.
 OPEN = {
     "GET /portal/auth/login",
@@ -96,6 +107,7 @@ OPEN = {
     "GET /portal/auth/link",
     "POST /portal/auth/link",
     "POST /portal/theme/{theme}",
+    "GET /portal/public/{community}",
     "GET /portal/auth/with/{platform}",
     "GET /portal/auth/callback/{platform}",
 }
@@ -209,7 +221,7 @@ def world(fleet) -> World:
 
 
 def test_every_route_has_an_entry(fleet):
-    assert routes() == {*COMMUNITY, *OWN, *OPEN}, "say in this file who may open a new page"
+    assert routes() == {*COMMUNITY, *OWN, *OPEN, *OPERATORS}, "say in this file who may open a new page"
 
 
 @pytest.mark.parametrize("route", COMMUNITY)
@@ -234,7 +246,43 @@ def test_a_page_opens_for_whom_the_table_says_and_for_nobody_else(world, route):
 def test_ones_own_pages_are_for_who_is_signed_in(world, route):
     method, path = route.split(" ")
     assert world.people["not signed in"].ask(method, path).status == 303
-    assert world.people["nobody's"].ask(method, path).status in (200, 303, 422)
+    assert world.people["nobody's"].ask(method, path).status in (200, 303, 410, 422)
+
+
+def test_the_fleet_as_a_whole_is_for_operators(world, fleet):
+    for who, visitor in world.people.items():
+        assert visitor.ask("GET", "/portal/operator").status == (303 if who == "not signed in" else 403), who
+    operator = sign_in(fleet, is_operator=True)
+    assert operator.ask("GET", "/portal/operator").status == 200
+    assert operator.ask("GET", f"/portal/c/{world.other.slug}/keys").status == 200
+
+
+def test_a_communitys_own_page_is_off_until_it_is_switched_on(world, fleet):
+    path = f"/portal/public/{world.bot.slug}"
+    assert Visitor(fleet).ask("GET", path).status == 404
+    put = f"/router/communities/{world.bot.slug}/modules/router"
+    assert fleet.request("PUT", put, {"config": {"public_page": True}}, key="admin").status == 200
+    shown = Visitor(fleet).ask("GET", path)
+    assert shown.status == 200
+    assert b"!leaderboard" in shown.body and b"!hi" in shown.body
+    assert b"<script" not in shown.body and b"!alert" not in shown.body, "nothing for the team, and no script"
+    assert Visitor(fleet).ask("GET", f"/portal/public/{world.other.slug}").status == 404
+
+
+def test_an_invitation_works_once_for_whoever_is_signed_in(world, fleet):
+    invitations = portal_app().ways_in[-1]
+    seat = portal_app().seats.take(portal_app().site.signin.find_login(world.people["owner"].login_id), world.bot.slug)
+    token = invitations.invite(seat, "friend@example.org", held="editor", area="rules")
+    friend = sign_in(fleet)
+    path = f"/portal/auth/invitation?token={token}"
+    assert Visitor(fleet).ask("GET", path).status == 303
+    page = friend.ask("GET", path)
+    key = re.search(r'name="_formkey"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="_formkey"', page.body.decode())
+    form = {"_formname": "invitation", "_formkey": key[1] or key[2]}
+    assert friend.ask("POST", path, form).status == 303
+    assert friend.ask("GET", f"/portal/c/{world.bot.slug}/rules/new").status == 200
+    assert friend.ask("GET", f"/portal/c/{world.bot.slug}/members").status == 403
+    assert friend.ask("GET", path).status == 410
 
 
 def test_rights_come_with_a_role_and_go_with_it(world, fleet):
