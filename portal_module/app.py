@@ -37,6 +37,7 @@ from .controllers.chat import CommunityChat
 from .models import LOGIN_FIELDS, define_tables
 from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
+from .services.invitations import Invitations
 from .services.links import LinkService
 from .services.logins import LoginService, begins_at, check_password_holds
 from .services.platform_logins import PlatformLogins, providers_of
@@ -68,6 +69,7 @@ fleet = FleetAPI(
 )
 figures = FigureService(service.database)
 sign_in_links = LinkService(service.database)
+invitations = Invitations(service.database, sign_in_links)
 
 platform_logins = PlatformLogins(
     service.database,
@@ -95,11 +97,10 @@ module.command("announce", run=chat.announce, calls_out=True)
 module.serve()
 
 service.mount_static(site.look.statics)
-pages = [audit, channels, commands, home, installing, keys, links, members, modules, overlays, playground]
-pages += [platforms, profile, rules, inventory, operator, points, public, rights]
-service.mount(
-    *pages, *signin_pages(site), using=[site, seats, fleet, figures, sign_in_links, second_steps, platform_logins]
-)
+pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
+pages += [platforms, playground, points, profile, public, rights, rules]
+ways_in = [sign_in_links, second_steps, platform_logins, invitations]
+service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, *ways_in])
 service.portable()
 service.erases(
     Personal(

@@ -23,7 +23,7 @@ WHERE c.is_active AND (%(text)s = '' OR lower(c.name) LIKE lower(%(like)s) OR c.
 ORDER BY c.is_global, lower(c.name) LIMIT 100
 """
 FAILED = """
-SELECT session_id::text AS session_id, command, module_name, status, error_message, created_at, c.slug
+SELECT e.session_id::text AS session_id, e.command, e.module_name, e.status, e.error_message, e.created_at, c.slug
 FROM command_executions e JOIN communities c ON c.id = e.community_id
 WHERE e.created_at > now() - interval '1 day' AND e.status IN ('failed', 'timeout', 'unknown')
 ORDER BY e.created_at DESC LIMIT 25

@@ -19,7 +19,7 @@ LEDGER = """
 SELECT e.source_id::text AS source_id, e.event_name, e.event_score, e.processed_at, e.user_id, u.display_name
 FROM reputation_events e LEFT JOIN users u ON u.id = e.user_id
 WHERE e.community_id = %(community)s AND e.processed_at > now() - interval '7 days'
-    AND (%(before)s = '' OR e.processed_at < %(before)s::timestamptz)
+    AND e.processed_at < coalesce(%(before)s::timestamptz, 'infinity')
 ORDER BY e.processed_at DESC, e.source_id LIMIT %(limit)s
 """
 
@@ -48,9 +48,9 @@ def show_points(community: str, login: Login, seats: Seats, database: Database) 
     )
 
 
-def _moment(text: str) -> str:
+def _moment(text: str) -> datetime | None:
     """A time out of the address, or nothing."""
     try:
-        return datetime.fromisoformat(text).isoformat() if text else ""
+        return datetime.fromisoformat(text) if text else None
     except ValueError:
-        return ""
+        return None

@@ -270,7 +270,7 @@ def test_a_communitys_own_page_is_off_until_it_is_switched_on(world, fleet):
 
 
 def test_an_invitation_works_once_for_whoever_is_signed_in(world, fleet):
-    invitations = portal_app().ways_in[-1]
+    invitations = portal_app().invitations
     seat = portal_app().seats.take(portal_app().site.signin.find_login(world.people["owner"].login_id), world.bot.slug)
     token = invitations.invite(seat, "friend@example.org", held="editor", area="rules")
     friend = sign_in(fleet)

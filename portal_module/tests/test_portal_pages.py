@@ -40,6 +40,10 @@ from waddlebot.testing.plugin import eventually
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+# Where `make shots` wants pictures; then in all widths and both themes.
+SHOTS = os.environ.get("PORTAL_SHOTS")
+ALL_LOOKS = [(width, theme) for width in (1440, 1024, 390) for theme in ("light", "dark")]
+LOOKS = ALL_LOOKS if SHOTS else [(390, "dark"), (1440, "light")]
 ACCOUNT, SECRET = "relay", "relay's secret"
 COUNT_SHIFTS = """window.shifted = 0; new PerformanceObserver((list) => {
   for (const each of list.getEntries()) if (!each.hadRecentInput) window.shifted += each.value;
@@ -240,6 +244,9 @@ def look_at(browser: Any, operator: dict[str, Any], url: str, *, width: int, the
     for path in PAGES:
         response = page.goto(path)
         page.wait_for_load_state("networkidle")
+        if SHOTS:
+            name = re.sub(r"\W+", "-", path).strip("-")
+            page.screenshot(path=f"{SHOTS}/{name}-{width}-{theme}.png", full_page=True)
         page.evaluate(AXE.read_text())
         found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
         troubles += [f"{path}: {each['id']} {each['nodes'][0]['html'][:80]}" for each in found]
@@ -251,7 +258,7 @@ def look_at(browser: Any, operator: dict[str, Any], url: str, *, width: int, the
     return troubles
 
 
-@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1440, "light")])
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
 def test_every_page_is_in_order_for_a_browser_and_for_who_cannot_see(browser, operator, running, width, theme):
     running.say("!help")
     assert look_at(browser, operator, running.url, width=width, theme=theme) == []
