@@ -193,6 +193,7 @@ class RouterSettings(Settings):
         None, alias="OPENWHISK_API_HOST", description="OpenWhisk; https unless it says otherwise."
     )
     openwhisk_auth_key: AuthKey | None = Field(None, alias="OPENWHISK_AUTH_KEY", description="uuid:key of OpenWhisk.")
+    portal_url: str | None = Field(None, alias="PORTAL_URL", description="Where !why links to; nowhere unless set.")
     openwhisk_namespace: Namespace = Field("waddlebot", alias="OPENWHISK_NAMESPACE", description="OpenWhisk namespace.")
 
     @property

@@ -59,7 +59,7 @@ def show_rights(
     return seat.shown(
         "Rights",
         form=form,
-        link="" if was_sent else link,
+        invitation="" if was_sent else link,
         was_sent=was_sent,
         given=given,
         waiting=waiting,

@@ -299,6 +299,17 @@ def test_the_playground_says_why_and_changes_nothing(page, running):
     assert running.say("!inventory list") == "The inventory is empty."
 
 
+def test_why_leads_to_the_page_of_a_message(page, running):
+    running.say("!inventory list", by="whyer", level="moderator")
+    assert "/portal/" not in running.say("!why", by="whyer", level="member")
+    running.say("!inventory list", by="whyer", level="moderator")
+    link = running.say("!why", by="whyer", level="moderator").split()[-1]
+    assert link.startswith(f"{running.url}/portal/c/demo/messages/")
+    page.goto(link)
+    steps = page.inner_text(".trace")
+    assert "Read as a command" in steps and "Inventory answered" in steps and "The answer was said" in steps
+
+
 def test_switches_count_at_once(page, running):
     page.goto("/portal/c/demo/commands")
     page.get_by_role("switch", name="!leaderboard").click()
