@@ -22,6 +22,7 @@ from .controllers import (
     keys,
     links,
     members,
+    moderation,
     modules,
     operator,
     overlays,
@@ -98,7 +99,7 @@ module.serve()
 
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
-pages += [platforms, playground, points, profile, public, rights, rules]
+pages += [moderation, platforms, playground, points, profile, public, rights, rules]
 ways_in = [sign_in_links, second_steps, platform_logins, invitations]
 service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, *ways_in])
 service.portable()

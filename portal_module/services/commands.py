@@ -73,6 +73,8 @@ def list_aliases(db: DAL, community_id: int, *, text: str = "") -> list[dict[str
 
 def title_of(module_name: str) -> str:
     """A module as people call it."""
+    if module_name == "router":
+        return "The bot itself"
     return module_name.removesuffix("_core").replace("_", " ").capitalize()
 
 

@@ -40,6 +40,7 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("Commands", "terminal", "/commands", "bot"),
             Entry("Rules", "regex", "/rules", "rules"),
+            Entry("Moderation", "megaphone", "/moderation", "rules"),
             Entry("Modules", "blocks", "/modules", "bot"),
             Entry("Overlays", "monitor-play", "/overlays", "overlays"),
             Entry("Channels", "radio", "/channels", "channels"),

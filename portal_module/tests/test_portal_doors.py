@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import importlib
 import json
+import os
 import re
 import secrets
 import time
@@ -14,7 +17,9 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from waddlebot.base.ids import new_id
+from waddlebot.community.directory import add_server
 from waddlebot.data.database import fetch, fetch_one
+from waddlebot.web.mail import Mail, MailNotSent
 from waddlebot.web.site import Page
 
 HTML = "text/html,application/xhtml+xml"
@@ -43,6 +48,7 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"POST {C}/rules/test": ("rules", "editor"),
     f"POST {C}/rules/{{rule}}/switch": ("rules", "editor"),
     f"POST {C}/rules/{{rule}}/remove": ("rules", "editor"),
+    f"GET {C}/moderation": ("rules", "viewer"),
     f"GET {C}/playground": ("bot", "editor"),
     f"POST {C}/playground/say": ("bot", "editor"),
     f"GET {C}/messages/{{session_id}}": ("bot", "viewer"),
@@ -387,3 +393,47 @@ def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):
     led, _ = come_back(fleet, there, sent.headers["set-cookie"].split(";")[0])
     assert led == "/portal"
     assert Visitor(fleet).ask("GET", "/portal/auth/with/myspace").status == 404
+
+
+def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fleet, twitch_simulator):
+    number, bot = str(940_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
+    with fleet.database.transaction() as db:
+        add_server(db, "twitch", number, community=bot.slug)
+    rule = {"string": "spam", "match_type": "contains", "action": "block", "community_id": bot.slug}
+    assert fleet.request("POST", "/router/string-rules", rule, key="admin").status == 200
+    user = {"platform_user_id": f"s{number}", "name": "spammer", "display_name": "Spammer", "badges": []}
+    event = {"event_id": new_id(), "message_type": "chatMessage", "platform": "twitch", "channel_id": number}
+    sent = fleet.request("POST", "/router/events", {**event, "user": user, "message": "spam!"}, key="twitch")
+    assert sent.json()["moderation"]["action"] == "block"
+    deed = {"entity_id": f"twitch::{number}", "action": "delete", "platform_user_id": f"s{number}"}
+    with fleet.database.transaction() as db:
+        # As the collector keeps it until Twitch has answered.
+        fetch(
+            db,
+            "INSERT INTO outbox (platform, event_id, ordinal, session_id, entity_id, community_id, module_name,"
+            " response_action, response_data, state, detail, expires_at)"
+            " VALUES ('twitch', %s, 90, %s, %s, %s, 'router', 'moderate', %s, 'dropped', 'the bot is no moderator', now())",
+            (event["event_id"], sent.json()["session_id"], deed["entity_id"], bot.community_id, json.dumps(deed)),
+        )
+    viewer = give(fleet, sign_in(fleet), bot.community_id, "viewer")
+    shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation").body.decode()
+    for each in ("Spammer", "spam!", "Deleted", "Not done", "the bot is no moderator"):
+        assert each in shown, each
+
+
+def test_mail_goes_by_sendmail_where_no_server_is_named(fleet, tmp_path, monkeypatch):
+    letters = tmp_path / "letters"
+    program = tmp_path / "sendmail"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "-t -i" ] || exit 64\ncat >> {letters}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    settings = portal_app().settings.model_copy(update={"smtp_host": None, "from_email": "bot@example.org"})
+    mail = Mail(settings, portal_app().service.log)
+    assert mail.is_possible
+    mail.send("pip@example.org", "Grüße", "Hello\n.\nthere")
+    sent = email.message_from_bytes(letters.read_bytes(), policy=email.policy.default)
+    assert (sent["To"], sent["Subject"]) == ("pip@example.org", "Grüße")
+    assert sent.get_content() == "Hello\n.\nthere\n"
+    program.write_text("#!/bin/sh\nexit 75\n")
+    with pytest.raises(MailNotSent):
+        mail.send("pip@example.org", "Hello", "again")
