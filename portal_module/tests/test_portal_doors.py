@@ -412,12 +412,12 @@ def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fle
             db,
             "INSERT INTO outbox (platform, event_id, ordinal, session_id, entity_id, community_id, module_name,"
             " response_action, response_data, state, detail, expires_at)"
-            " VALUES ('twitch', %s, 90, %s, %s, %s, 'router', 'moderate', %s, 'dropped', 'the bot is no moderator', now())",
+            " VALUES ('twitch', %s, 90, %s, %s, %s, 'router', 'moderate', %s, 'dropped', 'no moderator', now())",
             (event["event_id"], sent.json()["session_id"], deed["entity_id"], bot.community_id, json.dumps(deed)),
         )
     viewer = give(fleet, sign_in(fleet), bot.community_id, "viewer")
     shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation").body.decode()
-    for each in ("Spammer", "spam!", "Deleted", "Not done", "the bot is no moderator"):
+    for each in ("Spammer", "spam!", "Deleted", "Not done", "no moderator"):
         assert each in shown, each
 
 
