@@ -44,6 +44,10 @@ fmt: $(VENV)/.dev ## Format the code and bring generated parts up to date
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/python scripts/check_fleet.py --fix
 
+shots: $(VENV)/.dev ## Take every page of the portal, in both themes and three widths, into shots/
+	@scripts/ensure_chromium.sh
+	@PORTAL_SHOTS=$(CURDIR)/shots $(BIN)/python -m pytest portal_module/tests/test_portal_pages.py -k in_order
+
 bench: $(VENV)/.dev ## Measure what the fleet can do, beside its floor
 	@$(BIN)/python -m bench
 
@@ -76,4 +80,4 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(call install,requirements-dev.lock)
 	@touch $@ $(VENV)/.fleet
 
-.PHONY: help up demo say test coverage soak check fmt bench lock
+.PHONY: help up demo say test coverage soak check fmt shots bench lock

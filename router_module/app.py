@@ -92,7 +92,7 @@ db, bus, log = service.database, service.bus, service.log
 
 lookups = CacheManager(db, bus, settings)
 sessions = SessionManager(bus.client, prefix=settings.session_prefix, ttl_s=settings.session_ttl_s)
-explainer = Explainer(db, sessions)
+explainer = Explainer(db, sessions, portal_url=settings.portal_url)
 usage = UsageService(db)
 reputation_service = ReputationService(db, lookups, log, points=settings.points)
 

@@ -198,6 +198,7 @@ class RouterSettings(Settings):
         None, alias="OPENWHISK_API_HOST", description="OpenWhisk; https unless it says otherwise."
     )
     openwhisk_auth_key: AuthKey | None = Field(None, alias="OPENWHISK_AUTH_KEY", description="uuid:key of OpenWhisk.")
+    portal_url: str | None = Field(None, alias="PORTAL_URL", description="Where !why links to; nowhere unless set.")
     openwhisk_namespace: Namespace = Field("waddlebot", alias="OPENWHISK_NAMESPACE", description="OpenWhisk namespace.")
     module_host_url: str = Field(
         "http://127.0.0.1:8030", alias="MODULE_HOST_URL", description="Where the local host of community modules is."

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
+from waddlebot.base.contracts import Attributed
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
-from waddlebot.web.auth import ANY_KEY, COLLECTORS_OR_SERVICES, Account
+from waddlebot.web.auth import ADMINS_OR_API_USERS, ANY_KEY, COLLECTORS_OR_SERVICES, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
 from ..services.people.reputation_service import Activity, ReputationService, Standing
+
+
+class Correction(Attributed):
+    """So many points more, or fewer, and why."""
+
+    points: int = Field(ge=-1_000_000, le=1_000_000)
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
 
 class LeaderboardQuery(Page):
@@ -43,6 +51,27 @@ def read_reputation(
     community_id = get_community(database, caller, community)
     standing = reputation.get_standing(community_id, user_id, caller)
     return {"success": True, "community_id": community_id, **_as_row(standing)}
+
+
+@endpoint(
+    "POST",
+    "/router/reputation/<community>/<user_id:int>/corrections",
+    caller=ADMINS_OR_API_USERS,
+    area="people",
+    body=Correction,
+)
+def correct_points(
+    community: str,
+    user_id: int,
+    wanted: Correction,
+    caller: Account,
+    reputation: ReputationService,
+    database: Database,
+) -> dict[str, Any]:
+    """Give or take points by hand, with a reason."""
+    community_id = get_community(database, caller, community)
+    score = reputation.correct(community_id, user_id, wanted.points, wanted.reason)
+    return {"success": True, "community_id": community_id, "user_id": user_id, "new_score": score}
 
 
 def _as_row(standing: Standing) -> dict[str, Any]:

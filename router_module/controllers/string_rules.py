@@ -60,6 +60,8 @@ class NewRule(Attributed):
 
 class DryRun(NewRule):
     hours: float = Field(168, gt=0, le=168)
+    # Texts to try it on beside what was said.
+    lines: Annotated[list[Text], Field(max_length=20)] = Field(default_factory=list)
 
 
 class RuleChange(Attributed):
@@ -81,7 +83,7 @@ class RuleChange(Attributed):
     exempt_labels: ExemptLabels | None = None
 
 
-NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "hours"}
+NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "hours", "lines"}
 
 
 @endpoint("GET", "/router/string-rules", caller=ADMINS_OR_API_USERS, area="rules", query=RulesQuery)
@@ -114,7 +116,8 @@ def dry_run(trial: DryRun, caller: Account, database: Database, rules: RuleServi
     with database.transaction() as db:
         community_id = _community(db, caller, trial.community_id)
     values = trial.model_dump(exclude=NOT_OF_THE_RULE)
-    return rules.dry_run(community_id, values, _entities(trial.enabled_entity_ids, caller), hours=trial.hours)
+    entity_ids = _entities(trial.enabled_entity_ids, caller)
+    return rules.dry_run(community_id, values, entity_ids, hours=trial.hours, lines=trial.lines)
 
 
 @endpoint("GET", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, area="rules")

@@ -327,6 +327,28 @@ def rotate_keys(home: Path, name: str, overlap: timedelta, expires: datetime | N
 
 
 @cli.group()
+def portal() -> None:
+    """The portal, where communities are looked after in a browser."""
+
+
+@portal.command("login")
+@home_option
+@click.argument("email")
+def portal_login(home: Path, email: str) -> None:
+    """Print a link that signs EMAIL in to the portal as an operator, once, within ten minutes."""
+    from ..fleet.fleet import post
+
+    with reporting():
+        found = Home(home)
+        running = found.get_running()
+        base = running.environment.get("PORTAL_URL") or running.url
+        made = post(f"{base}/portal/links", {"email": email}, found.console_key() or "")
+        if not made.get("url"):
+            raise ConfigError("The portal made no link: is it running, and is that an e-mail address?")
+        echo(made["url"])
+
+
+@cli.group()
 def servers() -> None:
     """Channels and servers that the fleet serves."""
 

@@ -154,7 +154,11 @@ RETURNING t.id, event_id, type, {channel} AS channel_id, event_data AS data, occ
 FINISH = """
 WITH done AS (
     UPDATE {table} t SET state = r.state, detail = r.detail, session_id = r.session_id::uuid, lease_until = NULL,
-        processed_at = now()
+        processed_at = now(),
+        -- As `without_addresses`: an address that the bot was given is for no record.
+        event_data = CASE WHEN strpos(lower(t.event_data::text), 'portal login ') > 0 THEN
+            regexp_replace(t.event_data::text, '[^[:space:]"<>]+@[^[:space:]"<>]+', '…@…', 'g')::jsonb
+            ELSE t.event_data END
     FROM jsonb_to_recordset(%(results)s::jsonb) AS r (id bigint, state text, detail text, session_id text)
     -- Twice, so that a plan made while the table was new looks at these few rows only, too.
     WHERE t.id = r.id AND t.id = ANY(%(ids)s::bigint[]) AND t.state = 'forwarding' AND t.holder = %(holder)s::text

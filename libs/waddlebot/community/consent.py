@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,7 +95,7 @@ def settle(
     user_id = ensure_user(db, person)
     home = _chosen(db, user_id, community) if community else _last_home(db, entity, user_id)
     is_new = home is None
-    community_id = _new_community(db, name, person, user_id) if home is None else home
+    community_id = new_community(db, name, person, user_id) if home is None else home
     _serve(db, entity, name, community_id, owner=person.platform_user_id)
     fetch(
         db,
@@ -131,6 +131,22 @@ def leave(db: DAL, entity: EntityId, *, user_id: int | None = None) -> bool:
     if row is not None:
         _record(db, "channel_removed", entity, row["community_id"], user_id=user_id)
     return row is not None
+
+
+def move_channel(db: DAL, entity: EntityId, community_id: int, *, user_id: int) -> None:
+    """Serve a channel in another community from now on; who may ask for that, the caller has looked at."""
+    where = {"entity": str(entity), "community": community_id, **asdict(entity)}
+    before = fetch_one(db, "SELECT community_id FROM entities WHERE entity_id = %(entity)s FOR UPDATE", where)
+    fetch(db, "UPDATE entities SET community_id = %(community)s WHERE entity_id = %(entity)s", where)
+    fetch(
+        db,
+        "UPDATE servers SET community_id = %(community)s, updated_at = now() WHERE platform = %(platform)s"
+        " AND server_id = %(server_id)s AND channel = %(channel_id)s",
+        where,
+    )
+    if before is not None:
+        _record(db, "channel_removed", entity, before["community_id"], user_id=user_id)
+    _record(db, "channel_added", entity, community_id, user_id=user_id)
 
 
 def tell(bus: Bus, entity: EntityId, user_id: int | None = None) -> None:
@@ -175,8 +191,8 @@ def _last_home(db: DAL, entity: EntityId, user_id: int) -> int | None:
     return int(row["community_id"]) if row else None
 
 
-def _new_community(db: DAL, name: str, person: Consenter, user_id: int) -> int:
-    """A community of their own, under the first free slug of name, name-2, …"""
+def new_community(db: DAL, name: str, person: Consenter, user_id: int) -> int:
+    """Make a community of somebody's own, under the first free slug of name, name-2, …"""
     slug = slug_of(name) if slug_of(name) != "community" else slug_of(person.name)
     # Two channels of one name at the same moment take their slugs one after the other.
     fetch(db, "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"community:{slug}",))

@@ -8,6 +8,7 @@ started again.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import http.client
 import json
 import os
@@ -164,6 +165,8 @@ class Fleet:
             self.admin_key = made.keys["admin"]
         environment = self._start_servers(made)
         environment |= self._overlay_urls(manifests) | self._state_url(manifests)
+        if portal := next((each for each in manifests if each.name == PORTAL), None):
+            environment["PORTAL_URL"] = os.environ.get("PORTAL_URL") or self._base_url_of(portal)
         self.environment = environment
         with step("schema"):
             self._prepare_database(environment["DATABASE_URL"], manifests)
@@ -462,12 +465,21 @@ class Fleet:
             print(f"  {source_type + ' overlay':<16}  {url}")
         if self.admin_key:
             print(f"\n  Admin key, shown only this once:  {self.admin_key}\n")
+            if sys.stdout.isatty() and (link := self._portal_link()):
+                print(f"  Look after it in your browser, by this link, once, within ten minutes:\n  {link}\n")
         print("Try next, in another terminal:")
         print(f"  {command} chat{at}")
         print(f"  {command} say{at} '!help'")
         print(f'  {command} say{at} \'!inventory add "Blue Sword" "A shiny sword" weapons,rare\'')
         print(f"  {command} simulate{at} ticker 'hello'")
         print("Ctrl-C stops it.", flush=True)
+
+    def _portal_link(self) -> str:
+        """What signs this computer's user in to the portal, as its operator; empty where there is none."""
+        url = self.environment.get("PORTAL_URL")
+        email = f"{getpass.getuser()}@localhost"
+        made = post(f"{url}/portal/links", {"email": email}, self.home.console_key() or "") if url else {}
+        return str(made.get("url", ""))
 
     def _demo_overlays(self) -> dict[str, str]:
         """The URLs for OBS, made at the first start."""

@@ -38,7 +38,7 @@ from ..web.endpoint import JSON_HEADERS, JSON_TYPE, Endpoint, Mount, Raw, RawReq
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
 from ..web.provider import Providers
-from ..web.site import Site, SiteSettings
+from ..web.site import Page, Site, SiteSettings
 from ..web.static import StaticFiles
 from .background_metrics import BackgroundMetrics
 from .people import Erased, EraseRequest, Keeps, People, PeopleQuery, Person, Personal, confined
@@ -305,8 +305,9 @@ class Service:
 
     @cached_property
     def _api_document(self) -> str:
-        """All endpoints are mounted before the first request."""
-        return to_json(openapi(self.manifest.title, self.version, self._mount.endpoints))
+        """All endpoints are mounted before the first request. Pages are for people, and not in it."""
+        endpoints = [each for each in self._mount.endpoints if not isinstance(each, Page)]
+        return to_json(openapi(self.manifest.title, self.version, endpoints))
 
     def _may_see_names(self, request: RawRequest, caller: Caller) -> bool:
         try:

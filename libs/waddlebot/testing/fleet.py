@@ -233,6 +233,7 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
     os.environ.update(LOG_CONSOLE_LEVEL="ERROR", WADDLEBOT_ENCRYPTION_KEYS=make_encryption_key("test"))
     actor_key = ActorKey.make()
     os.environ["WADDLEBOT_ACTOR_KEY"] = actor_key.public_text
+    os.environ["PORTAL_WADDLEBOT_ACTOR_KEY"] = actor_key.private_text
     configure_logging(Settings.load())
     app = create_app(*(manifest.package for manifest in manifests), apps_folder=folder)
     set_own_app(app, URL)

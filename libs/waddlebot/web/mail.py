@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import email.charset
+import os
+import shutil
 import smtplib
 import ssl
+import subprocess
 import threading
 from collections.abc import Callable
-from email.utils import formataddr
+from email.message import EmailMessage
+from email.utils import formataddr, formatdate, make_msgid
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +25,9 @@ from ..base.settings import Settings
 from ..data.database import check_no_transaction
 
 SMTPS_PORT = 465
+# Where it is on most machines, though not on every PATH.
+SENDMAIL_FOLDERS = ("/usr/sbin", "/usr/lib")
+SENDMAIL_TIMEOUT_S = 20
 
 
 class _Smtp(smtplib.SMTP):
@@ -49,10 +56,15 @@ class MailNotSent(UpstreamError):
     code = "mail_not_sent"
 
 
-class MailSettings(Settings):
-    """Where mail goes out. Without SMTP_HOST none does."""
+def find_sendmail() -> str | None:
+    """This machine's sendmail, which all mail servers bring along."""
+    return shutil.which("sendmail", path=os.pathsep.join([os.environ.get("PATH", ""), *SENDMAIL_FOLDERS]))
 
-    smtp_host: str | None = Field(None, alias="SMTP_HOST", description="Mail server; no mail is sent without one.")
+
+class MailSettings(Settings):
+    """Where mail goes out: by SMTP_HOST, else by this machine's sendmail, if it has one."""
+
+    smtp_host: str | None = Field(None, alias="SMTP_HOST", description="Mail server; this machine's sendmail without.")
     smtp_port: int = Field(587, alias="SMTP_PORT", ge=1, le=65535, description="Its port; 465 speaks TLS at once.")
     smtp_username: str | None = Field(
         None, alias="SMTP_USERNAME", pattern="^[^:]+$", description="Account at the mail server."
@@ -70,11 +82,13 @@ class Mail:
 
     def __init__(self, settings: MailSettings, log: AAALog) -> None:
         self._log = log
-        self.is_possible = bool(settings.smtp_host and settings.from_email)
+        self._sender = formataddr((settings.from_name, settings.from_email or ""))
+        self._sendmail = None if settings.smtp_host else find_sendmail()
+        self.is_possible = bool((settings.smtp_host or self._sendmail) and settings.from_email)
         login, password = settings.smtp_username, settings.smtp_password
         self._mailer = Mailer(
             server=f"{settings.smtp_host}:{settings.smtp_port}",
-            sender=formataddr((settings.from_name, settings.from_email or "")),
+            sender=self._sender,
             login=f"{login}:{password.get_secret_value() if password else ''}" if login else None,
             tls=settings.smtp_tls,
             ssl=settings.smtp_tls and settings.smtp_port == SMTPS_PORT,
@@ -84,12 +98,27 @@ class Mail:
         """Send a text. Raises: NotConfigured without a mail server; MailNotSent."""
         check_no_transaction()
         if not self.is_possible:
-            raise NotConfigured("This fleet cannot send mail: its operator has to set SMTP_HOST and FROM_EMAIL.")
+            raise NotConfigured(
+                "This fleet cannot send mail: its operator has to set SMTP_HOST (or have sendmail) and FROM_EMAIL."
+            )
         try:
-            self._mailer.send(to=[to], subject=subject, body=body)
-        except (OSError, smtplib.SMTPException) as err:
+            if self._sendmail:
+                self._hand_over(self._sendmail, to, subject, body)
+            else:
+                self._mailer.send(to=[to], subject=subject, body=body)
+        except (OSError, smtplib.SMTPException, subprocess.SubprocessError) as err:
             raise MailNotSent() from err
         return True
+
+    def _hand_over(self, sendmail: str, to: str, subject: str, body: str) -> None:
+        """Give it to this machine's sendmail, which reads the addresses from the mail itself."""
+        mail = EmailMessage()
+        mail["From"], mail["To"], mail["Subject"] = self._sender, to, subject
+        mail["Date"], mail["Message-ID"] = formatdate(localtime=False), make_msgid()
+        mail.set_content(body)
+        subprocess.run(
+            [sendmail, "-t", "-i"], input=mail.as_bytes(), check=True, timeout=SENDMAIL_TIMEOUT_S, capture_output=True
+        )
 
     def send_later(self, to: str, subject: str, body: str) -> None:
         """Send it without keeping anybody waiting: how long an answer takes must not tell whether there was a mail."""

@@ -57,6 +57,22 @@ class SessionStore:
         except redis.RedisError as err:
             raise SessionsUnavailable() from err
 
+    def list_for(self, user_id: int) -> dict[str, dict[str, Any]]:
+        """Somebody's sessions by their ids, which are secrets. It looks at all sessions, so ask seldom.
+
+        Raises: SessionsUnavailable.
+        """
+        found = {}
+        try:
+            for key in self._client.scan_iter(match=PREFIX + "*", count=1000):
+                session_id = str(key).removeprefix(PREFIX)
+                user = self.get(session_id).get("user")
+                if isinstance(user, dict) and user.get("id") == user_id:
+                    found[session_id] = user
+        except redis.RedisError as err:
+            raise SessionsUnavailable() from err
+        return found
+
     def delete(self, session_id: str) -> None:
         """Raises: SessionsUnavailable."""
         try:
@@ -96,6 +112,12 @@ class PageSession(Session):  # type: ignore[misc]
             response.set_cookie(
                 self.store.cookie, session_id, path="/", secure=self.store.secure, same_site="Lax", httponly=True
             )
+
+    @property
+    def id(self) -> str:
+        """The id under which this request's session was found; empty for a new one."""
+        known: str = self.local.known_id
+        return known
 
     def begin_anew(self) -> None:
         """Forget all and go on under another id: what an attacker may have planted or seen is worth nothing after."""

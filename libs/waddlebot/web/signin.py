@@ -97,7 +97,11 @@ class SignIn(Auth):  # type: ignore[misc]
         extra_fields: Sequence[Any] = (),
         two_factor_required: Callable[[Login], bool] | None = None,
         two_factor_validate: Callable[[Login, str], bool] | None = None,
+        check_login: Callable[[Login], None] = lambda _: None,
+        begins_at: Callable[[Login], str] = lambda _: "",
     ) -> None:
+        """`check_login` may refuse whose password is right, by raising WrongPassword; `begins_at` names the one page
+        that somebody has to pass before any other, if there is one."""
         expiry = Field("action_token_expires_at", "datetime", readable=False, writable=False)
         super().__init__(
             session,
@@ -114,6 +118,7 @@ class SignIn(Auth):  # type: ignore[misc]
         self.flash, self.route = flash, route
         self._database, self._limiter, self._log = database, limiter, log
         self._refusals = PerMinute(REFUSALS_PER_MINUTE)
+        self._check_login, self.begins_at = check_login, begins_at
         database.define(self._define_tables_of)
         self.db = database.primary
 
@@ -177,6 +182,7 @@ class SignIn(Auth):  # type: ignore[misc]
         if row is None or not is_right:
             self._log_refusal("signin_refused", result="FAILED")
             raise WrongPassword()
+        self._check_login(_login(row))
         self._limiter.refund([tried])
         return _login(row)
 
@@ -186,8 +192,15 @@ class SignIn(Auth):  # type: ignore[misc]
         if row is None:
             raise WrongPassword()
         self.session.begin_anew()
-        self.session["user"] = {"id": user_id, "since": _since(row), "seen": int(time.time())}
+        now, agent = int(time.time()), str(request.environ.get("HTTP_USER_AGENT") or "")[:200]
+        begun = {"began": now, "address": _address(), "agent": agent}
+        self.session["user"] = {"id": user_id, "since": _since(row), "seen": now, **begun}
         self._log.auth("signed_in", login=user_id)
+
+    def find_login(self, user_id: int) -> Login | None:
+        """Who has that number, unless their account is blocked."""
+        row = self._find("id = %s", user_id)
+        return _login(row) if row else None
 
     def needs_second_step(self, login: Login) -> bool:
         required = self.param.two_factor_required
@@ -307,6 +320,9 @@ class SignedInOnly(AuthEnforcer):  # type: ignore[misc]
                 raise SignedOut()
             here = request.path + (f"?{request.query_string}" if request.query_string else "")
             redirect(f"{self.auth.route}/login?{urlencode({'next': here})}")
+        first = self.auth.begins_at(login)
+        if first and request.path != first:
+            redirect(first)
         if self.condition is not None and not self.condition(login):
             raise NotAllowed("Your account may not see this.")
 
@@ -317,7 +333,7 @@ class SignedInOnly(AuthEnforcer):  # type: ignore[misc]
 def _login(row: Mapping[str, Any]) -> Login:
     name = " ".join(part for part in (row.get("first_name"), row.get("last_name")) if part)
     more = {column: value for column, value in row.items() if column not in PRIVATE}
-    return Login(row["id"], row["email"], name or row["email"], more)
+    return Login(row["id"], row["email"] or "", name or row["email"] or "Somebody", more)
 
 
 def _since(row: Mapping[str, Any]) -> str:

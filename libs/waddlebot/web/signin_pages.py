@@ -171,7 +171,8 @@ class _Desk:
 
     def _show(self, title: str, form: PageForm, *, lead: str = "", forgot: bool = False) -> dict[str, Any]:
         forgot_url = f"{self._route}/request-reset" if forgot and self._site.mail.is_possible else ""
-        return {"title": title, "form": _with_autocomplete(form), "lead": lead, "forgot": forgot_url}
+        ways = self._site.ways_in if form.form_name == "login" else ()
+        return {"title": title, "form": _with_autocomplete(form), "lead": lead, "forgot": forgot_url, "ways": ways}
 
 
 def _form(session: PageSession, name: str, button: str, *fields: tuple[Field, str]) -> PageForm:

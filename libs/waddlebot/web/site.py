@@ -77,13 +77,14 @@ class Link:
 @dataclass(frozen=True, slots=True)
 class Shell:
     """What stands around the pages of somebody who is signed in: on a phone `tabs`, at most four, and the rest under
-    "More"."""
+    "More". `elsewhere` are the other places that somebody may switch to."""
 
     name: str
     note: str
     groups: Sequence[tuple[str, Sequence[Link]]]
     tabs: Sequence[Link] = ()
     profile: str = ""
+    elsewhere: Sequence[Link] = ()
 
     def current(self, path: str) -> str:
         """The entry that a path is below, by its address."""
@@ -175,6 +176,8 @@ class Site:
             **signing_in,
         )
         self.mail = Mail(settings, log)
+        # Other ways in than a password: what the button says, its icon's platform, and where it leads.
+        self.ways_in: Sequence[Link] = ()
         named = {_host_of(self.url), _host_of(settings.base_url), *hosts, *LOOPBACK}
         self._hosts = named - {""}
         # py4web's own URL() believes the Host header unless it is told the names.

@@ -156,4 +156,6 @@ class BuiltinCommands:
 
     def why(self, call: ModuleCall) -> str:
         """Why this person's last message here was answered as it was."""
-        return self._explainer.why(call.entity.entity_id, call.user.ids, before=call.session_id)
+        # The page of a message is for who may look into the portal.
+        community_id = call.community.id if Level.named(call.user.level) >= Level.MODERATOR else None
+        return self._explainer.why(call.entity.entity_id, call.user.ids, before=call.session_id, linked_in=community_id)

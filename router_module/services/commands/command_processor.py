@@ -523,7 +523,8 @@ class CommandProcessor:
             answer = work.answer()
         if work.is_simulated:
             place = {"platform": work.place.platform, "community_id": work.place.community_id}
-            self._sessions.keep_trace(work.session_id, {**place, **answer.model_dump(mode="json")})
+            trace = {**place, **answer.model_dump(mode="json"), **work.trace()}
+            self._sessions.keep_trace(work.session_id, trace)
         elif not work.is_finished:
             self._sessions.remember(work.session_id, work.place.entity_id)
         return answer

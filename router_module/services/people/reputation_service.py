@@ -21,6 +21,8 @@ from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import is_number
 from waddlebot.community.communities import Reference, get_community
 from waddlebot.community.people import find_by_name
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import Account
 from waddlebot.web.lists import Listed, Page
@@ -30,6 +32,7 @@ from ..catalogue.module_specs import ROUTER
 from .points import AMOUNT_IN, points_for
 
 GLOBAL = "global"
+CORRECTION = "correction"
 
 # What the ids of reported events are made in, apart from the sessions of events that the router saw.
 REPORTED = uuid.UUID("6f1b0d52-7c1f-4f0e-9f3c-3a8c58f7c0a4")
@@ -166,6 +169,41 @@ class ReputationService:
             return found
         name = self._get_name(user_id, caller)
         return Standing(None, user_id, name, current_score=0, total_events=0, last_activity=None, total=0)
+
+    def correct(self, community_id: int, user_id: int, points: int, reason: str) -> int:
+        """Add points by hand, or with a minus take them; returns what they are then. Raises: UnknownPerson for who is
+        no member there."""
+        path = f"/router/reputation/{community_id}/{user_id}/corrections"
+        with self._db.transaction() as db:
+            member = "SELECT FROM community_memberships WHERE community_id = %s AND user_id = %s AND is_active"
+            if fetch_one(db, f"SELECT EXISTS ({member}) AS here", (community_id, user_id)) == {"here": False}:
+                raise UnknownPerson(f"There is no member {user_id} here.")
+            earned = fetch_one(
+                db,
+                EARN,
+                {
+                    "source": new_id(),
+                    "community": community_id,
+                    "user": user_id,
+                    "entity": "",
+                    "event": CORRECTION,
+                    "score": points,
+                    "amount": None,
+                },
+            )
+            assert earned is not None
+            score = int(earned["current_score"])
+            audit.record(
+                db,
+                ROUTER,
+                "points_corrected",
+                f"points/{user_id}",
+                community_id=community_id,
+                before={"points": score - points},
+                after={"points": score, "reason": reason},
+                undo=Undo("POST", path, {"points": -points, "reason": f"Undone: {reason}"[:200]}),
+            )
+        return score
 
     def leaderboard(self, community_id: int, page: Page, *, platforms: Collection[str] = ()) -> Listed[Standing]:
         """Those with the most points, highest first; with `platforms` only the people of those."""

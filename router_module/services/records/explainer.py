@@ -33,9 +33,10 @@ OUTBOX_WORDS = {
 
 
 class Explainer:
-    def __init__(self, db: Database, sessions: SessionManager) -> None:
+    def __init__(self, db: Database, sessions: SessionManager, *, portal_url: str | None = None) -> None:
         self._db = db
         self._sessions = sessions
+        self._portal_url = portal_url
 
     def explain(self, session_id: str, caller: Account) -> dict[str, Any]:
         """Everything on record about a session. Raises: NotFound, also for what the caller may not see."""
@@ -61,8 +62,9 @@ class Explainer:
             return None
         return {"session_id": session_id, "simulated": True, **trace}
 
-    def why(self, entity_id: str, own_ids: Sequence[int], *, before: str) -> str:
-        """The last answer to somebody in one place, in a sentence or two."""
+    def why(self, entity_id: str, own_ids: Sequence[int], *, before: str, linked_in: int | None = None) -> str:
+        """The last answer to somebody in one place, in a sentence or two; with a community also where the message has
+        its page in that one's portal."""
         with self._db.transaction() as db:
             event = fetch_one(
                 db,
@@ -74,6 +76,7 @@ class Explainer:
             if event is None:
                 return "You have not said anything here before that I know of."
             details = self._details(db, event)
+            more = self._link(db, event["session_id"], linked_in)
         if event["message"] is None:
             return "You said something here, but so long ago that its text is no longer kept."
         message = shorten(event["message"], 60)
@@ -81,7 +84,13 @@ class Explainer:
         if not parts:
             known = "no command or alias of that name is known here" if message[:1] in "!#" else "that is no command"
             parts = [f"{known}, so {'I said so' if details['responses'] else 'I said nothing'}"]
-        return f"“{message}”: {'; then '.join(parts)}."
+        return f"“{message}”: {'; then '.join(parts)}.{more}"
+
+    def _link(self, db: Any, session_id: str, community_id: int | None) -> str:
+        if community_id is None or not self._portal_url:
+            return ""
+        row = fetch_one(db, "SELECT slug FROM communities WHERE id = %s", (community_id,))
+        return f" {self._portal_url.rstrip('/')}/portal/c/{row['slug']}/messages/{session_id}" if row else ""
 
     def _details(self, db: Any, event: dict[str, Any]) -> dict[str, Any]:
         executions = fetch(

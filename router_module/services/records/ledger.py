@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
+from waddlebot.base.addresses import mask, without_addresses
 from waddlebot.base.combine import FairCombiner
 from waddlebot.base.contracts import (
     OVERLAY_SOURCES,
@@ -461,7 +462,7 @@ def _event_row(work: Work) -> dict[str, Any]:
         "community_id": work.place.community_id,
         "user_id": work.person.own_id,
         "message_type": event.message_type.value,
-        "event": event.model_dump_json(),
+        "event": without_addresses(event.model_dump_json()),
         "verdict": work.verdict,
     }
 
@@ -504,8 +505,8 @@ def _job_row(work: Work, job: Job, cause: str) -> dict[str, Any]:
         "entity_id": place.entity_id,
         "community_id": place.community_id,
         "user_id": work.person.own_id,
-        "message_content": work.event.message,
-        "parameters": job.args,
+        "message_content": without_addresses(work.event.message),
+        "parameters": _parameters(work, job),
         "location_url": job.command.spec.location_url,
         # A container's call can be put together again from the event; what was sent elsewhere is kept as it was.
         "request_payload": job.payload if job.payload and job.command.spec.type != "container" else None,
@@ -514,6 +515,14 @@ def _job_row(work: Work, job: Job, cause: str) -> dict[str, Any]:
         "error_message": job.error.message if job.error else None,
         "status": job.status.value,
     }
+
+
+def _parameters(work: Work, job: Job) -> list[str]:
+    """The words of a command, as they may be kept."""
+    message = work.event.message
+    if without_addresses(message) == message:
+        return job.args
+    return [mask(each) if "@" in each else each for each in job.args]
 
 
 def _result_row(job: Job) -> dict[str, Any]:

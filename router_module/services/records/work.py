@@ -158,6 +158,21 @@ class Work:
         moderation = self.moderation.model_dump() if self.moderation else None
         return {"rules": self.hits, "moderation": moderation, "took_ms": self.took_ms}
 
+    def trace(self) -> dict[str, Any]:
+        """What no table has of a simulated event, as the explainer tells of a real one."""
+        executions = [
+            {
+                **job.info().model_dump(mode="json"),
+                "trigger_type": job.trigger,
+                "decision": job.decided(),
+                "execution_time_ms": job.result.took_ms if job.result else None,
+                "module_ms": job.result.module_ms if job.result else None,
+                "shows": [each.model_dump(mode="json") for each in job.result.responses] if job.result else [],
+            }
+            for job in self.jobs
+        ]
+        return {"message": self.event.message, "verdict": self.verdict, "executions": executions}
+
     @property
     def unfinished(self) -> int:
         return sum(job.status is ExecutionStatus.PENDING for job in self.jobs)

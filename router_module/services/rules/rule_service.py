@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -175,13 +176,19 @@ class RuleService:
         return list_answer("rules", listed, page)
 
     def dry_run(
-        self, community_id: int | None, values: Mapping[str, Any], entity_ids: Sequence[str], *, hours: float
+        self,
+        community_id: int | None,
+        values: Mapping[str, Any],
+        entity_ids: Sequence[str],
+        *,
+        hours: float,
+        lines: Sequence[str] = (),
     ) -> dict[str, Any]:
         """What a rule would have hit in the newest messages that are still stored: at most MAX_SCANNED of them, and as
-        many as MAX_DRY_RUN_S allows."""
+        many as MAX_DRY_RUN_S allows. `lines` are tried as well."""
         check_rule(values, self._guard)
         rule = StringRule(0, _pattern(values), values["action"], 0, frozenset(entity_ids))
-        rules = RuleSet.compiled([rule])
+        rules, place = RuleSet.compiled([rule]), next(iter(entity_ids), "")
         until = time.monotonic() + MAX_DRY_RUN_S
         scanned, oldest = 0, None
         hit: list[dict[str, Any]] = []
@@ -199,6 +206,10 @@ class RuleService:
             "matched": len(hit),
             "oldest": oldest,
             "examples": hit[:MAX_EXAMPLES],
+            "days": Counter(str(each["received_at"].date()) for each in hit),
+            "lines": [
+                {"text": line, "hit": _is_seen_by(rule, line) and bool(rules.hits(line, place).rules)} for line in lines
+            ],
         }
 
     def _stored_messages(

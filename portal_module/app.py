@@ -1,0 +1,118 @@
+"""The community portal. Composition root."""
+
+from __future__ import annotations
+
+from waddlebot.base.encryption import Keyring
+from waddlebot.community.oauth import OAuthStates
+from waddlebot.module.interaction import InteractionModule
+from waddlebot.module.people import Personal
+from waddlebot.module.service import Service
+from waddlebot.web.actor import ActorKey
+from waddlebot.web.http import HTTPClient
+from waddlebot.web.signin_pages import signin_pages
+
+from .config import PortalSettings
+from .controllers import (
+    audit,
+    channels,
+    commands,
+    home,
+    installing,
+    inventory,
+    keys,
+    links,
+    members,
+    moderation,
+    modules,
+    operator,
+    overlays,
+    platforms,
+    playground,
+    points,
+    profile,
+    public,
+    rights,
+    rules,
+)
+from .controllers.chat import CommunityChat
+from .models import LOGIN_FIELDS, define_tables
+from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
+from .services.fleet_api import BASES_KEPT_S, FleetAPI
+from .services.invitations import Invitations
+from .services.links import LinkService
+from .services.logins import LoginService, begins_at, check_password_holds
+from .services.platform_logins import PlatformLogins, providers_of
+from .services.seats import Seats, own_shell
+from .services.second_steps import SecondSteps
+
+settings = PortalSettings.load()
+service = Service(__file__, settings, tables=define_tables)
+actor_key = ActorKey.parse(settings.actor_key.get_secret_value()) if settings.actor_key else None
+
+second_steps = SecondSteps(service.database, Keyring(settings))
+site = service.site(
+    settings,
+    extra_fields=LOGIN_FIELDS,
+    two_factor_required=second_steps.is_required,
+    two_factor_validate=second_steps.is_right,
+    check_login=check_password_holds,
+    begins_at=begins_at,
+    shell=own_shell,
+)
+seats = Seats(service.database)
+fleet = FleetAPI(
+    service.database,
+    service.client,
+    actor_key,
+    service.bus.cache("portal-bases", ttl_s=BASES_KEPT_S),
+    core=settings.core_api_url,
+    at_once=settings.fleet_calls,
+)
+figures = FigureService(service.database)
+sign_in_links = LinkService(service.database)
+invitations = Invitations(service.database, sign_in_links)
+
+platform_logins = PlatformLogins(
+    service.database,
+    HTTPClient(),
+    OAuthStates(service.database, "portal", path="/portal/auth", secure=site.url.startswith("https://")),
+    providers_of(settings),
+    url=site.url,
+)
+site.ways_in = platform_logins.ways_in
+logins = LoginService(service.database)
+
+chat = CommunityChat(service.database, service.bus, fleet, service.router, logins, site.mail, service.log, url=site.url)
+module = InteractionModule(service)
+module.command("community", "create", run=chat.create)
+module.command("community", "list", run=chat.list, only_reads=True)
+module.command("community", "info", run=chat.info, only_reads=True)
+module.command("community", "members", run=chat.members, only_reads=True)
+module.command("community", "add", run=chat.add)
+module.command("community", "context", run=chat.context)
+module.command("community", "leave", run=chat.leave)
+module.command("community", "role", run=chat.role, calls_out=True)
+module.command("community", "announce", run=chat.announce_here, calls_out=True)
+module.command("community", "portal", run=chat.portal, calls_out=True)
+module.command("announce", run=chat.announce, calls_out=True)
+module.serve()
+
+service.mount_static(site.look.statics)
+pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
+pages += [moderation, platforms, playground, points, profile, public, rights, rules]
+ways_in = [sign_in_links, second_steps, platform_logins, invitations]
+service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, *ways_in])
+service.portable()
+service.erases(
+    Personal(
+        "auth_user",
+        where="waddlebot_user_id = ANY(%(own_ids)s)",
+        shown="email, first_name, last_name, created_at, last_portal_login",
+    ),
+    Personal("portal_movers", where="user_id = ANY(%(own_ids)s)", within="community_id = %(community)s", key="days"),
+    Personal("portal_contexts", where="own_id = ANY(%(own_ids)s)", within="community_id = %(community)s", key="own_id"),
+)
+
+service.loops.add("count-hours", figures.count_hours, every_s=HOURS_EVERY_S, once=True)
+service.loops.add("count-days", figures.count_days, every_s=DAYS_EVERY_S, once=True)
+service.loops.add("forget-links", sign_in_links.forget_old, every_s=3600, once=True)

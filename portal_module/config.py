@@ -1,0 +1,30 @@
+"""The portal's settings."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from waddlebot.base.settings import Secret
+from waddlebot.web.site import SiteSettings
+from waddlebot.web.twitch_app import TwitchAppSettings
+
+
+class PortalSettings(SiteSettings, TwitchAppSettings):
+    prefix: ClassVar[str] = "PORTAL"
+
+    fleet_calls: int = Field(
+        32, alias="FLEET_CALLS", ge=1, le=500, description="Calls that pages make of other modules at the same time."
+    )
+    discord_application_id: str | None = Field(
+        None, alias="DISCORD_APPLICATION_ID", description="With the secret: people sign in by Discord."
+    )
+    discord_client_secret: Secret | None = Field(
+        None, alias="DISCORD_CLIENT_SECRET", description="The Discord application's secret."
+    )
+    discord_api_base_url: str = Field(
+        "https://discord.com/api", alias="DISCORD_API_BASE_URL", description="Where Discord's API is."
+    )
+    discord_authorize_url: str = Field(
+        "https://discord.com/oauth2/authorize", alias="DISCORD_AUTHORIZE_URL", description="Discord's consent page."
+    )

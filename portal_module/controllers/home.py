@@ -1,0 +1,125 @@
+"""Where one comes in: a community's dashboard, and the communities that somebody has."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal
+
+from py4web import request
+from waddlebot.data.database import Database, fetch
+from waddlebot.web.signin import Login
+from waddlebot.web.site import go_to, page
+
+from ..services import charts
+from ..services.channels import list_channels
+from ..services.charts import Series
+from ..services.figures import PERIODS, FigureService, stats_of
+from ..services.seats import Seats
+
+GLOBAL = "global"
+TOP_COMMANDS = 6
+UPTIME_DAYS = 30
+CHANNELS_SHOWN = 5
+ALIVE = "SELECT module_name, last_heartbeat > now() - interval '90 s' AS is_alive FROM collector_modules"
+# A day on which more than this part of a module's calls failed was a bad one.
+BAD_PART = 0.25
+
+
+@page("GET", "/portal")
+def come_in(login: Login, seats: Seats) -> Any:
+    """Lead to the community that somebody has, or to the list of them."""
+    places = seats.places(login)
+    own = [each for each in places if each.slug != GLOBAL]
+    return go_to(own[0].path if len(own) == 1 else "/portal/communities")
+
+
+@page("GET", "/portal/communities", "communities.html")
+def choose_community(login: Login, seats: Seats) -> Any:
+    """The communities that somebody may look into."""
+    return {"title": "Communities", "places": seats.places(login)}
+
+
+@page("GET", "/portal/c/<community>", "dashboard.html")
+def show_dashboard(community: str, login: Login, seats: Seats, database: Database, figures: FigureService) -> Any:
+    """What a community wants to see at a glance."""
+    seat = seats.take(login, community)
+    asked = request.query.get("days")
+    days = int(asked) if asked in map(str, PERIODS) else 30
+    with database.lookup() as db:
+        rows = figures.days(db, seat.community_id, days)
+        week = figures.week(db, seat.community_id, days)
+        asked_commands = figures.commands(db, seat.community_id, days)
+        movers = figures.movers(db, seat.community_id, days)
+        channels = list_channels(db, seat.community_id, limit=CHANNELS_SHOWN)
+        modules = fetch(
+            db,
+            "SELECT module_name, status, last_heartbeat > now() - interval '90 s' AS is_alive FROM collector_modules",
+        )
+    newer = rows[days:]
+    labels = [f"{row['day']:%-d %b}" for row in newer]
+    first_day = newer[-min(days, len(newer))]["day"]
+    top = Counter[str]()
+    for each in asked_commands:
+        if each["day"] >= first_day:
+            top[each["command"]] += each["calls"]
+    return seat.shown(
+        "Dashboard",
+        days=days,
+        periods=PERIODS,
+        stats=stats_of(rows),
+        is_new=not any(row["messages"] for row in rows),
+        activity=charts.lines(
+            f"Messages and people a day, last {days} days",
+            labels,
+            [
+                Series("Messages", [row["messages"] for row in newer]),
+                Series("People", [row["people"] for row in newer]),
+            ],
+        ),
+        speed=charts.lines(
+            "Time to answer",
+            labels,
+            [
+                Series("Half within", [row["half_ms"] or 0 for row in newer]),
+                Series("95 % within", [row["most_ms"] or 0 for row in newer]),
+            ],
+            unit=" ms",
+            labels_x=3,
+        ),
+        top=charts.bars(top.most_common(TOP_COMMANDS), f"{seat.path}/commands") if top else "",
+        movers=movers,
+        hot=charts.heat(week),
+        channels=channels,
+        deaf=[each for each in channels if each.state == "bad"],
+        modules=_modules(modules, asked_commands, newer[-1]["day"]),
+    )
+
+
+def _modules(known: list[dict[str, Any]], asked: list[dict[str, Any]], today: Any) -> list[dict[str, Any]]:
+    """The modules that were used here, busiest first: how they did on each of the last days."""
+    calls, failures, total = Counter[tuple[str, int]](), Counter[tuple[str, int]](), Counter[str]()
+    for each in asked:
+        back = (today - each["day"]).days
+        if back < UPTIME_DAYS:
+            calls[each["module_name"], back] += each["calls"]
+            failures[each["module_name"], back] += each["failures"]
+            total[each["module_name"]] += each["calls"]
+    alive = {each["module_name"]: each for each in known}
+    shown = []
+    for name, count in total.most_common(5):
+        days = [_day(calls[name, back], failures[name, back]) for back in reversed(range(UPTIME_DAYS))]
+        state = alive.get(name)
+        is_well = name == "router" or (state is not None and state["is_alive"])
+        note = f"{count:,} calls" if is_well else "not heard of for a while"
+        shown.append(
+            {"name": name.replace("_", " ").capitalize(), "note": note, "is_well": is_well, "strip": charts.strip(days)}
+        )
+    return shown
+
+
+def _day(calls: int, failures: int) -> Literal["", "n", "w", "b"]:
+    if not calls:
+        return "n"
+    if not failures:
+        return ""
+    return "b" if failures / calls > BAD_PART else "w"

@@ -1,0 +1,39 @@
+"""Signing in by a platform: there, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from py4web import request
+from waddlebot.base.errors import WaddleBotError
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.endpoint import Raw
+from waddlebot.web.pages import HTML
+from waddlebot.web.sessions import PageFlash
+from waddlebot.web.site import Site, go_to, page
+
+from ..services.platform_logins import PlatformLogins
+
+
+@page("GET", "/portal/auth/with/<platform>", caller=ANYBODY)
+def send_there(platform: str, logins: PlatformLogins, site: Site) -> Raw:
+    """Send a browser to a platform, to say who its person is."""
+    url, started = logins.begin(platform, site.local(request.query.get("next")))
+    return Raw("", HTML, 303, {"Location": url}, [started.set_cookie])
+
+
+@page("GET", "/portal/auth/callback/<platform>", caller=ANYBODY)
+def come_back(platform: str, logins: PlatformLogins, site: Site, flash: PageFlash) -> Any:
+    """Sign in whoever was there."""
+    asked, cookies = request.query, request.environ.get("HTTP_COOKIE", "")
+    try:
+        login_id, following = logins.finish(platform, asked.get("state") or "", asked.get("code") or "", cookies)
+    except WaddleBotError as err:
+        flash.set(err.message, "bad")
+        return go_to(f"{site.signin.route}/login")
+    login = site.signin.find_login(login_id)
+    if login is not None and site.signin.needs_second_step(login):
+        site.signin.begin_second_step(login, following)
+        return go_to(f"{site.signin.route}/second-step")
+    site.signin.store_user_in_session(login_id)
+    return go_to(following)

@@ -1,0 +1,43 @@
+"""A community's page for its viewers: no login, no script, and only where an owner wants it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from waddlebot.base.errors import NotFound
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.auth import ANYBODY
+from waddlebot.web.site import page
+
+from ..services.commands import list_commands
+
+LEADERS = 10
+
+
+@page("GET", "/portal/public/<community>", "public.html", caller=ANYBODY)
+def show_community(community: str, database: Database) -> Any:
+    """The commands and the leaderboard of a community, for everybody."""
+    with database.lookup() as db:
+        row = fetch_one(
+            db,
+            "SELECT c.id, c.name FROM communities c JOIN module_switches s ON s.community_id = c.id"
+            " AND s.module_name = 'router' AND s.entity_id IS NULL"
+            " WHERE c.slug = %s AND c.is_active AND s.config->>'public_page' = 'true'",
+            (community,),
+        )
+        if row is None:
+            raise NotFound("There is nothing to see here.")
+        modules = [each for each in list_commands(db, row["id"]) if each.is_on]
+        leaders = fetch(
+            db,
+            "SELECT u.display_name, r.current_score FROM user_reputation r JOIN users u ON u.id = r.user_id"
+            " WHERE r.community_id = %s AND r.current_score > 0 ORDER BY r.current_score DESC, r.user_id LIMIT %s",
+            (row["id"], LEADERS),
+        )
+        aliases = fetch(
+            db,
+            "SELECT prefix || alias AS alias, command FROM alias_commands"
+            " WHERE community_id = %s AND is_active AND entity_id IS NULL ORDER BY alias LIMIT 200",
+            (row["id"],),
+        )
+    return {"title": row["name"], "modules": modules, "leaders": leaders, "aliases": aliases}

@@ -1,0 +1,164 @@
+"""Calling the other modules for somebody in the portal: each call is signed for one person, one right and one request
+(contracts §4), so that the module decides and its audit log knows who it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote, unquote, urlencode
+
+from waddlebot.base.contracts import ModuleCall
+from waddlebot.base.errors import ConfigError, UpstreamError, UserError
+from waddlebot.base.manifest import Area, Right
+from waddlebot.data.cache import Cache
+from waddlebot.data.database import Database
+from waddlebot.web.actor import HEADER, ActorKey, sign_actor
+from waddlebot.web.clients import FleetClient
+from waddlebot.web.http import HTTPResponse
+
+from .seats import Seat
+
+TIMEOUT_S = 15.0
+BASES_KEPT_S = 30
+
+
+class FleetRefused(UserError):
+    """The module did not take it. Nothing was changed."""
+
+    code = "fleet_refused"
+
+    def __init__(self, message: str, status: int, code: str, details: Mapping[str, Any]) -> None:
+        super().__init__(message, **details)
+        self.reason = code
+        self.http_status = status  # type: ignore[misc]
+
+    @property
+    def field(self) -> str:
+        """The field of the request that is wrong, if it is one."""
+        return str(self.details.get("field") or "")
+
+
+class FleetAPI:
+    def __init__(
+        self,
+        database: Database,
+        client: FleetClient,
+        key: ActorKey | None,
+        bases: Cache[str, str],
+        *,
+        core: str,
+        at_once: int,
+    ) -> None:
+        self._db = database
+        self._client = client
+        self._key = key
+        self._bases = bases
+        self._core = core.rstrip("/")
+        # The web framework keeps the request in its thread, so a call within the process needs another one.
+        self._threads = ThreadPoolExecutor(at_once, "fleet-call")
+
+    def ask(
+        self,
+        seat: Seat,
+        area: Area,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Make one call for somebody, with the right that they have in that area.
+
+        Raises: FleetRefused with the module's own words; UpstreamError; NotAllowed without any right there.
+        """
+        seat.check(area)
+        right = seat.right(area)
+        assert right is not None
+        actor = {
+            "login_id": seat.login.id,
+            "own_id": seat.login.more["waddlebot_user_id"],
+            "community_id": seat.community_id,
+            "right": right,
+            "area": area,
+        }
+        return self._ask(actor, method, path, body, query=query, headers=headers)
+
+    def ask_as(
+        self,
+        call: ModuleCall,
+        community_id: int,
+        right: Right,
+        area: Area,
+        method: str,
+        path: str,
+        body: Any = None,
+    ) -> dict[str, Any]:
+        """Make one call for whoever said something in chat, who was found to have that right.
+
+        Raises: as `ask`.
+        """
+        own_id = call.user.own_id
+        actor = {"login_id": "chat", "own_id": own_id, "community_id": community_id, "right": right, "area": area}
+        return self._ask(actor, method, path, body)
+
+    def _ask(
+        self,
+        actor: Mapping[str, Any],
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        if self._key is None:
+            raise ConfigError("The portal needs WADDLEBOT_ACTOR_KEY, the private half.")
+        signed = sign_actor(self._key, method=method, path=unquote(path), **actor)
+        raw = body if isinstance(body, bytes) or body is None else json.dumps(body, default=str).encode()
+        said = {name: value for name, value in (query or {}).items() if value is not None}
+        url = self._base_of(path) + path + (f"?{urlencode(said)}" if said else "")
+        sent = {HEADER: signed, **(headers or {})}
+        return _read(self._threads.submit(self._call, method, url, raw, sent).result())
+
+    def _call(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
+        return self._client.request(method, url, body, timeout_s=TIMEOUT_S, headers=headers)
+
+    def _base_of(self, path: str) -> str:
+        """Where the module is that serves a path: the core, or as it has registered."""
+        prefix = "/" + path.lstrip("/").partition("/")[0]
+        if prefix in ("/router", "/api"):
+            return self._core
+        return self._bases.get(prefix, lambda _fresh: self._find_base(prefix))
+
+    def _find_base(self, prefix: str) -> str:
+        rows = self._db.statement(
+            "SELECT substring(endpoint_url FROM '^[a-z]+://[^/]+') AS base FROM collector_modules"
+            " WHERE endpoint_url ~ ('^[a-z]+://[^/]+' || %s || '(/|$)') ORDER BY last_heartbeat DESC LIMIT 1",
+            (prefix,),
+        )
+        if not rows:
+            raise UpstreamError(f"Nobody serves {prefix} at the moment.")
+        return str(rows[0]["base"])
+
+
+def quoted(text: object) -> str:
+    """A part of a path."""
+    return quote(str(text), safe="")
+
+
+def _read(response: HTTPResponse) -> dict[str, Any]:
+    try:
+        answer = response.json()
+        error = answer.get("error") or {}
+    except (ValueError, AttributeError) as err:
+        raise UpstreamError(f"A module answered HTTP {response.status}.") from err
+    if response.status < 300:
+        return dict(answer)
+    if response.status >= 500 and response.status != 503:
+        raise UpstreamError(f"A module failed: {error.get('message', response.status)} Nothing was changed.")
+    raise FleetRefused(
+        error.get("message", "That was refused."), response.status, error.get("code", ""), error.get("details") or {}
+    )

@@ -1,0 +1,60 @@
+"""The pages of a community, as the sidebar lists them. A new page is a line here; who may not look in its area does
+not see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from waddlebot.base.manifest import Area, Right
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`path` is below the community's own; a page without an area is for everybody who has any right there."""
+
+    label: str
+    icon: str
+    path: str
+    area: Area | None = None
+    right: Right = "viewer"
+
+
+NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
+    (
+        "",
+        (
+            Entry("Dashboard", "layout-dashboard", ""),
+            Entry("Playground", "flask-conical", "/playground", "bot"),
+        ),
+    ),
+    (
+        "People",
+        (
+            Entry("Members", "users", "/members", "people"),
+            Entry("Points", "medal", "/points", "people"),
+            Entry("Inventory", "package", "/inventory", "bot"),
+        ),
+    ),
+    (
+        "Bot",
+        (
+            Entry("Commands", "terminal", "/commands", "bot"),
+            Entry("Rules", "regex", "/rules", "rules"),
+            Entry("Moderation", "megaphone", "/moderation", "rules"),
+            Entry("Modules", "blocks", "/modules", "bot"),
+            Entry("Overlays", "monitor-play", "/overlays", "overlays"),
+            Entry("Channels", "radio", "/channels", "channels"),
+        ),
+    ),
+    (
+        "Keep in order",
+        (
+            Entry("Audit log", "scroll-text", "/audit", "settings"),
+            Entry("Rights", "shield", "/rights", "settings", "owner"),
+            Entry("API keys", "key-round", "/keys", "settings", "owner"),
+            Entry("Settings", "settings", "/modules/router", "bot", "editor"),
+        ),
+    ),
+)
+# What a phone shows at its lower edge.
+TABS: tuple[tuple[str, str], ...] = (("Home", ""), ("Members", "/members"), ("Rules", "/rules"), ("Try", "/playground"))

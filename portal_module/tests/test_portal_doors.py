@@ -1,0 +1,439 @@
+"""Who gets in where: every page × every kind of person, by a table written by hand. A route that is not in it fails."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import importlib
+import json
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from waddlebot.base.ids import new_id
+from waddlebot.community.directory import add_server
+from waddlebot.data.database import fetch, fetch_one
+from waddlebot.web.mail import Mail, MailNotSent
+from waddlebot.web.site import Page
+
+HTML = "text/html,application/xhtml+xml"
+C = "/portal/c/{community}"
+# What a page of a community asks for: the area and the right in it; None is any right there.
+COMMUNITY: dict[str, tuple[str | None, str]] = {
+    f"GET {C}": (None, "viewer"),
+    f"GET {C}/members": ("people", "viewer"),
+    f"GET {C}/members/{{user_id}}": ("people", "viewer"),
+    f"POST {C}/members/{{user_id}}": ("people", "editor"),
+    f"POST {C}/members/{{user_id}}/moderate": ("people", "editor"),
+    f"GET {C}/commands": ("bot", "viewer"),
+    f"POST {C}/commands/switch": ("bot", "editor"),
+    f"GET {C}/commands/edit": ("bot", "editor"),
+    f"POST {C}/commands/edit": ("bot", "editor"),
+    f"GET {C}/commands/aliases/new": ("bot", "editor"),
+    f"POST {C}/commands/aliases/new": ("bot", "editor"),
+    f"GET {C}/commands/aliases/{{alias}}": ("bot", "editor"),
+    f"POST {C}/commands/aliases/{{alias}}": ("bot", "editor"),
+    f"POST {C}/commands/aliases/{{alias}}/remove": ("bot", "editor"),
+    f"GET {C}/rules": ("rules", "viewer"),
+    f"GET {C}/rules/new": ("rules", "editor"),
+    f"POST {C}/rules/new": ("rules", "editor"),
+    f"GET {C}/rules/{{rule}}": ("rules", "editor"),
+    f"POST {C}/rules/{{rule}}": ("rules", "editor"),
+    f"POST {C}/rules/test": ("rules", "editor"),
+    f"POST {C}/rules/{{rule}}/switch": ("rules", "editor"),
+    f"POST {C}/rules/{{rule}}/remove": ("rules", "editor"),
+    f"GET {C}/moderation": ("rules", "viewer"),
+    f"GET {C}/playground": ("bot", "editor"),
+    f"POST {C}/playground/say": ("bot", "editor"),
+    f"GET {C}/messages/{{session_id}}": ("bot", "viewer"),
+    f"GET {C}/modules": ("bot", "viewer"),
+    f"POST {C}/modules/{{name}}/switch": ("bot", "editor"),
+    f"GET {C}/modules/{{name}}": ("bot", "editor"),
+    f"POST {C}/modules/{{name}}": ("bot", "editor"),
+    f"GET {C}/overlays": ("overlays", "viewer"),
+    f"POST {C}/overlays/addresses": ("overlays", "editor"),
+    f"POST {C}/overlays/regenerate": ("overlays", "editor"),
+    f"POST {C}/overlays/test": ("overlays", "editor"),
+    f"POST {C}/overlays/queue": ("overlays", "editor"),
+    f"GET {C}/overlays/alerts/new": ("overlays", "editor"),
+    f"POST {C}/overlays/alerts/new": ("overlays", "editor"),
+    f"GET {C}/overlays/alerts/{{alert}}": ("overlays", "editor"),
+    f"POST {C}/overlays/alerts/{{alert}}": ("overlays", "editor"),
+    f"POST {C}/overlays/alerts/{{alert}}/remove": ("overlays", "editor"),
+    f"GET {C}/channels": ("channels", "viewer"),
+    f"POST {C}/channels/announce": ("channels", "editor"),
+    f"GET {C}/audit": ("settings", "viewer"),
+    f"POST {C}/audit/{{entry}}/undo": ("settings", "editor"),
+    f"GET {C}/points": ("people", "viewer"),
+    f"GET {C}/inventory": ("bot", "viewer"),
+    f"POST {C}/inventory": ("bot", "editor"),
+    f"POST {C}/inventory/change": ("bot", "editor"),
+    f"GET {C}/rights": ("settings", "owner"),
+    f"POST {C}/rights": ("settings", "owner"),
+    f"POST {C}/rights/take": ("settings", "owner"),
+    f"GET {C}/keys": ("settings", "owner"),
+    f"POST {C}/keys": ("settings", "owner"),
+    f"POST {C}/keys/{{key_id}}/end": ("settings", "owner"),
+}
+# One's own, of whoever is signed in.
+OWN = {
+    "GET /portal",
+    "GET /portal/communities",
+    "GET /portal/profile",
+    "POST /portal/profile",
+    "POST /portal/profile/sessions/end",
+    "GET /portal/profile/code",
+    "POST /portal/profile/code",
+    "GET /portal/profile/code/off",
+    "POST /portal/profile/code/off",
+    "GET /portal/auth/change-password",
+    "POST /portal/auth/change-password",
+    "GET /portal/auth/invitation",
+    "POST /portal/auth/invitation",
+}
+# Of who runs the whole fleet.
+OPERATORS = {"GET /portal/operator"}
+# For people who are not signed in, or not yet.
+OPEN = {
+    "GET /portal/auth/login",
+    "POST /portal/auth/login",
+    "GET /portal/auth/second-step",
+    "POST /portal/auth/second-step",
+    "POST /portal/auth/logout",
+    "GET /portal/auth/request-reset",
+    "POST /portal/auth/request-reset",
+    "GET /portal/auth/reset",
+    "POST /portal/auth/reset",
+    "GET /portal/auth/link",
+    "POST /portal/auth/link",
+    "POST /portal/theme/{theme}",
+    "GET /portal/public/{community}",
+    "GET /portal/auth/with/{platform}",
+    "GET /portal/auth/callback/{platform}",
+}
+
+
+# Who may look into the community at all, and so is told what is missing.
+INSIDE = {"viewer", "editor", "of another area"}
+
+
+def portal_app() -> Any:
+    return importlib.import_module("apps.portal_module.app")
+
+
+def routes() -> set[str]:
+    """Every page, by method and path as documents have it."""
+    pages = [each for each in portal_app().service.endpoints if isinstance(each, Page)]
+    named = [(each.method.split(), re.sub(r"<(\w+)(?::[^>]+)?>", r"{\1}", each.path)) for each in pages]
+    return {f"{method} {path}" for methods, path in named for method in methods}
+
+
+@dataclass
+class Visitor:
+    """Somebody in a browser without script, in the test's own process."""
+
+    fleet: Any
+    cookie: str = ""
+    login_id: int | None = None
+
+    def ask(self, method: str, path: str, form: dict[str, str] | None = None, **headers: str) -> Any:
+        sent = {"Accept": HTML, "Host": "waddlebot.test", **headers}
+        if self.cookie:
+            sent["Cookie"] = f"portal_session={self.cookie}"
+        body = None
+        if method == "POST":
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+            body = urlencode(form or {}).encode()
+        return self.fleet.request(method, path, body, key=None, headers=sent)
+
+
+@dataclass
+class World:
+    fleet: Any
+    bot: Any
+    other: Any
+    found: dict[str, Any] = field(default_factory=dict)
+    people: dict[str, Visitor] = field(default_factory=dict)
+
+    def path(self, route: str) -> str:
+        values = {"community": self.bot.slug, **self.found}
+        return re.sub(r"\{(\w+)\}", lambda each: str(values[each[1]]), route.split(" ")[1])
+
+
+def sign_in(fleet: Any, **columns: Any) -> Visitor:
+    """A login, and a session of theirs."""
+    columns = {"email": f"{new_id()}@example.org", **columns}
+    with fleet.database.transaction() as db:
+        row = fetch_one(
+            db,
+            f"INSERT INTO auth_user ({', '.join(columns)}) VALUES ({', '.join(f'%({name})s' for name in columns)})"
+            " RETURNING id, last_password_change",
+            columns,
+        )
+    session_id = secrets.token_urlsafe(32)
+    user = {"id": row["id"], "since": str(row["last_password_change"] or ""), "seen": int(time.time())}
+    portal_app().site.session.store.put(session_id, {"user": user}, is_new=True)
+    return Visitor(fleet, session_id, row["id"])
+
+
+def give(fleet: Any, visitor: Visitor, community_id: int, held: str, area: str = "*") -> Visitor:
+    with fleet.database.transaction() as db:
+        fetch(
+            db,
+            "INSERT INTO portal_access (auth_user_id, community_id, held, area) VALUES (%s, %s, %s, %s)",
+            (visitor.login_id, community_id, held, area),
+        )
+    return visitor
+
+
+@pytest.fixture(scope="module")
+def world(fleet) -> World:
+    made = World(fleet, fleet.bot(), fleet.bot())
+    bot = made.bot
+    said = bot.say("!help", by="pip")
+    assert bot.say("!alias add !hi hello there", level="moderator").statuses == ["success"]
+    rule = {"string": "spam", "action": "warn", "community_id": bot.slug}
+    with fleet.database.transaction() as db:
+        person = fetch_one(db, "SELECT user_id FROM router_events WHERE session_id = %s", (said.session_id,))
+        alias = fetch_one(db, "SELECT id FROM alias_commands WHERE community_id = %s", (bot.community_id,))
+        entry = fetch_one(
+            db, "SELECT id FROM audit WHERE community_id = %s AND undo IS NOT NULL LIMIT 1", (bot.community_id,)
+        )
+    alert = {"event": "follow", "title": "Hello", "community_id": bot.slug}
+    made.found = {
+        "user_id": person["user_id"],
+        "alias": alias["id"],
+        "entry": entry["id"],
+        "rule": fleet.request("POST", "/router/string-rules", rule, key="admin").json()["rule_id"],
+        "alert": fleet.request("POST", "/browser/source/admin/alerts", alert, key="admin").json()["alert"]["id"],
+        "session_id": said.session_id,
+        "name": "inventory",
+        "key_id": "nokey123",
+        "theme": "dark",
+    }
+    for held in ("viewer", "editor", "owner"):
+        made.people[held] = give(fleet, sign_in(fleet), bot.community_id, held)
+    made.people["owner elsewhere"] = give(fleet, sign_in(fleet), made.other.community_id, "owner")
+    made.people["of another area"] = give(fleet, sign_in(fleet), bot.community_id, "editor", "music")
+    made.people["nobody's"] = sign_in(fleet)
+    made.people["not signed in"] = Visitor(fleet)
+    return made
+
+
+def test_every_route_has_an_entry(fleet):
+    assert routes() == {*COMMUNITY, *OWN, *OPEN, *OPERATORS}, "say in this file who may open a new page"
+
+
+@pytest.mark.parametrize("route", COMMUNITY)
+def test_a_page_opens_for_whom_the_table_says_and_for_nobody_else(world, route):
+    area, needed = COMMUNITY[route]
+    method, path = route.split(" ")[0], world.path(route)
+    allowed = {"viewer": {"viewer", "editor", "owner"}, "editor": {"editor", "owner"}, "owner": {"owner"}}[needed]
+    if area is None:
+        allowed = {*allowed, "of another area"}
+    for who, visitor in world.people.items():
+        # Without the key that its own pages have nothing is changed, whoever asks.
+        answer = visitor.ask(method, path)
+        if who == "not signed in":
+            assert (answer.status, answer.headers["location"][:18]) == (303, "/portal/auth/login"), who
+        elif who in allowed:
+            assert answer.status in ((200,) if method == "GET" else (200, 422)), (who, answer.body[-400:])
+        else:
+            assert answer.status == (403 if who in INSIDE else 404), (who, answer.status)
+
+
+@pytest.mark.parametrize("route", sorted(OWN))
+def test_ones_own_pages_are_for_who_is_signed_in(world, route):
+    method, path = route.split(" ")
+    assert world.people["not signed in"].ask(method, path).status == 303
+    assert world.people["nobody's"].ask(method, path).status in (200, 303, 410, 422)
+
+
+def test_the_fleet_as_a_whole_is_for_operators(world, fleet):
+    for who, visitor in world.people.items():
+        assert visitor.ask("GET", "/portal/operator").status == (303 if who == "not signed in" else 403), who
+    operator = sign_in(fleet, is_operator=True)
+    assert operator.ask("GET", "/portal/operator").status == 200
+    assert operator.ask("GET", f"/portal/c/{world.other.slug}/keys").status == 200
+
+
+def test_a_communitys_own_page_is_off_until_it_is_switched_on(world, fleet):
+    path = f"/portal/public/{world.bot.slug}"
+    assert Visitor(fleet).ask("GET", path).status == 404
+    put = f"/router/communities/{world.bot.slug}/modules/router"
+    assert fleet.request("PUT", put, {"config": {"public_page": True}}, key="admin").status == 200
+    shown = Visitor(fleet).ask("GET", path)
+    assert shown.status == 200
+    assert b"!leaderboard" in shown.body and b"!hi" in shown.body
+    assert b"<script" not in shown.body and b"!alert" not in shown.body, "nothing for the team, and no script"
+    assert Visitor(fleet).ask("GET", f"/portal/public/{world.other.slug}").status == 404
+
+
+def test_an_invitation_works_once_for_whoever_is_signed_in(world, fleet):
+    invitations = portal_app().invitations
+    seat = portal_app().seats.take(portal_app().site.signin.find_login(world.people["owner"].login_id), world.bot.slug)
+    token = invitations.invite(seat, "friend@example.org", held="editor", area="rules")
+    friend = sign_in(fleet)
+    path = f"/portal/auth/invitation?token={token}"
+    assert Visitor(fleet).ask("GET", path).status == 303
+    page = friend.ask("GET", path)
+    key = re.search(r'name="_formkey"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="_formkey"', page.body.decode())
+    form = {"_formname": "invitation", "_formkey": key[1] or key[2]}
+    assert friend.ask("POST", path, form).status == 303
+    assert friend.ask("GET", f"/portal/c/{world.bot.slug}/rules/new").status == 200
+    assert friend.ask("GET", f"/portal/c/{world.bot.slug}/members").status == 403
+    assert friend.ask("GET", path).status == 410
+
+
+def test_rights_come_with_a_role_and_go_with_it(world, fleet):
+    bot = fleet.bot()
+    said = bot.say("hello", by="modi")
+    with fleet.database.transaction() as db:
+        own_id = fetch_one(db, "SELECT user_id FROM router_events WHERE session_id = %s", (said.session_id,))["user_id"]
+    visitor = sign_in(fleet, waddlebot_user_id=own_id)
+    path = f"/portal/c/{bot.slug}"
+    assert visitor.ask("GET", path).status == 404
+
+    body = {"community_id": bot.slug, "assignments": [{"user_id": own_id, "role": "moderator"}]}
+    assert fleet.request("POST", "/router/roles/assign", body, key="admin").status == 200
+    assert visitor.ask("GET", path).status == 200
+    assert visitor.ask("GET", f"{path}/rules/new").status == 200
+    assert visitor.ask("GET", f"{path}/commands/aliases/new").status == 403
+
+    body["assignments"][0]["role"] = "member"
+    assert fleet.request("POST", "/router/roles/assign", body, key="admin").status == 200
+    assert visitor.ask("GET", path).status == 404
+
+
+def test_who_came_by_a_mailed_password_sees_nothing_before_choosing_their_own(world, fleet):
+    visitor = sign_in(fleet, temp_password_expires=datetime.now(UTC) + timedelta(hours=1))
+    give(fleet, visitor, world.bot.community_id, "owner")
+    for path in ("/portal", "/portal/profile", f"/portal/c/{world.bot.slug}/keys"):
+        answer = visitor.ask("GET", path)
+        assert (answer.status, answer.headers["location"]) == (303, "/portal/auth/change-password")
+    assert visitor.ask("GET", "/portal/auth/change-password").status == 200
+
+
+def test_pages_know_their_name_and_come_from_their_own(world):
+    owner = world.people["owner"]
+    path = f"/portal/c/{world.bot.slug}"
+    assert owner.ask("GET", path, Host="evil.example").status == 421
+    crossed = owner.ask("POST", f"{path}/rules/test", {"string": "x"}, **{"Sec-Fetch-Site": "cross-site"})
+    assert crossed.status == 403
+
+
+def test_links_are_made_by_operators_keys_and_work_once(fleet, world):
+    bot_key = fleet.make_key(new_id(), "admins", community_id=world.bot.community_id)
+    body = {"email": f"op{new_id()}@example.org"}
+    assert fleet.request("POST", "/portal/links", body, key=bot_key).status == 403
+    assert fleet.request("POST", "/portal/links", {"email": "no address"}, key="admin").status == 422
+    answer = fleet.request("POST", "/portal/links", body, key="admin").json()
+    token = answer["url"].partition("token=")[2]
+    links = portal_app().sign_in_links
+    assert links.is_open(token) and links.is_open(token), "a look uses nothing up"
+    assert links.use(token, "sign_in").auth_user_id
+    assert not links.is_open(token)
+    visitor = Visitor(fleet)
+    assert visitor.ask("GET", f"/portal/auth/link?token={token}").status == 410
+    assert json.dumps(answer).count(token) == 1
+
+
+def begin_with(fleet, platform: str) -> tuple[str, str]:
+    """Where a browser is sent, and the cookie that it has to bring back."""
+    sent = Visitor(fleet).ask("GET", f"/portal/auth/with/{platform}?next=/portal/profile")
+    assert sent.status == 303
+    return sent.headers["location"], sent.headers["set-cookie"].split(";")[0]
+
+
+def come_back(fleet, location: str, cookie: str) -> tuple[str, Visitor]:
+    """Where the portal leads whoever comes back, and who they are then."""
+    url = urlsplit(location)
+    answer = Visitor(fleet).ask("GET", f"{url.path}?{url.query}", Cookie=cookie)
+    session = re.search(r"portal_session=([\w-]{43})", answer.headers.get("set-cookie", ""))
+    return answer.headers["location"], Visitor(fleet, session[1] if session else "")
+
+
+def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
+    number, bot = str(920_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
+    twitch_simulator.user(f"modi{number}", id=number)
+    location, cookie = begin_with(fleet, "twitch")
+    there = twitch_simulator.authorize(location, user=f"modi{number}")
+    led, visitor = come_back(fleet, there, cookie)
+    assert led == "/portal/profile"
+    assert visitor.ask("GET", "/portal/profile").status == 200
+    assert visitor.ask("GET", f"/portal/c/{bot.slug}").status == 404
+
+    with fleet.database.transaction() as db:
+        row = fetch_one(db, "SELECT user_id FROM platform_identities WHERE platform_user_id = %s", (number,))
+    body = {"community_id": bot.slug, "assignments": [{"user_id": row["user_id"], "role": "moderator"}]}
+    assert fleet.request("POST", "/router/roles/assign", body, key="admin").status == 200
+    assert visitor.ask("GET", f"/portal/c/{bot.slug}/rules/new").status == 200
+
+    again, _ = come_back(fleet, there, cookie)
+    assert again == "/portal/auth/login", "a state works once"
+    location, _ = begin_with(fleet, "twitch")
+    elsewhere, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}"), "")
+    assert elsewhere == "/portal/auth/login", "and in its own browser only"
+    location, cookie = begin_with(fleet, "twitch")
+    denied, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}", deny=True), cookie)
+    assert denied == "/portal/auth/login"
+
+
+def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):
+    number = str(930_000_000 + secrets.randbelow(1_000_000))
+    twitch_simulator.user(f"pip{number}", id=number)
+    sent = Visitor(fleet).ask("GET", "/portal/auth/with/twitch?next=https://evil.example/")
+    there = twitch_simulator.authorize(sent.headers["location"], user=f"pip{number}")
+    led, _ = come_back(fleet, there, sent.headers["set-cookie"].split(";")[0])
+    assert led == "/portal"
+    assert Visitor(fleet).ask("GET", "/portal/auth/with/myspace").status == 404
+
+
+def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fleet, twitch_simulator):
+    number, bot = str(940_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
+    with fleet.database.transaction() as db:
+        add_server(db, "twitch", number, community=bot.slug)
+    rule = {"string": "spam", "match_type": "contains", "action": "block", "community_id": bot.slug}
+    assert fleet.request("POST", "/router/string-rules", rule, key="admin").status == 200
+    user = {"platform_user_id": f"s{number}", "name": "spammer", "display_name": "Spammer", "badges": []}
+    event = {"event_id": new_id(), "message_type": "chatMessage", "platform": "twitch", "channel_id": number}
+    sent = fleet.request("POST", "/router/events", {**event, "user": user, "message": "spam!"}, key="twitch")
+    assert sent.json()["moderation"]["action"] == "block"
+    deed = {"entity_id": f"twitch::{number}", "action": "delete", "platform_user_id": f"s{number}"}
+    with fleet.database.transaction() as db:
+        # As the collector keeps it until Twitch has answered.
+        fetch(
+            db,
+            "INSERT INTO outbox (platform, event_id, ordinal, session_id, entity_id, community_id, module_name,"
+            " response_action, response_data, state, detail, expires_at)"
+            " VALUES ('twitch', %s, 90, %s, %s, %s, 'router', 'moderate', %s, 'dropped', 'no moderator', now())",
+            (event["event_id"], sent.json()["session_id"], deed["entity_id"], bot.community_id, json.dumps(deed)),
+        )
+    viewer = give(fleet, sign_in(fleet), bot.community_id, "viewer")
+    shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation").body.decode()
+    for each in ("Spammer", "spam!", "Deleted", "Not done", "no moderator"):
+        assert each in shown, each
+
+
+def test_mail_goes_by_sendmail_where_no_server_is_named(fleet, tmp_path, monkeypatch):
+    letters = tmp_path / "letters"
+    program = tmp_path / "sendmail"
+    program.write_text(f'#!/bin/sh\n[ "$*" = "-t -i" ] || exit 64\ncat >> {letters}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    settings = portal_app().settings.model_copy(update={"smtp_host": None, "from_email": "bot@example.org"})
+    mail = Mail(settings, portal_app().service.log)
+    assert mail.is_possible
+    mail.send("pip@example.org", "Grüße", "Hello\n.\nthere")
+    sent = email.message_from_bytes(letters.read_bytes(), policy=email.policy.default)
+    assert (sent["To"], sent["Subject"]) == ("pip@example.org", "Grüße")
+    assert sent.get_content() == "Hello\n.\nthere\n"
+    program.write_text("#!/bin/sh\nexit 75\n")
+    with pytest.raises(MailNotSent):
+        mail.send("pip@example.org", "Hello", "again")

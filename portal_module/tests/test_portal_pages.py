@@ -1,0 +1,445 @@
+"""The portal as people use it: a whole fleet as `waddlebot up` starts it, a real mail server, and Chromium."""
+
+from __future__ import annotations
+
+import base64
+import email
+import email.policy
+import hashlib
+import hmac
+import http.client
+import ipaddress
+import json
+import os
+import re
+import shutil
+import ssl
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import axe_playwright_python
+import psycopg2
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from waddlebot.base.ids import new_id
+from waddlebot.fleet.embedded import free_port
+from waddlebot.testing.plugin import eventually
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+# Where `make shots` wants pictures; then in all widths and both themes.
+SHOTS = os.environ.get("PORTAL_SHOTS")
+ALL_LOOKS = [(width, theme) for width in (1440, 1024, 390) for theme in ("light", "dark")]
+LOOKS = ALL_LOOKS if SHOTS else [(390, "dark"), (1440, "light")]
+ACCOUNT, SECRET = "relay", "relay's secret"
+COUNT_SHIFTS = """window.shifted = 0; new PerformanceObserver((list) => {
+  for (const each of list.getEntries()) if (!each.hadRecentInput) window.shifted += each.value;
+}).observe({type: "layout-shift", buffered: true});"""
+
+
+class Mailbox:
+    """Takes mail over STARTTLS, from whoever signs in."""
+
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's
+        assert session.ssl, "only over TLS"
+        self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return "250 taken"
+
+
+@dataclass
+class Running:
+    url: str
+    home: Path
+    mailbox: Mailbox
+    environment: dict[str, str]
+
+    def say(self, text: str, *, by: str = "pip", level: str = "owner") -> str:
+        return self._run("say", "--as", by, "--level", level, text)
+
+    def login_link(self, address: str) -> str:
+        return self._run("portal", "login", address)
+
+    def _run(self, *words: str) -> str:
+        command = [sys.executable, "-m", "waddlebot.cli.cli", words[0]]
+        if words[0] == "portal":
+            command.append(words[1])
+            words = words[1:]
+        done = subprocess.run(
+            [*command, "--home", str(self.home), *words[1:]],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def rows(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        running = json.loads((self.home / "running.json").read_text())
+        connection = psycopg2.connect(running["environment"]["DATABASE_URL"])
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(sql, parameters or None)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that vouches for itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, private = folder / "mail.crt", folder / "mail.key"
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return certificate, private
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("portal")
+    certificate, private = make_certificate(folder)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, private)
+    mailbox = Mailbox()
+
+    def check(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
+        return AuthResult(success=(data.login, data.password) == (ACCOUNT.encode(), SECRET.encode()))
+
+    mail_server = Controller(
+        mailbox,
+        hostname="127.0.0.1",
+        port=free_port(),
+        tls_context=context,
+        require_starttls=True,
+        authenticator=check,
+        auth_required=True,
+    )
+    mail_server.start()
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
+    environment |= {
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(mail_server.port),
+        "SMTP_USERNAME": ACCOUNT,
+        "SMTP_PASSWORD": SECRET,
+        "FROM_EMAIL": "bot@example.org",
+        "SSL_CERT_FILE": str(certificate),
+    }
+    for name in ("WADDLEBOT_ACTOR_KEY", "PORTAL_WADDLEBOT_ACTOR_KEY", "CORE_API_URL", "MODULE_URL", "BASE_URL"):
+        environment.pop(name, None)
+    home = folder / "home"
+    with (folder / "up.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "waddlebot.cli.cli", "up", "--home", str(home), "--port", str(port)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        eventually(
+            lambda: process.poll() is not None or (home / "running.json").exists(), within_s=110, what="the fleet is up"
+        )
+        assert process.poll() is None, (folder / "up.log").read_text()[-2000:]
+        yield Running(f"http://127.0.0.1:{port}", home, mailbox, environment)
+    finally:
+        process.terminate()
+        process.wait(60)
+        mail_server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: scripts/ensure_chromium.sh")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def operator(running: Running, browser: Any) -> dict[str, Any]:
+    """The state of a browser in which the link of `waddlebot portal login` was used."""
+    context = browser.new_context()
+    page = context.new_page()
+    link = running.login_link("op@example.org")
+    assert link.startswith(f"{running.url}/portal/auth/link?token="), link
+    page.goto(link)
+    page.click("[type=submit]")
+    page.wait_for_url(re.compile("/portal/(c/demo|communities)"))
+    state: dict[str, Any] = context.storage_state()
+    context.close()
+    return state
+
+
+@pytest.fixture
+def page(browser: Any, operator: dict[str, Any], running: Running) -> Iterator[Any]:
+    context = browser.new_context(storage_state=operator, base_url=running.url, reduced_motion="reduce")
+    opened = context.new_page()
+    opened.said = []
+    opened.on("console", lambda message: opened.said.append(message.text))
+    opened.on("pageerror", lambda error: opened.said.append(str(error)))
+    yield opened
+    # A form that was refused answers 422, which Chromium remarks on.
+    assert [each for each in opened.said if "422" not in each] == []
+    context.close()
+
+
+PAGES = (
+    *("/portal/operator", "/portal/c/demo/points", "/portal/c/demo/inventory", "/portal/c/demo/rights"),
+    "/portal/c/demo/moderation",
+    *("/portal/communities", "/portal/profile", "/portal/profile/code", "/portal/c/demo", "/portal/c/demo/playground"),
+    *("/portal/c/demo/members", "/portal/c/demo/commands", "/portal/c/demo/commands/aliases/new"),
+    *("/portal/c/demo/commands/edit?command=!help", "/portal/c/demo/rules", "/portal/c/demo/rules/new"),
+    *("/portal/c/demo/modules", "/portal/c/demo/modules/router", "/portal/c/demo/overlays"),
+    *("/portal/c/demo/overlays/alerts/new", "/portal/c/demo/channels", "/portal/c/demo/audit", "/portal/c/demo/keys"),
+)
+
+
+def look_at(browser: Any, operator: dict[str, Any], url: str, *, width: int, theme: str) -> list[str]:
+    """What is wrong with each page, at one width and in one theme."""
+    context = browser.new_context(
+        storage_state=operator,
+        base_url=url,
+        viewport={"width": width, "height": 844},
+        color_scheme=theme,
+        reduced_motion="reduce",
+    )
+    page, troubles = context.new_page(), []
+    page.on("console", lambda message: troubles.append(message.text))
+    page.on("request", lambda sent: sent.url.startswith((url, "data:", "ws:")) or troubles.append(sent.url))
+    page.add_init_script(COUNT_SHIFTS)
+    for path in PAGES:
+        response = page.goto(path)
+        page.wait_for_load_state("networkidle")
+        if SHOTS:
+            name = re.sub(r"\W+", "-", path).strip("-")
+            page.screenshot(path=f"{SHOTS}/{name}-{width}-{theme}.png", full_page=True)
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+        troubles += [f"{path}: {each['id']} {each['nodes'][0]['html'][:80]}" for each in found]
+        if response.status != 200 or page.evaluate("window.shifted") > 0.01:
+            troubles.append(f"{path}: HTTP {response.status}, shifted {page.evaluate('window.shifted')}")
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            troubles.append(f"{path}: wider than the window")
+    context.close()
+    return troubles
+
+
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
+def test_every_page_is_in_order_for_a_browser_and_for_who_cannot_see(browser, operator, running, width, theme):
+    running.say("!help")
+    assert look_at(browser, operator, running.url, width=width, theme=theme) == []
+
+
+def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
+    assert "rule" not in running.say("I sell free followers", by="spammer", level="member")
+    page.goto("/portal/c/demo/rules/new")
+    page.fill("[name=string]", "free followers")
+    page.wait_for_selector("#tested .badge.wait")
+    assert page.locator("#tested .hit .badge.wait").count() == 1, "one of three lines"
+    page.wait_for_selector("#tested .big b:text('1')")
+    page.select_option("[name=action]", "warn")
+    page.fill("[name=say]", "We do not do that here.")
+    page.click("text=Save rule")
+    page.wait_for_url("**/portal/c/demo/rules")
+    assert "We do not do that here." in running.say("cheap FREE followers", by="spammer", level="member")
+
+    page.goto("/portal/c/demo/audit")
+    page.locator(".entries li", has_text="String rule created").first.get_by_role("button", name="Undo").click()
+    page.wait_for_selector(".toast >> text=Undone")
+    assert "We do not do that here." not in running.say("more free followers", by="spammer", level="member")
+
+
+def test_the_playground_says_why_and_changes_nothing(page, running):
+    page.goto("/portal/c/demo/playground")
+    page.select_option("[name=level]", "member")
+    page.fill("[name=text]", "!inventory add sword sharp")
+    page.click(".say-form .btn.primary")
+    page.wait_for_selector("#log .bot")
+    assert "Only a moderator or above may use !inventory add; you are a member." in page.inner_text("#log")
+    assert "Refused" in page.inner_text(".trace")
+    page.select_option("[name=level]", "moderator")
+    page.fill("[name=text]", "!inventory add sword sharp")
+    page.click(".say-form .btn.primary")
+    page.wait_for_selector("#log .bot >> nth=1")
+    assert "Added “sword”." in page.inner_text("#log")
+    assert running.say("!inventory list") == "The inventory is empty."
+
+
+def test_why_leads_to_the_page_of_a_message(page, running):
+    running.say("!inventory list", by="whyer", level="moderator")
+    assert "/portal/" not in running.say("!why", by="whyer", level="member")
+    running.say("!inventory list", by="whyer", level="moderator")
+    link = running.say("!why", by="whyer", level="moderator").split()[-1]
+    assert link.startswith(f"{running.url}/portal/c/demo/messages/")
+    page.goto(link)
+    steps = page.inner_text(".trace")
+    assert "Read as a command" in steps and "Inventory answered" in steps and "The answer was said" in steps
+
+
+def test_switches_count_at_once(page, running):
+    page.goto("/portal/c/demo/commands")
+    page.get_by_role("switch", name="!leaderboard").click()
+    page.wait_for_selector(".toast >> text=!leaderboard is off")
+    assert "switched off" in running.say("!leaderboard")
+    page.get_by_role("switch", name="!leaderboard").click()
+    page.wait_for_selector(".toast >> text=!leaderboard is on")
+    assert "switched off" not in running.say("!leaderboard")
+
+    page.goto("/portal/c/demo/modules/inventory")
+    page.fill("[name=listed]", "900")
+    page.click("text=Save settings")
+    page.wait_for_selector(".error")
+    page.fill("[name=listed]", "3")
+    page.click("text=Save settings")
+    page.wait_for_selector(".toast >> text=Settings saved")
+
+
+def test_an_alert_with_a_picture_is_shown_in_the_preview(page, running, tmp_path):
+    picture = tmp_path / "penguin.gif"
+    picture.write_bytes(bytes.fromhex(PIXEL))
+    page.goto("/portal/c/demo/overlays/alerts/new")
+    page.select_option("[name=event]", "raid")
+    page.fill("[name=title]", "{user} waddles in!")
+    page.set_input_files("[name=image_file]", str(picture))
+    page.click("text=Save alert")
+    page.wait_for_url("**/portal/c/demo/overlays")
+    sql = "SELECT image FROM browser_source_alerts WHERE event = 'raid'"
+    assert "/browser/media/" in running.rows(sql)[0][0]
+    page.locator("tr", has_text="waddles in!").get_by_role("button", name="Test").click()
+    page.wait_for_selector(".toast >> text=Sent, marked TEST")
+    eventually(lambda: any("waddles in!" in each.content() for each in page.frames[1:]), within_s=20, what="an alert")
+
+
+def test_a_key_is_shown_once_and_ends(page, running):
+    page.goto("/portal/c/demo/keys")
+    page.fill("[name=name]", "stats")
+    page.click("text=Make key >> nth=-1")
+    key = page.input_value("#key")
+    assert re.fullmatch(r"wbot_[a-z0-9]{8}_\w{50}", key)
+    page.goto("/portal/c/demo/keys")
+    assert key not in page.content()
+    page.click("button:text-is('End')")
+    page.click("dialog[open] .danger.solid")
+    page.wait_for_selector(".toast >> text=The key has ended")
+
+
+PIXEL = "47494638396101000100800000ff0000ffffff21f90400000000002c00000000010001000002024401003b"
+
+
+def read_password(mail: Any) -> str:
+    return re.search(r"Password  (\S+)", mail.get_body(("plain",)).get_content())[1]
+
+
+def test_an_owner_gets_a_login_by_mail_and_the_address_is_in_no_record(running, browser):
+    address = f"pip{new_id()[-8:]}@example.org"
+    assert "Only an owner" in running.say(f"!community portal login add {address}", by="mel", level="member")
+    assert "not an e-mail address" in running.say("!community portal login add nonsense")
+    said = running.say(f"!community portal login add {address}")
+    assert said == "Mail is on its way to p…@e…. The password in it holds for 24 hours."
+    eventually(lambda: running.mailbox.mails)
+    mail = running.mailbox.mails[-1]
+    assert (mail["To"], mail["From"]) == (address, "WaddleBot <bot@example.org>")
+    password = read_password(mail)
+    for table in ("router_events", "command_executions", "outbox", "module_replies", "module_effects", "audit"):
+        sql = f"SELECT count(*) FROM {table} t WHERE t::text LIKE %s OR t::text LIKE %s"
+        assert running.rows(sql, f"%{address}%", f"%{password}%") == [(0,)], table
+    logs = "".join(each.read_text() for each in (running.home / "logs").glob("*.log*"))
+    assert address not in logs and password not in logs
+
+    context = browser.new_context(base_url=running.url)
+    page = context.new_page()
+    page.goto("/portal/c/demo")
+    page.fill("[name=email]", address)
+    page.fill("[name=password]", password)
+    page.click("[type=submit]")
+    page.wait_for_url("**/portal/auth/change-password")
+    page.goto("/portal/c/demo/keys")
+    assert page.url.endswith("/portal/auth/change-password"), "nothing else before that"
+    page.fill("[name=old_password]", password)
+    page.fill("[name=new_password]", "waddle waddle waddle 7")
+    page.click("[type=submit]")
+    page.wait_for_load_state()
+    running.say("!help")
+    assert page.goto("/portal/c/demo").status in (200, 404)
+    context.close()
+    assert running.rows("SELECT temp_password_expires FROM auth_user WHERE email = %s", address) == [(None,)]
+
+
+def test_a_mailed_password_ends_after_a_day(running):
+    address = f"late{new_id()[-8:]}@example.org"
+    running.say(f"!community portal login add {address}", by="late")
+    eventually(lambda: any(each["To"] == address for each in running.mailbox.mails))
+    password = read_password(next(each for each in running.mailbox.mails if each["To"] == address))
+    running.rows("UPDATE auth_user SET temp_password_expires = now() - interval '1 s' WHERE email = %s", address)
+    assert "24 hours, which are over" in sign_in_by_http(running, address, password)
+    assert "do not belong together" in sign_in_by_http(running, address, "wrong")
+
+
+def sign_in_by_http(running: Running, address: str, password: str) -> str:
+    connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=20)
+    connection.request("GET", "/portal/auth/login", headers={"Accept": "text/html"})
+    shown = connection.getresponse()
+    cookie, text = shown.headers["Set-Cookie"].split(";")[0], shown.read().decode()
+    key = re.search(r'name="_formkey"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="_formkey"', text)
+    form = {"_formname": "login", "_formkey": key[1] or key[2], "email": address, "password": password}
+    sent = {"Accept": "text/html", "Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/portal/auth/login", urlencode(form), sent)
+    answer = connection.getresponse().read().decode()
+    connection.close()
+    return answer
+
+
+def test_a_code_is_asked_for_beside_the_password_once_it_is_set_up(page, running):
+    page.goto("/portal/profile/code")
+    secret = page.input_value("#secret")
+    page.fill("[name=code]", "000000")
+    page.click("text=Ask for codes >> nth=-1")
+    page.wait_for_selector(".error")
+    page.fill("[name=code]", code_now(secret))
+    page.click("text=Ask for codes >> nth=-1")
+    page.wait_for_selector(".toast >> text=you are asked for a code")
+    assert running.rows("SELECT has_totp FROM auth_user WHERE email = 'op@example.org'") == [(True,)]
+    assert running.rows("SELECT count(*) FROM portal_totp WHERE secret LIKE %s", f"%{secret}%") == [(0,)]
+    running.rows("UPDATE auth_user SET has_totp = false WHERE email = 'op@example.org'")
+
+
+def code_now(secret: str) -> str:
+    """As an app makes it (RFC 6238)."""
+    digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
+    place = digest[-1] & 15
+    return str((struct.unpack(">I", digest[place : place + 4])[0] & 0x7FFFFFFF) % 10**6).zfill(6)
