@@ -112,6 +112,7 @@ def mcp_simulator() -> Iterator[Any]:
     yield from _simulator("mcp", "MCPSimulator")
 
 
+@pytest.fixture(scope="session")
 def youtube_simulator() -> Iterator[Any]:
     """A local YouTube that the fleet's music module is pointed at; None in a checkout without simulators."""
     yield from _simulator("youtube", "YouTubeSimulator")
@@ -151,12 +152,13 @@ def fleet(
         openwhisk_simulator,
         youtube_simulator,
         spotify_simulator,
+        openai_simulator,
+        ollama_simulator,
+        mcp_simulator,
     ):
         os.environ.update(simulator.settings() if simulator else {})
     # A test that wants the local host of community modules starts it there.
     os.environ.update(MODULE_HOST_URL=f"http://127.0.0.1:{free_port()}", MODULE_HOST_KEY=new_id())
-    for simulator in (openai_simulator, ollama_simulator, mcp_simulator):
-        os.environ.update(simulator.settings() if simulator else {})
     os.environ.update(AI_PROVIDER="openai,ollama", AI_RESPOND_TO_EVENTS="false")
     # Twitch takes no other than https; the simulator posts to the fleet by itself. All tests together say a lot.
     os.environ.update(TWITCH_WEBHOOK_CALLBACK_URL="https://waddlebot.test/twitch/webhook", TWITCH_SEND_LIMIT="7500")
