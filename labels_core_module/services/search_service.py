@@ -19,7 +19,7 @@ from .subjects import SubjectType
 
 Match = Literal["all", "any", "none"]
 # How far a search is counted; counting on would take longer the more there is.
-MAX_COUNTED = 1000
+MAX_COUNTED = 500
 # A page beyond this is empty.
 MAX_REACHED = 10_000
 KEY = "waddlebot:labels"
