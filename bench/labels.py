@@ -138,6 +138,8 @@ class Bench:
             """Say what a person's labels look like."""
             return body
 
+        # py4web asks which app a route is of.
+        constant.__module__ = self.service.api.__name__
         self.service.service.mount(constant)
         pairs, count = [], REQUESTS // 10
         for _ in range(10):
