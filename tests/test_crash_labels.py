@@ -1,5 +1,4 @@
-"""kill -9 at every database step of giving a label and of parting accounts. In a file of its own for a worker of its
-own."""
+"""kill -9 at every database step of giving a label. In a file of its own for a worker of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from crashing_fleet import MAX_STEPS, CrashingFleet, crashing_fleet, event_for
 from waddlebot.base.ids import new_id
-from waddlebot.community.people import link
 
 
 def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Callable[[str], None]) -> int:
@@ -30,7 +28,7 @@ def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Ca
 
 
 @pytest.mark.timeout(600)
-def test_a_label_is_given_once_and_accounts_are_parted_once(tmp_path):
+def test_a_label_is_given_once(tmp_path):
     with crashing_fleet(tmp_path) as crashing:
         crashing.start()
         crashing.submit_until_done(event_for("!label list"))
@@ -49,20 +47,3 @@ def test_a_label_is_given_once_and_accounts_are_parted_once(tmp_path):
             crashing.rows("DELETE FROM labels_of_people WHERE name = %s RETURNING 1", name)
 
         assert at_every_step(crashing, label, is_given) > 10
-        (alice,) = crashing.rows("SELECT user_id FROM platform_identities WHERE platform_user_id = 'alice'")
-        (other,) = crashing.rows("INSERT INTO users (display_name) VALUES ('other') RETURNING id")
-        ends = 0
-
-        def linked() -> str:
-            with crashing.database.transaction() as db:
-                link(db, other["id"], alice["user_id"])
-            return "!unlink"
-
-        def is_parted(said: str) -> None:
-            nonlocal ends
-            ends += 1
-            assert said.startswith("This account is a person of its own again")
-            assert crashing.rows("SELECT head_id FROM users WHERE id = %s", other["id"]) == [{"head_id": None}]
-            assert len(crashing.rows("SELECT 1 FROM audit WHERE action = 'accounts_parted'")) == ends
-
-        assert at_every_step(crashing, linked, is_parted) > 10

@@ -207,8 +207,8 @@ class ShardBot(discord.AutoShardedBot):
         member = raw.member
         if member.bot:
             return
-        held = frozenset(str(role.id) for role in member.roles)
-        self._ears.saw_roles(str(member.guild.id), str(member.id), held)
+        # As Discord sent them: a member's own list leaves out roles that py-cord has not heard of yet.
+        self._ears.saw_roles(str(raw.guild_id), str(raw.user_id), frozenset(map(str, raw.data["roles"])))
         until = member.communication_disabled_until
         if until is not None and until > discord.utils.utcnow():
             event_id = f"timeout:{member.guild.id}:{member.id}:{until.isoformat()}"

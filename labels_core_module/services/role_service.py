@@ -37,9 +37,11 @@ FROM label_groups g JOIN label_group_rules r ON r.group_id = g.id
 JOIN labels_of_people l ON l.community_id = g.community_id AND l.name = r.label
     AND (l.expires_at IS NULL OR l.expires_at > now())
 JOIN users bearer ON bearer.id = l.own_id
-JOIN users u ON coalesce(u.head_id, u.id) = coalesce(bearer.head_id, bearer.id)
-    AND (u.id = bearer.id OR u.id = bearer.head_id OR u.head_id = coalesce(bearer.head_id, bearer.id))
-JOIN platform_identities i ON i.user_id = u.id AND i.platform = r.platform
+CROSS JOIN LATERAL (
+    SELECT coalesce(bearer.head_id, bearer.id) AS id
+    UNION ALL SELECT o.id FROM users o WHERE o.head_id = coalesce(bearer.head_id, bearer.id)
+) AS account
+JOIN platform_identities i ON i.user_id = account.id AND i.platform = r.platform
 WHERE g.community_id = %(community)s
 """
 WANT = f"""

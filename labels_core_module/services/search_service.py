@@ -19,7 +19,7 @@ from .subjects import SubjectType
 
 Match = Literal["all", "any", "none"]
 # How far a search is counted; counting on would take longer the more there is.
-MAX_COUNTED = 1000
+MAX_COUNTED = 500
 # A page beyond this is empty.
 MAX_REACHED = 10_000
 KEY = "waddlebot:labels"
@@ -34,11 +34,13 @@ OF_MEMBERS = (
     "SELECT m.user_id AS own_id FROM community_memberships m WHERE m.community_id = %(community)s AND m.is_active"
 )
 # By all of somebody's accounts.
-HAS = f"""EXISTS (SELECT FROM labels_of_people l WHERE l.community_id = %(community)s AND l.name = {{0}} AND {LIVE}
-    AND l.own_id = u.id)
-OR EXISTS (SELECT FROM users o JOIN labels_of_people l ON l.own_id = o.id
-    WHERE (o.id = u.head_id OR o.head_id = coalesce(u.head_id, u.id))
-    AND l.community_id = %(community)s AND l.name = {{0}} AND {LIVE})"""
+HAS = f"""EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = u.id
+    AND l.community_id = %(community)s AND l.name = {{0}} AND {LIVE})
+OR u.head_id IS NOT NULL AND EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = u.head_id
+    AND l.community_id = %(community)s AND l.name = {{0}} AND {LIVE})
+OR EXISTS (SELECT FROM users o WHERE o.head_id = coalesce(u.head_id, u.id) AND EXISTS (
+    SELECT FROM labels_of_people l WHERE l.own_id = o.id
+    AND l.community_id = %(community)s AND l.name = {{0}} AND {LIVE}))"""
 # Those of one label are read in the order of its index, and no more of them than are wanted.
 FIND_PEOPLE = """
 SELECT coalesce(u.head_id, u.id)::text AS subject_id FROM ({candidates} ORDER BY own_id) AS c

@@ -23,10 +23,12 @@ LEFT JOIN users by_number ON by_number.id = named.number
 JOIN users u ON u.id = coalesce(by_id.user_id, by_number.id)
 WHERE EXISTS (
     SELECT FROM community_memberships m WHERE m.community_id = %(community)s AND m.is_active AND m.user_id = u.id
+) OR u.head_id IS NOT NULL AND EXISTS (
+    SELECT FROM community_memberships m
+    WHERE m.community_id = %(community)s AND m.is_active AND m.user_id = u.head_id
 ) OR EXISTS (
     SELECT FROM users o JOIN community_memberships m ON m.user_id = o.id
-    WHERE m.community_id = %(community)s AND m.is_active
-        AND (o.id = u.head_id OR o.head_id = coalesce(u.head_id, u.id))
+    WHERE o.head_id = coalesce(u.head_id, u.id) AND m.community_id = %(community)s AND m.is_active
 )
 """
 

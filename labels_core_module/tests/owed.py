@@ -17,9 +17,19 @@ def ask(world: Any, method: str, path: str, body: Any) -> dict[str, Any]:
 
 
 def furnish(world: Any) -> dict[str, Any]:
-    """A group, a job and two links, of people of the community."""
+    """A group, a job and two links, of people of the community; and somebody on Twitch whose label brings a role."""
     community = {"community_id": world.mine.slug}
-    groups = [ask(world, "POST", "/labels/groups", {"name": new_id(), **community})["group"]["id"] for _ in range(2)]
+    who, entity_id = f"9{world.number}", f"twitch::{world.number}"
+    event = {**world.mine.event("hello", by=who), "platform": "twitch", "server_id": "", "channel_id": world.number}
+    assert world.fleet.request("POST", "/router/events", event, key="twitch").status == 200
+    subject = {"subject_type": "user", "subject_id": f"twitch:{who}"}
+    ask(world, "POST", "/labels/apply", {"label": "found", **subject, **community})
+    rules = [{"label": "found", "entity_id": entity_id, "role_id": "vip"}]
+    with_rule = {"name": new_id(), "entities": [entity_id], "rules": rules, **community}
+    groups = [
+        ask(world, "POST", "/labels/groups", body)["group"]["id"]
+        for body in (with_rule, {"name": new_id(), **community})
+    ]
     jobs = [
         ask(world, "POST", "/labels/jobs", {"label": "door", "csv": "1", **community})["job"]["id"] for _ in range(2)
     ]
@@ -70,12 +80,12 @@ SAMPLES: dict[str, Any] = {
     "PUT /labels": here(label="door", colour="#fff"),
     "POST /labels/apply": of_somebody,
     "POST /labels/remove": of_somebody,
-    "GET /labels/search": lambda w: {"query": {"community_id": w.mine.slug, "labels": "door"}},
+    "GET /labels/search": lambda w: {"query": {"community_id": w.mine.slug, "labels": "found"}},
     "GET /labels/jobs": lambda w: {"query": {"community_id": w.mine.slug}},
     "POST /labels/jobs": here(label="door", csv="1"),
     "GET /labels/groups": lambda w: {"query": {"community_id": w.mine.slug}},
     "POST /labels/groups": lambda w: here(name=new_id())(w),
-    "PUT /labels/groups/{group_id}": lambda _: {"body": {"entities": []}},
+    "PUT /labels/groups/{group_id}": lambda _: {"body": {"name": new_id()}},
     "POST /labels/links": link,
     "POST /labels/role-changed": lambda w: {
         "body": {
