@@ -1,4 +1,4 @@
-"""`python -m simulators.demo`: the three platforms, a model and the page, for a fleet that `waddlebot up --demo` starts."""
+"""`python -m simulators.demo`: the three platforms, a model and the page, for what `waddlebot up --demo` starts."""
 
 from __future__ import annotations
 
