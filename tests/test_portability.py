@@ -334,6 +334,7 @@ def somebody(bot: Bot, portal: str) -> Somebody:
     who.say("hello everybody")
     who.say("!alias add greet hello {user}")
     who.say('!inventory add "Blue Sword" shiny')
+    who.say("!ai what do I like?")
     who.say(f'!inventory checkout "Blue Sword" @{who.name}')
     who.say("!alias add alias nothing")
     who.say("!greet")
@@ -416,7 +417,7 @@ def test_the_same_request_again_is_answered_the_same(bot, somebody):
 
 def test_in_which_order_the_modules_forget_does_not_matter(bot, somebody):
     settle(bot)
-    for prefix in ("/router", "/inventory", "/alias", "/browser", "/twitch", "/discord", "/slack"):
+    for prefix in ("/router", "/ai", "/inventory", "/alias", "/browser", "/twitch", "/discord", "/slack"):
         erase(bot, somebody, prefix)
     assert found_in(bot, somebody.words) == {}
 

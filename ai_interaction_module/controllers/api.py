@@ -181,7 +181,7 @@ class Desk:
 )
 def complete_chat(
     request: ChatCompletion, query: CommunityQuery, caller: Account, desk: Desk, ai: AIService, streams: AnswerStreams
-) -> dict[str, Any] | Stream:
+) -> Any:
     """Answer a conversation, as OpenAI does: at once, or with `stream` as it is written."""
     community_id = desk.community_of(caller, query.community_id)
     profile = desk.profile_of(community_id)

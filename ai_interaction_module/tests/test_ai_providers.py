@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import logging
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from waddlebot.base.errors import ConfigError
@@ -269,3 +272,20 @@ def test_a_wrong_setting_ends_the_process_with_one_line(ai, monkeypatch, name, v
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=name):
         type(ai.settings).load()
+
+
+def test_no_library_is_loaded_before_somebody_is_asked(ai):
+    """They take seconds and a hundred MB."""
+    folder = str(Path(ai.__file__).resolve().parent)
+    script = (
+        "import sys, types\n"
+        f"package = types.ModuleType('ai_module'); package.__path__ = [{folder!r}]\n"
+        "sys.modules['ai_module'] = package\n"
+        "from ai_module.services import ai_service, mcp_provider, ollama_provider, openai_provider\n"
+        "openai_provider.OpenAIProvider(base_url='http://a', api_key='b', model='c')\n"
+        "ollama_provider.OllamaProvider(base_url='http://a', bearer='b', model='c')\n"
+        "mcp_provider.MCPProvider(url='http://a', tool='b', bearer='c', timeout_s=1)\n"
+        "print(sorted({'openai', 'ollama', 'langchain_core', 'mcp', 'httpx', 'httpx2'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
