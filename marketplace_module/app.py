@@ -48,7 +48,7 @@ service.mount(
     installs,
     state,
     payments,
-    using=[shelves, publisher, installing, subscriptions, stripe, warning],
+    using=[shelves, publisher, installing, subscriptions, stripe, warning, service.bus],
 )
 service.portable(installation_part(), note_part())
 service.erases(*PEOPLE, keeps=KEEPS, forgotten=lambda _: usage.count_ratings_anew(db))

@@ -472,7 +472,9 @@ def probe(fleet):
 
     for each in (read_bearer, read_broker, refuse):
         each.__module__ = "apps.router_module.probe"  # py4web has routes of apps only.
-    mounted = Mount("/probe", service.accounts, service.actors, service.database, service.log, service.metrics)
+    mounted = Mount(
+        "/probe", service.accounts, service.actors, service.database, service.log, service.metrics, service.calls
+    )
     mounted.mount(read_bearer, read_broker, refuse)
     return fleet
 

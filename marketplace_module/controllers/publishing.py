@@ -13,12 +13,14 @@ from waddlebot.base.errors import BadRequest, Invalid, UnsupportedMediaType
 from waddlebot.base.wire import parse_json, validate
 from waddlebot.community.communities import get_community
 from waddlebot.data import audit
+from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.module.package import MANIFEST, MAX_PACKAGE_BYTES, pack, read_package
 from waddlebot.web.auth import ADMINS, ADMINS_OR_API_USERS, MODULE_HOST, Account
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.publishing import MODULE, Publishing, UnknownModule, decide, newest_pending
+from ..services.store import CACHE
 
 ZIP_TYPES = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
 # As base64 in JSON it is a third longer.
@@ -56,9 +58,13 @@ class Marks(Attributed):
     max_body_bytes=MAX_UPLOAD_BYTES,
     pool="api",
 )
-def publish(request: RawRequest, caller: Account, database: Database, publishing: Publishing) -> dict[str, Any]:
+def publish(
+    request: RawRequest, caller: Account, database: Database, publishing: Publishing, bus: Bus
+) -> dict[str, Any]:
     """Publish a version: its package as application/zip, or JSON {package} in base64 or {manifest, files}."""
-    return publishing.publish(read_package(_package_in(request, caller, database)), caller)
+    answer = publishing.publish(read_package(_package_in(request, caller, database)), caller)
+    bus.invalidate(CACHE)
+    return answer
 
 
 @endpoint("POST", "/marketplace/module/<module_id>/secret", caller=ADMINS_OR_API_USERS, area="bot")
@@ -68,21 +74,28 @@ def renew_secret(module_id: str, caller: Account, publishing: Publishing) -> dic
 
 
 @endpoint("POST", "/marketplace/module/<module_id>/approve", caller=ADMINS, body=Decision | None)
-def approve(module_id: str, decision: Decision | None, db: DAL) -> dict[str, Any]:
+def approve(module_id: str, decision: Decision | None, database: Database, bus: Bus) -> dict[str, Any]:
     """Let communities have a version."""
-    return _decide(db, module_id, "approved", decision or Decision())
+    return _decide(database, bus, module_id, "approved", decision or Decision())
 
 
 @endpoint("POST", "/marketplace/module/<module_id>/reject", caller=ADMINS, body=Decision | None)
-def reject(module_id: str, decision: Decision | None, db: DAL) -> dict[str, Any]:
+def reject(module_id: str, decision: Decision | None, database: Database, bus: Bus) -> dict[str, Any]:
     """Keep a version out of the store. Who has it keeps it."""
-    return _decide(db, module_id, "rejected", decision or Decision())
+    return _decide(database, bus, module_id, "rejected", decision or Decision())
 
 
 @endpoint("POST", "/marketplace/module/<module_id>/verify", caller=ADMINS, body=Marks | None)
-def verify(module_id: str, marks: Marks | None, db: DAL) -> dict[str, Any]:
+def verify(module_id: str, marks: Marks | None, database: Database, bus: Bus) -> dict[str, Any]:
     """Say that who publishes a module is known, and whether it is shown first."""
-    marks = marks or Marks()
+    with database.transaction() as db:
+        after = _mark(db, module_id, marks or Marks())
+    bus.invalidate(CACHE)
+    return {"success": True, "module_id": module_id, **after}
+
+
+def _mark(db: DAL, module_id: str, marks: Marks) -> dict[str, Any]:
+    """Raises: UnknownModule."""
     before = fetch_one(
         db, "SELECT is_verified, is_featured FROM marketplace_modules WHERE module_id = %s FOR UPDATE", (module_id,)
     )
@@ -96,7 +109,7 @@ def verify(module_id: str, marks: Marks | None, db: DAL) -> dict[str, Any]:
         (marks.verified, featured, module_id),
     )
     audit.record(db, MODULE, "module_verified", f"store/{module_id}", community_id=None, before=before, after=after)
-    return {"success": True, "module_id": module_id, **after}
+    return after
 
 
 @endpoint("GET", "/marketplace/packages/<sha256>", caller=MODULE_HOST)
@@ -105,9 +118,11 @@ def read_package_of(sha256: str, publishing: Publishing) -> Raw:
     return Raw(publishing.get_package(sha256), "application/zip", headers={"Cache-Control": "private, immutable"})
 
 
-def _decide(db: DAL, module_id: str, state: str, decision: Decision) -> dict[str, Any]:
-    version = decision.version or newest_pending(db, module_id)
-    decide(db, module_id, version, state, decision.reason)
+def _decide(database: Database, bus: Bus, module_id: str, state: str, decision: Decision) -> dict[str, Any]:
+    with database.transaction() as db:
+        version = decision.version or newest_pending(db, module_id)
+        decide(db, module_id, version, state, decision.reason)
+    bus.invalidate(CACHE)
     return {"success": True, "module_id": module_id, "version": version, "state": state}
 
 

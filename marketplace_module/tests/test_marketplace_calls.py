@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
-from market import error
+from market import error, manifest, new_name, package
+from waddlebot.module.package import pack, read_package
 from waddlebot.testing.fleet import URL
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
@@ -217,3 +218,33 @@ def test_a_module_that_keeps_failing_is_parked_where_it_fails(market):
 def test_a_token_says_who_and_for_how_long(market):
     call = CallToken("e", "s", market.bot.community_id, "m", "1.0.0", ("state",), 2_000_000_000)
     assert tokens().read(tokens().issue(call)) == call
+
+
+def test_a_module_is_told_what_happens_and_what_it_listens_for(market):
+    name = new_name()
+    heard = '\nevents = ["follow"]\nlisten = [{ match = "contains", pattern = "roll a die" }]\n'
+    text = manifest(name, url=market.url) + heard
+    assert market.send(pack({"module.toml": text.encode()})).status == 200
+    page = market.page(name)["versions"][0]["asks_in_words"]
+    assert page[:2] == ["be told of each follow here", "read lines of chat that contain “roll a die”"]
+    market.answers(name, "I heard that.")
+    assert market.bot.say("please roll a die").chat == ""
+    market.install(name)
+    assert market.bot.say("please roll a die").chat == "I heard that."
+    assert market.stub.calls[-1]["trigger"]["data"]["listen"] == {"match": "contains", "pattern": "roll a die"}
+    followed = market.bot.submit({**market.bot.event(""), "message_type": "follow"})
+    assert name in [each["module_name"] for each in followed.answer["executions"]]
+    assert market.bot.say("something else").answer["executions"] == []
+    market.uninstall(name)
+    assert market.bot.say("please roll a die").answer["executions"] == []
+    followed = market.bot.submit({**market.bot.event(""), "message_type": "follow"})
+    assert name not in [each["module_name"] for each in followed.answer["executions"]]
+
+
+@pytest.mark.parametrize("run", ["lambda", "openwhisk"])
+def test_packages_run_as_functions_where_the_operator_says_so(market, run):
+    app = importlib.import_module("apps.marketplace_module.app")
+    publishing = type(app.publisher)(app.db, app.router, app.log, run=run)
+    read = read_package(package("dice", version="1.2.3-rc.1"))
+    (spec,) = publishing.registration(read.manifest, read.sha256).commands
+    assert (spec.type, spec.location_url, spec.timeout) == (run, "dice-1_2_3-rc_1", 5)

@@ -69,6 +69,7 @@ def test_the_store_is_browsed_searched_and_filtered(market):
     assert {each["name"] for each in games["categories"]} == {"minigames", "giveaways"}
     assert games["module_count"] >= games["categories"][0]["module_count"] > 0
     front = get(market, "")
+    assert {each["module_id"] for each in front["recent_modules"]} >= set(names)
     assert set(front) >= {"featured_modules", "popular_modules", "recent_modules", "categories"}
     for query in ({"sort": "best"}, {"per_page": 51}, {"page": 0}, {"unknown": 1}):
         assert market.fleet.request("GET", "/marketplace/browse", key="admin", query=query).status == 422

@@ -81,6 +81,14 @@ PERMISSIONS = {
     "state": "remember things for your community, at most 100 notes of 8 KB",
     "reply_later": "answer up to five minutes later than it should",
 }
+# Lines of chat that a module listens for, in words; a pattern in braces is a setting's.
+HEARD = {
+    "ends_with": "end with “{}”",
+    "contains": "contain “{}”",
+    "word": "have the word “{}”",
+    "regex": "fit “{}”",
+    "mention": "name the bot",
+}
 # What a reply may hold, by the permission that it takes.
 ACTION_PERMISSIONS = {"media": "overlays", "ticker": "overlays", "general": "overlays", "form": "forms"}
 
@@ -312,21 +320,22 @@ def in_words(asked: Iterable[str]) -> list[str]:
     phrases = {
         "host": "connect to {}",
         "event": "be told of each {} here",
-        "listen": "read lines of chat that have {}",
+        "listen": "read lines of chat that {}",
         "elsewhere": "be run at {}, which is told what people ask it",
     }
     words = []
     for each in asked:
         kind, colon, what = each.partition(":")
+        if kind == "listen":
+            match, _, pattern = what.partition(":")
+            what = HEARD[match].format(pattern)
         words.append(phrases[kind].format(what) if colon else PERMISSIONS[each])
     return words
 
 
 def _heard(listener: Listener) -> str:
-    if listener.match == "mention":
-        return "the bot's name"
-    pattern = listener.pattern if isinstance(listener.pattern, str) else f"setting {listener.pattern.setting}"
-    return f"{listener.match} {pattern}"
+    pattern = listener.pattern if isinstance(listener.pattern, str) else f"{{{listener.pattern.setting}}}"
+    return f"{listener.match}:{pattern}"
 
 
 def _whereabouts(runtime: Runtime) -> str:
