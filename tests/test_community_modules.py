@@ -34,7 +34,7 @@ TALKS: dict[str, list[tuple[str, str]]] = {
     "weather": [("Tokyo may", "Tokyo in May: usually 15 to 24 °C.*")],
     "translate": [("es good morning", "Buenos días")],
     "game": [("rock", "I have (rock|paper|scissors).*")],
-    "quote": [("add Ship it", "Kept as quote 1."), ("add Later", "Kept as quote 2."), ("1", "#1: Ship it")],
+    "quote": [("add Ship it", "Kept as quote 1."), ("add Later", "Kept as quote 2."), ("1", "Quote 1: Ship it")],
     "giveaway": [("start a duck", "To be won: a duck!.*"), ("join", "Good luck.*"), ("draw", "Alice wins a duck!.*")],
 }
 Ask = Callable[[str, dict[str, Any]], Any]

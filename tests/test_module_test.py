@@ -58,7 +58,7 @@ def test_the_examples_of_a_manifest_are_tried_in_one_community():
 def test_lines_of_ones_own_are_tried_and_state_lasts():
     tried = run(EXAMPLES / "quote", "#quote add Ship it", "#QUOTE 1")
 
-    assert tried.stdout.splitlines()[1::2] == ["  Kept as quote 1.", "  #1: Ship it"]
+    assert tried.stdout.splitlines()[1::2] == ["  Kept as quote 1.", "  Quote 1: Ship it"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class Quotes:
 
     def say(self, number: int) -> str:
         text = self._page(number)[(number - 1) % PER_KEY] if 0 < number <= self.count else None
-        return f"#{number}: {text}" if text else f"There is no quote {number}."
+        return f"Quote {number}: {text}" if text else f"There is no quote {number}."
 
     def add(self, text: str) -> str:
         if self.count >= MAX_QUOTES:

@@ -12,6 +12,7 @@ import getpass
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ BASE_PORT = 8000
 PORTAL, MARKETPLACE = "portal", "marketplace"
 # Where the local host of community modules is by itself; here it is as far above --port as that is above 8000.
 MODULES_PORT = 8030
+WAITING_FOR_MODULES = 1024
 # All that it is told of this environment: it runs strangers' code, and shall have nothing that those could want.
 TOLD_TO_MODULES = ("PATH", "LANG", "TZ", "LOG_LEVEL", "METRICS_PUBLIC", "PYTHONPATH", "LD_LIBRARY_PATH")
 # The demo's page is so many ports above the fleet's, its platforms and providers on the ports after it.
@@ -77,8 +79,8 @@ class Child:
     ready_urls: list[str]
     # Whether it has what this process's environment has.
     inherits: bool = True
-    # Whether it is started when the others are ready, so that nobody waits for it.
-    is_last: bool = False
+    # It is started when somebody connects here for the first time, and takes this over.
+    listening: socket.socket | None = None
     process: subprocess.Popen[bytes] | None = None
     failures: int = 0
     started_at: float = 0
@@ -86,14 +88,25 @@ class Child:
 
     def start(self) -> None:
         self.started_at = time.monotonic()
+        handed = {} if self.listening is None else {"WADDLEBOT_LISTEN_FD": str(self.listening.fileno())}
         self.process = subprocess.Popen(
             dying_with_us(signal.SIGTERM, [sys.executable, "-m", *self.command]),
-            env={**(os.environ if self.inherits else {}), **self.environment},
+            env={**(os.environ if self.inherits else {}), **self.environment, **handed},
+            pass_fds=[] if self.listening is None else [self.listening.fileno()],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for it to be started."""
+        return (
+            self.process is None and self.listening is not None and bool(select.select([self.listening], [], [], 0)[0])
+        )
+
     def stop(self) -> None:
+        if self.listening is not None:
+            self.listening.close()
         stop_process(self.process, signal.SIGTERM, STOP_TIMEOUT_S)
 
 
@@ -176,12 +189,9 @@ class Fleet:
         self.children += modules
         with step("modules: " + ", ".join(manifest.name for manifest in manifests)):
             for child in modules:
-                if not child.is_last:
+                if child.listening is None:
                     child.start()
             self._wait_until_ready()
-        for child in modules:
-            if child.is_last and not self.stopping.is_set():
-                child.start()
         # Whoever replays what a platform once sent has to sign as it does.
         names = [name for manifest in manifests for name in manifest.replay_environment]
         signed_with = {name: os.environ[name] for name in names if os.environ.get(name)}
@@ -363,8 +373,7 @@ class Fleet:
         return [web, *([collectors] if collecting else []), *hubs, *beside]
 
     def _modules_process(self, manifests: Sequence[Manifest], common: dict[str, str], made: Secrets) -> Child:
-        """The local host of community modules. The fleet does not wait for it: where nothing can be fenced it stays
-        down and says so, and all else works."""
+        """The local host of community modules. A fleet that has none does without the process."""
         own = ("CORE_API_URL", "LOG_DIR", "LOG_CONSOLE_LEVEL", "MODULE_HOST_KEY")
         told = {name: value for name, value in os.environ.items() if name in TOLD_TO_MODULES}
         ours = ("MODULES_", "COMMUNITY_MODULES_")
@@ -380,7 +389,8 @@ class Fleet:
             "WADDLEBOT_API_KEY": made.keys[MODULE_HOST],
             "LOG_ROLE": "modules",
         }
-        return Child("modules", ["waddlebot.sandbox.host"], environment, [], inherits=False, is_last=True)
+        listening = socket.create_server(("127.0.0.1", self._modules_port), backlog=WAITING_FOR_MODULES)
+        return Child("modules", ["waddlebot.sandbox.host"], environment, [], inherits=False, listening=listening)
 
     def _hub_process(self, manifest: Manifest, common: dict[str, str]) -> Child:
         environment = {**common, "WADDLEBOT_MODULES": manifest.package, "LOG_ROLE": "hub"}
@@ -423,6 +433,8 @@ class Fleet:
                 say(f"{type(server).__name__.removesuffix('Server')} ended, starting it again")
                 self._start_again(server)
         for child in self.children:
+            if child.is_wanted:
+                child.start()
             if child.process is None or child.process.poll() is None:
                 continue
             if not child.restart_at:

@@ -46,6 +46,7 @@ INVOCATIONS = "/invocations"
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 KEEP_ALIVE_S = 75
 LOOKUPS = 64
+TRIED_WITHIN_S = 8.0
 STOP_TIMEOUT_S = 8
 # Of what Lambda answers with another status than 200.
 STATUSES = {NO_FUNCTION: 404, THROTTLED: 429, UNAVAILABLE: 503, "InvalidRequestContentException": 400}
@@ -76,6 +77,7 @@ class Host:
         self.fence = "not tried yet"
         self.trouble = "The self-test has not ended."
         self.attacks: list[Attack] = []
+        self._tried = asyncio.Event()
         self._since = time.monotonic()
         self._watched = Watched("modules-look", "modules")
         self._metrics = Metrics("modules")
@@ -88,6 +90,12 @@ class Host:
 
     async def start(self) -> None:
         """Try the fence, and serve if it holds. Raises nothing: what is wrong is told by health."""
+        try:
+            await self._start()
+        finally:
+            self._tried.set()
+
+    async def _start(self) -> None:
         checked = await self._check()
         self.fence, self.trouble, self.attacks = checked.fence, checked.trouble, checked.attacks
         self._fenced.set(not checked.trouble and not self._settings.unfenced)
@@ -126,6 +134,9 @@ class Host:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         method, path = scope["method"], scope["path"]
+        if path != "/ready":  # Whoever asks first has it started, and waits for its self-test.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._tried.wait(), TRIED_WITHIN_S)
         if method == "GET" and path in ("/health", "/ready"):
             is_ready = not self.trouble
             status = 200 if is_ready or path == "/health" else 503
@@ -281,7 +292,12 @@ def main() -> NoReturn:
     try:
         settings = HostSettings.load()
         configure_logging(settings)
-        listening = socket.create_server((settings.host, settings.port), backlog=1024)
+        handed = os.environ.get("WADDLEBOT_LISTEN_FD")
+        listening = (
+            socket.socket(fileno=int(handed))
+            if handed
+            else socket.create_server((settings.host, settings.port), backlog=1024)
+        )
         # asyncio does so only for sockets that name their protocol, as this does not; an answer would wait for 40 ms.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         asyncio.run(serve(settings, listening, folder))

@@ -28,7 +28,8 @@ INIT_TIMEOUT_S = 10.0
 KEPT_OUTPUT_BYTES, MAX_OUTPUT_BYTES = 64 * 1024, 4 * 1024 * 1024
 OUTPUT_CHUNK = 64 * 1024
 TICKS = os.sysconf("SC_CLK_TCK")
-MAX_LATER_S = 900.0
+# As long as the token of a call is good for after its deadline.
+MAX_LATER_S = 300.0
 # How often one call may ask for state.
 MAX_STATE_CALLS = 100
 

@@ -10,11 +10,11 @@ def test_quotes_are_kept_said_and_forgotten(handler):
 
     assert ask(handler, "add It works on my machine", state=state) == "Kept as quote 1."
     assert ask(handler, "add Ship it", state=state) == "Kept as quote 2."
-    assert ask(handler, "2", state=state) == "#2: Ship it"
+    assert ask(handler, "2", state=state) == "Quote 2: Ship it"
     assert ask(handler, "delete 2", state=state) == "Quote 2 is forgotten."
     assert ask(handler, "2", state=state) == "There is no quote 2."
     assert ask(handler, "add Again", state=state) == "Kept as quote 3."
-    assert ask(handler, "1", state=state) == "#1: It works on my machine"
+    assert ask(handler, "1", state=state) == "Quote 1: It works on my machine"
 
 
 def test_nine_hundred_long_quotes_fit_and_no_more(handler):
@@ -23,7 +23,7 @@ def test_nine_hundred_long_quotes_fit_and_no_more(handler):
         assert ask(handler, f"add {n} {'🦆' * 300}", state=state) == f"Kept as quote {n}."
 
     assert ask(handler, "add one more", state=state) == "900 quotes are all that I can keep."
-    assert ask(handler, "777", state=state).startswith("#777: 777 🦆🦆🦆")
+    assert ask(handler, "777", state=state).startswith("Quote 777: 777 🦆🦆🦆")
 
 
 @pytest.mark.parametrize("words", ["add", "delete", "delete x", "one two"])

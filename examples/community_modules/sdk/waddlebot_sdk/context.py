@@ -69,7 +69,7 @@ class Context:
         self._later = later
 
     def reply_later(self, seconds: float) -> None:
-        """Say that the answer takes up to so many seconds. The handler goes on; what it returns is the late answer.
+        """Say that the answer takes up to so many seconds, 300 at most. The handler goes on and returns that answer.
 
         The module has to ask for the permission `reply_later`. On Lambda and OpenWhisk nothing happens, because there
         WaddleBot waits for as long as the command's timeout is.
