@@ -42,10 +42,8 @@ POLICY = (
 COOKIE = "guestbook_session"
 PASSWORD, NEW_PASSWORD = "huddle-up-in-2026!", "a new one, longer & 7"
 ACCOUNT = ("relay", "relay's secret")
+# `auth_user` is the portal's.
 TABLES = """
-CREATE TABLE auth_user (id serial PRIMARY KEY, email varchar(512) UNIQUE, password varchar(512),
-  first_name varchar(512), last_name varchar(512), sso_id varchar(512), action_token varchar(512),
-  last_password_change timestamp, action_token_expires_at timestamp);
 CREATE TABLE guestbook_entries (id serial PRIMARY KEY, community_id int, name varchar(512), text text,
   is_loud boolean DEFAULT false, written_at timestamp DEFAULT now());
 INSERT INTO guestbook_entries (community_id, name, text) VALUES (1, 'Alpha', '<b>a</b>'),

@@ -7,7 +7,7 @@ CREATE TABLE auth_user (
     first_name text NOT NULL DEFAULT '',
     last_name text NOT NULL DEFAULT '',
     sso_id text,
-    action_token text NOT NULL DEFAULT '',
+    action_token text,
     action_token_expires_at timestamptz,
     last_password_change timestamptz,
     -- The person that this login is.
