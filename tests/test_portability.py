@@ -171,7 +171,7 @@ def test_what_cannot_be_is_a_conflict_that_says_why_and_stops_nothing(fleet, fur
         answer = carry(other, "/alias", items, apply=apply)
         assert actions(answer) == ["conflict", "create", "conflict", "conflict"]
         whys = [each["why"] for each in answer["plan"]]
-        assert "is a command of inventory" in whys[0]
+        assert "is a command already" in whys[0]
         assert "not a channel of this" in whys[2] or "another community" in whys[2]
         assert "never end" in whys[3]
         assert [each["index"] for each in answer["plan"]] == [0, 1, 2, 3]

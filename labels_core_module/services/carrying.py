@@ -7,13 +7,14 @@ from typing import Annotated, Any, Literal
 from pydal import DAL
 from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import Colour, Strict
+from waddlebot.base.text import at_a_glance
 from waddlebot.data.database import fetch
 from waddlebot.module.portable import Item, Part
 from waddlebot.web.lists import Page
 
 from .group_service import MAX_GROUPS, MAX_PLACES, MAX_RULES, GroupService, Rule
 from .label_service import LabelService
-from .names import MAX_CHARS, looks_like
+from .names import MAX_CHARS
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=MAX_CHARS)]
 ShortText = Annotated[str, StringConstraints(max_length=255)]
@@ -55,7 +56,7 @@ def label_part(labels: LabelService) -> Part[LabelItem]:
     def put(db: DAL, community_id: int, item: LabelItem, _known: LabelItem | None) -> None:
         labels.define(db, community_id, item.name, colour=item.colour, description=item.description)
 
-    return Part(LabelItem, lambda item: looks_like(item.name), export, put)
+    return Part(LabelItem, lambda item: at_a_glance(item.name), export, put)
 
 
 def group_part(groups: GroupService) -> Part[GroupItem]:
@@ -73,4 +74,4 @@ def group_part(groups: GroupService) -> Part[GroupItem]:
         else:
             groups.change(db, known.row_id, community_id, name=None, entities=item.entities, rules=rules)
 
-    return Part(GroupItem, lambda item: looks_like(item.name), export, put)
+    return Part(GroupItem, lambda item: at_a_glance(item.name), export, put)

@@ -9,6 +9,7 @@ from typing import Any
 from pydal import DAL
 from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.base.ids import EntityId, parse_entity_id
+from waddlebot.base.text import at_a_glance
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
@@ -16,7 +17,7 @@ from waddlebot.data.database import fetch, fetch_one
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .label_service import CHANGES, MODULE
-from .names import check_label, looks_like
+from .names import check_label
 
 MAX_GROUPS, MAX_PLACES, MAX_RULES = 100, 100, 100
 TWITCH_ROLES = ("vip", "moderator")
@@ -81,7 +82,7 @@ class GroupService:
             db,
             "INSERT INTO label_groups (community_id, name, looks_like) VALUES (%s, %s, %s)"
             " ON CONFLICT DO NOTHING RETURNING id",
-            (community_id, checked, looks_like(checked)),
+            (community_id, checked, at_a_glance(checked)),
         )
         if row is None:
             raise Conflict(f"There is a group called “{checked}”, or one that looks like it.")
@@ -107,14 +108,14 @@ class GroupService:
             taken = fetch(
                 db,
                 "SELECT FROM label_groups WHERE community_id = %s AND looks_like = %s AND id <> %s",
-                (before["community_id"], looks_like(checked), group_id),
+                (before["community_id"], at_a_glance(checked), group_id),
             )
             if taken:
                 raise Conflict(f"There is a group called “{checked}”, or one that looks like it.")
             fetch(
                 db,
                 "UPDATE label_groups SET name = %s, looks_like = %s WHERE id = %s",
-                (checked, looks_like(checked), group_id),
+                (checked, at_a_glance(checked), group_id),
             )
         kept = [Rule(each["label"], each["entity_id"], each["role_id"]) for each in before["rules"]]
         places = before["entities"] if entities is None else entities

@@ -14,6 +14,7 @@ from typing import Any
 from psycopg2.extras import Json
 from pydal import DAL
 from waddlebot.base.errors import Conflict, Invalid, NotFound, WaddleBotError
+from waddlebot.base.text import at_a_glance
 from waddlebot.community.people import LABELS
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
@@ -21,7 +22,7 @@ from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.lists import Listed, Page, fetch_page
 
-from .names import check_label, looks_like
+from .names import check_label
 from .subjects import SubjectType, find_people, find_things
 
 MODULE = "labels_core"
@@ -377,7 +378,7 @@ class LabelService:
 
     def _name(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
         """Make names that are new, and refuse those that look like others."""
-        looks = {each.name: looks_like(each.name) for each in outcomes}
+        looks = {each.name: at_a_glance(each.name) for each in outcomes}
         if not looks:
             return
         asked = {"community": community_id, "names": list(looks), "looks": list(looks.values())}

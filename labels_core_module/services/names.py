@@ -5,43 +5,12 @@ from __future__ import annotations
 import unicodedata
 
 from waddlebot.base.errors import Invalid
-from waddlebot.base.text import fold
+from waddlebot.base.text import as_seen, fold
 
 MAX_CHARS = 50
 PUNCTUATION = frozenset(" -_.")
-# Letters and marks by their category that nobody sees: fillers, joiners, variation selectors.
-# Source: https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt, Default_Ignorable_Code_Point
-INVISIBLE = (
-    *((0x034F, 0x034F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164)),
-    *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0000, 0xE0FFF)),
-)
 # Scripts that one word may well have together; of any others only one.
 TOGETHER = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "LATIN"})
-# Small letters that are drawn as Latin ones, or as each other.
-# Source: https://www.unicode.org/Public/security/latest/confusables.txt
-LOOKALIKES = {
-    "a": "аɑα",
-    "c": "сϲ",
-    "d": "ԁ",
-    "e": "еє",
-    "h": "һ",
-    "i": "іιɩı",
-    "j": "јϳ",
-    "k": "кκ",
-    "l": "ӏ1",
-    "n": "η",
-    "o": "оοσօ0",
-    "p": "рρ",
-    "q": "ԛ",
-    "r": "г",
-    "s": "ѕ",
-    "u": "υս",
-    "v": "νѵ",
-    "w": "ԝω",
-    "x": "хχ",
-    "y": "уγү",
-}
-LOOKS = {ord(each): latin for latin, drawn in LOOKALIKES.items() for each in drawn}
 
 
 class BadLabel(Invalid):
@@ -69,11 +38,5 @@ def check_label(text: str) -> str:
     return name
 
 
-def looks_like(name: str) -> str:
-    """What a reader takes a checked name for; of two names for which it is the same a community has only one."""
-    return name.translate(LOOKS).replace("rn", "m").replace("vv", "w")
-
-
 def _is_invisible(character: str) -> bool:
-    at = ord(character)
-    return unicodedata.category(character)[0] == "C" or any(low <= at <= high for low, high in INVISIBLE)
+    return unicodedata.category(character)[0] == "C" or as_seen(character) != character

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
+from waddlebot.base.manifest import find_manifest
 from waddlebot.data.database import fetch
 
 COMMANDS = """
@@ -75,7 +76,8 @@ def title_of(module_name: str) -> str:
     """A module as people call it."""
     if module_name == "router":
         return "The bot itself"
-    return module_name.removesuffix("_core").replace("_", " ").capitalize()
+    ours = find_manifest(module_name)
+    return ours.title if ours else module_name.replace("_", " ").capitalize()
 
 
 def _is_about(row: Mapping[str, Any], text: str) -> bool:

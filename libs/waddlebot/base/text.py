@@ -22,6 +22,9 @@ BLANKS = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")
 SMART_QUOTES = {"“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "＂": '"'}
 SMART_SINGLE = {"‘": "'", "’": "'", "‚": "'", "‛": "'", "＇": "'", "ʼ": "'"}
 STRAIGHT = str.maketrans(SMART_QUOTES | SMART_SINGLE)
+# Written for letters, as in b4dw0rd.
+DIGITS = str.maketrans("013456789|", "oleasgtbgl")
+PAIRS = (("rn", "m"), ("vv", "w"))
 LETTERS = frozenset(string.ascii_letters)
 MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u20d0-\u20ff]")
 
@@ -64,6 +67,14 @@ def skeleton(text: str) -> str:
     bare = MARKS.sub("", unicodedata.normalize("NFKD", as_seen(text)))
     # Before the case is folded, since В is taken for B and в is not; and after it, for what only looks alike in small.
     return fold(fold(bare.translate(_look_alikes())).translate(_look_alikes()))
+
+
+def at_a_glance(name: str) -> str:
+    """What a name is read as at a glance: its skeleton, with digits that stand for letters, and rn for m."""
+    read = skeleton(name).translate(DIGITS)
+    for pair, single in PAIRS:
+        read = read.replace(pair, single)
+    return read
 
 
 @cache

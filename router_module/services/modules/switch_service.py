@@ -110,7 +110,7 @@ class SwitchService:
                 "  UNION SELECT module_name FROM module_switches WHERE community_id = %(community)s"
                 "   AND version IS NOT NULL) m"
                 " LEFT JOIN (SELECT module_name, min(module_type) AS module_type, max(version) AS version,"
-                "  array_agg(prefix || command ORDER BY command) AS commands"
+                "  array_agg(prefix || command ORDER BY command) FILTER (WHERE trigger_type <> 'event') AS commands"
                 "  FROM commands WHERE is_active GROUP BY 1) c ON c.module_name = m.module_name"
                 " LEFT JOIN collector_modules r ON r.module_name = m.module_name"
                 " LEFT JOIN module_switches here ON here.module_name = m.module_name"
