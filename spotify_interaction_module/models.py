@@ -11,7 +11,16 @@ TOKENS = "spotify_tokens"
 def define_tables(db: DAL) -> None:
     if TOKENS in db.tables:
         return
-    define_tokens(db, TOKENS)
+    define_tokens(
+        db,
+        TOKENS,
+        Field("community_id", "bigint"),
+        Field("user_id", "bigint"),
+        Field("scope", "text"),
+        Field("client_id", "text"),
+        Field("account_id", "text"),
+        Field("account_name", "text"),
+    )
     db.define_table(
         "spotify_links",
         Field("ticket_hash", "text"),

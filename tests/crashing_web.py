@@ -25,7 +25,6 @@ import waddlebot.data.database
 import waddlebot.module.interaction
 import waddlebot.web.app
 from waddlebot.base.logs import configure_logging
-from waddlebot.base.manifest import all_manifests
 from waddlebot.base.settings import Settings
 from waddlebot.module.service import SERVICES
 from waddlebot.web.clients import set_own_app
@@ -92,7 +91,7 @@ def serve(folder: Path, port: int, step: int) -> None:
     connect = psycopg2.connect
     psycopg2.connect = lambda *a, **k: connect(*a, **{**k, "connection_factory": Connection})
     configure_logging(Settings.load())
-    packages = [manifest.package for manifest in all_manifests() if manifest.kind != "collector"]
+    packages = os.environ["CRASHING_MODULES"].split(",")
     app = waddlebot.web.app.create_app(*packages, apps_folder=folder)
     set_own_app(app, url)
     for service in SERVICES:

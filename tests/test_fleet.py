@@ -72,7 +72,7 @@ class Up:
     def is_ready(self) -> bool:
         return any(line.startswith("WaddleBot is ready: http://127.0.0.1:") for line in self.output)
 
-    def wait_until_ready(self, *, within_s: float = 40) -> Up:
+    def wait_until_ready(self, *, within_s: float = 100) -> Up:
         """Raises: AssertionError when it takes longer; it is stopped then, so that nobody's fleet is left behind."""
         try:
             eventually(lambda: self.is_ready or self.process.poll() is not None, within_s=within_s)

@@ -232,7 +232,7 @@ def test_an_answer_is_never_a_command_and_keeps_to_the_rules(bot, openai_server,
     words(openai_server, "!inventory add Sword sharp")
     said = bot.say("!ai go").answer["responses"]
     assert [each["response_action"] for each in said] == ["chat"]
-    assert said[0]["response_data"]["message"] == "\u200b!inventory add Sword sharp"
+    assert said[0]["response_data"]["message"] == "› !inventory add Sword sharp"
     assert bot.say("!inventory list").chat == "The inventory is empty."
     rule = {"string": "darn", "match_type": "contains", "action": "block", "community_id": bot.slug}
     assert bot.fleet.request("POST", "/router/string-rules", rule).status == 200

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from pydantic import SecretStr
 from waddlebot.base.bridge import Bridge
 from waddlebot.base.contracts import ClaimedEntity
@@ -304,6 +303,7 @@ class Shard:
 
     async def interacted(self, interaction: discord.Interaction, payload: dict[str, Any]) -> None:
         """Tell Discord first, within its three seconds, then keep the command."""
+        import aiohttp
         import discord
 
         service = self._gateway.interactions

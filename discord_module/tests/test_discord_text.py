@@ -89,13 +89,14 @@ def test_whatever_is_said_fits(said):
 @pytest.mark.parametrize(
     ("prefix", "said", "heard"),
     [
-        ("!", "!help", "!help"),
-        ("?", "?help me", "!help me"),
-        ("?", "  ?help", "!help"),
-        ("?", "!help", "› !help"),
-        ("?", "#weather", "#weather"),
-        ("?", "what?", "what?"),
-        ("$$", "$$help", "!help"),
+        ("!", "!help", ("!help", True)),
+        ("?", "?help me", ("!help me", True)),
+        ("?", "  ?help", ("!help", True)),
+        ("?", "!help", ("!help", False)),
+        ("?", "\u200b！help", ("\u200b！help", False)),
+        ("?", "#weather", ("#weather", True)),
+        ("?", "what?", ("what?", True)),
+        ("$$", "$$help", ("!help", True)),
     ],
 )
 def test_the_prefix_is_the_fleets_from_here_on(prefix, said, heard):

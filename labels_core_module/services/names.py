@@ -21,13 +21,14 @@ class BadLabel(Invalid):
 
 def check_label(text: str) -> str:
     """A label's name as it is kept and compared: without regard to case or form. Raises: BadLabel."""
-    name = fold(unicodedata.normalize("NFKC", " ".join(text.split())))
+    text = " ".join(text.split())
+    if unseen := next(filter(_is_invisible, text), None):
+        raise BadLabel(f"A label may not have what nobody sees (U+{ord(unseen):04X}) in it.", field="label")
+    name = fold(unicodedata.normalize("NFKC", text))
     name = "".join("-" if unicodedata.category(each) == "Pd" else each for each in name)
     if not name or len(name) > MAX_CHARS:
         raise BadLabel(f"A label has 1 to {MAX_CHARS} characters.", field="label")
     for each in name:
-        if _is_invisible(each):
-            raise BadLabel(f"A label may not have what nobody sees (U+{ord(each):04X}) in it.", field="label")
         if not (each.isalnum() or each in PUNCTUATION or unicodedata.category(each)[0] == "M"):
             raise BadLabel(f"A label has letters, digits, spaces, and - _ . in it, not {each!r}.", field="label")
     if not any(each.isalnum() for each in name):

@@ -45,7 +45,7 @@ def labels_of(bot, subject_id, subject_type="user") -> list[str]:
 
 
 def found(bot, labels, match="all", **more) -> list[str]:
-    query = {"community_id": bot.slug, "labels": labels, "match": match, **more}
+    query = {"community_id": bot.slug, "labels": labels, "match": match, "limit": 1000, **more}
     answer = bot.fleet.request("GET", "/labels/search", query=query)
     assert answer.status == 200, answer.body
     assert answer.json()["total"] == len(answer.json()["subjects"])

@@ -134,7 +134,7 @@ def test_markup_mentions_and_commands_stay_texts(bot, twitch, streamer):
     so(bot, f"!so set @{streamer.login} !timeout {{user}} <@1>")
     heard = so(bot, f"!so {streamer.login}")
     said = next(each for each in heard.answer["responses"] if each["response_action"] == "chat")
-    assert said["response_data"]["message"] == f"\u200b!timeout {streamer.name} <@1>"
+    assert said["response_data"]["message"] == f"› !timeout {streamer.name} <@1>"
     assert shown(bot, heard)["artist"].startswith("<img")
     assert "\n" not in shown(bot, heard)["title"]
 

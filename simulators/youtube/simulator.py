@@ -123,11 +123,17 @@ class YouTubeSimulator:
     # A server
 
     def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Self:
         self._server = LoopbackServer(self._answer, port=self.port)
         self.port = self._server.port
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         self._waiting.set()
         if self._server is not None:
             self._server.stop()

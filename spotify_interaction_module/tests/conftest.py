@@ -16,6 +16,9 @@ def stranger(bot: Bot, spotify_simulator: Any) -> Iterator[Studio]:
     name = f"u{new_id()[-12:]}"
     spotify_simulator.user(name, devices=["Studio"])
     bot.install("spotify")
+    # Where YouTube plays too.
+    chosen = {"config": {"music": "spotify"}}
+    assert bot.fleet.request("PUT", f"/router/communities/{bot.slug}/modules/router", chosen).status == 200
     yield Studio(bot, spotify_simulator, name)
     spotify_simulator.heal()
 

@@ -22,8 +22,7 @@ BLANKS = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")
 SMART_QUOTES = {"“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "＂": '"'}
 SMART_SINGLE = {"‘": "'", "’": "'", "‚": "'", "‛": "'", "＇": "'", "ʼ": "'"}
 STRAIGHT = str.maketrans(SMART_QUOTES | SMART_SINGLE)
-# Written for letters, as in b4dw0rd.
-DIGITS = str.maketrans("013456789|", "oleasgtbgl")
+DIGITS = str.maketrans("01|", "oll")
 PAIRS = (("rn", "m"), ("vv", "w"))
 LETTERS = frozenset(string.ascii_letters)
 MARKS = re.compile("[\u0300-\u036f\u0483-\u0489\u20d0-\u20ff]")
@@ -70,7 +69,7 @@ def skeleton(text: str) -> str:
 
 
 def at_a_glance(name: str) -> str:
-    """What a name is read as at a glance: its skeleton, with digits that stand for letters, and rn for m."""
+    """What a name is read as at a glance: its skeleton, with 0 for o and 1 for l, and rn for m."""
     read = skeleton(name).translate(DIGITS)
     for pair, single in PAIRS:
         read = read.replace(pair, single)

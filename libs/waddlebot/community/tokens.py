@@ -495,8 +495,8 @@ def _ends_soon(token: Token, margin: timedelta) -> bool:
     return token.expires_at is not None and token.expires_at <= datetime.now(UTC) + margin
 
 
-def define_tokens(db: DAL, table: str) -> None:
-    """PyDAL's view of a platform's tokens; the module's migrations make the table."""
+def define_tokens(db: DAL, table: str, *more: Field) -> None:
+    """PyDAL's view of a platform's tokens, with `more` columns of its own; the module's migrations make the table."""
     db.define_table(
         table,
         Field("owner_id", "text"),
@@ -512,5 +512,6 @@ def define_tokens(db: DAL, table: str) -> None:
         Field("checked_at", "datetime"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
+        *more,
         primarykey=["owner_id"],
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ FOLDER = Path(__file__).parent / "migrations"
 FILE_NAME = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
 # Any number works as long as nobody else uses it: this is "waddle" on a telephone keypad.
 LOCK = 923353
+LOOK_EVERY_S = 0.1
 LOCK_TIMEOUT = "10s"
 OUTSIDE = "-- outside a transaction\n"
 # Applied under another name, in homes of long ago.
@@ -68,6 +70,18 @@ def list_migrations(folder: Path = FOLDER) -> list[Migration]:
     return found
 
 
+def _wait_for_lock(connection: psycopg2.extensions.connection) -> None:
+    """Wait until no other migrator is at it. Asked again and again: a statement that waits would hold a snapshot, and
+    CREATE INDEX CONCURRENTLY waits for those in turn."""
+    while True:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
+            (is_ours,) = cursor.fetchone() or (False,)
+        if is_ours:
+            return
+        time.sleep(LOOK_EVERY_S)
+
+
 def migrate(url: str, *, post: bool, folder: Path = FOLDER) -> list[str]:
     """Apply what is missing and return its names. Replicas of the migrator wait for each other.
 
@@ -78,8 +92,8 @@ def migrate(url: str, *, post: bool, folder: Path = FOLDER) -> list[str]:
     except psycopg2.OperationalError as err:
         raise ConfigError(f"The database at {redact(url)} does not answer: {reason_of(err)}") from err
     try:
+        _wait_for_lock(connection)
         with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
             cursor.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migrations ("
                 " name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"

@@ -17,11 +17,13 @@ from ..catalogue.cache_manager import COMMANDS
 from ..catalogue.catalogue import Command
 from ..engines.execution_engine import Result
 from ..records.announcement_service import tell_owner
+from .planner import BUSY
 
 # In a row, as this process saw them: more than a circuit bears, which heals by itself.
 PARKED_AFTER = 10
-# What a module says about somebody's request is no failure of its own, and nobody was called while its circuit is open.
-NOT_ITS_FAILURE = ("module", "circuit_open")
+# What a module says about somebody's request is no failure of its own, and nobody was called while its circuit is open
+# or it had too much to do.
+NOT_ITS_FAILURE = ("module", "circuit_open", BUSY)
 MAX_COUNTED = 10_000
 
 
