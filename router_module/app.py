@@ -134,7 +134,7 @@ engines: dict[str, RemoteEngine] = {
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }
 own_engines: dict[str, Engine] = {
-    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac),
+    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac, sessions=sessions),
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
 versions = VersionService(db, bus, engines=engines, secrets=webhook_secrets)

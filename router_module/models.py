@@ -117,6 +117,8 @@ def define_tables(db: DAL) -> None:
         Field("match_type"),
         Field("case_sensitive", "boolean"),
         Field("look_alikes", "boolean"),
+        Field("number", "integer"),
+        Field("share", "integer"),
         Field("exempt_level"),
         Field("action"),
         Field("command_to_execute"),

@@ -21,7 +21,9 @@ from waddlebot.module.portable import Item, Part
 
 from ..modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 from ..people.roles_service import role_change
+from ..rules.filters import MAX_NUMBER
 from ..rules.rule_service import RuleService
+from ..rules.string_matcher import MatchType
 
 BY = "portal"
 # A secret is shown to whoever sets it, and an import sets none that anybody sees.
@@ -37,7 +39,9 @@ class RuleItem(Item):
 
     kind: Literal["string_rule"] = "string_rule"
     string: LongText
-    match_type: Literal["exact", "contains", "word", "regex", "*"] = "exact"
+    match_type: MatchType = "exact"
+    number: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None = None
+    share: Annotated[int, Field(ge=0, le=100)] | None = None
     case_sensitive: bool = False
     look_alikes: bool = False
     exempt_level: LevelName | None = "moderator"
@@ -89,9 +93,9 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
     def export(db: DAL, community_id: int) -> list[RuleItem]:
         rows = fetch(
             db,
-            "SELECT id, string, match_type, case_sensitive, look_alikes, exempt_level, action, command_to_execute,"
-            " command_parameters, webhook_url, warning_message, block_message, priority, exempt_labels,"
-            " ARRAY(SELECT entity_id FROM stringmatch_entities e"
+            "SELECT id, string, match_type, number, share, case_sensitive, look_alikes, exempt_level, action,"
+            " command_to_execute, command_parameters, webhook_url, warning_message, block_message, priority,"
+            " exempt_labels, ARRAY(SELECT entity_id FROM stringmatch_entities e"
             "  WHERE e.stringmatch_id = r.id ORDER BY 1) AS enabled_entity_ids"
             " FROM stringmatch r WHERE community_id = %s AND is_active ORDER BY priority, id",
             (community_id,),
