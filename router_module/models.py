@@ -137,6 +137,22 @@ def define_tables(db: DAL) -> None:
         Field("updated_at", "datetime"),
     )
     db.define_table(
+        "timers",
+        Field("community_id", "bigint"),
+        Field("entity_id"),
+        Field("name"),
+        Field("message", "text"),
+        Field("minutes", "integer"),
+        Field("min_lines", "integer"),
+        Field("only_live", "boolean"),
+        Field("is_active", "boolean"),
+        Field("lines", "integer"),
+        Field("due_at", "datetime"),
+        Field("said_at", "datetime"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+    )
+    db.define_table(
         "stringmatch_entities",
         Field("stringmatch_id", "bigint"),
         Field("entity_id"),

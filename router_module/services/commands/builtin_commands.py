@@ -1,4 +1,4 @@
-"""The router's own commands: !help, !stats, !why, !points, !leaderboard and !permit."""
+"""The router's own commands: !help, !stats, !why, !points, !leaderboard, !permit and !timer."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ..people.reputation_service import ReputationService
 from ..records.explainer import Explainer
 from ..records.session_manager import SessionManager
 from ..rules.filters import PERMITTED_S
+from .timer_command import TimerCommand
 
 STATS_KEPT_S = 60.0
 # Where a text has no lines.
@@ -30,7 +31,7 @@ NOTHING = "Nothing was asked of me here in the last day."
 
 
 class BuiltinCommands:
-    """An engine for the commands that only the router itself can answer. They write nothing but a permit."""
+    """An engine for the commands that only the router itself can answer. They write nothing but permits and timers."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class BuiltinCommands:
             "points": reputation.say_points,
             "leaderboard": reputation.say_leaderboard,
             "permit": self.permit,
+            "timer": TimerCommand(db),
         }
 
     def execute(self, task: Task) -> Result:
