@@ -78,7 +78,7 @@ def test_a_moderator_has_something_said_again_and_again(bot, said, due):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("!timer", "Usage: !timer add <name>"),
+        ("!timer", "Usage: !timer add | remove"),
         ("!timer add", "Usage: !timer add <name> <minutes>"),
         ("!timer add a 5", "Usage: !timer add <name> <minutes>"),
         ("!timer add a five hello", "minutes: "),
@@ -92,9 +92,8 @@ def test_a_moderator_has_something_said_again_and_again(bot, said, due):
 )
 def test_chat_says_what_a_timer_needs(bot, line, answer):
     assert answer in bot.say(line, level="moderator").chat
-    assert bot.say("!timer add x 5 hello", level="moderator", mode="simulate").chat.startswith(
-        "Timer x is said every 5"
-    )
+    simulated = bot.say("!timer add x 5 hello", level="moderator", mode="simulate")
+    assert simulated.chat == "Timer x is said every 5 minutes after at least 5 lines of chat, while live."
     assert "no timers" in bot.say("!timer list", level="moderator").chat
 
 
