@@ -7,14 +7,16 @@ Every search here is linear in the line, whoever wrote it.
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import eq, ne
 from typing import Any, Final
 
 from waddlebot.base.errors import Invalid
-from waddlebot.base.text import as_seen, fold
+from waddlebot.base.text import as_seen
 
 LINKS = "links"
 MAX_NUMBER = 100_000
@@ -46,7 +48,8 @@ WORDS_REPEATED = 4
 
 MENTION = re.compile(r"(?<![\w@])@\w")
 # A character again and again; digits may.
-RUN = re.compile(r"([^\s\d])\1+")
+THREE_ALIKE = re.compile(r"(.)\1\1")
+RUN = re.compile(r"([^\s\d])\1{2,}")
 # Marks that no language stacks, each beyond the first on its letter. Vietnamese is composed before, and the marks of
 # Hebrew, Arabic, Thai and the scripts of India are others.
 STACKED = re.compile("[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]{2,}")
@@ -86,10 +89,12 @@ ENDINGS = WRITTEN_OUT.union(_OTHERS.split(), _COUNTRIES.split())
 # Full stops of other scripts, which browsers take for a dot.
 DOTS = str.maketrans("。｡．", "...")
 # In texts whose white space is single spaces. A sentence may end before "live" and "de", but not before "com".
-DOT_IN_BRACKETS = re.compile(r" ?[(\[{<] ?(?:dot|punkt|punto|\.) ?[)\]}>] ?")
+DOT_IN_BRACKETS = re.compile(r" ?[(\[{<] ?(?:dot|\.) ?[)\]}>] ?")
 DOT_WRITTEN_OUT = re.compile(
     rf"(?<=\w)(?:(?: dot | ?\. ?(?=com\b|net\b|org\b)| \. ?)(?=(?:{'|'.join(sorted(WRITTEN_OUT))})\b))"
 )
+BRACKETS = frozenset("([{<")
+DOTTED = re.compile(r"[\w-]\.[\w-]|://")
 BROKEN_SCHEME = re.compile(r"\bhxxp(s?) ?: ?/ ?/ ?")
 ADDRESS = re.compile(
     r"(?<![\w-])(?P<scheme>https?://(?:[^\s/@]*+@)?)?(?P<host>[\w-]++(?:\.[\w-]++)*+)\.?(?::\d++)?(?P<path>/\S*+)?"
@@ -163,7 +168,13 @@ class Line:
 
     @cached_property
     def seen(self) -> str:
-        return unicodedata.normalize("NFC", as_seen(self.text))
+        seen = as_seen(self.text)
+        return seen if seen.isascii() else unicodedata.normalize("NFC", seen)
+
+    @cached_property
+    def highest(self) -> str:
+        """Its character with the highest number: what lies beyond need not be looked for."""
+        return max(self.seen, default="")
 
     @cached_property
     def words(self) -> list[str]:
@@ -179,47 +190,82 @@ class Line:
         return list(find_links(self.seen))
 
 
+# Most lines have nothing of any of this, so each measure first looks for that in the fastest way that there is.
+NOTHING = Measure(0, 0)
+ASCII = bytes(range(128))
+NOT_UPPER = ASCII.translate(None, string.ascii_uppercase.encode())
+NOT_CASED = ASCII.translate(None, string.ascii_letters.encode())
+NO_WORD = re.compile(r"[^\w\s]|_")
+FIRST_EMOJI, FIRST_MARK = "\u231a", "\u0300"
+NO_SYMBOL = ASCII.translate(None, string.punctuation.encode())
+
+
 def _caps(line: Line) -> Measure:
     """Of the letters that have a case, which most scripts have not."""
-    upper = sum(map(str.isupper, line.seen))
+    upper = _count_upper(line.seen)
     if not upper:
-        return Measure(0, 0)
-    cased = upper + sum(map(str.islower, line.seen))
+        return NOTHING
     in_emotes = "".join(line.emotes)
-    upper_in_emotes = sum(map(str.isupper, in_emotes))
-    return Measure(upper - upper_in_emotes, cased - upper_in_emotes - sum(map(str.islower, in_emotes)))
+    upper_in_emotes = _count_upper(in_emotes)
+    return Measure(upper - upper_in_emotes, _count_cased(line.seen) - _count_cased(in_emotes))
+
+
+def _count_upper(text: str) -> int:
+    if text.isascii():
+        return len(text.encode().translate(None, NOT_UPPER))
+    if len(small := text.lower()) == len(text):
+        return sum(map(ne, text, small))
+    return sum(map(str.isupper, text))
+
+
+def _count_cased(text: str) -> int:
+    if text.isascii():
+        return len(text.encode().translate(None, NOT_CASED))
+    if len(small := text.lower()) == len(large := text.upper()):
+        return sum(map(ne, small, large))
+    return sum(map(str.isupper, text)) + sum(map(str.islower, text))
 
 
 def _symbols(line: Line) -> Measure:
-    if line.seen.isalnum():
-        return Measure(0, line.visible)
-    text = EMOJI.sub("", line.seen)
+    text = line.seen
     for emote in line.emotes:
         text = text.replace(emote, "", 1)
-    count = sum(unicodedata.category(character)[0] in "PS" for character in text if not character.isalnum())
-    return Measure(count, line.visible)
+    if text.isascii():
+        count = len(text.encode().translate(None, NO_SYMBOL))
+    else:
+        others = NO_WORD.findall(EMOJI.sub("", text) if line.highest >= FIRST_EMOJI else text)
+        count = sum(unicodedata.category(each)[0] in "PS" for each in others)
+    return Measure(count, line.visible) if count else NOTHING
 
 
 def _emotes(line: Line) -> Measure:
     """The platform's own and the pictures of Unicode, of all words."""
-    pictures = 0 if line.seen.isascii() else len(EMOJI.findall(line.seen))
+    pictures = len(EMOJI.findall(line.seen)) if line.highest >= FIRST_EMOJI else 0
     count = len(line.emotes) + pictures
-    return Measure(count, max(len(line.words), count) if count else 0)
+    return Measure(count, max(len(line.words), count)) if count else NOTHING
 
 
 def _repeats(line: Line) -> Measure:
-    """How often the same character, word or words follow each other, at most."""
-    runs = [Measure(len(run[0]), line.visible) for run in RUN.finditer(line.seen)]
-    words = fold(line.seen).split()
+    """How often the same character, from three times on, or the same word or words follow each other, at most."""
+    runs = []
+    if THREE_ALIKE.search(line.seen):
+        runs += [Measure(len(run[0]), line.visible) for run in RUN.finditer(line.seen)]
+    words = line.seen.lower().split()
+    if len(set(words)) < len(words):
+        runs += _runs_of_words(words)
+    return max(runs, key=lambda run: run.count, default=NOTHING)
+
+
+def _runs_of_words(words: Sequence[str]) -> Iterator[Measure]:
     for length in range(1, WORDS_REPEATED + 1):
-        in_a_row = 0
-        longest = 0
-        for at in range(length, len(words)):
-            in_a_row = in_a_row + 1 if words[at] == words[at - length] else 0
+        if not any(map(eq, words[length:], words)):
+            continue
+        in_a_row = longest = 0
+        for one, before in zip(words[length:], words, strict=False):
+            in_a_row = in_a_row + 1 if one == before else 0
             longest = max(longest, in_a_row)
         if longest >= length:
-            runs.append(Measure(1 + longest // length, -(-len(words) // length)))
-    return max(runs, key=lambda run: run.count, default=Measure(0, 0))
+            yield Measure(1 + longest // length, -(-len(words) // length))
 
 
 def _length(line: Line) -> Measure:
@@ -229,19 +275,28 @@ def _length(line: Line) -> Measure:
 
 
 def _zalgo(line: Line) -> Measure:
-    if line.seen.isascii():
-        return Measure(0, 0)
-    return Measure(sum(len(stack) - 1 for stack in STACKED.findall(line.seen)), line.visible)
+    if line.highest < FIRST_MARK:
+        return NOTHING
+    count = sum(len(stack) - 1 for stack in STACKED.findall(line.seen))
+    return Measure(count, line.visible) if count else NOTHING
+
+
+def _links(line: Line) -> Measure:
+    return Measure(len(line.links), len(line.words)) if line.links else NOTHING
+
+
+def _mentions(line: Line) -> Measure:
+    return Measure(len(MENTION.findall(line.seen)), len(line.words)) if "@" in line.seen else NOTHING
 
 
 MEASURES: Final[dict[str, Callable[[Line], Measure]]] = {
     "caps": _caps,
-    LINKS: lambda line: Measure(len(line.links), len(line.words)),
+    LINKS: _links,
     "symbols": _symbols,
     "emotes": _emotes,
     "length": _length,
     "repeats": _repeats,
-    "mentions": lambda line: Measure(len(MENTION.findall(line.seen)) if "@" in line.seen else 0, len(line.words)),
+    "mentions": _mentions,
     "zalgo": _zalgo,
 }
 
@@ -253,10 +308,19 @@ def make_filter(match_type: str, text: str, *, number: int, share: int) -> Filte
 
 def find_links(text: str) -> Iterator[Link]:
     """The addresses in a text as people write them: bare, with "dot" written out, in other scripts, as numbers."""
-    text = " ".join(unicodedata.normalize("NFKC", as_seen(text).translate(DOTS)).lower().split())
-    text = BROKEN_SCHEME.sub(r"http\1://", text)
-    text = DOT_WRITTEN_OUT.sub(".", DOT_IN_BRACKETS.sub(".", text))
-    if "." not in text and "http" not in text:
+    text = as_seen(text)
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(DOTS))
+    text = text.lower()
+    if "." not in text and "dot" not in text and "//" not in text:
+        return
+    text = " ".join(text.split())
+    if "hxxp" in text:
+        text = BROKEN_SCHEME.sub(r"http\1://", text)
+    if not BRACKETS.isdisjoint(text):
+        text = DOT_IN_BRACKETS.sub(".", text)
+    text = DOT_WRITTEN_OUT.sub(".", text)
+    if not DOTTED.search(text):
         return
     for found in ADDRESS.finditer(text):
         host = found["host"]
