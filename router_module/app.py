@@ -37,6 +37,7 @@ from .controllers import (
     roles,
     string_rules,
     switches,
+    timers,
 )
 from .models import define_tables
 from .services.catalogue.cache_manager import COMMANDS, CacheManager
@@ -80,6 +81,7 @@ from .services.records.people import PEOPLE as PEOPLE_HERE
 from .services.records.playback_service import PlaybackService
 from .services.records.retention_service import RetentionService
 from .services.records.session_manager import SessionManager
+from .services.records.timer_service import STEP_S, TimerService
 from .services.records.usage_service import WRITE_EVERY_S, UsageService
 from .services.rules.rule_book import RuleBook
 from .services.rules.rule_service import RuleService
@@ -134,7 +136,7 @@ engines: dict[str, RemoteEngine] = {
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }
 own_engines: dict[str, Engine] = {
-    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac),
+    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac, sessions=sessions),
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
 versions = VersionService(db, bus, engines=engines, secrets=webhook_secrets)
@@ -167,6 +169,7 @@ service.more_health = lambda: {"processor": statistics.processor()}
 claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
 
+timer_service = TimerService(db)
 switch_service = SwitchService(db, bus, service.credentials, rule_book)
 
 service.mount(
@@ -186,6 +189,7 @@ service.mount(
     roles,
     string_rules,
     switches,
+    timers,
     using=[
         processor,
         registry,
@@ -201,6 +205,7 @@ service.mount(
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
         switch_service,
+        timer_service,
         ModuleAffairs(lookups, rule_book, switch_service),
         CredentialService(db, service.credentials),
         AuditService(db, service.client, own_name=service.name, own_url=service.url),
@@ -249,6 +254,7 @@ service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.le
 service.loops.add("late-replies", processor.look_after_late, every_s=0.5)
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0, once=True)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
+service.loops.add("timers", timer_service.step, every_s=STEP_S, once=True)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0, once=True)
 service.loops.add("playback", playback_service.step, every_s=1.0, wake=playback_service.wake)

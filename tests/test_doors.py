@@ -228,6 +228,7 @@ def make_things(world: World) -> None:
         "subscription_id": f"sub-{world.number}",
         "token": answer["tokens"]["ticker"]["id"],
         "token_to_end": answer["tokens"]["media"]["id"],
+        "timer_id": make_timer(world),
         "rule_id": fleet.request("POST", "/router/string-rules", rule, key="admin").json()["rule_id"],
         "alias_id": fleet.request("POST", "/alias/create", alias, key="admin").json()["alias"]["id"],
     }
@@ -248,6 +249,13 @@ def play_something(world: World) -> int:
         )
     assert row is not None
     return row["id"]
+
+
+def make_timer(world: World) -> int:
+    body = {"name": new_id(), "minutes": 60, "message": world.mine.slug}
+    answer = world.fleet.request("POST", f"/router/communities/{world.mine.slug}/timers", body, key="admin")
+    assert answer.status == 200, answer.body
+    return answer.json()["timer"]["id"]
 
 
 def make_alert(world: World) -> int:
@@ -403,6 +411,10 @@ SAMPLES: dict[str, Any] = {
     "POST /router/string-rules": here(string="y", action="warn"),
     "POST /router/string-rules/dry-run": here(string="y", action="warn"),
     "PUT /router/string-rules/{rule_id}": lambda w: {"body": {"priority": 5}},
+    "POST /router/communities/{community}/timers": lambda w: {
+        "body": {"name": new_id(), "minutes": 60, "message": "hello"}
+    },
+    "PUT /router/communities/{community}/timers/{timer_id}": lambda w: {"body": {"minutes": 50}},
     "POST /router/communities/{community}/keys": lambda w: {"body": {"name": new_id()}},
     **{
         f"PUT /router/{place}/modules/{{name}}": lambda w: {"body": {"enabled": True}}

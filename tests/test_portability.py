@@ -70,6 +70,8 @@ def furnished(bot: Bot, portal: str) -> Bot:
         rule = {"string": string, "match_type": "regex", "action": "warn", "warning_message": f"no {string}", **mine}
         ask(bot, "POST", "/router/string-rules", rule)
     ask(bot, "PUT", f"/router/communities/{bot.slug}/modules/inventory", {"enabled": True, "config": {"listed": 7}})
+    timer = {"name": "Discord", "minutes": 15, "message": "Come to our Discord!", "min_lines": 3, "only_live": False}
+    ask(bot, "POST", f"/router/communities/{bot.slug}/timers", timer)
     subjects = {"allow": ["role:vip", f"console:robin-{bot.slug}"], "deny": ["role:member"]}
     permission = {"command": "!alias", "permissions": subjects, "config": {"rate_limit": 3}}
     ask(bot, "PUT", f"/router/communities/{bot.slug}/permissions", permission)
@@ -85,7 +87,7 @@ def first_alias(bot: Bot) -> int:
     return ask(bot, "GET", "/alias/list", query={"community_id": bot.slug})["aliases"][0]["id"]
 
 
-CARRIED = {"/alias": 2, "/inventory": 1, "/browser": 1, "/router": 5, "/twitch": 0, "/discord": 0, "/slack": 0}
+CARRIED = {"/alias": 2, "/inventory": 1, "/browser": 1, "/router": 6, "/twitch": 0, "/discord": 0, "/slack": 0}
 for owed in owed_by_modules():
     CARRIED[owed.PREFIX] = getattr(owed, "CARRIED", 0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -30,6 +31,8 @@ BADGES_BY_PERMISSION = {"administrator": 1 << 3, "manage_messages": 1 << 13}
 # A boost as the gateway tells it: Discord's own messages for a boost and for a level that it reached.
 BOOST_MESSAGES = range(8, 12)
 KICKED = 20
+# A server's own, in a message.
+EMOTE = re.compile(r"<a?:\w+:\d+>")
 # A member that changed may have boosted long ago.
 JUST_NOW = timedelta(minutes=10)
 # As many people as Discord tells about at once.
@@ -330,6 +333,8 @@ def _message(message: discord.Message, *, bot_id: int) -> Sighting:
     details: dict[str, Any] = {"message_id": str(message.id)}
     if message.mentions:
         details["mentions"] = [{"id": str(user.id), "name": user.name} for user in message.mentions]
+    if emotes := EMOTE.findall(message.content):
+        details["emotes"] = emotes
     if any(user.id == bot_id for user in message.mentions):
         details["mentions_bot"] = True
     if message.reference is not None and message.reference.message_id:

@@ -85,6 +85,17 @@ def test_bots_and_webhooks_are_not_heard(server, who):
     assert len(server.rows) == 1
 
 
+def test_a_servers_own_emoji_are_emotes(server, fleet):
+    rule = {"match_type": "emotes", "number": 2, "action": "warn", "warning_message": "Fewer emotes."}
+    place = {"community_id": f"discord-{server.guild.id}"}
+    assert fleet.request("POST", "/router/string-rules", {**rule, **place}).status == 200
+    server.say("<:one:1> and :two:", user="605")
+    server.say("<:one:1><a:two:22>", user="606")
+    eventually(lambda: server.texts)
+    eventually(lambda: server.points_of("605"))
+    assert ["Fewer emotes." in each for each in server.texts] == [True]
+
+
 def test_an_edit_is_judged_and_is_no_command_and_no_points(server, fleet):
     rule = {"string": "spam", "match_type": "contains", "action": "warn", "warning_message": "No spam here."}
     assert (

@@ -26,6 +26,14 @@ MATCHES = (
     ("exact", "Is exactly"),
     ("regex", "Regular expression"),
     ("*", "Any message"),
+    ("caps", "Capital letters"),
+    ("links", "Links, but for these"),
+    ("symbols", "Symbols"),
+    ("emotes", "Emotes"),
+    ("length", "Length"),
+    ("repeats", "Repeats"),
+    ("mentions", "Mentions"),
+    ("zalgo", "Stacked marks"),
 )
 ACTIONS = (
     ("warn", "Warn them"),

@@ -16,14 +16,32 @@ from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page
 
+from ..services.rules.filters import MAX_NUMBER
 from ..services.rules.rule_service import RuleService, UnknownRule
 
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 Text = Annotated[str, StringConstraints(max_length=500)]
 # Longer ones are refused with the reason, by the matcher.
 PatternText = Annotated[str, StringConstraints(max_length=200_000)]
-MatchType = Literal["exact", "contains", "word", "regex", "*"]
+MatchType = Literal[
+    "exact",
+    "contains",
+    "word",
+    "regex",
+    "*",
+    "caps",
+    "links",
+    "symbols",
+    "emotes",
+    "length",
+    "repeats",
+    "mentions",
+    "zalgo",
+]
 Action = Literal["warn", "block", "command", "webhook"]
+# Of a filter: at least so many, and at least so many percent of the line.
+Number = Annotated[int, Field(ge=1, le=MAX_NUMBER)]
+Share = Annotated[int, Field(ge=0, le=100)]
 EntityIds = Annotated[list[ShortText], Field(max_length=1000)]
 # As labels are kept: without regard to case.
 ExemptLabel = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(fold)]
@@ -40,9 +58,11 @@ class RulesQuery(Page):
 class NewRule(Attributed):
     """`community_id` may be left out: a program's own community, and for an admin's key the whole fleet."""
 
-    string: PatternText
+    string: PatternText = ""
     action: Action
     match_type: MatchType = "exact"
+    number: Number | None = None
+    share: Share | None = None
     case_sensitive: bool = False
     look_alikes: bool = False
     exempt_level: LevelName | None = "moderator"
@@ -68,6 +88,8 @@ class RuleChange(Attributed):
     string: PatternText | None = None
     action: Action | None = None
     match_type: MatchType | None = None
+    number: Number | None = None
+    share: Share | None = None
     case_sensitive: bool | None = None
     look_alikes: bool | None = None
     # Null is nobody here, and not the same as leaving it out.

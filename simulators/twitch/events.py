@@ -43,16 +43,23 @@ def chat_message(
     message_id: str = "",
     bits: int = 0,
     mentioned: Mapping[str, Event] | None = None,
+    emotes: Sequence[str] = (),
 ) -> Event:
-    """`channel.chat.message`; `channel`, `chatter` and who is `mentioned`, by login, are their three fields each."""
+    """`channel.chat.message`; `channel`, `chatter` and who is `mentioned`, by login, are their three fields each. Words
+    that are `emotes` are emotes wherever they stand."""
     plain: Event = {"cheermote": None, "emote": None, "mention": None}
-    fragments: list[Event] = [
-        {"type": "mention", "text": part, **plain, "mention": (mentioned or {})[part[1:].lower()]}
-        if part[1:].lower() in (mentioned or {}) and part.startswith("@")
-        else {"type": "text", "text": part, **plain}
-        for part in re.split(r"(@\w+)", text)
-        if part
-    ]
+    named = mentioned or {}
+
+    def fragment(part: str) -> Event:
+        if part.startswith("@") and part[1:].lower() in named:
+            return {"type": "mention", "text": part, **plain, "mention": named[part[1:].lower()]}
+        if part in emotes:
+            emote = {"id": "25", "emote_set_id": "0", "owner_id": "0", "format": ["static"]}
+            return {"type": "emote", "text": part, **plain, "emote": emote}
+        return {"type": "text", "text": part, **plain}
+
+    words = "|".join([r"@\w+", *(rf"(?<!\S){re.escape(each)}(?!\S)" for each in emotes)])
+    fragments = [fragment(part) for part in re.split(f"({words})", text) if part]
     if bits:
         head, _, rest = text.partition(" ")
         cheermote = {"prefix": "cheer", "bits": bits, "tier": 1}

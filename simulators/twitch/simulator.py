@@ -278,12 +278,22 @@ class TwitchSimulator(AsyncLoopbackServer):
         message_id: str = "",
         answers: Mapping[str, Any] | None = None,
         more: Mapping[str, Any] | None = None,
+        emotes: Sequence[str] = (),
         **options: Any,
     ) -> Delivery:
         """`channel.chat.message` as documented. `answers` is the event of the message that it is a reply to, whose
-        writer's name Twitch puts before the text; `more` is put over the event's fields."""
+        writer's name Twitch puts before the text; `more` is put over the event's fields; `emotes` are
+        those of its words that are emotes."""
         event = self._chat_event(
-            broadcaster, text, chatter, name, badges=badges, message_id=message_id, answers=answers, more=more
+            broadcaster,
+            text,
+            chatter,
+            name,
+            badges=badges,
+            message_id=message_id,
+            answers=answers,
+            more=more,
+            emotes=emotes,
         )
         return self.notification("channel.chat.message", event, **options)
 

@@ -7,6 +7,7 @@ however many event ids Slack sends it: the words are a chat message, its files a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ MAX_ID_CHARS = 255
 MESSAGE, FILES, MENTION, SLASH = "message", "file_share", "app_mention", "slash_command"
 EDITED = "message_changed"
 # The kinds of message that somebody has written. The rest are Slack's notes, edits, and what bots say.
+# A workspace's own, which have no character.
+WORKSPACE_EMOJI = re.compile(r":(?=[^:\s]*[a-z])[\w'+-]+:")
 WRITTEN = frozenset({"", "file_share", "thread_broadcast", "me_message"})
 
 RequiredId = Annotated[IdPart, StringConstraints(min_length=1)]
@@ -276,13 +279,17 @@ class Translator:
             data["mentions_bot"] = True
         if message.files:
             data["files"] = [_file(each) for each in message.files[:10]]
+        user = self._user(envelope.team, message.user, wait=is_command)
+        text = self._read(written, envelope.team, wait=is_command)
+        if emotes := WORKSPACE_EMOJI.findall(text):
+            data["emotes"] = emotes
         return self._event(
             stored,
             kinds[stored.type],
             envelope.team,
             message.channel,
-            self._user(envelope.team, message.user, wait=is_command),
-            message=self._read(written, envelope.team, wait=is_command),
+            user,
+            message=text,
             data=data,
         )
 

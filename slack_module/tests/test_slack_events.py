@@ -195,6 +195,16 @@ def test_bots_edits_and_notes_of_slack_are_kept_and_not_answered(channel, more, 
     assert [(row["state"], row["detail"]) for row in channel.rows] == [("ignored", why)]
 
 
+def test_emoji_are_emotes_a_workspaces_own_too(channel, fleet):
+    rule = {"match_type": "emotes", "number": 2, "action": "warn", "warning_message": "Fewer emotes."}
+    place = {"community_id": f"slack-{channel.id.lower()}"}
+    assert fleet.request("POST", "/router/string-rules", {**rule, **place}).status == 200
+    channel.say("10:30:45 :wave:", user="U78")
+    channel.say(":party-cat: :wave:", user="U79")
+    eventually(lambda: channel.texts)
+    assert ["Fewer emotes." in each for each in channel.texts] == [True]
+
+
 def test_an_edited_text_is_judged_and_is_no_command_and_no_points(channel, fleet):
     rule = {"string": "🖕", "match_type": "contains", "action": "warn", "warning_message": "No such signs."}
     place = {"community_id": f"slack-{channel.id.lower()}"}

@@ -100,6 +100,12 @@ class Message(Wire):
         named = (each.get("mention") for each in self.fragments or ())
         return any(isinstance(each, dict) and each.get("user_id") == user_id for each in named)
 
+    @property
+    def emotes(self) -> list[str]:
+        """The words that Twitch shows as pictures."""
+        texts = (each.get("text") for each in self.fragments or () if each.get("type") == "emote")
+        return [text for text in texts if isinstance(text, str)]
+
     def typed(self, *, is_reply: bool) -> str:
         """What somebody typed: Twitch puts the other's name before an answer, and a cheer may stand before a text."""
         said = self.text
@@ -172,6 +178,8 @@ class ChatMessage(Happening):
         details: dict[str, Any] = {"message_id": self.message_id, "text_type": self.text_type}
         if self.color:
             details["color"] = self.color
+        if self.message.emotes:
+            details["emotes"] = self.message.emotes
         if self.cheer:
             details["bits"] = self.cheer.bits
         if self.reply:

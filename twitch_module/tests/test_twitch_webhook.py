@@ -197,6 +197,16 @@ def test_a_shared_chat_is_answered_where_it_was_said_and_judged_where_it_is_read
     assert len(channel.texts) == 2
 
 
+def test_twitch_says_what_is_an_emote(channel, fleet):
+    rule = {"match_type": "emotes", "number": 2, "action": "warn", "warning_message": "Fewer emotes."}
+    assert fleet.request("POST", "/router/string-rules", {**rule, "community_id": f"twitch-{channel.id}"}).status == 200
+    channel.say("Kappa Kappa", chatter="901")
+    channel.say("Kappa LUL hello", chatter="902", emotes=["Kappa", "LUL"])
+    eventually(lambda: channel.texts)
+    eventually(lambda: channel.states == ["forwarded"] * 2)
+    assert ["Fewer emotes." in each for each in channel.texts] == [True]
+
+
 @pytest.mark.parametrize("is_on", [False, True])
 def test_a_channel_that_is_not_served_gives_commands_only_where_a_community_wants_them(channel, fleet, is_on):
     config = {"config": {"shared_chat": is_on}}

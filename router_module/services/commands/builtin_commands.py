@@ -1,14 +1,15 @@
-"""The router's own commands: !help, !stats, !why, !points and !leaderboard."""
+"""The router's own commands: !help, !stats, !why, !points, !leaderboard, !permit and !timer."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from waddlebot.base.chat import closest
+from waddlebot.base.chat import closest, shorten
 from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse, SubcommandSpec
-from waddlebot.base.errors import UserError
+from waddlebot.base.errors import UsageError, UserError
 from waddlebot.base.text import fold
+from waddlebot.community.people import find_by_name
 from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.module.interaction import find_subcommand, say
@@ -19,6 +20,9 @@ from ..engines.execution_engine import Result, Task
 from ..people.rbac_service import Asking, RBACService
 from ..people.reputation_service import ReputationService
 from ..records.explainer import Explainer
+from ..records.session_manager import SessionManager
+from ..rules.filters import PERMITTED_S
+from .timer_command import TimerCommand
 
 STATS_KEPT_S = 60.0
 # Where a text has no lines.
@@ -27,7 +31,7 @@ NOTHING = "Nothing was asked of me here in the last day."
 
 
 class BuiltinCommands:
-    """An engine for the commands that only the router itself can answer. They write nothing."""
+    """An engine for the commands that only the router itself can answer. They write nothing but permits and timers."""
 
     def __init__(
         self,
@@ -37,7 +41,9 @@ class BuiltinCommands:
         db: Database,
         *,
         rbac: RBACService,
+        sessions: SessionManager,
     ) -> None:
+        self._sessions = sessions
         self._lookups = lookups
         self._rbac = rbac
         self._explainer = explainer
@@ -49,6 +55,8 @@ class BuiltinCommands:
             "why": self.why,
             "points": reputation.say_points,
             "leaderboard": reputation.say_leaderboard,
+            "permit": self.permit,
+            "timer": TimerCommand(db),
         }
 
     def execute(self, task: Task) -> Result:
@@ -159,3 +167,17 @@ class BuiltinCommands:
         # The page of a message is for who may look into the portal.
         community_id = call.community.id if Level.named(call.user.level) >= Level.MODERATOR else None
         return self._explainer.why(call.entity.entity_id, call.user.ids, before=call.session_id, linked_in=community_id)
+
+    def permit(self, call: ModuleCall) -> str:
+        """Let somebody post links for a minute, in this community and under each of their names."""
+        name = " ".join(call.trigger.args).lstrip("@").strip()
+        if not name:
+            raise UsageError("Usage: !permit @who")
+        with self._db.lookup() as db:
+            found = find_by_name(db, name, platform=call.entity.platform, community_id=call.community.id)
+            head = fetch_one(db, "SELECT coalesce(head_id, id) AS id FROM users WHERE id = %s", (found,))
+        if head is None:
+            raise UserError(f"Nobody called {shorten(name, 60)} has written here yet.")
+        if call.mode == "live" and not self._sessions.permit(call.community.id, head["id"], for_s=PERMITTED_S):
+            raise UserError("I cannot remember that just now. Try again in a moment.")
+        return f"{shorten(name, 60)} may post links for {PERMITTED_S} seconds."

@@ -26,6 +26,7 @@ from ..people.points import points_for
 from ..people.rbac_service import RBACService
 from ..records.session_manager import SessionManager
 from ..records.work import Job, Said, Work
+from ..rules.filters import LINKS, SAID, Line
 from ..rules.listeners import Listening
 from ..rules.rule_book import RuleBook, StringRule
 from ..rules.rule_service import command_of
@@ -97,7 +98,8 @@ class Planner:
         text = work.event.message
         line = None if work.event.is_no_command else parse_command(text)
         commands = catalogue.find(line.prefix, line.command, work.place.entity_id) if line else []
-        found = self._rules.hits(work.place, text, mentions_bot=work.event.data.get("mentions_bot") is True)
+        data = work.event.data
+        found = self._rules.hits(work.place, Line.of(text, data), mentions_bot=data.get("mentions_bot") is True)
         hits = [rule for rule in found.rules if rule.action == "block"] if commands else found.rules
         hits = [rule for rule in hits if not self._is_exempt(work, rule)] if hits else hits
         if hits:
@@ -116,7 +118,7 @@ class Planner:
         return bool(work.event.data.get("shared_from")) and not self._lookups.core_settings(work.place)["shared_chat"]
 
     def _judge(self, work: Work, catalogue: Catalogue) -> None:
-        found = self._rules.hits(work.place, work.event.message).rules
+        found = self._rules.hits(work.place, Line.of(work.event.message, work.event.data)).rules
         hits = [rule for rule in found if rule.action in ("warn", "block") and not self._is_exempt(work, rule)]
         if hits:
             self._apply(hits, work, catalogue)
@@ -171,13 +173,18 @@ class Planner:
             return False
         if rule.exempt_labels and rule.exempts(fold(each) for each in work.person.labels_in(work.place.community_id)):
             return True
+        if rule.pattern.match_type == LINKS and self._is_permitted(work):
+            return True
         if rule.exempt_level is None:
             return False
         return self._rbac.level_of(work.event, work.person, work.place) >= rule.exempt_level
 
+    def _is_permitted(self, work: Work) -> bool:
+        return self._sessions.is_permitted(work.place.community_id, work.person.head_id)
+
     def _moderate(self, work: Work, rule: StringRule) -> None:
         action = "block" if rule.action == "block" else "warn"
-        message = rule.message or DEFAULT_MESSAGES[action]
+        message = rule.message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[action]
         work.moderation = Moderation(action=action, rule_id=rule.id, message=message)
         platform = work.event.platform
         if action == "block" and platform not in DELETES_MESSAGES:

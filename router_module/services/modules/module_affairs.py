@@ -11,6 +11,7 @@ from waddlebot.data.audit import Acting, acting_as
 
 from ..catalogue.cache_manager import CacheManager
 from ..records.announcement_service import ModuleOff
+from ..rules.filters import Line
 from ..rules.rule_book import RuleBook, StringRule
 from .switch_service import Scope, SwitchService
 
@@ -30,7 +31,7 @@ class ModuleAffairs:
         catalogue = self._lookups.catalogue(scope.community_id)
         if not catalogue.is_module_on(module_name, scope.entity_id, is_core=is_core):
             raise ModuleOff(f"{module_name} is not switched on there.")
-        hits = self._book.hits_at(scope.community_id, scope.entity_id or "", text)
+        hits = self._book.hits_at(scope.community_id, scope.entity_id or "", Line(text))
         return next((rule for rule in hits.rules if rule.action in ("warn", "block")), None)
 
     def change_settings(

@@ -105,7 +105,7 @@ class AnnouncementService:
         self._check_pace(module, place.community_id, said.announcement_id)
         rows = list(outbox_rows(responses, channels, shows_overlays=is_on(place.entity_id)))
         with self._db.transaction() as db:
-            return _keep(db, said, module, place.community_id, rows, responses)
+            return keep_announcement(db, said, module, place.community_id, rows, responses)
 
     def list_notices(self, community_id: int, page: Page) -> dict[str, Any]:
         with self._db.transaction() as db:
@@ -202,7 +202,7 @@ def list_channels(
     )
 
 
-def _keep(
+def keep_announcement(
     db: DAL,
     said: Announcement,
     module: str,

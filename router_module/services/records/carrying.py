@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import LevelName, ModuleName
 from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.base.ids import PLATFORM
+from waddlebot.base.text import fold
 from waddlebot.community.consent import Consenter, ensure_user, find_user
 from waddlebot.data.audit import record_all
 from waddlebot.data.database import fetch, fetch_one
@@ -21,7 +22,11 @@ from waddlebot.module.portable import Item, Part
 
 from ..modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 from ..people.roles_service import role_change
+from ..rules.filters import MAX_NUMBER
 from ..rules.rule_service import RuleService
+from ..rules.string_matcher import MatchType
+from .timer_fields import TimerFields
+from .timer_service import COLUMNS, create_timer, get_timer, list_timers, update_timer
 
 BY = "portal"
 # A secret is shown to whoever sets it, and an import sets none that anybody sees.
@@ -37,7 +42,9 @@ class RuleItem(Item):
 
     kind: Literal["string_rule"] = "string_rule"
     string: LongText
-    match_type: Literal["exact", "contains", "word", "regex", "*"] = "exact"
+    match_type: MatchType = "exact"
+    number: Annotated[int, Field(ge=1, le=MAX_NUMBER)] | None = None
+    share: Annotated[int, Field(ge=0, le=100)] | None = None
     case_sensitive: bool = False
     look_alikes: bool = False
     exempt_level: LevelName | None = "moderator"
@@ -81,17 +88,21 @@ class RoleItem(Item):
     role: Literal["admin", "moderator", "vip", "subscriber", "member"]
 
 
+class TimerItem(TimerFields, Item):
+    kind: Literal["timer"] = "timer"
+
+
 def parts(rules: RuleService, switches: SwitchService) -> list[Part[Any]]:
-    return [rule_part(rules), switch_part(switches), permission_part(switches), role_part()]
+    return [rule_part(rules), switch_part(switches), permission_part(switches), role_part(), timer_part()]
 
 
 def rule_part(rules: RuleService) -> Part[RuleItem]:
     def export(db: DAL, community_id: int) -> list[RuleItem]:
         rows = fetch(
             db,
-            "SELECT id, string, match_type, case_sensitive, look_alikes, exempt_level, action, command_to_execute,"
-            " command_parameters, webhook_url, warning_message, block_message, priority, exempt_labels,"
-            " ARRAY(SELECT entity_id FROM stringmatch_entities e"
+            "SELECT id, string, match_type, number, share, case_sensitive, look_alikes, exempt_level, action,"
+            " command_to_execute, command_parameters, webhook_url, warning_message, block_message, priority,"
+            " exempt_labels, ARRAY(SELECT entity_id FROM stringmatch_entities e"
             "  WHERE e.stringmatch_id = r.id ORDER BY 1) AS enabled_entity_ids"
             " FROM stringmatch r WHERE community_id = %s AND is_active ORDER BY priority, id",
             (community_id,),
@@ -111,6 +122,21 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
         return item.string, item.match_type, item.case_sensitive, item.action, tuple(sorted(item.enabled_entity_ids))
 
     return Part(RuleItem, key, export, put)
+
+
+def timer_part() -> Part[TimerItem]:
+    def export(db: DAL, community_id: int) -> list[TimerItem]:
+        rows = list_timers(db, community_id)
+        return [TimerItem(**{each: row[each] for each in COLUMNS}).of_row(row["id"]) for row in rows]
+
+    def put(db: DAL, community_id: int, item: TimerItem, known: TimerItem | None) -> None:
+        values = item.model_dump(exclude={"kind"})
+        if known is None:
+            create_timer(db, community_id, values)
+        else:
+            update_timer(db, get_timer(db, community_id, timer_id=known.row_id), values)
+
+    return Part(TimerItem, lambda item: fold(item.name), export, put)
 
 
 def switch_part(switches: SwitchService) -> Part[SwitchItem]:

@@ -42,6 +42,17 @@ class SessionManager:
                 if any(word in text for word in spelled):
                     self._client.delete(key)
 
+    def permit(self, community_id: int, head_id: int, *, for_s: int) -> bool:
+        """Let somebody post links for so long. False: Redis is away, and nobody was let."""
+        with contextlib.suppress(redis.RedisError):
+            return bool(self._client.set(f"waddlebot:permit:{community_id}:{head_id}", 1, ex=for_s))
+        return False
+
+    def is_permitted(self, community_id: int, head_id: int) -> bool:
+        with contextlib.suppress(redis.RedisError):
+            return bool(self._client.exists(f"waddlebot:permit:{community_id}:{head_id}"))
+        return False
+
     def first_refusal(self, key: str) -> bool:
         """Whether this refusal was not told within the last minute. While Redis is away every one is told."""
         with contextlib.suppress(redis.RedisError):

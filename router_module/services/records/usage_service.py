@@ -23,11 +23,15 @@ class UsageService:
         self._uses: Counter[tuple[int, str, str]] = Counter()
         self._requests: Counter[tuple[int, str, int]] = Counter()
         self._refused: Counter[tuple[int, str, int]] = Counter()
+        # Of chat, by entity: timers wait for them.
+        self._lines: Counter[str] = Counter()
 
     def count(self, works: Iterable[Work]) -> None:
         """Count what these events hit and asked for."""
         with self._lock:
             for work in works:
+                if work.is_new_line:
+                    self._lines[work.place.entity_id] += 1
                 if work.hits:
                     self._hits.update(work.hits)
                 for job in work.jobs:
@@ -37,17 +41,32 @@ class UsageService:
         """Write down what was counted since the last time; while the database is away it is kept for the next."""
         with self._lock:
             counted = self._hits, self._uses, self._requests, self._refused
+            lines, self._lines = self._lines, Counter()
             self._hits, self._uses, self._requests, self._refused = Counter(), Counter(), Counter(), Counter()
         try:
             self._write(*counted)
+            self._write_lines(lines)
         except DatabaseUnavailable:
             with self._lock:
                 hits, uses, requests, refused = counted
+                self._lines.update(lines)
                 self._hits.update(hits)
                 self._uses.update(uses)
                 self._requests.update(requests)
                 self._refused.update(refused)
             raise
+
+    def _write_lines(self, lines: Counter[str]) -> None:
+        if not lines:
+            return
+        self._db.statement(
+            "UPDATE timers t SET lines = least(t.min_lines, t.lines + v.n) FROM ("
+            " SELECT o.id, sum(n) AS n FROM unnest(%s::text[], %s::int[]) AS s (entity_id, n)"
+            " JOIN entities e USING (entity_id) JOIN timers o ON o.community_id = e.community_id AND o.is_active"
+            "  AND o.lines < o.min_lines AND (o.entity_id IS NULL OR o.entity_id = e.entity_id) GROUP BY o.id) v"
+            " WHERE t.id = v.id",
+            (list(lines), list(lines.values())),
+        )
 
     def _write(
         self,

@@ -19,6 +19,7 @@ from waddlebot.base.contracts import (
     ExecutionInfo,
     ExecutionStatus,
     Level,
+    MessageType,
     Moderation,
     ModuleCall,
     ResponseInfo,
@@ -145,6 +146,12 @@ class Work:
     @property
     def is_simulated(self) -> bool:
         return self.event.mode == "simulate"
+
+    @property
+    def is_new_line(self) -> bool:
+        """Whether it is a line of chat that people read now."""
+        event = self.event
+        return event.message_type is MessageType.CHAT_MESSAGE and not event.is_only_judged and not self.is_blocked
 
     @property
     def is_blocked(self) -> bool:

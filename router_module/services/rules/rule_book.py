@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
@@ -25,6 +25,7 @@ from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
 
 from ..catalogue.cache_manager import Place
+from .filters import USUAL, Filter, Line, make_filter
 from .listeners import MENTION, Listening, list_listeners, pattern_of
 from .string_matcher import Matcher, Pattern
 
@@ -43,7 +44,7 @@ class StringRule:
     """What to look for in a text, and what to do about it."""
 
     id: int
-    pattern: Pattern
+    pattern: Pattern | Filter
     action: Action
     priority: int
     # Empty: everywhere in its community.
@@ -82,9 +83,12 @@ NOTHING = Hits()
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Rules in their order and then what is listened for, compiled together; mentions have nothing to compile."""
+    """Rules in their order and then what is listened for, compiled together; filters and mentions have nothing to
+    compile."""
 
     rules: list[StringRule] = field(default_factory=list)
+    # Each with what it asks for.
+    filters: list[tuple[StringRule, Filter]] = field(default_factory=list)
     listening: list[Listening] = field(default_factory=list)
     mentions: list[Listening] = field(default_factory=list)
     matcher: Matcher = field(default_factory=lambda: Matcher([]))
@@ -94,21 +98,25 @@ class RuleSet:
         if not rules and not listening:
             return EMPTY
         ordered = sorted(rules, key=lambda rule: rule.order)
+        filters = [(rule, rule.pattern) for rule in ordered if isinstance(rule.pattern, Filter)]
+        searched = [(rule, rule.pattern) for rule in ordered if isinstance(rule.pattern, Pattern)]
         texts = [each for each in listening if each.match != MENTION]
         mentions = [each for each in listening if each.match == MENTION]
-        patterns = (*(rule.pattern for rule in ordered), *(pattern_of(each.match, each.pattern) for each in texts))
-        return cls(ordered, texts, mentions, _matcher(patterns))
+        patterns = (*(pattern for _, pattern in searched), *(pattern_of(each.match, each.pattern) for each in texts))
+        return cls([rule for rule, _ in searched], filters, texts, mentions, _matcher(patterns))
 
     @property
     def size(self) -> int:
-        return len(self.rules) + len(self.listening)
+        return len(self.rules) + len(self.filters) + len(self.listening)
 
-    def hits(self, text: str, entity_id: str, parent: str | None = None) -> Hits:
-        found = self.matcher.match(text) if self.size else []
-        if not found:
+    def hits(self, line: Line, entity_id: str, parent: str | None = None) -> Hits:
+        found = self.matcher.match(line.text) if self.rules or self.listening else []
+        filtered = [rule for rule, filter_ in self.filters if filter_.hits(line)] if self.filters else []
+        if not found and not filtered:
             return NOTHING
-        rules = (self.rules[at] for at in found if at < len(self.rules))
+        searched = [self.rules[at] for at in found if at < len(self.rules)]
         listening = [self.listening[at - len(self.rules)] for at in found if at >= len(self.rules)]
+        rules = heapq.merge(searched, filtered, key=lambda rule: rule.order)
         return Hits([rule for rule in rules if rule.holds_at(entity_id, parent)], listening)
 
 
@@ -142,18 +150,18 @@ class RuleBook:
         self._lock = Lock()
         self._compilers = ThreadPoolExecutor(1, "compile-rules")
 
-    def hits(self, place: Place, text: str, *, mentions_bot: bool = False) -> Hits:
-        """What a text hits at a place: its community's rules and the fleet's, and what modules listen for in it."""
-        found = self.hits_at(place.community_id, place.entity_id, text, parent=place.parent_entity_id)
+    def hits(self, place: Place, line: Line, *, mentions_bot: bool = False) -> Hits:
+        """What a line hits at a place: its community's rules and the fleet's, and what modules listen for in it."""
+        found = self.hits_at(place.community_id, place.entity_id, line, parent=place.parent_entity_id)
         mentions = self._rules_of(place.community_id).mentions if mentions_bot else []
         if not mentions:
             return found
         return Hits(found.rules, sorted([*found.listening, *mentions], key=lambda each: each.order))
 
-    def hits_at(self, community_id: int, entity_id: str, text: str, *, parent: str | None = None) -> Hits:
-        """The same of a text that mentions nobody."""
-        everywhere = self._rules_of(FLEET).hits(text, entity_id, parent).rules
-        own = self._rules_of(community_id).hits(text, entity_id, parent)
+    def hits_at(self, community_id: int, entity_id: str, line: Line, *, parent: str | None = None) -> Hits:
+        """The same of a line that mentions nobody."""
+        everywhere = self._rules_of(FLEET).hits(line, entity_id, parent).rules
+        own = self._rules_of(community_id).hits(line, entity_id, parent)
         if not everywhere:
             return own
         return Hits(list(heapq.merge(everywhere, own.rules, key=lambda rule: rule.order)), own.listening)
@@ -233,7 +241,7 @@ def list_active_rules(db: DAL, community_id: int) -> list[StringRule]:
 def rule_from_row(row: dict[str, Any]) -> StringRule:
     return StringRule(
         id=row["id"],
-        pattern=Pattern(row["string"], row["match_type"], row["case_sensitive"], row["look_alikes"]),
+        pattern=pattern_from(row),
         action=row["action"],
         priority=row["priority"],
         entity_ids=frozenset(row["entities"] or ()),
@@ -244,3 +252,11 @@ def rule_from_row(row: dict[str, Any]) -> StringRule:
         message=row["block_message"] if row["action"] == "block" else row["warning_message"],
         exempt_labels=frozenset(row["exempt_labels"] if row["action"] in ("warn", "block") else ()),
     )
+
+
+def pattern_from(values: Mapping[str, Any]) -> Pattern | Filter:
+    """What a rule looks for. Raises: Invalid for an allow list that is none."""
+    match_type = values["match_type"]
+    if match_type in USUAL:
+        return make_filter(match_type, values["string"], number=values["number"], share=values["share"])
+    return Pattern(values["string"], match_type, values["case_sensitive"], values["look_alikes"])

@@ -23,7 +23,8 @@ from waddlebot.web.http import EgressGuard
 from waddlebot.web.lists import Page, fetch_page, list_answer
 
 from ..engines.webhook_client import check_webhook_url
-from .rule_book import FLEET, RuleBook, RuleSet, StringRule, list_active_rules
+from .filters import USUAL, Filter, Line
+from .rule_book import FLEET, RuleBook, RuleSet, StringRule, list_active_rules, pattern_from
 from .string_matcher import Pattern, check_pattern, check_patterns
 
 # A community's, and the fleet's own. Contracts §7.
@@ -49,6 +50,8 @@ COLUMNS = (
     "priority",
     "is_active",
     "exempt_labels",
+    "number",
+    "share",
 )
 
 
@@ -82,7 +85,7 @@ class RuleService:
 
         Raises: Invalid, naming the field and for a pattern the place; TooManyRules; UnknownEntity of the community.
         """
-        check_rule(values, self._guard)
+        self.check(values)
         with self._db.transaction() as db:
             made = self.create_in(db, community_id, values, entity_ids, by=by)
         self.changed(community_id)
@@ -93,7 +96,7 @@ class RuleService:
     ) -> dict[str, Any]:
         """The same, for a rule that was checked, in a transaction that is followed by `changed`."""
         secret = new_secret() if values["action"] == "webhook" else ""
-        _check_room(db, community_id, _pattern(values))
+        _check_room(db, community_id, pattern_of(values))
         row = fetch_one(
             db,
             f"INSERT INTO stringmatch ({', '.join(COLUMNS)}, community_id, created_by) VALUES"
@@ -121,10 +124,14 @@ class RuleService:
     ) -> dict[str, Any]:
         """The same, in a transaction that is followed by `changed`."""
         before = get_rule(db, rule_id, for_update=True)
-        values = {column: before[column] for column in COLUMNS} | dict(changes)
+        values = {column: before[column] for column in COLUMNS}
+        if changes.get("match_type", before["match_type"]) != before["match_type"]:
+            # So many letters are not so many links.
+            values |= {"number": None, "share": None}
+        values |= changes
         check_rule(values, self._guard)
         if values["is_active"]:
-            _check_room(db, before["community_id"], _pattern(values), besides=rule_id)
+            _check_room(db, before["community_id"], pattern_of(values), besides=rule_id)
         fetch(
             db,
             f"UPDATE stringmatch SET {', '.join(f'{column} = %({column})s' for column in COLUMNS)},"
@@ -186,8 +193,8 @@ class RuleService:
     ) -> dict[str, Any]:
         """What a rule would have hit in the newest messages that are still stored: at most MAX_SCANNED of them, and as
         many as MAX_DRY_RUN_S allows. `lines` are tried as well."""
-        check_rule(values, self._guard)
-        rule = StringRule(0, _pattern(values), values["action"], 0, frozenset(entity_ids))
+        self.check(values)
+        rule = StringRule(0, pattern_of(values), values["action"], 0, frozenset(entity_ids))
         rules, place = RuleSet.compiled([rule]), next(iter(entity_ids), "")
         until = time.monotonic() + MAX_DRY_RUN_S
         scanned, oldest = 0, None
@@ -198,7 +205,8 @@ class RuleService:
             if not _is_seen_by(rule, row["message"]):
                 continue
             scanned, oldest = scanned + 1, row["received_at"]
-            if rules.hits(row["message"], row["entity_id"]).rules:
+            line = Line.of(row["message"], {"emotes": row.pop("emotes")})
+            if rules.hits(line, row["entity_id"]).rules:
                 hit.append({**row, "message": shorten(row["message"], MAX_EXAMPLE_CHARS)})
         return {
             "success": True,
@@ -208,7 +216,8 @@ class RuleService:
             "examples": hit[:MAX_EXAMPLES],
             "days": Counter(str(each["received_at"].date()) for each in hit),
             "lines": [
-                {"text": line, "hit": _is_seen_by(rule, line) and bool(rules.hits(line, place).rules)} for line in lines
+                {"text": line, "hit": _is_seen_by(rule, line) and bool(rules.hits(Line(line), place).rules)}
+                for line in lines
             ],
         }
 
@@ -222,6 +231,7 @@ class RuleService:
                 rows = fetch(
                     db,
                     "SELECT session_id::text, entity_id, event->>'message' AS message,"
+                    " event->'data'->'emotes' AS emotes,"
                     " event->'user'->>'name' AS user_name, received_at FROM router_events"
                     " WHERE message_type = 'chatMessage' AND received_at > now() - %(hours)s * interval '1 hour'"
                     " AND (%(before)s::uuid IS NULL OR session_id < %(before)s::uuid)"
@@ -266,7 +276,9 @@ class RuleService:
 
 def check_rule(values: Mapping[str, Any], guard: EgressGuard) -> None:
     """Raises: Invalid, also BadPattern."""
-    check_pattern(_pattern(values))
+    pattern = pattern_of(values)
+    if isinstance(pattern, Pattern):
+        check_pattern(pattern)
     if values["action"] == "command" and not _command_of(values):
         raise Invalid("command_to_execute is a command such as !welcome.", field="command_to_execute")
     if values["action"] == "webhook":
@@ -283,8 +295,19 @@ def _command_of(values: Mapping[str, Any]) -> tuple[str, str] | None:
     return command_of(values["command_to_execute"].strip())
 
 
-def _pattern(values: Mapping[str, Any]) -> Pattern:
-    return Pattern(values["string"], values["match_type"], values["case_sensitive"], values["look_alikes"])
+def pattern_of(values: Mapping[str, Any]) -> Pattern | Filter:
+    """What a rule looks for; a filter's number and share may be left to what is usual. Raises: Invalid."""
+    return pattern_from({**values, **_thresholds(values)})
+
+
+def _thresholds(values: Mapping[str, Any]) -> dict[str, int | None]:
+    """Those of a filter; anything else has none."""
+    usual = USUAL.get(values["match_type"])
+    if usual is None:
+        return {"number": None, "share": None}
+    given = values.get("number"), values.get("share")
+    number, share = (own if own is not None else least for own, least in zip(given, usual, strict=True))
+    return {"number": number, "share": share}
 
 
 def _is_seen_by(rule: StringRule, message: str) -> bool:
@@ -301,13 +324,12 @@ def _purpose(rule_id: int) -> str:
 
 
 def _as_columns(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        column: json.dumps(values[column]) if column == "command_parameters" else values[column] for column in COLUMNS
-    }
+    written = {**values, **_thresholds(values), "command_parameters": json.dumps(values["command_parameters"])}
+    return {column: written[column] for column in COLUMNS}
 
 
 SELECT_RULE = (
-    "SELECT r.id, r.community_id, string, match_type, case_sensitive, look_alikes, exempt_level, action,"
+    "SELECT r.id, r.community_id, string, match_type, number, share, case_sensitive, look_alikes, exempt_level, action,"
     " command_to_execute, command_parameters, webhook_url, warning_message, block_message, exempt_labels, priority,"
     " is_active,"
     " match_count, last_matched, created_by, created_at, updated_at,"
@@ -346,7 +368,7 @@ def _as_recorded(rule: dict[str, Any]) -> dict[str, Any]:
     return {column: rule[column] for column in (*COLUMNS, "enabled_entity_ids")}
 
 
-def _check_room(db: DAL, community_id: int | None, pattern: Pattern, *, besides: int = 0) -> None:
+def _check_room(db: DAL, community_id: int | None, pattern: Pattern | Filter, *, besides: int = 0) -> None:
     """Whether a community may have one more rule, with that pattern. Two at once wait for each other here.
 
     Raises: TooManyRules; BadPattern when its regexes would cost too much together.
@@ -355,8 +377,9 @@ def _check_room(db: DAL, community_id: int | None, pattern: Pattern, *, besides:
     others = [rule.pattern for rule in list_active_rules(db, community_id or FLEET) if rule.id != besides]
     if len(others) >= MAX_RULES:
         raise TooManyRules()
-    if pattern.match_type == "regex":
-        check_patterns([*(each for each in others if each.match_type == "regex"), pattern])
+    if isinstance(pattern, Pattern) and pattern.match_type == "regex":
+        regexes = [each for each in others if isinstance(each, Pattern) and each.match_type == "regex"]
+        check_patterns([*regexes, pattern])
 
 
 def _set_entities(db: DAL, rule_id: int, community_id: int | None, entity_ids: Sequence[str]) -> None:

@@ -28,7 +28,23 @@ import re2
 from waddlebot.base.errors import Invalid
 from waddlebot.base.text import STRAIGHT, as_compared, as_seen, fold, skeleton
 
-MatchType = Literal["exact", "contains", "word", "regex", "*", "ends_with"]
+MatchType = Literal[
+    "exact",
+    "contains",
+    "word",
+    "regex",
+    "*",
+    "ends_with",
+    # Filters, which the matcher leaves to `filters`.
+    "caps",
+    "links",
+    "symbols",
+    "emotes",
+    "length",
+    "repeats",
+    "mentions",
+    "zalgo",
+]
 EVERYTHING = "*"
 MAX_PATTERN_CHARS = 2_000
 # A regex costs the instructions of its program, for the worst that it can do is keep all of them busy at each byte of a

@@ -1,0 +1,125 @@
+"""!timer add|remove|list|pause|resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pydal import DAL
+from pydantic import ValidationError
+from waddlebot.base.chat import shorten
+from waddlebot.base.contracts import ModuleCall
+from waddlebot.base.errors import UsageError, UserError
+from waddlebot.data.audit import Acting, acting_as
+from waddlebot.data.database import Database
+
+from ..records.timer_fields import TimerFields
+from ..records.timer_service import create_timer, delete_timer, get_timer, list_timers, update_timer
+
+USAGE = "Usage: !timer add <name> <minutes> [lines=5] [always] [here] <text>"
+Handler = Callable[[DAL, ModuleCall, Sequence[str]], str]
+
+
+class _Rehearsed(Exception):
+    """Takes what a simulated command did back, and brings what it said."""
+
+    def __init__(self, said: str) -> None:
+        self.said = said
+
+
+class TimerCommand:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._handlers: dict[str, Handler] = {
+            "add": _add,
+            "remove": _remove,
+            "list": _list,
+            "pause": _pause,
+            "resume": _resume,
+        }
+
+    def __call__(self, call: ModuleCall) -> str:
+        word, *args = call.trigger.args or [""]
+        handler = self._handlers.get(word.lower())
+        if handler is None:
+            raise UsageError("Usage: !timer add | remove | list | pause | resume")
+        try:
+            # Whoever typed it changes what it changes.
+            with acting_as(Acting("router", own_id=call.user.own_id)), self._db.transaction() as db:
+                said = handler(db, call, args)
+                if call.mode == "simulate":
+                    raise _Rehearsed(said)
+        except _Rehearsed as rehearsed:
+            return rehearsed.said
+        return said
+
+
+def _add(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
+    if len(args) < 3:
+        raise UsageError(USAGE)
+    name, minutes, *words = args
+    options: dict[str, Any] = {}
+    while words:
+        word = words[0].lower()
+        if word == "always":
+            options["only_live"] = False
+        elif word == "here":
+            options["entity_id"] = call.entity.entity_id
+        elif word.startswith("lines="):
+            options["min_lines"] = word.removeprefix("lines=")
+        else:
+            break
+        words.pop(0)
+    try:
+        fields = TimerFields(name=name, minutes=minutes, message=" ".join(words), **options)
+    except ValidationError as err:
+        wrong = err.errors()[0]
+        raise UserError(f"{wrong['loc'][0]}: {wrong['msg']}. {USAGE}") from err
+    made = create_timer(db, call.community.id, fields.model_dump())
+    return f"Timer {made['name']} is said {_when(made)}."
+
+
+def _when(timer: dict[str, Any]) -> str:
+    minutes = "every minute" if timer["minutes"] == 1 else f"every {timer['minutes']} minutes"
+    lines = f" after at least {timer['min_lines']} lines of chat" if timer["min_lines"] else ""
+    live = ", while live" if timer["only_live"] else ""
+    return f"{minutes}{lines}{live}{', in one channel' if timer['entity_id'] else ''}"
+
+
+def _named(db: DAL, call: ModuleCall, args: Sequence[str], what: str) -> dict[str, Any]:
+    if len(args) != 1:
+        raise UsageError(f"Usage: !timer {what} <name>")
+    return get_timer(db, call.community.id, name=args[0])
+
+
+def _remove(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
+    timer = _named(db, call, args, "remove")
+    delete_timer(db, timer)
+    return f"Timer {timer['name']} is gone. It said “{shorten(timer['message'], 200)}”"
+
+
+def _pause(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
+    return _switch(db, _named(db, call, args, "pause"), is_active=False)
+
+
+def _resume(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
+    return _switch(db, _named(db, call, args, "resume"), is_active=True)
+
+
+def _switch(db: DAL, timer: dict[str, Any], *, is_active: bool) -> str:
+    if timer["is_active"] is is_active:
+        return f"Timer {timer['name']} is {'on' if is_active else 'paused'} already."
+    made = update_timer(db, timer, {"is_active": is_active})
+    again = f"Timer {made['name']} is said again, {_when(made)}."
+    return again if is_active else f"Timer {made['name']} is paused. !timer resume {made['name']} has it said again."
+
+
+def _list(db: DAL, call: ModuleCall, _args: Sequence[str]) -> str:
+    timers = list_timers(db, call.community.id)
+    if not timers:
+        return f"There are no timers here. {USAGE}"
+    listed = (
+        f"{each['name']} ({_when(each) if each['is_active'] else 'paused'}): {shorten(each['message'], 60)}"
+        for each in timers
+    )
+    return shorten(" · ".join(listed), 1500)

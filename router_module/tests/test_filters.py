@@ -1,0 +1,144 @@
+"""Filters: rules about how a line is written, and !permit (contracts §7)."""
+
+from __future__ import annotations
+
+import importlib
+import time
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("match_type", "fields", "hits", "misses"),
+    [
+        ("caps", {}, ["STOP SHOUTING AT ME", "ПРЕКРАТИ КРИЧАТЬ"], ["OK", "Stop SHOUTING at me please", "漢字" * 20]),
+        ("caps", {"number": 3, "share": 0}, ["what is NASA"], ["we see a TV"]),
+        ("symbols", {}, ["▓▓▓▓▓▓▓▓▓▓", "!?!?!?!?!? ok"], ["really?!?!", "👍👍👍👍👍👍👍👍👍👍👍", "привет как дела"]),
+        ("emotes", {"number": 3}, ["👍 👍🏽 🇩🇪", "😀😀😀"], ["Kappa Kappa Kappa Kappa", "👍 👍"]),
+        ("length", {"number": 20}, ["x" * 20], ["x" * 19, "x" * 15 + "\u200b" * 20]),
+        (
+            "repeats",
+            {"number": 4},
+            ["heyyyy", "buy now buy now Buy now BUY NOW", "no no no no"],
+            ["10000", "now or not now"],
+        ),
+        ("mentions", {"number": 2}, ["@a and @b"], ["@a", "a@b.org @c", "@@@"]),
+        ("zalgo", {}, ["z̸̢̛̑a̷̛̱͝l̶̨͐g̴̛̈́o̷̚"], ["tiếng Việt", "สวัสดีครับ ที่", "שָׁלוֹם", "naïve e\u0301"]),
+    ],
+)
+def test_a_filter_hits_what_is_written_like_that(bot, rule, match_type, fields, hits, misses):
+    made = rule("", "warn", match_type=match_type, **fields)
+
+    assert {each: bot.say(each).answer["moderation"]["rule_id"] for each in hits} == dict.fromkeys(hits, made["id"])
+    assert [each for each in misses if bot.say(each).answer["moderation"]] == []
+
+
+LINKS = """
+evil.com|go to www.evil.com/x?y=1|https://evil.example/|evil dot com|evil (dot) com|evil[.]com|evil . com|evil .com
+hxxps://evil.com|ev\u200bil.c\u200bom|ｅｖｉｌ．ｃｏｍ|evil。com|пример.рф|xn--e1afmkfd.xn--p1ai|203.0.113.7:80|see:evil.com
+https://youtube.com@evil.com/|youtube.com.evil.com|уoutube.com|notyoutube.com|twitch.tv/me-not|evil.com.thanks
+"""
+NO_LINKS = """
+hello there|3.50 for that|e.g. this|wait...what|connect the dot is|Stop. Come in|version 1.2.3|ok.thanks|one, two
+youtube.com|https://www.YouTube.com/watch?v=1|twitch.tv/me|twitch.tv/me/clip/x|the dot is|no. Net worth?|http
+"""
+
+
+def test_links_are_found_as_people_write_them_but_for_those_that_are_allowed(bot, rule, fleet):
+    made = rule("youtube.com, https://twitch.tv/me", "block", match_type="links")
+    body = {"community_id": bot.slug, "match_type": "links", "string": made["string"], "action": "block"}
+
+    def tried(lines: str) -> dict[str, bool]:
+        texts = [each for row in lines.strip().splitlines() for each in row.split("|")]
+        found = {}
+        for at in range(0, len(texts), 20):
+            answer = fleet.request("POST", "/router/string-rules/dry-run", {**body, "lines": texts[at : at + 20]})
+            found |= {each["text"]: each["hit"] for each in answer.json()["lines"]}
+        return found
+
+    assert {text for text, hit in tried(LINKS).items() if not hit} == set()
+    # "no. Net" is not to be told from "evil. net".
+    assert {text for text, hit in tried(NO_LINKS).items() if hit} == {"no. Net worth?"}
+    assert bot.say("evil dot com").answer["moderation"]["action"] == "block"
+
+
+def test_who_is_permitted_may_post_links_for_a_minute_here_and_nobody_else(bot, rule):
+    rule("", "block", match_type="links")
+    caps = rule("", "warn", match_type="caps")
+    bot.say("hi", by="bob")
+
+    assert bot.say("!permit @bob", by="alice").statuses == ["denied"]
+    assert bot.say("!permit @nobody", level="moderator").chat == "Nobody called nobody has written here yet."
+    assert bot.say("!permit", level="moderator").chat == "Usage: !permit @who"
+    assert "60 seconds" in bot.say("!permit @Bob", level="moderator", mode="simulate").chat
+    assert bot.say("evil.com", by="bob").answer["moderation"]["action"] == "block"
+    assert bot.say("!permit @Bob", level="moderator").chat == "Bob may post links for 60 seconds."
+
+    assert [bot.say("evil.com", by="bob").answer["moderation"] for _ in range(2)] == [None, None]
+    assert bot.say("evil.com LOOK AT THIS EVERYBODY", by="bob").answer["moderation"]["rule_id"] == caps["id"]
+    assert bot.say("evil.com", by="alice").answer["moderation"]["action"] == "block"
+
+
+def test_emotes_are_what_the_platform_says_and_their_letters_are_no_shouting(bot, rule):
+    rule("", "warn", match_type="emotes", number=3, warning_message="Fewer emotes.")
+    rule("", "warn", match_type="caps", warning_message="Fewer caps.")
+
+    def said(text: str, emotes: object) -> str | None:
+        moderation = bot.say(text, data={"emotes": emotes}).answer["moderation"]
+        return moderation and moderation["message"]
+
+    assert said("LUL LUL LUL", ["LUL"] * 3) == "Fewer emotes."
+    assert said("GOODMORNING YES", ["GOODMORNING"]) is None
+    assert said("GOODMORNING YES", []) == "Fewer caps."
+    for odd in ("LUL", {"a": 1}, [1, None], 7, None):
+        assert said("hello LUL", odd) is None
+
+
+def test_a_filter_has_the_rest_of_a_rule_and_says_what_it_wants(bot, rule, fleet):
+    made = rule("no shouting", "warn", match_type="caps", share=50, exempt_level="vip")
+    path = f"/router/string-rules/{made['id']}"
+    assert (made["number"], made["share"], made["string"]) == (10, 50, "no shouting")
+    assert bot.say("GOOD MORNING EVERYBODY", level="vip").answer["moderation"] is None
+    assert bot.say("GOOD MORNING EVERYBODY").chat == "Please write with fewer capital letters."
+    assert "fewer capital letters" in bot.say("!why").chat
+    changed = fleet.request("PUT", path, {"number": 50}).json()["rule"]
+    assert (changed["number"], changed["share"]) == (50, 50)
+    assert bot.say("GOOD MORNING EVERYBODY").answer["moderation"] is None
+    changed = fleet.request("PUT", path, {"match_type": "length"}).json()["rule"]
+    assert (changed["number"], changed["share"]) == (400, 0)
+    assert fleet.request("PUT", path, {"match_type": "contains"}).json()["rule"]["number"] is None
+    for odd, field in (
+        ({"number": 0}, "number"),
+        ({"share": 101}, "share"),
+        ({"match_type": "links", "string": "not an address"}, "string"),
+        ({"match_type": "links", "string": "x" * 3000}, "string"),
+        ({"match_type": "contains", "string": ""}, "string"),
+    ):
+        answer = fleet.request("PUT", path, odd)
+        assert (answer.status, field in str(answer.json())) == (422, True)
+
+
+def test_a_dry_run_counts_what_a_filter_would_have_hit(bot, fleet):
+    bot.say("LUL LUL LUL LUL LUL LUL", data={"emotes": ["LUL"] * 6})
+    bot.say("LUL LUL LUL LUL LUL LUL")
+    body = {"community_id": bot.slug, "action": "block"}
+
+    def matched(**fields: object) -> list[str]:
+        answer = fleet.request("POST", "/router/string-rules/dry-run", {**body, **fields}).json()
+        return [each["message"] for each in answer["examples"]]
+
+    assert matched(match_type="emotes", number=6) == ["LUL LUL LUL LUL LUL LUL"]
+    assert len(matched(match_type="caps", number=10)) == 1
+    assert matched(match_type="links") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "a.", " ", "( ", "http://", "@", "\u0300", ". ", "a dot ", "😀", "hxxp : / ", "-.", "A", "x@"]
+)
+def test_no_line_takes_long(fleet, text):
+    filters = importlib.import_module("apps.router_module.services.rules.filters")
+    line = filters.Line((text * 20_000)[:20_000])
+    started = time.process_time()
+    for match_type in filters.MEASURES:
+        line.measure(match_type)
+    assert time.process_time() - started < 1
