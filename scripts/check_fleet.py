@@ -1,5 +1,5 @@
-"""Hold the fleet to its own rules. `--fix` writes what is generated: the README's table of modules, and who may call
-what in docs/contracts.md.
+"""Hold the fleet to its own rules. `--fix` writes what is generated: the README's table of modules, who may call what
+in docs/contracts.md, and what `scripts/generate` makes of the manifests.
 
 - every module folder has a manifest and the files that each module has;
 - a module imports itself relatively, and no other module;
@@ -28,6 +28,10 @@ from waddlebot.base.text import fold
 from waddlebot.data.migrate import FOLDER as MIGRATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.generate import check_secrets, generated_files  # noqa: E402 - run by its path, this file finds its own folder only
+
 FILES = ("__init__.py", "app.py", "config.py", "models.py", "manifest.toml", "README.md")
 FOLDERS = ("controllers", "services", "tests")
 BASE_PORT = 8000
@@ -98,6 +102,8 @@ def main(fix: bool) -> int:
     problems += check_people(manifests)
     problems += check_readme(manifests, fix=fix)
     problems += check_contracts(manifests, fix=fix)
+    problems += check_secrets(manifests)
+    problems += check_generated(generated_files(manifests), ROOT, fix=fix)
     for problem in problems:
         print(f"check_fleet: {problem}")
     return 1 if problems else 0
@@ -385,6 +391,19 @@ def check_readme(manifests: list[Manifest], *, fix: bool) -> list[str]:
     rows = ["| module | what it is | port | routes |", "|---|---|---|---|"]
     rows += [f"| [{m.package}]({m.package}) | {m.title} | {m.port} | `{m.prefix}` |" for m in manifests]
     return write_table(ROOT / "README.md", TABLE, rows, fix=fix)
+
+
+def check_generated(wanted: dict[str, str], root: Path, *, fix: bool) -> Iterator[str]:
+    """Files that are made of the manifests as a whole, by their place in the checkout."""
+    for name, text in wanted.items():
+        path = root / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        if fix:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        else:
+            yield f"{name}: is out of date; run make fmt"
 
 
 def write_table(path: Path, table: re.Pattern[str], rows: list[str], *, fix: bool) -> list[str]:

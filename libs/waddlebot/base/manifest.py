@@ -96,6 +96,49 @@ class ScopeSpec(Strict):
     why: Annotated[str, StringConstraints(min_length=1, max_length=300)]
 
 
+PathName = Annotated[str, StringConstraints(pattern=r"^(/([a-z0-9._-]+|\{[a-z_]+\}))+$")]
+SettingName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+
+
+class GatewaySpec(Strict):
+    """What the gateway does for this module beside its `[[callers]]`; kong/kong.yml is made of both."""
+
+    per_minute: int = Field(300, ge=1, description="Requests of one key, or of one address where there is none.")
+    per_hour: int = Field(3000, ge=1)
+    answer_s: int = Field(60, ge=1, le=3600, description="How long an answer, or a pause in it, may take.")
+    key_header: Literal["X-API-Key", "X-Broker-Key"] = "X-API-Key"
+    takes_bearer: bool = Field(False, description="Its endpoints also take a key as Authorization: Bearer.")
+    in_call: list[EndpointName] = Field(
+        default_factory=list, description="Endpoints that take the token of a call in place of a key, too."
+    )
+    pages: list[PathName] = Field(
+        default_factory=list, description="What browsers open without a key and no OpenAPI document has."
+    )
+    folders: list[PathName] = Field(default_factory=list, description="The same, with all that is below it.")
+    sockets: list[PathName] = Field(default_factory=list, description="The WebSockets of its hub.")
+
+
+class ContainerSpec(Strict):
+    """What its image holds and its container gets."""
+
+    packages: list[str] = Field(
+        default_factory=list, description="Dependencies of pyproject.toml that only the modules that name them need."
+    )
+    secrets: list[SettingName] = Field(
+        default_factory=list, description="Its settings that are secret, beside those that every module has."
+    )
+    memory_mb: int = Field(256, ge=64, description="The most that one container may hold.")
+    cpu_m: int = Field(500, ge=50, description="Thousandths of a core that one container is promised at most.")
+    least: int = Field(1, ge=1, description="How many run at least, on Kubernetes.")
+    most: int = Field(3, ge=1, description="How many run at most, on Kubernetes.")
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> Self:
+        if self.most < self.least:
+            raise ValueError("most is below least")
+        return self
+
+
 # What a community carries to another fleet, and what a person is told and rid of.
 CARRIED = (("GET", "export"), ("POST", "import"), ("GET", "people/export"), ("POST", "people/erase"))
 
@@ -124,6 +167,8 @@ class Manifest(Strict):
     credentials: list[OwnCredential] = Field(default_factory=list)
     scopes: list[ScopeSpec] = Field(default_factory=list)
     callers: list[Callers] = Field(default_factory=list, description="Who may call what, beside what every module has.")
+    gateway: GatewaySpec = Field(default_factory=GatewaySpec)
+    container: ContainerSpec = Field(default_factory=ContainerSpec)
     folder: Path
 
     @cached_property

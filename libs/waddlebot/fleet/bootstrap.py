@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from pydal import DAL
 
@@ -19,28 +20,37 @@ CONSOLE_ACCOUNT = "console"
 ADMIN_ACCOUNT = "admin"
 
 
+@dataclass(frozen=True, slots=True)
+class FleetAccount:
+    """An account that every fleet has; the same ones are consumers at the gateway."""
+
+    name: str
+    groups: list[str]
+    module_name: str | None = None
+    platforms: list[str] = field(default_factory=list)
+
+
+def fleet_accounts(manifests: Sequence[Manifest]) -> Iterator[FleetAccount]:
+    yield FleetAccount(CONSOLE_ACCOUNT, ["collectors", "admins"], platforms=[CONSOLE])
+    yield FleetAccount(ADMIN_ACCOUNT, ["admins"])
+    yield FleetAccount(MODULE_HOST, ["services"], MODULE_HOST)
+    for manifest in manifests:
+        is_collector = manifest.kind == "collector"
+        groups = ["collectors" if is_collector else "services"]
+        yield FleetAccount(manifest.name, groups, manifest.name, [manifest.name] if is_collector else [])
+
+
 def make_missing_keys(made: Secrets, manifests: Sequence[Manifest]) -> None:
     """Give every module, the console and the admin a key."""
-    for name in [CONSOLE_ACCOUNT, ADMIN_ACCOUNT, MODULE_HOST, *(manifest.name for manifest in manifests)]:
-        if name not in made.keys:
-            made.keys[name] = make_key()[1]
+    for account in fleet_accounts(manifests):
+        if account.name not in made.keys:
+            made.keys[account.name] = make_key()[1]
 
 
 def bootstrap(db: DAL, made: Secrets, manifests: Sequence[Manifest]) -> None:
     """Make the database agree with the secrets; run at every start, changes nothing the second time."""
-    ensure_account(db, CONSOLE_ACCOUNT, ["collectors", "admins"], made, platforms=[CONSOLE])
-    ensure_account(db, ADMIN_ACCOUNT, ["admins"], made)
-    ensure_account(db, MODULE_HOST, ["services"], made, module_name=MODULE_HOST)
-    for manifest in manifests:
-        is_collector = manifest.kind == "collector"
-        ensure_account(
-            db,
-            manifest.name,
-            ["collectors" if is_collector else "services"],
-            made,
-            module_name=manifest.name,
-            platforms=[manifest.name] if is_collector else [],
-        )
+    for account in fleet_accounts(manifests):
+        ensure_account(db, account, made)
     ensure_demo(db)
 
 
@@ -54,23 +64,16 @@ def ensure_demo(db: DAL) -> None:
     )
 
 
-def ensure_account(
-    db: DAL,
-    name: str,
-    groups: list[str],
-    made: Secrets,
-    *,
-    module_name: str | None = None,
-    platforms: Sequence[str] = (),
-) -> None:
+def ensure_account(db: DAL, wanted: FleetAccount, made: Secrets) -> None:
     """Make an account, or make the one of that name go by the key that the secrets hold for it."""
-    key_id, key_hash = made.keys[name].split("_")[1], hash_key(made.keys[name])
+    name, key = wanted.name, made.keys[wanted.name]
+    key_id, key_hash = key.split("_")[1], hash_key(key)
     account = fetch_one(
         db,
         "INSERT INTO service_accounts (name, groups, module_name, platforms) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT (name) DO UPDATE SET groups = excluded.groups, module_name = excluded.module_name,"
         " platforms = excluded.platforms, community_id = NULL, is_active = true RETURNING id",
-        (name, groups, module_name, list(platforms)),
+        (name, wanted.groups, wanted.module_name, wanted.platforms),
     )
     assert account is not None
     known = fetch_one(db, "SELECT account_id, is_active FROM service_account_keys WHERE key_id = %s", (key_id,))

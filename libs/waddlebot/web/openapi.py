@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from .endpoint import JSON_TYPE, Endpoint, KeyHeader, Raw
+from .stream import Stream
 
 PARAMETER = re.compile(r"<(\w+)(?::[^>]+)?>")
 ERROR = {
@@ -72,6 +73,8 @@ def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
         done["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     elif each.answers != JSON_TYPE:
         done["content"] = {each.answers: {}}
+    elif Stream in typing.get_args(returns):
+        done["content"] = {JSON_TYPE: {}, "text/event-stream": {"schema": {"type": "string"}}}
     elif returns not in (None, Raw, dict, type(None)):
         done["content"] = {JSON_TYPE: {"schema": schemas.of(returns)}}
     operation: dict[str, Any] = {

@@ -1,0 +1,16 @@
+"""What is made of the manifests: kong.yml, Dockerfiles, compose files, Kubernetes' and the workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from waddlebot.base.manifest import Manifest
+
+from .containers import check_secrets as check_secrets
+from .containers import container_files
+from .kong import kong_yml
+
+
+def generated_files(manifests: Sequence[Manifest]) -> dict[str, str]:
+    """What every generated file says, by its place in the checkout."""
+    return {"kong/kong.yml": kong_yml(manifests), **container_files(manifests)}
