@@ -92,11 +92,21 @@ def bring_in(
 
 @page("GET", "/portal/c/<community>/data/person", "data_person.html")
 def show_person(
-    community: str, login: Login, session: PageSession, seats: Seats, database: Database, carrying: Carrying
+    community: str,
+    login: Login,
+    session: PageSession,
+    flash: PageFlash,
+    seats: Seats,
+    database: Database,
+    carrying: Carrying,
 ) -> Any:
     """What is known of somebody here, before it is taken away or erased."""
     seat = seats.take(login, community, "settings", "owner")
-    people = _identities(database, seat, asked("who"))
+    try:
+        people = _identities(database, seat, asked("who"))
+    except UserError as err:
+        flash.set(err.message, "bad")
+        return go_to(f"{seat.path}/data")
     found = carrying.look_up(seat, list(people)) if people else Gathered()
     kept = {name: Counter(item["kind"] for item in each["items"]) for name, each in found.answers.items()}
     return seat.shown(
@@ -116,9 +126,7 @@ def export_person(community: str, login: Login, seats: Seats, database: Database
     """Everything about somebody here, as a file."""
     seat = seats.take(login, community, "settings", "owner")
     people = _identities(database, seat, asked("who"))
-    if not people:
-        raise NotFound("Say whose data it should be.")
-    found = carrying.look_up(seat, list(people))
+    found = carrying.look_up(seat, list(people)) if people else Gathered()
     modules = [{"module": name, "items": each["items"]} for name, each in found.answers.items() if each["items"]]
     content = {"waddlebot_person": 1, "identities": list(people), "modules": modules}
     return _file("person.waddlebot.json", content | ({"missing": found.troubles} if found.troubles else {}))

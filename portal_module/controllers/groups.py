@@ -70,7 +70,10 @@ def edit_group(
     if form.accepted or rule.accepted:
         body: dict[str, Any]
         if form.accepted:
-            body = {"name": form.vars["name"], "entities": request.forms.getall("entities")[:200]}
+            # What this page does not list stays.
+            unseen = [each for each in was["entities"] if each not in dict(places)]
+            ticked = [key for key, _ in places if value(f"in {key}")]
+            body = {"name": form.vars["name"], "entities": [*unseen, *ticked]}
         else:
             body = {"rules": [*_rules(was), {name: rule.vars[name] for name in ("label", "entity_id", "role_id")}]}
         try:
