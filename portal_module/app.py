@@ -13,17 +13,23 @@ from waddlebot.web.signin_pages import signin_pages
 
 from .config import PortalSettings
 from .controllers import (
+    ai,
     audit,
+    carrying,
     channels,
     commands,
+    groups,
     home,
     installing,
     inventory,
     keys,
+    labels,
     links,
+    market,
     members,
     moderation,
     modules,
+    music,
     operator,
     overlays,
     platforms,
@@ -33,9 +39,11 @@ from .controllers import (
     public,
     rights,
     rules,
+    shoutouts,
 )
 from .controllers.chat import CommunityChat
 from .models import LOGIN_FIELDS, define_tables
+from .services.carrying import Carrying
 from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
 from .services.invitations import Invitations
@@ -99,9 +107,13 @@ module.serve()
 
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
+pages += [ai, carrying, groups, labels, market, music, shoutouts]
 pages += [moderation, platforms, playground, points, profile, public, rights, rules]
+carried = Carrying(fleet, service.bus.client)
 ways_in = [sign_in_links, second_steps, platform_logins, invitations]
-service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, *ways_in])
+service.mount(
+    *pages, *signin_pages(site), using=[site, seats, fleet, figures, Carrying(fleet, service.bus.client), *ways_in]
+)
 service.portable()
 service.erases(
     Personal(

@@ -26,7 +26,7 @@ DECIDED = {"entity": "in this channel", "community": "by you", "default": "as it
 def list_modules(community: str, login: Login, session: PageSession, seats: Seats, fleet: FleetAPI) -> Any:
     """Every module here, and whether it is on."""
     seat = seats.take(login, community, "bot")
-    modules = [each for each in _modules(seat, fleet) if each["module_name"] != ROUTER]
+    modules = [each for each in modules_of(seat, fleet) if each["module_name"] != ROUTER]
     return seat.shown("Modules", modules=modules, title_of=title_of, decided=DECIDED, button=Buttons(session))
 
 
@@ -38,7 +38,7 @@ def switch_module(
     seat = seats.take(login, community, "bot", "editor")
     check_act(session)
     is_on = bool(value("on"))
-    fleet.ask(seat, "bot", "PUT", _path(seat, name), {"enabled": is_on})
+    fleet.ask(seat, "bot", "PUT", path_of(seat, name), {"enabled": is_on})
     flash.set(f"{title_of(name)} is {'on' if is_on else 'off'} from now on.")
     return go_to(f"{seat.path}/modules")
 
@@ -49,15 +49,15 @@ def edit_module(
 ) -> Any:
     """A module's settings; those of the bot itself are the router's."""
     seat = seats.take(login, community, "bot", "editor")
-    module = next((each for each in _modules(seat, fleet) if each["module_name"] == name), None)
+    module = next((each for each in modules_of(seat, fleet) if each["module_name"] == name), None)
     if module is None or not module["settings"]:
         raise NotFound("There is no such module here, or nothing to set for it.")
     specs = module["settings"]
-    form = PageForm([_field(each) for each in specs], session, form_name="settings", submit_value="Save settings")
+    form = PageForm([field_of(each) for each in specs], session, form_name="settings", submit_value="Save settings")
     if form.accepted:
-        config = {each["name"]: set_to for each in specs if (set_to := _value(each, form.vars)) is not None}
+        config = {each["name"]: set_to for each in specs if (set_to := value_of(each, form.vars)) is not None}
         try:
-            fleet.ask(seat, "bot", "PUT", _path(seat, name), {"config": config})
+            fleet.ask(seat, "bot", "PUT", path_of(seat, name), {"config": config})
         except FleetRefused as err:
             refuse(form, err, **{f"config_{each['name']}": each["name"] for each in specs})
         else:
@@ -68,18 +68,18 @@ def edit_module(
     return seat.shown(title, form=form, crumb=crumb, lead="What is left empty is as it comes.")
 
 
-def _modules(seat: Seat, fleet: FleetAPI) -> list[dict[str, Any]]:
+def modules_of(seat: Seat, fleet: FleetAPI) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = fleet.ask(seat, "bot", "GET", f"/router/communities/{seat.community_id}/modules")[
         "modules"
     ]
     return found
 
 
-def _path(seat: Seat, name: str) -> str:
+def path_of(seat: Seat, name: str) -> str:
     return f"/router/communities/{seat.community_id}/modules/{quoted(name)}"
 
 
-def _field(spec: dict[str, Any]) -> Field:
+def field_of(spec: dict[str, Any]) -> Field:
     """A setting as a row of the form; whatever the module itself knows of a value it says when it is saved."""
     shown, hint = spec["value"], spec["description"]
     label = spec["name"].replace("_", " ").capitalize()
@@ -113,7 +113,7 @@ def _field(spec: dict[str, Any]) -> Field:
     return Field(spec["name"], "text" if (high or 0) > 200 else "string", label=label, comment=hint, default=shown)
 
 
-def _value(spec: dict[str, Any], form: dict[str, Any]) -> Any:
+def value_of(spec: dict[str, Any], form: dict[str, Any]) -> Any:
     """What the form says, as the module takes it; None leaves it out, so that the default holds."""
     said = form.get(spec["name"])
     match spec["type"]:

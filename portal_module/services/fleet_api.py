@@ -136,8 +136,11 @@ class FleetAPI:
     def _find_base(self, prefix: str) -> str:
         rows = self._db.statement(
             "SELECT substring(endpoint_url FROM '^[a-z]+://[^/]+') AS base FROM collector_modules"
-            " WHERE endpoint_url ~ ('^[a-z]+://[^/]+' || %s || '(/|$)') ORDER BY last_heartbeat DESC LIMIT 1",
-            (prefix,),
+            " WHERE endpoint_url ~ ('^[a-z]+://[^/]+' || %(prefix)s || '(/|$)')"
+            # Collectors register without a path: they are at home under their name.
+            "  OR '/' || module_name = %(prefix)s AND endpoint_url ~ '^[a-z]+://[^/]+/?$'"
+            " ORDER BY last_heartbeat DESC LIMIT 1",
+            {"prefix": prefix},
         )
         if not rows:
             raise UpstreamError(f"Nobody serves {prefix} at the moment.")

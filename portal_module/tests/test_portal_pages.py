@@ -18,7 +18,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -224,12 +224,20 @@ PAGES = (
     *("/portal/communities", "/portal/profile", "/portal/profile/code", "/portal/c/demo", "/portal/c/demo/playground"),
     *("/portal/c/demo/members", "/portal/c/demo/commands", "/portal/c/demo/commands/aliases/new"),
     *("/portal/c/demo/commands/edit?command=!help", "/portal/c/demo/rules", "/portal/c/demo/rules/new"),
+    *("/portal/c/demo/labels", "/portal/c/demo/labels?labels=regular", "/portal/c/demo/groups"),
+    *("/portal/c/demo/marketplace", "/portal/c/demo/music", "/portal/c/demo/ai", "/portal/c/demo/shoutouts"),
+    *("/portal/c/demo/data", "/portal/c/demo/data/person"),
     *("/portal/c/demo/modules", "/portal/c/demo/modules/router", "/portal/c/demo/overlays"),
     *("/portal/c/demo/overlays/alerts/new", "/portal/c/demo/channels", "/portal/c/demo/audit", "/portal/c/demo/keys"),
 )
 
+# No test looks at more pages than a slow machine shows within two minutes.
+PARTS = 3
 
-def look_at(browser: Any, operator: dict[str, Any], url: str, *, width: int, theme: str) -> list[str]:
+
+def look_at(
+    browser: Any, operator: dict[str, Any], url: str, paths: Sequence[str], *, width: int, theme: str
+) -> list[str]:
     """What is wrong with each page, at one width and in one theme."""
     context = browser.new_context(
         storage_state=operator,
@@ -242,7 +250,7 @@ def look_at(browser: Any, operator: dict[str, Any], url: str, *, width: int, the
     page.on("console", lambda message: troubles.append(message.text))
     page.on("request", lambda sent: sent.url.startswith((url, "data:", "ws:")) or troubles.append(sent.url))
     page.add_init_script(COUNT_SHIFTS)
-    for path in PAGES:
+    for path in paths:
         response = page.goto(path)
         page.wait_for_load_state("networkidle")
         if SHOTS:
@@ -259,10 +267,11 @@ def look_at(browser: Any, operator: dict[str, Any], url: str, *, width: int, the
     return troubles
 
 
+@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(("width", "theme"), LOOKS)
-def test_every_page_is_in_order_for_a_browser_and_for_who_cannot_see(browser, operator, running, width, theme):
+def test_every_page_is_in_order_for_a_browser_and_for_who_cannot_see(browser, operator, running, width, theme, part):
     running.say("!help")
-    assert look_at(browser, operator, running.url, width=width, theme=theme) == []
+    assert look_at(browser, operator, running.url, PAGES[part::PARTS], width=width, theme=theme) == []
 
 
 def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
@@ -443,3 +452,65 @@ def code_now(secret: str) -> str:
     digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
     place = digest[-1] & 15
     return str((struct.unpack(">I", digest[place : place + 4])[0] & 0x7FFFFFFF) % 10**6).zfill(6)
+
+
+def test_labels_are_made_given_and_bring_roles_in_a_group(page, running):
+    running.say("hello", by="mel", level="member")
+    page.goto("/portal/c/demo/labels")
+    page.fill("#label_label", "artist")
+    page.click("text=Save label")
+    page.wait_for_selector(".toast >> text=“artist” is saved")
+    page.fill("#give-who", "@mel")
+    page.select_option("#give-label", "artist")
+    page.click("text=Give label")
+    page.wait_for_selector(".toast >> text=“artist” is given")
+    assert "artist" in running.say("!label list", by="mel", level="member")
+    page.fill("#give-who", "nobody-of-that-name")
+    page.click("text=Give label")
+    page.wait_for_selector(".toast >> text=Nobody here has the name nobody-of-that-name.")
+
+    page.goto("/portal/c/demo/groups")
+    page.fill("[name=name]", "Friends")
+    page.click("text=Make group")
+    page.wait_for_selector("text=Say first where the group is")
+    page.click("label.tick")
+    page.click("text=Save group")
+    page.wait_for_selector(".toast >> text=Roles follow at once")
+    assert page.locator("label.tick input").first.is_checked()
+    page.click("text=Delete group")
+    page.wait_for_selector(".toast >> text=The group is gone")
+
+
+def test_a_community_is_taken_away_brought_back_by_a_plan_and_a_person_is_erased(page, running, tmp_path):
+    running.say("I was here", by="leaver", level="member")
+    running.say("!alias add !bye see you", level="moderator")
+    page.goto("/portal/c/demo/data")
+    with page.expect_download() as download:
+        page.click("text=Download Demo")
+    file = tmp_path / "demo.json"
+    download.value.save_as(file)
+    assert json.loads(file.read_text()).get("missing") is None, "every module answered"
+    running.say("!alias remove !bye", level="moderator")
+
+    page.set_input_files("#file", str(file))
+    page.click("text=Show what would change")
+    page.wait_for_selector("tr:has-text('bye') >> text=Made")
+    assert "see you" not in running.say("!bye"), "nothing has changed yet"
+    page.click("text=Import these")
+    page.wait_for_selector(".toast >> text=1 made")
+    assert "see you" in running.say("!bye")
+    file.write_text("{nope")
+    page.set_input_files("#file", str(file))
+    page.click("text=Show what would change")
+    page.wait_for_selector(".toast >> text=not a file that a portal has made")
+
+    page.fill("#who", "@leaver")
+    page.click("text=Look them up")
+    page.click("text=Erase…")
+    page.fill("#sure", "erase")
+    page.click("text=Erase person")
+    page.wait_for_selector("text=They are forgotten here")
+    sql = "SELECT count(*) FROM router_events WHERE event::text LIKE '%%I was here%%'"
+    assert running.rows(sql) == [(0,)]
+    page.goto("/portal/c/demo/data/person?who=leaver")
+    page.wait_for_selector(".toast >> text=Nobody here has the name leaver.")

@@ -1,0 +1,83 @@
+"""The AI: on or off, when it speaks, and what it may spend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from py4web import request
+from waddlebot.base.errors import NotFound
+from waddlebot.web.forms import PageForm
+from waddlebot.web.sessions import PageFlash, PageSession
+from waddlebot.web.signin import Login
+from waddlebot.web.site import go_to, page
+
+from ..services import charts
+from ..services.fleet_api import FleetAPI, FleetRefused
+from ..services.seats import Seat, Seats
+from .modules import field_of, modules_of, path_of, value_of
+from .parts import Buttons, refuse
+
+MODULE = "ai"
+DAYS = 7
+# What a newcomer sets; the rest stands behind "More".
+FIRST = (
+    *("response_prefix", "answer_questions", "question_triggers", "event_responses", "event_types"),
+    *("daily_tokens", "daily_tokens_person"),
+)
+STATES = {"ready": ("good", "Ready"), "unconfigured": ("", "Not set up"), "paused": ("wait", "Paused")}
+
+
+@page("GET POST", "/portal/c/<community>/ai", "ai.html")
+def show_ai(community: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, fleet: FleetAPI) -> Any:
+    """How the AI is set here, who answers, and what was spent."""
+    seat = seats.take(login, community, "bot", "editor" if request.method == "POST" else "viewer")
+    module = next((each for each in modules_of(seat, fleet) if each["module_name"] == MODULE), None)
+    if module is None:
+        raise NotFound("This fleet has no AI at the moment.")
+    specs = sorted(module["settings"], key=lambda each: FIRST.index(each["name"]) if each["name"] in FIRST else 99)
+    form = PageForm([field_of(each) for each in specs], session, form_name="ai", submit_value="Save settings")
+    if form.accepted:
+        config = {each["name"]: set_to for each in specs if (set_to := value_of(each, form.vars)) is not None}
+        try:
+            fleet.ask(seat, "bot", "PUT", path_of(seat, MODULE), {"config": config})
+        except FleetRefused as err:
+            refuse(form, err, **{f"config_{each['name']}": each["name"] for each in specs})
+        else:
+            flash.set("Settings saved. They count from now on.")
+            return go_to(f"{seat.path}/ai")
+    here = {"community_id": seat.community_id}
+    usage = fleet.ask(seat, "bot", "GET", "/ai/usage", query={**here, "days": DAYS})
+    return seat.shown(
+        "AI",
+        form=form,
+        module=module,
+        first=[each["name"] for each in specs if each["name"] in FIRST],
+        more=[each["name"] for each in specs if each["name"] not in FIRST],
+        is_switch={each["name"] for each in specs if each["type"] == "bool" and each["default"] is not None},
+        usage=usage,
+        week=_week(usage["days"]),
+        providers=fleet.ask(seat, "bot", "GET", "/ai/providers", query=here)["providers"],
+        states=STATES,
+        holds=_in_effect(seat, fleet),
+        button=Buttons(session),
+    )
+
+
+def _week(days: list[dict[str, Any]]) -> Any:
+    """Tokens by day, or nothing where none were spent."""
+    spent: Counter[str] = Counter()
+    for each in days:
+        spent[each["day"]] += each["prompt_tokens"] + each["completion_tokens"]
+    today = datetime.now(UTC).date()
+    shown = [today - timedelta(days=back) for back in reversed(range(DAYS))]
+    return charts.columns([(f"{day:%a}", spent[day.isoformat()]) for day in shown]) if spent else ""
+
+
+def _in_effect(seat: Seat, fleet: FleetAPI) -> dict[str, Any]:
+    """What holds by now, whoever set it, for whoever may see settings."""
+    if not seat.may("settings"):
+        return {}
+    found: dict[str, Any] = fleet.ask(seat, "settings", "GET", "/ai/config", query={"community_id": seat.community_id})
+    return found

@@ -1,0 +1,131 @@
+"""Music: what plays, what waits, skipping, and whose Spotify plays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from py4web import Field, request
+from pydal.validators import IS_NOT_EMPTY
+from waddlebot.base.errors import UpstreamError, UserError, WaddleBotError
+from waddlebot.data.database import Database, fetch
+from waddlebot.web.forms import PageForm
+from waddlebot.web.sessions import PageFlash, PageSession
+from waddlebot.web.signin import Login
+from waddlebot.web.site import go_to, page
+
+from ..services.fleet_api import FleetAPI, FleetRefused
+from ..services.seats import Seat, Seats
+from .parts import Buttons, check_act, refuse, value
+
+SHOWN = 30
+# What a button does: which module's endpoint, and what is said then.
+DOES = {
+    "youtube-skip": ("/youtube/skip", "Skipped."),
+    "youtube-stop": ("/youtube/stop", "Stopped. What waits stays."),
+    "spotify-skip": ("/spotify/skip", "Skipped."),
+    "spotify-pause": ("/spotify/pause", "Paused."),
+    "spotify-resume": ("/spotify/resume", "It goes on."),
+}
+WAITING = """
+SELECT track_name AS title, artists AS artist, duration_ms / 1000 AS duration, requested_by FROM spotify_queue
+WHERE community_id = %s AND state IN ('asked', 'queued') ORDER BY id LIMIT %s
+"""
+
+
+@page("GET POST", "/portal/c/<community>/music", "music.html")
+def show_music(
+    community: str,
+    login: Login,
+    session: PageSession,
+    flash: PageFlash,
+    seats: Seats,
+    fleet: FleetAPI,
+    database: Database,
+) -> Any:
+    """What plays and waits, from YouTube and from Spotify."""
+    seat = seats.take(login, community, "music", "editor" if request.method == "POST" else "viewer")
+    here = {"community_id": seat.community_id}
+    fields = [Field("query", label="Song", requires=IS_NOT_EMPTY("Words, or a link of YouTube's."))]
+    form = PageForm(fields, session, form_name="song", submit_value="Add song")
+    if form.accepted:
+        try:
+            done = fleet.ask(seat, "music", "POST", "/youtube/play", {"query": form.vars["query"], **here})
+        except FleetRefused as err:
+            refuse(form, err)
+        else:
+            flash.set("It plays." if done["now_playing"] else f"{len(done['queued'])} in the queue.")
+            return go_to(f"{seat.path}/music")
+    with database.reading() as db:
+        waiting = fetch(db, WAITING, (seat.community_id, SHOWN))
+    youtube = _ask(seat, fleet, "/youtube/now-playing")
+    accounts = _ask(seat, fleet, "/spotify/account") if seat.may("music", "owner") else {}
+    return seat.shown(
+        "Music",
+        form=form,
+        youtube=youtube,
+        queue=_ask(seat, fleet, "/youtube/queue", limit=SHOWN),
+        history=_ask(seat, fleet, "/youtube/history", limit=8),
+        spotify=_ask(seat, fleet, "/spotify/now-playing"),
+        waiting=waiting,
+        accounts=accounts,
+        clock=clock,
+        button=Buttons(session),
+    )
+
+
+@page("POST", "/portal/c/<community>/music/do")
+def change_music(
+    community: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, fleet: FleetAPI
+) -> Any:
+    """Skip, stop, pause or go on."""
+    seat = seats.take(login, community, "music", "editor")
+    check_act(session)
+    path, said = DOES.get(value("do"), DOES["youtube-skip"])
+    body: dict[str, Any] = {"community_id": seat.community_id}
+    body |= {"track_id": value("track_id")} if value("track_id") else {}
+    try:
+        fleet.ask(seat, "music", "POST", path, body)
+    except (UserError, UpstreamError) as err:
+        flash.set(err.message, "bad")
+    else:
+        flash.set(said)
+    return go_to(f"{seat.path}/music")
+
+
+@page("POST", "/portal/c/<community>/music/account")
+def choose_account(
+    community: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, fleet: FleetAPI
+) -> Any:
+    """Choose whose Spotify plays here, or connect one's own."""
+    seat = seats.take(login, community, "music", "owner")
+    check_act(session)
+    own_id = seat.login.more["waddlebot_user_id"]
+    try:
+        if value("do") == "connect":
+            if own_id is None:
+                flash.set("Nobody knows who you are in chat. Type !spotify connect there instead.", "bad")
+                return go_to(f"{seat.path}/music")
+            body = {"community_id": seat.community_id, "own_id": own_id}
+            return go_to(fleet.ask(seat, "music", "POST", "/spotify/auth/links", body)["url"])
+        chosen = int(value("own_id")) if value("own_id").isdigit() else None
+        body = {"community_id": seat.community_id, "own_id": chosen}
+        fleet.ask(seat, "music", "PUT", "/spotify/account", body)
+    except (UserError, UpstreamError) as err:
+        flash.set(err.message, "bad")
+    else:
+        flash.set("That account plays from now on." if chosen else "Nobody's account plays any more.")
+    return go_to(f"{seat.path}/music")
+
+
+def _ask(seat: Seat, fleet: FleetAPI, path: str, **more: Any) -> dict[str, Any]:
+    """What a module says, or under `why` in its words why it says nothing: it may be not set up, or not there."""
+    try:
+        return fleet.ask(seat, "music", "GET", path, query={"community_id": seat.community_id, **more})
+    except WaddleBotError as err:
+        return {"why": err.message}
+
+
+def clock(seconds: float | None) -> str:
+    """A length of time as players show it."""
+    whole = int(seconds or 0)
+    return f"{whole // 60}:{whole % 60:02}"
