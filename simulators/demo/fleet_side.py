@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from waddlebot.community.directory import add_server
 from waddlebot.data.database import Database
-from waddlebot.fleet.bootstrap import DEMO, ensure_account
+from waddlebot.fleet.bootstrap import DEMO, FleetAccount, ensure_account
 from waddlebot.fleet.home import Home, Secrets, write_private
 from waddlebot.web.auth import make_key
 
@@ -59,7 +59,7 @@ def prepare_database(url: str, kept: Kept, served: Iterable[Served]) -> None:
         for each in served:
             add_server(db, each.platform, each.channel, server_id=each.server_id, name=each.name, community=DEMO)
         accounts = Secrets(keys={extras.NAME: kept.module_key})
-        ensure_account(db, extras.NAME, ["services"], accounts, module_name=extras.NAME)
+        ensure_account(db, FleetAccount(extras.NAME, ["services"], extras.NAME), accounts)
     database.close()
 
 
