@@ -30,6 +30,7 @@ coverage: $(VENV)/.dev ## Run every test and say what of each module no test run
 	@$(BIN)/python scripts/coverage_by_module.py
 
 soak: $(VENV)/.dev ## Kill processes under load for some minutes: nothing may be lost or done twice
+	@$(BIN)/python -m pytest -m soak
 	@$(BIN)/python -m bench chaos
 	@$(BIN)/python -m bench twitch_chaos
 

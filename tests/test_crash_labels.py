@@ -27,6 +27,7 @@ def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Ca
     raise AssertionError(f"more than {MAX_STEPS} steps")
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_a_label_is_given_once(tmp_path):
     with crashing_fleet(tmp_path) as crashing:
