@@ -21,29 +21,11 @@ from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import FLEET_PORTS
 from waddlebot.fleet.home import Home
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 from waddlebot.web.http import HTTPClient
 
 pytestmark = pytest.mark.timeout(180)
 CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without what other tests set for their own fleet."""
-    ours = (
-        "DATABASE_URL",
-        "READ_REPLICA_URL",
-        "CORE_API_URL",
-        "MODULE_URL",
-        "BASE_URL",
-        "EGRESS_ALLOW",
-        "BROWSER_SOURCE_API_URL",
-    )
-    groups = ("REDIS_", "LOG_", "TWITCH_", "DISCORD_", "SLACK_", "WEBSOCKET_")
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ours and not name.startswith(groups) and "WADDLEBOT_" not in name
-    }
 
 
 class Up:
@@ -58,7 +40,7 @@ class Up:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**clean_environment(), **environment},
+            env={**AS_STARTED, **environment},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -91,7 +73,7 @@ class Up:
             capture_output=True,
             text=True,
             check=False,
-            env=clean_environment(),
+            env=AS_STARTED,
         )
 
     def tree(self) -> list[psutil.Process]:
@@ -207,7 +189,7 @@ def test_an_announcement_appears_in_an_open_chat(running):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=clean_environment(),
+        env=AS_STARTED,
     )
     assert chat.stdin
     assert chat.stdout
@@ -260,7 +242,7 @@ def test_keys_work_until_they_are_revoked(running):
         capture_output=True,
         text=True,
         check=True,
-        env=clean_environment(),
+        env=AS_STARTED,
     )
     key = json.loads(made.stdout)
 
@@ -272,7 +254,7 @@ def test_keys_work_until_they_are_revoked(running):
     assert len(key["api_key"]) == 64
     assert status() == 200
     revoke = [*CLI, "keys", "revoke", "--home", str(running.home), key["id"]]
-    subprocess.run(revoke, capture_output=True, check=True, env=clean_environment())
+    subprocess.run(revoke, capture_output=True, check=True, env=AS_STARTED)
     eventually(lambda: status() == 401, within_s=5)
 
 
@@ -281,7 +263,7 @@ def test_a_channel_can_wait_for_its_activation_key(running):
 
     def servers(*arguments: str) -> str:
         return subprocess.run(
-            [*CLI, "servers", *arguments], capture_output=True, text=True, check=True, env=clean_environment()
+            [*CLI, "servers", *arguments], capture_output=True, text=True, check=True, env=AS_STARTED
         ).stdout
 
     told, key = servers("add", *place, "--activation").splitlines()

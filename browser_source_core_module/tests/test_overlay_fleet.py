@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -20,22 +19,12 @@ from overlay_doubles import Socket
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import FLEET_PORTS
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.timeout(180)
 CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
-OURS = ("DATABASE_URL", "CORE_API_URL", "MODULE_URL", "BASE_URL", "EGRESS_ALLOW", "BROWSER_SOURCE_API_URL")
-GROUPS = ("REDIS_", "LOG_", "TWITCH_", "WEBSOCKET_")
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without what the fixtures set for a fleet of their own."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in OURS and not name.startswith(GROUPS) and "WADDLEBOT_" not in name
-    }
 
 
 class Up:
@@ -46,7 +35,7 @@ class Up:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=clean_environment(),
+            env=AS_STARTED,
         )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -69,7 +58,7 @@ class Up:
             capture_output=True,
             text=True,
             check=False,
-            env=clean_environment(),
+            env=AS_STARTED,
         )
 
     def child(self, name: str) -> psutil.Process:
@@ -154,7 +143,7 @@ def test_a_port_of_the_sockets_that_is_taken_is_named(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         command = [*CLI, "up", "--home", str(tmp_path), "--port", str(free_port(FLEET_PORTS)), "--ws-port", str(port)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=AS_STARTED)
 
     assert done.returncode == 1
     assert f"Port {port} is in use" in done.stderr and "--ws-port" in done.stderr

@@ -37,6 +37,7 @@ from cryptography.x509.oid import NameOID
 from waddlebot.base.ids import new_id
 from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
@@ -148,8 +149,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     )
     mail_server.start()
     port = free_port()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))}
-    environment |= {
+    environment = {
+        **AS_STARTED,
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mail_server.port),
         "SMTP_USERNAME": ACCOUNT,
@@ -157,8 +158,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         "FROM_EMAIL": "bot@example.org",
         "SSL_CERT_FILE": str(certificate),
     }
-    for name in ("WADDLEBOT_ACTOR_KEY", "PORTAL_WADDLEBOT_ACTOR_KEY", "CORE_API_URL", "MODULE_URL", "BASE_URL"):
-        environment.pop(name, None)
     home = folder / "home"
     with (folder / "up.log").open("w") as log:
         process = subprocess.Popen(

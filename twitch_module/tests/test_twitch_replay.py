@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -18,13 +17,13 @@ from waddlebot.base.manifest import CHECKOUT, load_part
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import FLEET_PORTS
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 
 replay = load_part("twitch_module", "replay")
 pytestmark = pytest.mark.timeout(180)
 CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
 EVENING = CHECKOUT / "examples" / "twitch_evening.jsonl"
 # Every other is the test fleet's own.
-KEPT = ("PATH", "PYTHONPATH", "HOME", "LANG", "TMPDIR")
 
 
 @dataclass
@@ -38,12 +37,8 @@ class RealFleet:
             capture_output=True,
             text=True,
             check=False,
-            env={**_kept(), **environment},
+            env={**AS_STARTED, **environment},
         )
-
-
-def _kept() -> dict[str, str]:
-    return {name: os.environ[name] for name in KEPT if name in os.environ}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +52,7 @@ def real_fleet(tmp_path_factory) -> Iterator[RealFleet]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**_kept(), **twitch.settings()},
+            env={**AS_STARTED, **twitch.settings()},
         )
         assert up.stdout
         with up.stdout:
@@ -65,7 +60,7 @@ def real_fleet(tmp_path_factory) -> Iterator[RealFleet]:
             fleet = RealFleet(home, twitch)
             served = subprocess.run(
                 [*CLI, "servers", "add", "--home", str(home), "--platform", "twitch", "--channel", "12826"],
-                env=_kept(),
+                env=AS_STARTED,
                 check=False,
             )
             assert served.returncode == 0

@@ -18,6 +18,7 @@ from ..module.service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
 from .simulated import SimulatedDatabase
+from .surroundings import AS_STARTED  # noqa: F401 - taken before any fixture runs
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
