@@ -80,6 +80,33 @@ def test_many_threads_leave_no_connection_in_a_transaction(database, scratch):
     eventually(lambda: count(database, f"pg_stat_activity WHERE {open_ones}") == 0)
 
 
+def test_what_a_rush_opened_is_closed_when_nobody_needs_it_any_more(stack, monkeypatch):
+    database, all_are_in = Database(stack.postgres.owner_url, pool_size=6), threading.Barrier(6)
+
+    def work():
+        with database.transaction() as db, database.reading(), database.session():
+            all_are_in.wait(10)
+            opened.append(fetch(db, "SELECT pg_backend_pid() AS pid")[0]["pid"])
+
+    opened: list[int] = []
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.setattr("waddlebot.data.database.IDLE_S", 0.05)
+
+    def still_open():
+        alive = "SELECT count(*) AS n FROM pg_stat_activity WHERE pid = ANY(%s)"
+        return database.statement(alive, (opened,))[0]["n"]
+
+    assert len(set(opened)) == 6
+    eventually(lambda: still_open() == 0)
+    with database.transaction() as db:
+        assert fetch(db, "SELECT 1 AS one") == [{"one": 1}]
+    database.close()
+
+
 def test_a_prepared_statement_works_in_and_outside_a_transaction(database, scratch):
     insert = Prepared(f"insert_{scratch}", f"INSERT INTO {scratch} VALUES (%(id)s) RETURNING id")
 

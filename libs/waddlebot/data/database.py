@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import queue
+import math
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from .replica import Replica, ReplicaConnection, reason_of
 
 CONNECT_TIMEOUT_S = 5
 CONNECT_ATTEMPTS = 5
+# A start opens as many connections as its loops ask for at once; each that is kept costs the server 2 MB.
+IDLE_S = 10.0
 # PyDAL drops offsets and microseconds, so every session speaks UTC and precise times are the database's own.
 SESSION_OPTIONS = (
     "-c TimeZone=UTC -c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
@@ -51,11 +54,12 @@ class DatabaseUnavailable(Busy):
 
 
 class Connection(psycopg2.extensions.connection):  # type: ignore[misc]
-    """A connection that knows which statements it has prepared."""
+    """A connection that knows which statements it has prepared, and when it was last used."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.prepared: set[str] = set()
+        self.used_at = time.monotonic()
 
 
 class Prepared:
@@ -98,7 +102,8 @@ class StatementPool:
 
     def __init__(self, url: str, pool_size: int) -> None:
         self._url = _libpq_url(url)
-        self._idle: queue.LifoQueue[Connection] = queue.LifoQueue(pool_size)
+        self._pool_size = pool_size
+        self.idle: list[Connection] = []
 
     def run(
         self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any]
@@ -129,15 +134,10 @@ class StatementPool:
             else:
                 self._give_back(connection)
 
-    def close(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().close()
-
     def _take(self) -> Connection:
         try:
-            return self._idle.get_nowait()
-        except queue.Empty:
+            return self.idle.pop()
+        except IndexError:
             connection: Connection = psycopg2.connect(
                 self._url,
                 application_name="waddlebot",
@@ -149,9 +149,10 @@ class StatementPool:
             return connection
 
     def _give_back(self, connection: Connection) -> None:
-        try:
-            self._idle.put_nowait(connection)
-        except queue.Full:
+        connection.used_at = time.monotonic()
+        if len(self.idle) < self._pool_size:
+            self.idle.append(connection)
+        else:
             connection.close()
 
 
@@ -192,6 +193,7 @@ class Database:
         # On the primary, too. A lookup exchanges its connection for one to the replica.
         self._reader = _open(pydal_url(primary_url), pool_size=pool_size, read_only=True)
         self._statements = StatementPool(primary_url, pool_size)
+        self._looked_at = time.monotonic()
         self.replica: Replica | None = None
         if replica_url and _libpq_url(replica_url) != _libpq_url(primary_url):
             self.replica = Replica(
@@ -245,6 +247,10 @@ class Database:
         except DatabaseUnavailable:
             self._drop_idle()
             raise
+        now = time.monotonic()
+        if now - self._looked_at > IDLE_S:
+            self._looked_at = now
+            self._drop_idle(unused_since=now - IDLE_S)
 
     def close(self) -> None:
         """Close the connections that nobody uses at the moment, and leave the replica alone from now on."""
@@ -252,10 +258,12 @@ class Database:
         if self.replica:
             self.replica.close()
 
-    def _drop_idle(self) -> None:
-        self._statements.close()
-        for db in (self.primary, self._reader):
-            _drop_pool(db)
+    def _drop_idle(self, *, unused_since: float = math.inf) -> None:
+        """Close the idle connections, or only those that nobody has used since; the first were idle for longest."""
+        for idle in (self._statements.idle, _idle_of(self.primary), _idle_of(self._reader)):
+            with contextlib.suppress(IndexError):  # Another thread may take the last one between the two lines.
+                while idle[0].used_at <= unused_since:
+                    idle.pop(0).close()
 
 
 _databases: dict[tuple[str, str | None, int], Database] = {}
@@ -316,6 +324,7 @@ def unit_of_work(db: DAL) -> Iterator[DAL]:
     with _only_unit(db):
         try:
             db.get_connection_from_pool_or_new()
+            db._adapter.connection.used_at = time.monotonic()
             yield db
             db.commit()
             action = ""
@@ -408,8 +417,6 @@ def _libpq_url(url: str) -> str:
     return re.sub(r"^postgres[23]?:", "postgresql:", url)
 
 
-def _drop_pool(db: DAL) -> None:
-    idle = ConnectionPool.POOLS.get(db._adapter.uri, [])
-    while idle:
-        with contextlib.suppress(IndexError):  # Another thread may take the last one between the two lines.
-            idle.pop().close()
+def _idle_of(db: DAL) -> list[Connection]:
+    idle: list[Connection] = ConnectionPool.POOLS.get(db._adapter.uri, [])
+    return idle

@@ -11,10 +11,9 @@ import binascii
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 from urllib.parse import unquote
 
-import redis
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import Field, StringConstraints, ValidationError
@@ -22,6 +21,9 @@ from pydantic import Field, StringConstraints, ValidationError
 from ..base.contracts import UserId, Wire
 from ..base.errors import Busy, ConfigError, NotAllowed
 from ..base.manifest import Area, Right
+
+if TYPE_CHECKING:
+    import redis
 
 HEADER = "X-WaddleBot-Actor"
 RIGHTS: tuple[Right, ...] = ("viewer", "editor", "owner", "operator")
@@ -165,9 +167,11 @@ class Actors:
             raise BadActor() from err
 
     def _use_up(self, actor: Actor) -> None:
+        from redis import RedisError  # Late: the supervisor only makes keys, and the client is 17 MB.
+
         try:
             is_first = self._redis.set(NONCES + actor.nonce, 1, nx=True, ex=LIFETIME_S + 2 * SKEW_S)
-        except redis.RedisError as err:
+        except RedisError as err:
             raise Busy("Nobody can tell whether the actor was used before; try again with another one.") from err
         if not is_first:
             raise BadActor("The actor was used before.")

@@ -12,11 +12,10 @@ import threading
 from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import formataddr, formatdate, make_msgid
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
-import py4web.utils.mailer
-from py4web.utils.mailer import Mailer
 from pydantic import Field, SecretStr
 
 from ..base.errors import NotConfigured, UpstreamError
@@ -42,12 +41,6 @@ class _Smtps(smtplib.SMTP_SSL):
 
     def __init__(self, host: str, port: str, timeout: float) -> None:
         super().__init__(host, int(port), timeout=timeout, context=ssl.create_default_context())
-
-
-# py4web 1.20260805 uses the first two without importing them, so that each mail fails; and it checks no certificate.
-py4web.utils.mailer.add_charset = email.charset.add_charset
-py4web.utils.mailer.charset_QP = email.charset.QP
-py4web.utils.mailer.smtplib = SimpleNamespace(SMTP=_Smtp, SMTP_SSL=_Smtps)
 
 
 class MailNotSent(UpstreamError):
@@ -82,11 +75,23 @@ class Mail:
 
     def __init__(self, settings: MailSettings, log: AAALog) -> None:
         self._log = log
+        self._settings = settings
         self._sender = formataddr((settings.from_name, settings.from_email or ""))
         self._sendmail = None if settings.smtp_host else find_sendmail()
         self.is_possible = bool((settings.smtp_host or self._sendmail) and settings.from_email)
+
+    @cached_property
+    def _mailer(self) -> Any:
+        from py4web.utils import mailer  # With the first mail: it brings boto3 along, which is 6 MB.
+
+        # py4web 1.20260805 uses the first two without importing them, so that each mail fails; and it checks no
+        # certificate.
+        mailer.add_charset = email.charset.add_charset
+        mailer.charset_QP = email.charset.QP
+        mailer.smtplib = SimpleNamespace(SMTP=_Smtp, SMTP_SSL=_Smtps)
+        settings = self._settings
         login, password = settings.smtp_username, settings.smtp_password
-        self._mailer = Mailer(
+        return mailer.Mailer(
             server=f"{settings.smtp_host}:{settings.smtp_port}",
             sender=self._sender,
             login=f"{login}:{password.get_secret_value() if password else ''}" if login else None,
