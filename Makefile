@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 # Tests wait more than they compute, so there are more workers than cores. The longest files are the fleet's own, which come
 # first, so that nobody waits for one of them at the end.
 WORKERS ?= 4
+# Every fleet and worker loads the same code: compiling it anew each time would cost more than many a test.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show what make can do
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
