@@ -6,8 +6,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field
-from waddlebot.base.settings import CommaList, Settings
-from waddlebot.web.twitch_app import BaseURL
+from waddlebot.base.settings import CommaList, FolderURL, Settings
 
 # Where the art, clips and videos come from that our own modules show. Overlays load nothing else from outside.
 MEDIA_HOSTS = [
@@ -76,7 +75,7 @@ class BrowserSourceSettings(Settings):
     max_ticker_length: int = Field(
         200, alias="MAX_TICKER_LENGTH", ge=1, description="Characters of a ticker; longer texts are cut."
     )
-    twitch_embed_base_url: BaseURL = Field(
+    twitch_embed_base_url: FolderURL = Field(
         "https://clips.twitch.tv/", alias="TWITCH_EMBED_BASE_URL", description="Where Twitch's player of clips is."
     )
     media_hosts: CommaList = Field(

@@ -6,16 +6,10 @@ import re
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, StringConstraints
-from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.settings import BaseURL, Identifier, Secret, Settings
 from waddlebot.base.wire import is_number
 
 PUBLIC_KEY = re.compile("[0-9a-f]{64}")
-
-
-def _no_placeholder(text: str) -> str:
-    if any(mark in text.lower() for mark in PLACEHOLDERS):
-        raise ValueError("is still the placeholder from the documentation; set a real one")
-    return text
 
 
 def _check_application_id(text: str) -> str:
@@ -30,15 +24,8 @@ def _check_public_key(text: str) -> str:
     return text.lower()
 
 
-def _without_slash(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return url.rstrip("/")
-
-
-ApplicationId = Annotated[str, AfterValidator(_no_placeholder), AfterValidator(_check_application_id)]
-PublicKey = Annotated[str, AfterValidator(_no_placeholder), AfterValidator(_check_public_key)]
-URL = Annotated[str, AfterValidator(_without_slash)]
+ApplicationId = Annotated[Identifier, AfterValidator(_check_application_id)]
+PublicKey = Annotated[Identifier, AfterValidator(_check_public_key)]
 CommandPrefix = Annotated[str, StringConstraints(pattern=r"^[^\s\w]{1,5}$")]
 
 
@@ -60,13 +47,15 @@ class DiscordSettings(Settings):
     command_prefix: CommandPrefix = Field(
         "!", alias="DISCORD_COMMAND_PREFIX", description="What commands begin with on Discord, in place of !."
     )
-    redirect_uri: URL | None = Field(
+    redirect_uri: BaseURL | None = Field(
         None,
         alias="DISCORD_REDIRECT_URI",
         description="Where Discord sends people back to; BASE_URL/discord/auth/callback if unset.",
     )
-    api_base_url: URL = Field("https://discord.com/api", alias="DISCORD_API_BASE_URL", description="Where the API is.")
-    authorize_url: URL = Field(
+    api_base_url: BaseURL = Field(
+        "https://discord.com/api", alias="DISCORD_API_BASE_URL", description="Where the API is."
+    )
+    authorize_url: BaseURL = Field(
         "https://discord.com/oauth2/authorize",
         alias="DISCORD_AUTHORIZE_URL",
         description="Where people add the bot to a server.",

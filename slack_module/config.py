@@ -6,16 +6,10 @@ from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
-from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.settings import FolderURL, Identifier, Secret, Settings
 
 EXAMPLE_HOST = "domain.com"
 ONE_OF = "SLACK_BOT_TOKEN, or SLACK_CLIENT_ID and SLACK_CLIENT_SECRET,"
-
-
-def _no_placeholder(text: str) -> str:
-    if any(mark in text.lower() for mark in PLACEHOLDERS):
-        raise ValueError("is still the placeholder from the documentation; set a real one")
-    return text
 
 
 def _check_bot_token(token: SecretStr) -> SecretStr:
@@ -32,20 +26,12 @@ def _check_app_token(token: SecretStr) -> SecretStr:
     return token
 
 
-def _with_slash(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return url.rstrip("/") + "/"
-
-
 def _no_example(url: str) -> str:
     if urlsplit(url).hostname == EXAMPLE_HOST:
         raise ValueError("is still the placeholder from the documentation; leave it out to follow BASE_URL")
     return url
 
 
-Identifier = Annotated[str, AfterValidator(_no_placeholder)]
-BaseURL = Annotated[str, AfterValidator(_with_slash)]
 RedirectURI = Annotated[str, AfterValidator(_no_example)]
 BotToken = Annotated[Secret, AfterValidator(_check_bot_token)]
 AppToken = Annotated[Secret, AfterValidator(_check_app_token)]
@@ -77,7 +63,7 @@ class SlackSettings(Settings):
     socket_mode: bool = Field(
         False, alias="SLACK_SOCKET_MODE", description="Take events from WebSockets instead of from POST /slack/events."
     )
-    api_base_url: BaseURL = Field(
+    api_base_url: FolderURL = Field(
         "https://slack.com/api/", alias="SLACK_API_BASE_URL", description="Where Slack's Web API is."
     )
     max_claims: int = Field(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import ClassVar
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 from waddlebot.base.errors import ConfigError
-from waddlebot.base.settings import PLACEHOLDERS, Secret, Settings
+from waddlebot.base.settings import BaseURL, Identifier, Secret, Settings
 
 CALLBACK = "/spotify/auth/callback"
 SCOPES = (
@@ -16,21 +16,6 @@ SCOPES = (
 )
 # Spotify's API takes no more than ten results since February 2026.
 MOST_RESULTS = 10
-
-
-def _no_placeholder(text: str) -> str:
-    if any(mark in text.lower() for mark in PLACEHOLDERS):
-        raise ValueError("is still the placeholder from the documentation; set a real one")
-    return text
-
-
-def _http(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return url.rstrip("/")
-
-
-BaseURL = Annotated[str, AfterValidator(_http)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +29,7 @@ class App:
 class SpotifySettings(Settings):
     prefix: ClassVar[str] = "SPOTIFY"
 
-    client_id: Annotated[str, AfterValidator(_no_placeholder)] | None = Field(
+    client_id: Identifier | None = Field(
         None, alias="SPOTIFY_CLIENT_ID", description="Client ID of the app at developer.spotify.com."
     )
     client_secret: Secret | None = Field(None, alias="SPOTIFY_CLIENT_SECRET", description="Its client secret.")

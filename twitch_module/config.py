@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
-from waddlebot.base.settings import Secret
-from waddlebot.web.twitch_app import Identifier, TwitchAppSettings
+from waddlebot.base.settings import Identifier, Secret
+from waddlebot.web.twitch_app import TwitchAppSettings
 
 # The specification's number of claims, and the highest that coordination takes.
 CHANNELS_BY_SOCKET = 5

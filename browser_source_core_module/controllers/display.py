@@ -8,12 +8,12 @@ from waddlebot.base.contracts import FormData
 from waddlebot.base.errors import Invalid
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
-from waddlebot.community.communities import find_community
+from waddlebot.community.communities import UnknownCommunity, find_community
 from waddlebot.data.database import Database, DatabaseUnavailable
 from waddlebot.web.auth import ANYBODY, ROUTER_ONLY
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
-from ..services.browser_source_service import BrowserSourceService, Shown, UnknownCommunity
+from ..services.browser_source_service import BrowserSourceService, Shown
 from ..services.form_service import FormService
 from ..services.frames import Source
 from ..services.page_service import REPORT_PATH, PageService, read_report

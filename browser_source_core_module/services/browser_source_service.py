@@ -17,6 +17,7 @@ from pydal import DAL
 from waddlebot.base.errors import NotFound
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
+from waddlebot.community.communities import UnknownCommunity
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 from waddlebot.web.lists import Listed, Page, fetch_page
@@ -59,12 +60,6 @@ WITH known AS (
 SELECT seq, id, false AS duplicate FROM item UNION ALL SELECT seq, id, true FROM known
 """,
 )
-
-
-class UnknownCommunity(NotFound):
-    """There is no such community."""
-
-    code = "unknown_community"
 
 
 class NothingToReplay(NotFound):

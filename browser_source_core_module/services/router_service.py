@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, Wire
 from waddlebot.base.errors import Invalid
 from waddlebot.base.wire import invalid
 from waddlebot.base.youtube_links import VIDEO_ID, read_link, watch_link
 from waddlebot.web.http import has_dot_segments
 
-from .safe_content import MediaPolicy, is_own, one_line, plain, shorten
+from .safe_content import MediaPolicy, is_own, one_line, plain
 
 MAX_TITLE_CHARS = 200
 MAX_TEXT_CHARS = 2000

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import nh3
+from waddlebot.base.chat import shorten
 
 BLOCKS = {"div", "p", "section", "blockquote", "pre", "figure", "figcaption", "hr", "h1", "h2", "h3", "h4", "h5", "h6"}
 INLINE = {"span", "b", "strong", "i", "em", "u", "s", "small", "mark", "sub", "sup", "code", "br", "wbr", "bdi", "img"}
@@ -100,10 +101,6 @@ def one_line(text: str, limit: int) -> str:
 
 def plain(text: str) -> str:
     return REORDERING.sub("", CONTROLS.sub("", text))
-
-
-def shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def csp_source(host: str) -> str:

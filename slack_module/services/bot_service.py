@@ -26,7 +26,6 @@ from .questions import Question, Questions
 from .slack_calls import SlackCalls
 from .text import write_help, write_parts, write_text
 
-NOT_REACHED_PAUSE = timedelta(seconds=2)
 NO_TOKEN_PAUSE = timedelta(seconds=5)
 COMMAND = "/waddlebot"
 # What Slack's words mean for whoever reads why a reply was dropped.
@@ -81,7 +80,7 @@ class BotService:
         try:
             question = await asyncio.to_thread(self._questions.of_reply, reply.id)
         except WaddleBotError as err:
-            return _not_left(err.message)
+            return Outcome.not_left(err.message)
         if only_to:
             question = replace(question, is_private=True, user_id=only_to)
         text = str(reply.response_data.get("message", ""))
@@ -98,7 +97,7 @@ class BotService:
                 await asyncio.sleep(outcome.retry_after.total_seconds())
                 outcome = await self._say(place, part, question, thread_ts)
             if outcome.state is not OutboxState.SENT:
-                return outcome if number == 0 else _broken_off(outcome, number, len(parts))
+                return outcome if number == 0 else outcome.broken_off(number, len(parts))
         return outcome
 
     async def _say(self, place: EntityId, text: str, question: Question, thread_ts: str) -> Outcome:
@@ -138,12 +137,12 @@ class BotService:
             except (NotFound, NotAllowed) as err:
                 return await self._lost(place.server_id, error) if error else Outcome(OutboxState.DROPPED, err.message)
             except WaddleBotError as err:
-                return _not_left(f"no token: {err.message}", NO_TOKEN_PAUSE)
+                return Outcome.not_left(f"no token: {err.message}", NO_TOKEN_PAUSE)
             try:
                 answer = await self._calls.api.ask(lambda slack, token=token: call(slack, token))  # type: ignore[misc]
                 return Outcome(OutboxState.SENT, str(answer.get("ts") or answer.get("message_ts") or ""))
             except (Later, Away) as err:
-                return _not_left(err.message, timedelta(seconds=err.retry_after_s))
+                return Outcome.not_left(err.message, timedelta(seconds=err.retry_after_s))
             except Unclear as err:
                 return Outcome(OutboxState.UNKNOWN, err.message)
             except Refused as err:
@@ -197,13 +196,13 @@ class BotService:
         try:
             token = await asyncio.to_thread(self._installations.admin_token, place.server_id)
         except WaddleBotError as err:
-            return _not_left(f"no token: {err.message}", NO_TOKEN_PAUSE)
+            return Outcome.not_left(f"no token: {err.message}", NO_TOKEN_PAUSE)
         if token is None:
             return Outcome(OutboxState.DROPPED, MAY_NOT_DELETE)
         try:
             await self._calls.api.ask(lambda slack: slack.chat_delete(token=token, channel=place.channel_id, ts=ts))
         except (Later, Away) as err:
-            return _not_left(err.message, timedelta(seconds=err.retry_after_s))
+            return Outcome.not_left(err.message, timedelta(seconds=err.retry_after_s))
         except Unclear as err:
             return Outcome(OutboxState.UNKNOWN, err.message)
         except Refused as err:
@@ -224,13 +223,3 @@ def message_ts(event_id: str) -> str:
 
 def _in_words(error: str) -> str:
     return f"{error}: {WORDS[error]}" if error in WORDS else f"Slack says {error}"
-
-
-def _not_left(detail: str, retry_after: timedelta = NOT_REACHED_PAUSE) -> Outcome:
-    return Outcome(OutboxState.PENDING, detail, retry_after)
-
-
-def _broken_off(outcome: Outcome, number: int, parts: int) -> Outcome:
-    """A reply of which some parts were said is never repeated, so it ends here."""
-    state = OutboxState.DROPPED if outcome.state is OutboxState.DROPPED else OutboxState.UNKNOWN
-    return Outcome(state, f"after {number} of {parts} parts: {outcome.detail}")

@@ -30,7 +30,6 @@ SAME_TEXT_FOR_S = 30.0
 INVISIBLE_TAIL = " \U000e0000"
 MAX_REMEMBERED = 10_000
 NO_TOKEN_PAUSE = timedelta(seconds=5)
-NOT_REACHED_PAUSE = timedelta(seconds=2)
 # That is the app's limit; another status that asks to wait is about this one request.
 TOO_MANY = 429
 DUPLICATE = "msg_duplicate"
@@ -76,7 +75,7 @@ class BotService:
                 await self.wait_for_turn(reply)
             outcome = await self._say(channel, part, reply_to=reply.reply_to if number == 0 else "")
             if outcome.state is not OutboxState.SENT:
-                return outcome if number == 0 else _broken_off(outcome, number, len(parts))
+                return outcome if number == 0 else outcome.broken_off(number, len(parts))
         return outcome
 
     async def _say(self, channel: str, text: str, *, reply_to: str) -> Outcome:
@@ -89,7 +88,7 @@ class BotService:
     async def _try(self, channel: str, text: str, *, reply_to: str) -> Outcome:
         wait_s = self._paused_until - time.monotonic()
         if wait_s > 0:
-            return _not_left("Twitch asked for a pause", timedelta(seconds=wait_s))
+            return Outcome.not_left("Twitch asked for a pause", timedelta(seconds=wait_s))
         try:
             response = await self._api.as_app(
                 lambda client: client.say(channel, self._bot_user_id, text, reply_to=reply_to)
@@ -102,9 +101,9 @@ class BotService:
             return Outcome(OutboxState.DROPPED, err.message)
         except Later as err:
             pause = timedelta(seconds=err.retry_after_s)
-            return self._pause(err.message, pause) if err.status == TOO_MANY else _not_left(err.message, pause)
+            return self._pause(err.message, pause) if err.status == TOO_MANY else Outcome.not_left(err.message, pause)
         except Away as err:
-            return _not_left(err.message)
+            return Outcome.not_left(err.message)
         except Unclear as err:
             self._remember(channel, text)
             return Outcome(OutboxState.UNKNOWN, err.message)
@@ -132,22 +131,12 @@ class BotService:
         """Put back everything for a while: token and limit are the app's, so no other reply would fare better."""
         self._paused_until = time.monotonic() + pause.total_seconds()
         self._log.system("sending_paused", result="FAILED", detail=detail, pause_s=pause.total_seconds())
-        return _not_left(detail, pause)
+        return Outcome.not_left(detail, pause)
 
 
 def _in_words(code: str, message: str) -> str:
     hint = HINTS.get(code)
     return f"{code}: {message}" + (f" ({hint})" if hint else "")
-
-
-def _not_left(detail: str, retry_after: timedelta = NOT_REACHED_PAUSE) -> Outcome:
-    return Outcome(OutboxState.PENDING, detail, retry_after)
-
-
-def _broken_off(outcome: Outcome, number: int, parts: int) -> Outcome:
-    """A reply of which some parts were said is never repeated, so it ends here."""
-    state = OutboxState.DROPPED if outcome.state is OutboxState.DROPPED else OutboxState.UNKNOWN
-    return Outcome(state, f"after {number} of {parts} parts: {outcome.detail}")
 
 
 def split_message(text: str, limit: int = MAX_CHARS) -> list[str]:

@@ -169,7 +169,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 
 def shorten(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def is_prefixed(text: str) -> bool:

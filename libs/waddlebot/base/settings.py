@@ -34,11 +34,17 @@ def pydal_url(url: str) -> str:
     return urlunsplit(parts._replace(scheme="postgres3"))
 
 
-def _no_placeholder(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().lower()
-    if any(mark in text for mark in PLACEHOLDERS):
-        raise ValueError("is still the placeholder from the documentation; set a real secret")
-    return secret
+def _no_placeholder(value: str | SecretStr) -> str | SecretStr:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if any(mark in text.lower() for mark in PLACEHOLDERS):
+        raise ValueError("is still the placeholder from the documentation; set a real one")
+    return value
+
+
+def _http_url(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url.rstrip("/")
 
 
 def _named_url(text: str) -> tuple[str, str]:
@@ -58,6 +64,11 @@ ModuleURLs = Annotated[list[tuple[str, str]], NoDecode, BeforeValidator(_split_u
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 DatabaseURL = Annotated[str, AfterValidator(pydal_url)]
 Secret = Annotated[SecretStr, AfterValidator(_no_placeholder)]
+# What a provider shows to everybody: an application's number, a client's id.
+Identifier = Annotated[str, AfterValidator(_no_placeholder)]
+# Without a slash at its end, or with exactly one.
+BaseURL = Annotated[str, AfterValidator(_http_url)]
+FolderURL = Annotated[str, AfterValidator(_http_url), AfterValidator(lambda url: url + "/")]
 
 
 class _Environment(PydanticBaseSettingsSource):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import psycopg2
 
@@ -45,6 +45,15 @@ class Outcome:
     state: OutboxState
     detail: str = ""
     retry_after: timedelta = PUT_BACK_FOR
+
+    @classmethod
+    def not_left(cls, detail: str, retry_after: timedelta = PUT_BACK_FOR) -> Self:
+        return cls(OutboxState.PENDING, detail, retry_after)
+
+    def broken_off(self, number: int, parts: int) -> Self:
+        """A reply of which some parts were said is never repeated, so it ends here."""
+        state = OutboxState.DROPPED if self.state is OutboxState.DROPPED else OutboxState.UNKNOWN
+        return type(self)(state, f"after {number} of {parts} parts: {self.detail}")
 
 
 Send = Callable[[Outgoing], Coroutine[Any, Any, Outcome]]

@@ -103,7 +103,7 @@ class StatementPool:
     def __init__(self, url: str, pool_size: int) -> None:
         self._url = _libpq_url(url)
         self._pool_size = pool_size
-        self.idle: list[Connection] = []
+        self._idle: list[Connection] = []
 
     def run(
         self, sql: Prepared | Composable | str, parameters: Mapping[str, Any] | Sequence[Any]
@@ -134,9 +134,12 @@ class StatementPool:
             else:
                 self._give_back(connection)
 
+    def close(self, *, unused_since: float = math.inf) -> None:
+        _close(self._idle, unused_since)
+
     def _take(self) -> Connection:
         try:
-            return self.idle.pop()
+            return self._idle.pop()
         except IndexError:
             connection: Connection = psycopg2.connect(
                 self._url,
@@ -150,8 +153,8 @@ class StatementPool:
 
     def _give_back(self, connection: Connection) -> None:
         connection.used_at = time.monotonic()
-        if len(self.idle) < self._pool_size:
-            self.idle.append(connection)
+        if len(self._idle) < self._pool_size:
+            self._idle.append(connection)
         else:
             connection.close()
 
@@ -260,10 +263,9 @@ class Database:
 
     def _drop_idle(self, *, unused_since: float = math.inf) -> None:
         """Close the idle connections, or only those that nobody has used since; the first were idle for longest."""
-        for idle in (self._statements.idle, _idle_of(self.primary), _idle_of(self._reader)):
-            with contextlib.suppress(IndexError):  # Another thread may take the last one between the two lines.
-                while idle[0].used_at <= unused_since:
-                    idle.pop(0).close()
+        self._statements.close(unused_since=unused_since)
+        for db in (self.primary, self._reader):
+            _close(ConnectionPool.POOLS.get(db._adapter.uri, []), unused_since)
 
 
 _databases: dict[tuple[str, str | None, int], Database] = {}
@@ -417,6 +419,7 @@ def _libpq_url(url: str) -> str:
     return re.sub(r"^postgres[23]?:", "postgresql:", url)
 
 
-def _idle_of(db: DAL) -> list[Connection]:
-    idle: list[Connection] = ConnectionPool.POOLS.get(db._adapter.uri, [])
-    return idle
+def _close(idle: list[Connection], unused_since: float) -> None:
+    with contextlib.suppress(IndexError):  # Another thread may take the last one between the two lines.
+        while idle[0].used_at <= unused_since:
+            idle.pop(0).close()

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, SecretStr
 
-from ..base.settings import PLACEHOLDERS, Secret, Settings
-
-
-def _no_placeholder(text: str) -> str:
-    if any(mark in text.lower() for mark in PLACEHOLDERS):
-        raise ValueError("is still the placeholder from the documentation; set a real one")
-    return text
-
-
-def _with_slash(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return url.rstrip("/") + "/"
-
-
-Identifier = Annotated[str, AfterValidator(_no_placeholder)]
-BaseURL = Annotated[str, AfterValidator(_with_slash)]
+from ..base.settings import FolderURL, Identifier, Secret, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +24,10 @@ class TwitchAppSettings(Settings):
 
     app_id: Identifier | None = Field(None, alias="TWITCH_APP_ID", description="Client ID of the Twitch application.")
     app_secret: Secret | None = Field(None, alias="TWITCH_APP_SECRET", description="Its client secret.")
-    api_base_url: BaseURL = Field(
+    api_base_url: FolderURL = Field(
         "https://api.twitch.tv/helix/", alias="TWITCH_API_BASE_URL", description="Where Helix is."
     )
-    auth_base_url: BaseURL = Field(
+    auth_base_url: FolderURL = Field(
         "https://id.twitch.tv/oauth2/", alias="TWITCH_AUTH_BASE_URL", description="Where Twitch hands out tokens."
     )
 
