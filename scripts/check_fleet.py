@@ -15,6 +15,7 @@ in docs/contracts.md, and what `scripts/generate` makes of the manifests.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -173,7 +174,7 @@ def check_callers(manifests: list[Manifest]) -> Iterator[str]:
 
 def endpoints_of(path: Path) -> Iterator[tuple[int, str]]:
     """The endpoints that a controller declares, where method and path are written out."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "endpoint":
             method, where = node.args[:2]
             if isinstance(method, ast.Constant) and isinstance(where, ast.Constant):
@@ -249,7 +250,7 @@ def check_watched(folders: list[Path]) -> Iterator[str]:
             continue
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines()
-        for node in ast.walk(ast.parse(text, str(path))):
+        for node in ast.walk(parse(text, str(path))):
             if not isinstance(node, ast.Call) or ast.unparse(node.func).split(".")[-1] not in STARTERS:
                 continue
             if not any(NOT_WATCHED.search(line) for line in lines[max(0, node.lineno - 2) : node.lineno]):
@@ -288,20 +289,35 @@ def circles(graph: dict[Path, set[Path]]) -> list[set[Path]]:
 
 def files_imported_by(path: Path, package: Path) -> Iterator[tuple[int, Path]]:
     """The files of a package that one of its files imports, however it spells that; what only types need is not."""
-    for node in runtime_imports(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in runtime_imports(tree_of(path)):
         for name in names_of(node, path, package):
             for found in (name.with_suffix(".py"), name / "__init__.py"):
                 if found.is_file():
                     yield node.lineno, found
 
 
-def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+def tree_of(path: Path) -> ast.Module:
+    return parse(path.read_text(encoding="utf-8"), str(path))
+
+
+@functools.cache
+def parse(text: str, name: str) -> ast.Module:
+    return ast.parse(text, name)
+
+
+@functools.cache
+def runtime_imports(tree: ast.AST) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    return tuple(_runtime_imports(tree))
+
+
+def _runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
             yield node
-        yield from runtime_imports(node)
+        elif not isinstance(node, ast.expr):
+            yield from _runtime_imports(node)
 
 
 def names_of(node: ast.Import | ast.ImportFrom, path: Path, package: Path) -> Iterator[Path]:
@@ -338,7 +354,7 @@ def check_handlers(manifests: list[Manifest]) -> Iterator[str]:
     """Words of chat are text: a handler that asks for anything else would get text all the same."""
     for manifest in manifests:
         for path in sorted((manifest.folder / "controllers").glob("*.py")):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            for node in ast.walk(tree_of(path)):
                 if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                     yield from (f"{shown(path)}:{node.lineno}: {problem}" for problem in wrong_words(node))
 
@@ -357,7 +373,7 @@ def shown_type(argument: ast.arg) -> str:
 
 
 def imports_of(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
