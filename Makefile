@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 # first, so that nobody waits for one of them at the end.
 WORKERS ?= 4
 
+# Hundreds of processes are started by the tests: without bytecode each would compile all that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## Show what make can do
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
