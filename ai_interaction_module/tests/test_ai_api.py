@@ -160,7 +160,9 @@ def test_models_are_listed_as_openai_lists_them(client, openai_server):
     assert client.chat.completions.create(model="llama3.2", messages=HELLO).model == "llama3.2"
 
 
-def test_a_budget_that_is_used_up_is_429_and_the_ledger_says_what_was_spent(openai, client, openai_server, bot, key, settings):
+def test_a_budget_that_is_used_up_is_429_and_the_ledger_says_what_was_spent(
+    openai, client, openai_server, bot, key, settings
+):
     client.chat.completions.create(model="default", messages=HELLO)
     settings(daily_tokens=1)
     with pytest.raises(openai.RateLimitError, match="used up its 1 AI tokens") as refused:
