@@ -111,14 +111,16 @@ def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        crashing = CrashingFleet(process, database, key)
-        crashing.start()
-        yield crashing
         assert process.stdin and process.stdout
-        process.stdin.close()
-        process.wait(10)
-        process.stdout.close()
-        database.close()
+        crashing = CrashingFleet(process, database, key)
+        try:
+            crashing.start()
+            yield crashing
+        finally:
+            process.stdin.close()
+            process.wait(10)
+            process.stdout.close()
+            database.close()
 
 
 def event_for(text: str) -> dict:
@@ -134,7 +136,11 @@ def event_for(text: str) -> dict:
 
 
 def crash_at_every_step(crashing: CrashingFleet, text: str) -> int:
-    """Add an item once for each step, dying at that step; returns how many steps there were."""
+    """Add an item once for each step, dying at that step; returns how many steps there were.
+
+    Whoever finished the last event dies in the next one: there is less that it has to look up than after a start, and
+    the same that it writes and commits.
+    """
     for step in range(1, MAX_STEPS):
         name = f"item {step} {new_id()}"
         event = event_for(text.format(name))
