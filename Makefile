@@ -3,10 +3,13 @@ SHELL := /bin/bash -o pipefail
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests wait more than they compute, so there are more workers than cores. The longest files are the fleet's own, which come
-# first, so that nobody waits for one of them at the end.
+# Tests wait for each other's processes now and then, so there are more workers than cores. The files that ask for the most
+# time come first (waddlebot/testing/plugin.py), so that nobody waits for one of them at the end.
 WORKERS ?= 4
 # Every fleet and worker loads the same code: compiling it anew each time would cost more than many a test.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Hundreds of processes are started by the tests: without bytecode each would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Show what make can do

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from waddlebot.fleet.bootstrap import ensure_demo
 from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 from waddlebot.web.auth import create_account
 from waddlebot.web.http import HTTPClient
 
@@ -36,27 +36,37 @@ class CrashingFleet:
         self.port = free_port()
         self.http = HTTPClient()
 
-    def start(self, step: int = 0) -> None:
+    def start(self) -> None:
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(f"{self.port} {step}\n")
+        self.process.stdin.write(f"{self.port}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "ready\n"
         eventually(lambda: all(self._get(f"{each.prefix}/ready") == 200 for each in SERVED))
 
-    def submit(self, event: dict) -> dict | None:
-        """The answer, or None when the process died before it could give one."""
+    def submit(self, event: dict, *, crash_at: int | None = None) -> dict | None:
+        """The answer, or None when the process died before it could give one: at a step, if one is named."""
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
+        if crash_at is not None:
+            headers["X-Crash-At"] = str(crash_at)
         try:
             response = self.http.request(
                 "POST",
                 f"http://127.0.0.1:{self.port}/router/events",
                 body=json.dumps(event).encode(),
-                headers={"X-API-Key": self.key, "Content-Type": "application/json"},
+                headers=headers,
                 timeout_s=10,
             )
         except UpstreamError:
             return None
         assert response.status == 200, response.body
         return response.json()
+
+    def crash(self, event: dict, *, at: int) -> bool:
+        """Hand an event over and die at that step of it, and serve again. False when there are fewer steps."""
+        if self.submit(event, crash_at=at) is not None:
+            return False
+        self.start()
+        return True
 
     def submit_until_done(self, event: dict) -> dict:
         """What a collector does after a crash: hand the same event over again, and wait for what is pending."""
@@ -86,7 +96,7 @@ class CrashingFleet:
 def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
     with Stack.running(tmp_path / "stack") as stack:
         database = Database(stack.postgres.owner_url)
-        environment = {**os.environ, **stack.environment(), "LOG_DIR": str(tmp_path / "logs"), "ROUTER_LEASE": "0.3"}
+        environment = {**AS_STARTED, **stack.environment(), "LOG_DIR": str(tmp_path / "logs"), "ROUTER_LEASE": "0.3"}
         environment["CRASHING_MODULES"] = ",".join(each.package for each in SERVED)
         with database.transaction() as db:
             ensure_demo(db)
@@ -101,12 +111,16 @@ def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        yield CrashingFleet(process, database, key)
         assert process.stdin and process.stdout
-        process.stdin.close()
-        process.wait(10)
-        process.stdout.close()
-        database.close()
+        crashing = CrashingFleet(process, database, key)
+        try:
+            crashing.start()
+            yield crashing
+        finally:
+            process.stdin.close()
+            process.wait(10)
+            process.stdout.close()
+            database.close()
 
 
 def event_for(text: str) -> dict:
@@ -122,13 +136,15 @@ def event_for(text: str) -> dict:
 
 
 def crash_at_every_step(crashing: CrashingFleet, text: str) -> int:
-    """Add an item once for each step, dying at that step; returns how many steps there were."""
+    """Add an item once for each step, dying at that step; returns how many steps there were.
+
+    Whoever finished the last event dies in the next one: there is less that it has to look up than after a start, and
+    the same that it writes and commits.
+    """
     for step in range(1, MAX_STEPS):
         name = f"item {step} {new_id()}"
         event = event_for(text.format(name))
-        crashing.start(step)
-        crashed = crashing.submit(event) is None
-        crashing.start()
+        crashed = crashing.crash(event, at=step)
         answer = crashing.submit_until_done(event)
 
         where = f"after dying at step {step}"

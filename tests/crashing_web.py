@@ -1,8 +1,9 @@
 """The web process of a fleet that kills itself with SIGKILL at a chosen database step.
 
-`python tests/crashing_web.py FOLDER` reads lines `PORT STEP` from standard input, and for each serves the fleet on that
-port in a fork of itself until told the next; STEP 0 never crashes. Steps are counted in the threads that serve
-requests and run commands: before each statement, before each commit and after each commit.
+`python tests/crashing_web.py FOLDER` reads lines `PORT` from standard input, and for each serves the fleet on that port
+in a fork of itself until told the next. It dies at step N of an event that comes with `X-Crash-At: N`. Steps are
+counted in the threads that serve requests and run commands: before each statement, before each commit and after each
+commit.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Quiet(wsgiref.simple_server.WSGIRequestHandler):
         pass
 
 
-def serve(folder: Path, port: int, step: int) -> None:
+def serve(folder: Path, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
     os.environ.update(CORE_API_URL=url, MODULE_URL=url)
     connect = psycopg2.connect
@@ -85,11 +86,12 @@ def serve(folder: Path, port: int, step: int) -> None:
         service.loops.start("service")
 
     def arm(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ["PATH_INFO"] == "/router/events":
-            Crash.at, Crash.armed = step, True
+        if "HTTP_X_CRASH_AT" not in environ:
+            return app(environ, start_response)
+        Crash.at, Crash.armed = int(environ["HTTP_X_CRASH_AT"]), True
         answer = b"".join(app(environ, start_response))
-        if environ["PATH_INFO"] == "/router/events":
-            Crash.step()  # Everything is on record, and nobody has been told.
+        Crash.step()  # Everything is on record, and nobody has been told.
+        Crash.armed = False
         return [answer]
 
     server = Server(("127.0.0.1", port), Quiet)
@@ -101,7 +103,6 @@ def serve(folder: Path, port: int, step: int) -> None:
 def main(folder: Path) -> None:
     child = 0
     for line in sys.stdin:
-        port, step = (int(word) for word in line.split())
         if child:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -109,7 +110,7 @@ def main(folder: Path) -> None:
         if child == 0:
             sys.stdin.close()
             try:
-                serve(folder, port, step)
+                serve(folder, int(line))
             finally:
                 print("failed", flush=True)
                 os._exit(1)

@@ -14,9 +14,7 @@ def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Ca
     for step in range(1, MAX_STEPS):
         text = prepare()
         event = event_for(text)
-        crashing.start(step)
-        crashed = crashing.submit(event) is None
-        crashing.start()
+        crashed = crashing.crash(event, at=step)
         answer = crashing.submit_until_done(event)
         assert {each["status"] for each in answer["executions"]} == {"success"}, f"after dying at step {step}"
         said = crashing.rows("SELECT response_data FROM outbox WHERE event_id = %s", event["event_id"])
@@ -31,7 +29,6 @@ def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Ca
 @pytest.mark.timeout(1200)
 def test_a_label_is_given_once(tmp_path):
     with crashing_fleet(tmp_path) as crashing:
-        crashing.start()
         crashing.submit_until_done(event_for("!label list"))
         name = ""
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -63,8 +62,20 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_port(FLEET_PORTS))
     try:
         yield Demo(up.wait_until_ready(within_s=READY_WITHIN_S))
+        check_that_ctrl_c_ends_everything(up)
     finally:
         up.stop()
+
+
+def check_that_ctrl_c_ends_everything(up: Up) -> None:
+    tree = up.tree()
+    assert any("simulators.demo" in each.cmdline() for each in tree)
+    assert (up.home / "demo.json").stat().st_mode & 0o077 == 0
+
+    os.kill(up.process.pid, signal.SIGINT)
+
+    assert up.wait() == 0
+    assert not [each for each in tree if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture(scope="module")
@@ -326,15 +337,3 @@ def test_slash_commands_are_read_by_what_the_bot_has_told_discord():
     )
     assert read_slash("/points", known) == ("points", [], {})
     assert read_slash('/inventory "', known)[0] == "inventory"
-
-
-def test_ctrl_c_ends_everything(tmp_path):
-    up = Up(tmp_path / "home", "--demo", port=free_port(FLEET_PORTS)).wait_until_ready()
-    tree = up.tree()
-    assert any("simulators.demo" in each.cmdline() for each in tree)
-
-    os.kill(up.process.pid, signal.SIGINT)
-
-    assert up.wait() == 0
-    assert not [each for each in tree if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
-    assert Path(tmp_path / "home/demo.json").stat().st_mode & 0o077 == 0

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import http.client
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ from pydal.validators import CRYPT
 from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 
 MODULES = Path(__file__).parent / "pages"
 LOOK = Path(__file__).parents[1] / "libs" / "waddlebot" / "web" / "static"
@@ -145,7 +145,7 @@ def environment(
 ) -> dict[str, str]:
     folder, port = tmp_path_factory.mktemp("guestbook"), free_port()
     return {
-        **os.environ,
+        **AS_STARTED,
         **stack_of_pages.environment(),
         "WADDLEBOT_MODULES_DIR": str(MODULES),
         "WADDLEBOT_MODULES": "guestbook_module",

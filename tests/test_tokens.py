@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from waddlebot.community.tokens import Grant, NeedsReauth, NoToken, RefreshRefus
 from waddlebot.data.database import DatabaseUnavailable, fetch
 from waddlebot.fleet.home import make_encryption_key
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 
 OLD, NEW = make_encryption_key("old"), make_encryption_key("new")
 TABLE = "twitch_tokens"
@@ -322,7 +322,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def die_refreshing(simulated, stack) -> None:
     environment = {
-        **os.environ,
+        **AS_STARTED,
         "SERVER": simulated.server_url,
         "NAME": simulated.name,
         "KEYS": OLD,

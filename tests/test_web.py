@@ -6,6 +6,7 @@ import gc
 import io
 
 import pytest
+from waddlebot.testing.plugin import eventually
 
 
 @pytest.mark.parametrize("message_type", ["nonsense", "chatMessage"])
@@ -20,8 +21,12 @@ def test_a_request_leaves_nothing_for_the_garbage_collector(fleet, message_type)
         for _ in range(10):
             answer = fleet.request("POST", "/router/events/batch", [event])
             assert [each["success"] for each in answer.json()] == [False]
-        bodies = [each for each in gc.get_objects() if isinstance(each, io.BytesIO) and marker in str(each.getvalue())]
+        # What this thread served last is still at hand, and on a busy machine the writer of the log may be behind; but
+        # garbage would stay for as long as nobody collects it.
+        eventually(lambda: len(bodies(marker)) <= 2)
     finally:
         gc.enable()
-    # What this thread served last is still at hand.
-    assert len(bodies) <= 2
+
+
+def bodies(marker):
+    return [each for each in gc.get_objects() if isinstance(each, io.BytesIO) and marker in str(each.getvalue())]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
-import openai
 import pytest
 
 HELLO = [{"role": "user", "content": "hello"}]
 
 
 @pytest.fixture
-def client(front, key):
+def openai():
+    """The client's library. Loading it takes seconds, and each worker collects this file."""
+    return importlib.import_module("openai")
+
+
+@pytest.fixture
+def client(openai, front, key):
     with openai.OpenAI(api_key=key, base_url=f"{front}/api/ai/v1", max_retries=0, timeout=15) as client:
         yield client
 
@@ -63,7 +69,7 @@ def test_the_first_word_comes_at_once_and_the_last_when_it_is_written(client, op
     assert min(gaps) > 0.15, gaps
 
 
-def test_a_stream_that_fails_says_so_in_the_clients_words(client, openai_server, ollama_server, bot):
+def test_a_stream_that_fails_says_so_in_the_clients_words(openai, client, openai_server, ollama_server, bot):
     openai_server.script.say = lambda messages: "One two three four."
     openai_server.script.fail_next("stops")
     heard = []
@@ -112,7 +118,7 @@ def test_sixty_four_slow_readers_leave_everybody_else_alone(front, bot, fleet, o
     assert {text[-200:] for text in texts if not text.endswith("data: [DONE]\n\n")} == set()
 
 
-def test_what_a_client_may_not_is_said_in_its_words(front, client, openai_server, bot):
+def test_what_a_client_may_not_is_said_in_its_words(openai, front, client, openai_server, bot):
     with (
         pytest.raises(openai.AuthenticationError),
         openai.OpenAI(api_key="wrong", base_url=f"{front}/api/ai/v1", max_retries=0) as wrong,
@@ -154,7 +160,9 @@ def test_models_are_listed_as_openai_lists_them(client, openai_server):
     assert client.chat.completions.create(model="llama3.2", messages=HELLO).model == "llama3.2"
 
 
-def test_a_budget_that_is_used_up_is_429_and_the_ledger_says_what_was_spent(client, openai_server, bot, key, settings):
+def test_a_budget_that_is_used_up_is_429_and_the_ledger_says_what_was_spent(
+    openai, client, openai_server, bot, key, settings
+):
     client.chat.completions.create(model="default", messages=HELLO)
     settings(daily_tokens=1)
     with pytest.raises(openai.RateLimitError, match="used up its 1 AI tokens") as refused:

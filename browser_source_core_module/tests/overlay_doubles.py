@@ -67,7 +67,7 @@ class Socket:
     connection: ClientConnection
     frames: list[dict[str, Any]] = field(default_factory=list)
 
-    def receive(self, kind: str = "item", *, within_s: float = 5) -> dict[str, Any]:
+    def receive(self, kind: str = "item", *, within_s: float = 20) -> dict[str, Any]:
         """The next frame of that kind."""
         while True:
             frame = json.loads(self.connection.recv(timeout=within_s))

@@ -91,6 +91,13 @@ def test_up_prints_three_urls_and_each_is_a_page(up):
             assert f"WaddleBot {source_type}" in answer.read().decode()
 
 
+def test_modules_answer_and_call_each_other_in_one_process_and_in_one_each(up):
+    as_owner = ("say", "--level", "owner")
+    assert up.run(*as_owner, '!inventory add "Lamp" "bright"').stdout == "Added “Lamp”.\n"
+    assert up.run(*as_owner, '!alias add !l "!inventory list"').returncode == 0
+    assert up.run("say", "!l").stdout == "1 item: Lamp\n"
+
+
 def test_a_simulation_is_shown_and_marked(up):
     with up.page("ticker") as connection:
         page = Socket(connection).hello()

@@ -39,6 +39,7 @@ from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
 
+pytestmark = pytest.mark.timeout(180)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 # Where `make shots` wants pictures; then in all widths and both themes.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from waddlebot.testing.plugin import eventually, forgive
+
 
 def test_help_lists_what_may_be_used_here(bot):
     said = bot.say("!help").chat
@@ -139,10 +143,15 @@ def test_commands_and_entities_are_listed(bot, fleet):
     assert f"console:{bot.slug}:general" in {each["entity_id"] for each in entities["entities"]}
 
 
+def is_healthy(fleet, prefix):
+    health = fleet.request("GET", f"{prefix}/health", key=None)
+    return (health.status, health.json()["status"]) == (200, "healthy")
+
+
 def test_every_module_serves_health_ready_metrics_and_its_api(fleet):
     for prefix in ("/router", "/inventory"):
-        health = fleet.request("GET", f"{prefix}/health", key=None)
-        assert (health.status, health.json()["status"]) == (200, "healthy")
+        forgive()  # What other tests did to this process.
+        eventually(partial(is_healthy, fleet, prefix))
         assert fleet.request("GET", f"{prefix}/ready", key=None).status == 200
         assert fleet.request("GET", f"{prefix}/metrics", key=None).status == 401
         text = fleet.request("GET", f"{prefix}/metrics", headers={"Accept": "text/plain"})

@@ -281,10 +281,12 @@ def test_a_hanging_module_does_not_delay_others(bot, stub):
 
 
 def test_a_module_with_too_much_to_do_turns_away_what_is_more(bot, fleet, stub):
+    # So long that none of them is given up, and makes room, before all have been handed over.
+    stub.register(fleet, timeout=30)
     may_answer = threading.Event()
 
     def slow(call):
-        may_answer.wait(20)
+        may_answer.wait(60)
         return reply_to(call, chat("at last"))
 
     stub.behaviour = slow
@@ -302,9 +304,9 @@ def test_a_module_with_too_much_to_do_turns_away_what_is_more(bot, fleet, stub):
 
 
 def test_a_command_that_was_taken_away_meanwhile_is_finished_where_it_was_begun(bot, fleet, stub):
-    stub.register(fleet, {"command": "stub", "type": "webhook", "location_url": stub.url, "timeout": 20})
+    stub.register(fleet, {"command": "stub", "type": "webhook", "location_url": stub.url, "timeout": 30})
     may_answer = threading.Event()
-    stub.behaviour = lambda call: may_answer.wait(10) and reply_to(call, chat("at last"))
+    stub.behaviour = lambda call: may_answer.wait(60) and reply_to(call, chat("at last"))
     event = bot.event("!stub")
     session_id = bot.submit(event).session_id
     stub.register(fleet, {"command": "other"})
@@ -313,10 +315,10 @@ def test_a_command_that_was_taken_away_meanwhile_is_finished_where_it_was_begun(
         "UPDATE router_work SET holder = 'dead', lease_until = now() - interval '1 minute' WHERE session_id = %s",
         (session_id,),
     )
-    eventually(lambda: len(stub.calls) == 2)
+    eventually(lambda: len(stub.calls) == 2, within_s=25)
     may_answer.set()
 
-    eventually(lambda: bot.submit(event).statuses == ["success"])
+    eventually(lambda: bot.submit(event).statuses == ["success"], within_s=25)
     # A webhook is never shown the router's own key.
     assert not [headers for headers in stub.headers if "X-API-Key" in headers]
 

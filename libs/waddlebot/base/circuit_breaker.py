@@ -79,6 +79,14 @@ class CircuitBreakers:
         circuit = self._circuits.get((module_name, location))
         return circuit is not None and circuit.rests_until is not None
 
+    def close_all(self) -> None:
+        """Forget every trouble: whoever was left alone is asked again."""
+        with self._lock:
+            for module_name, location in list(self._circuits):
+                circuit = self._circuits.pop((module_name, location))
+                if circuit.rests_until is not None:
+                    self._open.labels(module_name).dec()
+
     def _enter(self, target: tuple[str, str]) -> bool:
         """Whether this call is the probe of an open circuit."""
         if target not in self._circuits:  # Most are not; a dict may be asked without the lock.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import time
@@ -24,6 +25,15 @@ from .surroundings import AS_STARTED  # noqa: F401 - taken before any fixture ru
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Look for tests in a module's folder without importing the module: only py4web does that, once."""
     return pytest.Dir.from_parent(parent, path=path) if (path / "manifest.toml").exists() else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that ask for the most time, so that no worker begins with one of them at the end."""
+    longest: dict[Path, float] = {}
+    for item in items:
+        marked = item.get_closest_marker("timeout")
+        longest[item.path] = max(longest.get(item.path, 0), marked.args[0] if marked else 0)
+    items.sort(key=lambda item: -longest[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +63,8 @@ def stub(fleet: Fleet, bot: Bot, module_stub_server: ModuleStub) -> ModuleStub:
     with `stub.behaviour`."""
     if "stub" not in fleet.keys:
         fleet.keys["stub"] = fleet.make_key("stub", "services", module_name="stub")
+    # What a test did to it shall be no trouble of the next one's.
+    importlib.import_module("apps.router_module.app").circuits.close_all()
     module_stub_server.reset(lambda call: reply_to(call, chat("hello")))
     module_stub_server.register(fleet)
     bot.install("stub")
@@ -175,6 +187,11 @@ def fleet(
 def forgiven() -> Iterator[None]:
     """For tests that do harm: after them health tells no more of what they did to this process."""
     yield
+    forgive()
+
+
+def forgive() -> None:
+    """Have health tell no more of what went wrong in this process, which it would for a minute."""
     for each in list(watched._watched):
         each._last_at = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 
 import psycopg2
 
@@ -18,6 +19,7 @@ CREATE TABLE clock (at timestamptz NOT NULL);
 INSERT INTO clock VALUES (pg_catalog.now());
 CREATE FUNCTION now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT at FROM public.clock';
 """
+_SEARCH_PATH = "ALTER DATABASE {} SET search_path = public, pg_catalog"
 
 
 class SimulatedDatabase:
@@ -32,13 +34,11 @@ class SimulatedDatabase:
     @contextmanager
     def on(cls, server_url: str) -> Iterator[SimulatedDatabase]:
         """One on that server, until the end of the block."""
-        name = "simulated_" + new_id().replace("-", "")
-        url = _url_of(server_url, name)
-        _run(server_url, f"CREATE DATABASE {name}", f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+        template, name = _template(server_url), "simulated_" + new_id().replace("-", "")
+        _run(server_url, f"CREATE DATABASE {name} TEMPLATE {template}", _SEARCH_PATH.format(name))
         try:
-            _run(url, CLOCK)
-            migrate(url, post=True)
             simulated = cls(server_url, name)
+            simulated.database.statement("UPDATE clock SET at = pg_catalog.now()")
             yield simulated
             simulated.database.close()
         finally:
@@ -59,6 +59,17 @@ class SimulatedDatabase:
     def advance(self, **units: float) -> None:
         """Let time pass: `advance(seconds=3)`."""
         self.database.statement("UPDATE clock SET at = at + %s", (timedelta(**units),))
+
+
+@cache
+def _template(server_url: str) -> str:
+    """What the databases of that server are copied from: to migrate each of them would cost twenty times as much."""
+    name = "simulated"
+    _run(server_url, f"CREATE DATABASE {name}", _SEARCH_PATH.format(name))
+    url = _url_of(server_url, name)
+    _run(url, CLOCK)
+    migrate(url, post=True)
+    return name
 
 
 def _url_of(server_url: str, name: str) -> str:
