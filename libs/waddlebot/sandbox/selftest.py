@@ -19,7 +19,7 @@ from pydantic_core import from_json, to_json
 
 from ..module.package import pack
 from . import attacks
-from .fence import CALLS, CLONE3, CONDITIONS
+from .fence import CLONE3, find_machine
 from .packages import Function, Packages
 from .pool import Pool
 from .worker import Call, Outcome
@@ -126,7 +126,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
 async def decoys() -> AsyncIterator[Decoys]:
     """A file, a TCP port and Unix sockets that nothing else uses."""
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-decoys-"))
-    set_up = Decoys({})
+    set_up, machine = Decoys({}), find_machine()
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o777)
@@ -150,7 +150,7 @@ async def decoys() -> AsyncIterator[Decoys]:
             "unix": str(folder / "socket"),
             "abstract": abstract,
             "name": platform.node() or "localhost",
-            "allowed": sorted({*CALLS.values(), *CONDITIONS, CLONE3}),
+            "allowed": sorted({*machine.calls.values(), *machine.forms.values(), CLONE3}),
         }
         yield set_up
 
