@@ -6,31 +6,33 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from waddlebot.base.errors import UpstreamError
 from waddlebot.base.ids import new_id
-from waddlebot.base.manifest import all_manifests
+from waddlebot.base.manifest import Manifest, all_manifests
 from waddlebot.data.database import Database, fetch
 from waddlebot.fleet.bootstrap import ensure_demo
 from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.auth import create_account
-from waddlebot.web.http import HTTPClient
+from waddlebot.web.http import HTTPClient, HTTPResponse
 
 SCRIPT = Path(__file__).with_name("crashing_web.py")
 MAX_STEPS = 80
 # What the crashes go through, and what stands beside it; each further module would only make each of the starts longer.
 NAMES = ("router", "alias", "inventory", "labels_core", "browser_source_core")
-SERVED = [manifest for manifest in all_manifests() if manifest.name in NAMES]
 
 
 class CrashingFleet:
-    def __init__(self, process: subprocess.Popen[str], database: Database, key: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], database: Database, key: str, served: Sequence[Manifest]
+    ) -> None:
         self.process = process
+        self.served = served
         self.database = database
         self.key = key
         self.port = free_port()
@@ -41,22 +43,13 @@ class CrashingFleet:
         self.process.stdin.write(f"{self.port} {step}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "ready\n"
-        eventually(lambda: all(self._get(f"{each.prefix}/ready") == 200 for each in SERVED))
+        eventually(lambda: all(self._get(f"{each.prefix}/ready") == 200 for each in self.served))
 
     def submit(self, event: dict) -> dict | None:
         """The answer, or None when the process died before it could give one."""
-        try:
-            response = self.http.request(
-                "POST",
-                f"http://127.0.0.1:{self.port}/router/events",
-                body=json.dumps(event).encode(),
-                headers={"X-API-Key": self.key, "Content-Type": "application/json"},
-                timeout_s=10,
-            )
-        except UpstreamError:
-            return None
-        assert response.status == 200, response.body
-        return response.json()
+        response = self.request("POST", "/router/events", event)
+        assert response is None or response.status == 200, response.body
+        return response and response.json()
 
     def submit_until_done(self, event: dict) -> dict:
         """What a collector does after a crash: hand the same event over again, and wait for what is pending."""
@@ -71,6 +64,19 @@ class CrashingFleet:
         eventually(is_done, within_s=20)
         return answers[-1]
 
+    def request(self, method: str, path: str, body: dict) -> HTTPResponse | None:
+        """The answer, or None when the process died before it could give one."""
+        try:
+            return self.http.request(
+                method,
+                f"http://127.0.0.1:{self.port}{path}",
+                body=json.dumps(body).encode(),
+                headers={"X-API-Key": self.key, "Content-Type": "application/json"},
+                timeout_s=10,
+            )
+        except UpstreamError:
+            return None
+
     def rows(self, sql: str, *parameters: object) -> list[dict]:
         with self.database.transaction() as db:
             return fetch(db, sql, parameters)
@@ -83,11 +89,18 @@ class CrashingFleet:
 
 
 @contextmanager
-def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
+def crashing_fleet(tmp_path: Path, *more: str) -> Iterator[CrashingFleet]:
+    """A fleet of these modules, and of more by name."""
+    served = [manifest for manifest in all_manifests() if manifest.name in (*NAMES, *more)]
     with Stack.running(tmp_path / "stack") as stack:
         database = Database(stack.postgres.owner_url)
-        environment = {**os.environ, **stack.environment(), "LOG_DIR": str(tmp_path / "logs"), "ROUTER_LEASE": "0.3"}
-        environment["CRASHING_MODULES"] = ",".join(each.package for each in SERVED)
+        environment = {
+            **os.environ,
+            **stack.environment(),
+            "LOG_DIR": str(tmp_path / "logs"),
+            "ROUTER_LEASE": "0.3",
+        }
+        environment["CRASHING_MODULES"] = ",".join(each.package for each in served)
         with database.transaction() as db:
             ensure_demo(db)
             key = create_account(db, name="console", groups=["collectors", "admins"], platforms=["console"]).api_key
@@ -101,7 +114,7 @@ def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
             stdout=subprocess.PIPE,
             text=True,
         )
-        yield CrashingFleet(process, database, key)
+        yield CrashingFleet(process, database, key, served)
         assert process.stdin and process.stdout
         process.stdin.close()
         process.wait(10)

@@ -30,7 +30,9 @@ from waddlebot.module.service import SERVICES
 from waddlebot.web.clients import set_own_app
 
 # The threads that serve requests and run commands; a loop's is named for what it does.
-COUNTED = ("Thread-", "target-")
+COUNTED = ("Thread-", "target-", "ask-router")
+# What is counted in: an event, or a change of what is installed.
+WATCHED = ("/router/events", "/marketplace/install", "/marketplace/uninstall")
 
 
 class Crash:
@@ -85,10 +87,10 @@ def serve(folder: Path, port: int, step: int) -> None:
         service.loops.start("service")
 
     def arm(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ["PATH_INFO"] == "/router/events":
+        if environ["PATH_INFO"] in WATCHED:
             Crash.at, Crash.armed = step, True
         answer = b"".join(app(environ, start_response))
-        if environ["PATH_INFO"] == "/router/events":
+        if environ["PATH_INFO"] in WATCHED:
             Crash.step()  # Everything is on record, and nobody has been told.
         return [answer]
 
