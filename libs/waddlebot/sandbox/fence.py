@@ -236,10 +236,12 @@ def _enclose(bounds: Bounds) -> None:
         for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
             _write(f"/proc/self/{name}", text)
     _mount("nothing to the outside", None, "/", None, RECURSIVE | SLAVE)
-    _mount("a new root", "tmpfs", NEW_ROOT, "tmpfs", NO_SET_ID | NO_DEVICES, "size=1m,mode=755")
+    _mount("a new root", "tmpfs", NEW_ROOT, "tmpfs", NO_SET_ID | NO_DEVICES, "size=1m,mode=111")
+    mask = os.umask(0o666)  # Folders on the way to what may be read are passed through and never listed.
     for path in bounds.readable:
         _show(path)
     _move_root()
+    os.umask(mask)
 
 
 def _show(path: str) -> None:

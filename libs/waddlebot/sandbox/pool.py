@@ -115,7 +115,7 @@ class Pool:
         self.records: dict[Key, Record] = {}
         self.cold_starts = 0
         # So that one bad module, however many have it, leaves room for the others.
-        self._most_of_one = max(1, int(settings.most_processes * SHARE))
+        self.most_of_one = max(1, int(settings.most_processes * SHARE))
 
     @property
     def processes(self) -> int:
@@ -206,7 +206,7 @@ class Pool:
                 self._busy.setdefault(key, []).append(worker)
                 return worker
             worker.close()
-        if len(self._busy.get(key, ())) >= MOST_AT_ONCE or self._calls_of(function) >= self._most_of_one:
+        if len(self._busy.get(key, ())) >= MOST_AT_ONCE or self._calls_of(function) >= self.most_of_one:
             raise Busy()
         if self.processes >= self._settings.most_processes and not self._make_room():
             raise Busy()
