@@ -8,9 +8,10 @@ from waddlebot.module.interaction import InteractionModule
 from waddlebot.module.service import Service
 
 from .config import MarketplaceSettings
-from .controllers import installs, payments, publishing, state, store
+from .controllers import desk, installs, payments, publishing, state, store
 from .controllers.chat import ModuleChat
 from .models import define_tables
+from .services import desk as operators
 from .services import usage
 from .services.installing import Installing
 from .services.payments import Stripe
@@ -45,6 +46,7 @@ module.serve()
 service.mount(
     store,
     publishing,
+    desk,
     installs,
     state,
     payments,
@@ -55,4 +57,5 @@ service.erases(*PEOPLE, keeps=KEEPS, forgotten=lambda _: usage.count_ratings_ane
 
 service.loops.add("finish-installations", installing.finish_what_was_left, every_s=5.0, once=True)
 service.loops.add("count-usage", lambda: usage.count_usage(db), every_s=30.0, once=True)
+service.loops.add("tell-taken-down", lambda: operators.tell_owners(db, service.router, log), every_s=5.0, once=True)
 service.loops.add("tell-owners", subscriptions.tell_owners, every_s=60.0, once=True)

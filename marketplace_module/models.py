@@ -43,6 +43,9 @@ def define_tables(db: DAL) -> None:
         Field("price", "double"),
         Field("currency"),
         Field("words", "text"),
+        Field("taken_down_at", "datetime"),
+        Field("taken_down_why", "text"),
+        Field("taken_down_told", "boolean"),
         Field("published_at", "datetime"),
         Field("updated_at", "datetime"),
     )
@@ -120,6 +123,9 @@ def _define_words(db: DAL) -> None:
         Field("community_id", "bigint"),
         Field("reason"),
         Field("details", "text"),
+        Field("state"),
+        Field("resolution", "text"),
+        Field("resolved_at", "datetime"),
         Field("created_at", "datetime"),
     )
     db.define_table(

@@ -128,10 +128,11 @@ planner = Planner(
 # What runs.
 circuits = CircuitBreakers(log, service.metrics, max_failures=settings.circuit_failures, rest_s=settings.circuit_rest_s)
 starts, webhook_secrets = Starts(db), WebhookSecrets(db, bus, keyring)
+local_engine = LocalEngine(circuits, starts, settings)
 engines: dict[str, RemoteEngine] = {
     "container": ContainerEngine(circuits, ModuleClient(service.client), addresses),
     "lambda": LambdaEngine(circuits, starts, settings),
-    "local": LocalEngine(circuits, starts, settings),
+    "local": local_engine,
     "openwhisk": OpenWhiskEngine(circuits, starts, settings),
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }
@@ -249,6 +250,14 @@ def register_own_commands() -> None:
 
 
 register_own_commands()
+
+
+def wake_modules() -> None:
+    """Have the host of community modules at work before anybody calls one."""
+    if versions.needs_host():
+        local_engine.wake_host()
+
+
 service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease_s / 3)
 service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
 service.loops.add("late-replies", processor.look_after_late, every_s=0.5)
@@ -258,6 +267,7 @@ service.loops.add("timers", timer_service.step, every_s=STEP_S, once=True)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0, once=True)
 service.loops.add("playback", playback_service.step, every_s=1.0, wake=playback_service.wake)
+service.loops.add("wake-modules", wake_modules, every_s=60.0, wake=versions.wake_host)
 service.loops.add("forget-chat", retention.forget_plain_chat, every_s=EVERY_S, once=True)
 service.loops.add("delete-records", retention.delete_old_records, every_s=EVERY_S, once=True)
 

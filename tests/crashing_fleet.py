@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from waddlebot.base.errors import UpstreamError
 from waddlebot.base.ids import new_id
-from waddlebot.base.manifest import all_manifests
+from waddlebot.base.manifest import Manifest, all_manifests
 from waddlebot.data.database import Database, fetch
 from waddlebot.fleet.bootstrap import ensure_demo
 from waddlebot.fleet.embedded import free_port
@@ -19,18 +19,20 @@ from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
 from waddlebot.web.auth import create_account
-from waddlebot.web.http import HTTPClient
+from waddlebot.web.http import HTTPClient, HTTPResponse
 
 SCRIPT = Path(__file__).with_name("crashing_web.py")
 MAX_STEPS = 80
 # What the crashes go through, and what stands beside it; each further module would only make each of the starts longer.
 NAMES = ("router", "alias", "inventory", "labels_core", "browser_source_core")
-SERVED = [manifest for manifest in all_manifests() if manifest.name in NAMES]
 
 
 class CrashingFleet:
-    def __init__(self, process: subprocess.Popen[str], database: Database, key: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], database: Database, key: str, served: Sequence[Manifest]
+    ) -> None:
         self.process = process
+        self.served = served
         self.database = database
         self.key = key
         self.port = free_port()
@@ -41,25 +43,13 @@ class CrashingFleet:
         self.process.stdin.write(f"{self.port}\n")
         self.process.stdin.flush()
         assert self.process.stdout.readline() == "ready\n"
-        eventually(lambda: all(self._get(f"{each.prefix}/ready") == 200 for each in SERVED))
+        eventually(lambda: all(self._get(f"{each.prefix}/ready") == 200 for each in self.served))
 
     def submit(self, event: dict, *, crash_at: int | None = None) -> dict | None:
         """The answer, or None when the process died before it could give one: at a step, if one is named."""
-        headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
-        if crash_at is not None:
-            headers["X-Crash-At"] = str(crash_at)
-        try:
-            response = self.http.request(
-                "POST",
-                f"http://127.0.0.1:{self.port}/router/events",
-                body=json.dumps(event).encode(),
-                headers=headers,
-                timeout_s=10,
-            )
-        except UpstreamError:
-            return None
-        assert response.status == 200, response.body
-        return response.json()
+        response = self.request("POST", "/router/events", event, crash_at=crash_at)
+        assert response is None or response.status == 200, response.body
+        return response and response.json()
 
     def crash(self, event: dict, *, at: int) -> bool:
         """Hand an event over and die at that step of it, and serve again. False when there are fewer steps."""
@@ -81,6 +71,22 @@ class CrashingFleet:
         eventually(is_done, within_s=20)
         return answers[-1]
 
+    def request(self, method: str, path: str, body: dict, *, crash_at: int | None = None) -> HTTPResponse | None:
+        """The answer, or None when the process died before it could give one: at a step, if one is named."""
+        headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
+        if crash_at is not None:
+            headers["X-Crash-At"] = str(crash_at)
+        try:
+            return self.http.request(
+                method,
+                f"http://127.0.0.1:{self.port}{path}",
+                body=json.dumps(body).encode(),
+                headers=headers,
+                timeout_s=10,
+            )
+        except UpstreamError:
+            return None
+
     def rows(self, sql: str, *parameters: object) -> list[dict]:
         with self.database.transaction() as db:
             return fetch(db, sql, parameters)
@@ -93,11 +99,18 @@ class CrashingFleet:
 
 
 @contextmanager
-def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
+def crashing_fleet(tmp_path: Path, *more: str) -> Iterator[CrashingFleet]:
+    """A fleet of these modules, and of more by name."""
+    served = [manifest for manifest in all_manifests() if manifest.name in (*NAMES, *more)]
     with Stack.running(tmp_path / "stack") as stack:
         database = Database(stack.postgres.owner_url)
-        environment = {**AS_STARTED, **stack.environment(), "LOG_DIR": str(tmp_path / "logs"), "ROUTER_LEASE": "0.3"}
-        environment["CRASHING_MODULES"] = ",".join(each.package for each in SERVED)
+        environment = {
+            **AS_STARTED,
+            **stack.environment(),
+            "LOG_DIR": str(tmp_path / "logs"),
+            "ROUTER_LEASE": "0.3",
+        }
+        environment["CRASHING_MODULES"] = ",".join(each.package for each in served)
         with database.transaction() as db:
             ensure_demo(db)
             key = create_account(db, name="console", groups=["collectors", "admins"], platforms=["console"]).api_key
@@ -112,7 +125,7 @@ def crashing_fleet(tmp_path: Path) -> Iterator[CrashingFleet]:
             text=True,
         )
         assert process.stdin and process.stdout
-        crashing = CrashingFleet(process, database, key)
+        crashing = CrashingFleet(process, database, key, served)
         try:
             crashing.start()
             yield crashing

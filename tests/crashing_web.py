@@ -1,7 +1,7 @@
 """The web process of a fleet that kills itself with SIGKILL at a chosen database step.
 
 `python tests/crashing_web.py FOLDER` reads lines `PORT` from standard input, and for each serves the fleet on that port
-in a fork of itself until told the next. It dies at step N of an event that comes with `X-Crash-At: N`. Steps are
+in a fork of itself until told the next. It dies at step N of a request that comes with `X-Crash-At: N`. Steps are
 counted in the threads that serve requests and run commands: before each statement, before each commit and after each
 commit.
 """
@@ -31,7 +31,7 @@ from waddlebot.module.service import SERVICES
 from waddlebot.web.clients import set_own_app
 
 # The threads that serve requests and run commands; a loop's is named for what it does.
-COUNTED = ("Thread-", "target-")
+COUNTED = ("Thread-", "target-", "ask-router")
 
 
 class Crash:

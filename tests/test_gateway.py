@@ -420,6 +420,19 @@ def test_the_stack_publishes_the_gateway_alone_and_gives_each_container_its_own_
         assert not theirs & set(service["environment"])
 
 
+def test_the_stack_runs_strangers_code_where_nothing_else_is_known():
+    services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
+    host, router = services["modules"], services["router-service"]["environment"]
+
+    assert host["read_only"] and host["cap_drop"] == ["ALL"] and host["security_opt"] == ["no-new-privileges:true"]
+    secret = {name for name, value in host["environment"].items() if ":?}" in value}
+    assert secret == {"WADDLEBOT_API_KEY", "MODULE_HOST_KEY"}
+    assert "DATABASE_URL" not in host["environment"]
+    assert router["MODULE_HOST_URL"] == "${MODULE_HOST_URL:-http://modules:8030}"
+    assert host["image"] == services["marketplace-service"]["image"]
+    assert "awslambdaric==" in (CHECKOUT / "marketplace_module" / "requirements.txt").read_text()
+
+
 def test_every_name_that_the_stack_reads_is_in_the_example():
     example = set(re.findall(r"^([A-Z0-9_]+)=", (CHECKOUT / ".env.example").read_text(), re.MULTILINE))
     for file in ("docker-compose.yml", "kong/docker-compose.yml"):

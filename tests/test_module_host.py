@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import threading
 import time
 
@@ -222,7 +223,10 @@ def test_who_did_not_declare_a_permission_does_not_have_it(host, function):
     ],
 )
 def test_what_takes_too_much_is_ended_and_begun_anew(host, function, body, kind):
-    name = function(f"if event['trigger']['args']:\n    {body}\nreturn 'well'", before="import os, time", timeout_s=3)
+    timeout_s = 15 if kind == "Sandbox.LimitExceeded" else 3
+    name = function(
+        f"if event['trigger']['args']:\n    {body}\nreturn 'well'", before="import os, time", timeout_s=timeout_s
+    )
 
     assert error_of(host.invoke(name, host.call_of("dice", "harm"))) == kind
     assert said(host.invoke(name, host.call_of("dice"))) == "well"
@@ -342,19 +346,29 @@ def test_it_has_nothing_that_a_stranger_could_want(host):
     assert not {"DATABASE_URL", "REDIS_PASSWORD", "WADDLEBOT_ENCRYPTION_KEYS"} & names
 
 
-NO_LANDLOCK = (
+# As on a kernel that has no such calls: Landlock's three, and unshare.
+WITHOUT = (
     "import os, sys; from waddlebot.sandbox import fence;"
-    "fence._libc.prctl(fence.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);"
-    "fence.install_filter(fence.compile_filter(set(range(470)) - {444, 445, 446}, {}, otherwise=fence.NO_SUCH_CALL));"
+    "fence._libc.prctl(fence.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); there = set(range(470)) - {444, 445, 446, %s};"
+    "program = fence.compile_filter(there, {}, audit=fence.find_machine().audit, otherwise=fence.NO_SUCH_CALL);"
+    "fence.install_filter(program);"
     "os.execv(sys.executable, [sys.executable, '-m', 'waddlebot.sandbox.host'])"
 )
+UNSHARE = {"x86_64": 272, "aarch64": 97}[platform.machine()]
 
 
-def test_where_the_kernel_has_no_fence_nothing_is_run_unless_the_operator_says_so():
-    refusing = ModuleHost().start(launcher=("-c", NO_LANDLOCK))
-    willing = ModuleHost(COMMUNITY_MODULES_UNFENCED="true").start(launcher=("-c", NO_LANDLOCK))
+def test_without_landlock_namespaces_hold_all_attacks_and_without_either_the_operator_has_to_say_so():
+    enclosing = ModuleHost(MODULES_MAX_PROCESSES="4").start(launcher=("-c", WITHOUT % "-1"))
+    refusing = ModuleHost().start(launcher=("-c", WITHOUT % UNSHARE))
+    willing = ModuleHost(COMMUNITY_MODULES_UNFENCED="true").start(launcher=("-c", WITHOUT % UNSHARE))
     files = {"module.toml": MANIFEST.format(permissions="", timeout_s=1), "handler.py": "def handler(*_): return 'hi'"}
     try:
+        health = enclosing.health()
+        assert health["fence"].startswith("namespaces, seccomp"), health
+        assert (health["is_fenced"], health["attacks"]["through"]) == (True, [])
+        assert health["attacks"]["tried"] > 35
+        assert said(enclosing.invoke(enclosing.publish(files), enclosing.call_of("dice"))) == "hi"
+        one_module_leaves_room_for_others(enclosing, files)
         answer = refusing.invoke(refusing.publish(files), refusing.call_of("dice"))
         assert (answer.status, refusing.request("GET", "/ready").status) == (503, 503)
         assert "no Landlock" in refusing.health()["checks"]["fence"]["detail"]
@@ -362,8 +376,27 @@ def test_where_the_kernel_has_no_fence_nothing_is_run_unless_the_operator_says_s
         assert willing.health()["fence"].startswith("NONE")
         assert willing.health()["is_fenced"] is False
     finally:
-        refusing.stop()
-        willing.stop()
+        for each in (enclosing, refusing, willing):
+            each.stop()
+
+
+def one_module_leaves_room_for_others(host, files):
+    """Of four processes it has two at once, however many communities call it."""
+    greedy = host.publish({**files, "handler.py": "import time\ndef handler(*_):\n    time.sleep(0.9)"})
+    other = {**files, "module.toml": files["module.toml"].replace('name = "dice"', 'name = "other"')}
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: statuses.append(host.invoke(greedy, host.call_of("dice", community=n)).status)
+        )
+        for n in range(5)
+    ]
+    for each in threads:
+        each.start()
+    assert said(host.invoke(host.publish(other), host.call_of("other"))) == "hi"
+    for each in threads:
+        each.join()
+    assert sorted(statuses) == [200, 200, 429, 429, 429]
 
 
 def test_processes_come_and_go_and_all_end_with_the_host():

@@ -48,6 +48,15 @@ UPDATE discord_guilds SET commands_hash = %s, commands = %s::jsonb, commands_ref
 FAILED = """
 UPDATE discord_guilds SET commands_refused = %s, commands_retry_at = now() + %s WHERE guild_id = %s
 """
+# What it has of the marketplace, in all of it or in one of its channels here, in the version that it chose.
+INSTALLED = """
+SELECT DISTINCT ON (c.prefix, c.command) c.prefix || c.command AS command, c.prefix, c.description, c.usage,
+    c.module_name, c.module_type, c.trigger_type, c.subcommands
+FROM module_switches s JOIN commands c ON c.module_name = s.module_name AND c.for_version = s.version
+LEFT JOIN marketplace_modules m ON m.module_id = s.module_name
+WHERE s.community_id = %s AND s.enabled AND (s.entity_id IS NULL OR s.entity_id LIKE 'discord:%%')
+    AND m.taken_down_at IS NULL ORDER BY c.prefix, c.command, s.entity_id NULLS FIRST
+"""
 # What a community has switched on or off, and its aliases, which are commands to whoever types them.
 SWITCHES = "SELECT module_name, enabled FROM module_switches WHERE community_id = %s AND entity_id IS NULL"
 OFF = (
@@ -114,7 +123,8 @@ class CommandService:
         return [FleetCommand.model_validate(each) for each in response.json()["commands"]]
 
     def _of_community(self, community_id: int, listed: Sequence[FleetCommand]) -> list[FleetCommand]:
-        """What somebody can call there: core modules unless they are switched off, others when they are on."""
+        """What somebody can call there: core modules unless they are switched off, others when they are on, what is
+        installed, and aliases."""
         switches = {row["module_name"]: row["enabled"] for row in self._db.statement(SWITCHES, (community_id,))}
         off = {row["command"] for row in self._db.statement(OFF, (community_id,))}
         commands = [
@@ -122,6 +132,8 @@ class CommandService:
             for each in listed
             if switches.get(each.module_name, each.module_type == "core") and each.command not in off
         ]
+        installed = map(FleetCommand.model_validate, self._db.statement(INSTALLED, (community_id,)))
+        commands += [each for each in installed if each.command not in off]
         known = {each.command for each in commands}
         aliases = [_alias(row) for row in self._db.statement(ALIASES, (community_id,)) if row["command"] not in known]
         return commands + aliases

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from waddlebot.base.ids import new_id
 from waddlebot.testing.plugin import eventually
 
 
@@ -153,6 +155,44 @@ def test_an_alias_is_a_slash_command_too(server):
     eventually(lambda: "greet" in [each["name"] for each in server.guild.commands], within_s=60)
     used = server.slash("greet")
     eventually(lambda: server.answers_to(used) == ["Hello there"])
+
+
+def test_what_is_installed_is_a_slash_command_until_it_is_removed(server):
+    """In the version that was chosen, for a module whose code is a webhook that never answers."""
+    name = "m" + new_id().replace("-", "")[-14:].translate(str.maketrans("0123456789abcdef", "bcdfghjkmnpqstvx"))
+    community = f"discord-{server.guild.id}"
+    place = {"module_id": name, "community_id": community}
+
+    def post(path, body):
+        answer = server.fleet.request("POST", f"/marketplace/{path}", body, key="admin")
+        assert answer.status == 200, answer.body
+        # Discord is told at most every fifteen seconds.
+        server.fetch("UPDATE discord_guilds SET commands_retry_at = now() WHERE guild_id = %s", server.guild.id)
+
+    def publish(version, usage):
+        url = f"http://{os.environ['EGRESS_ALLOW'].split(',')[0]}/run"
+        manifest = (
+            f'name = "{name}"\ntitle = "Dice"\nversion = "{version}"\ndescription = "Rolls"\n'
+            f'runtime = {{ type = "webhook", url = "{url}" }}\n'
+            f'commands = [{{ command = "{name}", description = "Roll", usage = "{usage}" }}]\n'
+        )
+        post("modules", {"manifest": manifest})
+
+    def options():
+        return [each["options"][0]["name"] for each in server.guild.commands if each["name"] == name]
+
+    eventually(lambda: server.guild.commands, within_s=30)
+    publish("1.0.0", "[sides]")
+    publish("1.1.0", "[dice]")
+    post("install", {**place, "version": "1.0.0"})
+    eventually(lambda: options() == ["sides"], within_s=30)
+    server.slash(name, {"sides": "2d6"})
+    used = "SELECT 1 FROM command_executions WHERE command = %s AND module_name = %s"
+    eventually(lambda: server.fetch(used, f"#{name}", name))
+    post("install", {**place, "version": "1.1.0"})
+    eventually(lambda: options() == ["dice"], within_s=30)
+    post("uninstall", place)
+    eventually(lambda: options() == [], within_s=30)
 
 
 def test_a_server_that_refuses_commands_says_why(server):

@@ -12,7 +12,7 @@ from waddlebot.base.ids import parse_entity_id
 from waddlebot.community.communities import community_of
 from waddlebot.community.places import find_community_of
 from waddlebot.data.database import Database
-from waddlebot.web.auth import ADMINS, ADMINS_OR_API_USERS, ANY_KEY, Account
+from waddlebot.web.auth import ADMINS_OR_API_USERS, ANY_KEY, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Listed, Page, list_answer, whole_list_answer
 
@@ -144,6 +144,13 @@ def review(module_id: str, review: Review, caller: Account, db: DAL) -> dict[str
     return {"success": True, "review": made}
 
 
+@endpoint("DELETE", "/marketplace/module/<module_id>/reviews/<review_id:int>", caller=ADMINS_OR_API_USERS, area="bot")
+def delete_review(module_id: str, review_id: int, caller: Account, db: DAL) -> dict[str, Any]:
+    """Take back a review of your own; the fleet's operators take away anybody's."""
+    reviews.delete_review(db, caller, module_id, review_id)
+    return {"success": True, "review_id": review_id}
+
+
 @endpoint("POST", "/marketplace/module/<module_id>/reports", caller=ADMINS_OR_API_USERS, area="bot", body=Report)
 def report(module_id: str, report: Report, caller: Account, db: DAL) -> dict[str, Any]:
     """Tell the admins that something is wrong with a module."""
@@ -151,13 +158,6 @@ def report(module_id: str, report: Report, caller: Account, db: DAL) -> dict[str
     community_id = community_of(db, caller, report.community_id) if named else None
     made = reviews.put_report(db, caller, community_id, module_id, reason=report.reason, details=report.details)
     return {"success": True, "report_id": made}
-
-
-@endpoint("GET", "/marketplace/module/<module_id>/reports", caller=ADMINS)
-def read_reports(module_id: str, db: DAL) -> dict[str, Any]:
-    """List what was reported of a module."""
-    reviews.check_module(db, module_id)
-    return whole_list_answer("reports", reviews.list_reports(db, module_id))
 
 
 @endpoint("GET", "/marketplace/module/<module_id>/stats", caller=ADMINS_OR_API_USERS, area="bot", query=StatsQuery)

@@ -55,6 +55,12 @@ class NotInstalled(NotFound):
     code = "not_installed"
 
 
+class TakenDown(Conflict):
+    """The fleet's operators have taken this module down."""
+
+    code = "taken_down"
+
+
 class NotApproved(Conflict):
     """Nobody has approved that yet."""
 
@@ -80,7 +86,7 @@ class Installing:
         self._log = log
 
     def choose(self, module_id: str, version: str) -> Chosen:
-        """Raises: UnknownModule; UnknownVersion; NotApproved."""
+        """Raises: UnknownModule; UnknownVersion; NotApproved; TakenDown."""
         with self._db.transaction() as db:
             return _choose(db, module_id, version)
 
@@ -99,7 +105,7 @@ class Installing:
                 _check_paid(db, where.community_id, chosen)
                 before = _find(db, where, module_id)
                 _check_consent(before, chosen, consent=consent)
-                replaces = _replaced(chosen, replaced_by)
+                replaces = _replaced(before, chosen, replaced_by)
                 _begin(db, where, chosen, replaces, by=by)
             self._carry_out(where, module_id)
             with self._db.transaction() as db:
@@ -185,7 +191,8 @@ class Installing:
             self._router.register(
                 module_id, chosen.version, self._publishing.registration(chosen.manifest, chosen.sha256)
             )
-            self._router.choose(where, module_id, chosen.version, row["replaces"], enabled=row["is_enabled"])
+            replaces = [each for each in row["replaces"] if each != module_id]
+            self._router.choose(where, module_id, chosen.version, replaces, enabled=row["is_enabled"])
             if row["target_config"]:
                 self._router.configure(where, module_id, row["target_config"])
         except (Conflict, NotFound, Invalid):
@@ -239,9 +246,15 @@ def _let_go(session: Session, it: dict[str, str]) -> None:
 
 
 def _choose(db: DAL, module_id: str, version: str) -> Chosen:
-    module = fetch_one(db, "SELECT latest_version FROM marketplace_modules WHERE module_id = %s", (module_id,))
+    module = fetch_one(
+        db,
+        "SELECT latest_version, taken_down_at, taken_down_why FROM marketplace_modules WHERE module_id = %s",
+        (module_id,),
+    )
     if module is None:
         raise UnknownModule(f"There is no module {module_id[:64]}.")
+    if module["taken_down_at"] is not None:
+        raise TakenDown(f"The marketplace has taken down {module_id}: {module['taken_down_why']}")
     wanted = module["latest_version"] if version == LATEST else version
     if wanted is None:
         raise NotApproved(f"No version of {module_id} is approved yet.")
@@ -289,11 +302,15 @@ def _check_consent(before: dict[str, Any] | None, chosen: Chosen, *, consent: bo
         )
 
 
-def _replaced(chosen: Chosen, replaced_by: str | None) -> list[str]:
-    """The core modules that step aside. Raises: Invalid."""
+def _replaced(before: dict[str, Any] | None, chosen: Chosen, replaced_by: str | None) -> list[str]:
+    """The core modules that step aside; the module itself where it answers to `!` too because no core one does, which
+    stays so with another version. Raises: Invalid."""
+    own = chosen.module_id
     if replaced_by is None:
-        return []
-    if chosen.manifest.replaces is None or replaced_by not in (chosen.module_id, chosen.manifest.replaces):
+        return [own] if before and own in before["replaces"] else []
+    if chosen.manifest.replaces is None and replaced_by == own:
+        return [own]
+    if chosen.manifest.replaces is None or replaced_by not in (own, chosen.manifest.replaces):
         raise Invalid(
             f"replaced_by: {chosen.module_id} says in its manifest that it replaces"
             f" {chosen.manifest.replaces or 'nothing'}.",
@@ -408,8 +425,8 @@ def list_installed(db: DAL, where: Where) -> list[dict[str, Any]]:
     installed = fetch(
         db,
         "SELECT DISTINCT ON (i.module_id) i.module_id, i.module_id AS name, m.display_name, m.description, m.category,"
-        " m.icon_url, m.rating_average, m.is_verified, m.latest_version, v.price, v.currency, 'community' AS kind,"
-        " v.version, v.permissions, v.asks, i.entity_id, i.state, i.installed_at,"
+        " m.icon_url, m.rating_average, m.is_verified, m.latest_version, m.taken_down_why, v.price,"
+        " v.currency, 'community' AS kind, v.version, v.permissions, v.asks, i.entity_id, i.state, i.installed_at,"
         " coalesce(here.enabled, around.enabled, false) AS enabled,"
         " coalesce(nullif(here.parked_why, ''), around.parked_why, '') AS parked_why,"
         " coalesce(u.n, 0) AS usage_count, u.last_used"

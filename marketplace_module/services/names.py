@@ -9,32 +9,14 @@ from collections.abc import Iterable
 from pydal import DAL
 from waddlebot.base.errors import Conflict
 from waddlebot.base.manifest import all_manifests
-from waddlebot.base.text import fold
+from waddlebot.base.text import at_a_glance, fold
 from waddlebot.data.database import fetch
 from waddlebot.module.package import ModuleManifest
 
 # One letter off is a mistyped name from so many letters on; shorter names are other words.
 CLOSE_FROM_CHARS = 5
-# What people take for a Latin letter. Source: the prototypes of https://www.unicode.org/Public/security/latest/
-# confusables.txt for lower-case Cyrillic, Greek and Armenian, and digits that are written for letters.
-LOOKS_LIKE = str.maketrans(
-    {
-        **dict(zip("авсеһіјкӏмпоркгѕтухуԁԛԝзбь", "abcehijklmnopkrstyxydqw36b", strict=True)),
-        **dict(zip("αβγεηικνορστυχω", "abyenikvopotuxw", strict=True)),
-        **dict(zip("ցհոսօզ", "ghnuoq", strict=True)),
-        **dict(zip("013456789i", "oieasbtbgl", strict=True)),
-        "1": "l",
-        "ı": "l",
-        "|": "l",
-        "ß": "b",
-        "æ": "ae",
-        "œ": "oe",
-        "ø": "o",
-        "đ": "d",
-        "ł": "l",
-    }
-)
-PAIRS = (("rn", "m"), ("vv", "w"), ("cl", "d"))
+# Digits that are written for letters, and i, which is read as l. 0 and 1 are read so everywhere.
+WRITTEN_FOR = str.maketrans("i3456789", "leasbtbg")
 
 
 class NameTaken(Conflict):
@@ -49,18 +31,16 @@ class Imitates(Conflict):
     code = "name_imitates"
 
 
-def skeleton(name: str) -> str:
-    """A name as it looks at a glance: names with one skeleton may be taken for each other."""
-    plain = "".join(each for each in unicodedata.normalize("NFKD", fold(name)) if not unicodedata.combining(each))
-    plain = re.sub(r"[\W_]+", "", plain).translate(LOOKS_LIKE)
-    for pair, single in PAIRS:
-        plain = plain.replace(pair, single)
-    return plain
+def look_of(name: str) -> str:
+    """A name as it looks at a glance, whatever stands between its letters: names with one look may be taken for each
+    other."""
+    read = re.sub(r"[\W_]+", "", at_a_glance(name)).translate(WRITTEN_FOR)
+    return read.replace("cl", "d")
 
 
 def is_close(name: str, other: str) -> bool:
     """Whether two names look alike, or are one letter apart: one more, one less, another one, or two swapped."""
-    ours, theirs = skeleton(name), skeleton(other)
+    ours, theirs = look_of(name), look_of(other)
     if ours == theirs:
         return True
     if min(len(ours), len(theirs)) < CLOSE_FROM_CHARS or abs(len(ours) - len(theirs)) > 1:
@@ -91,7 +71,7 @@ def check_names(db: DAL, manifest: ModuleManifest, publisher: str) -> None:
     known = fetch(
         db,
         "SELECT module_id FROM marketplace_modules WHERE skeleton = %s AND module_id <> %s",
-        (skeleton(manifest.name), manifest.name),
+        (look_of(manifest.name), manifest.name),
     )
     if known:
         imitated = known[0]["module_id"]
@@ -127,7 +107,7 @@ def _check_command(db: DAL, command: str, manifest: ModuleManifest, publisher: s
         db,
         "SELECT c.command, c.module_id FROM module_commands c JOIN marketplace_modules m USING (module_id)"
         " WHERE c.skeleton = %s AND c.command <> %s AND m.publisher <> %s LIMIT 1",
-        (skeleton(command), command, publisher),
+        (look_of(command), command, publisher),
     )
     if known:
         row = known[0]

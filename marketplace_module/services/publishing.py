@@ -16,7 +16,7 @@ from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.module.package import ModuleManifest, Package, Version, read_package
 from waddlebot.web.auth import Account
 
-from .names import check_names, skeleton
+from .names import check_names, look_of
 from .router_calls import RouterCalls
 
 MODULE = "marketplace"
@@ -189,7 +189,7 @@ def decide(db: DAL, module_id: str, version: str, state: str, reason: str) -> No
         "UPDATE module_versions SET state = %s, reason = %s, decided_at = now() WHERE module_id = %s AND version = %s",
         (state, reason, module_id, version),
     )
-    _show_newest(db, module_id)
+    show_newest(db, module_id)
     audit.record(
         db,
         MODULE,
@@ -279,7 +279,7 @@ def _add_module(db: DAL, manifest: ModuleManifest, publisher: str) -> None:
         " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (module_id) DO NOTHING",
         (
             manifest.name,
-            skeleton(manifest.name),
+            look_of(manifest.name),
             publisher,
             manifest.title,
             manifest.description,
@@ -320,15 +320,16 @@ def _add_version(db: DAL, package: Package, *, by: str) -> None:
     execute_values(
         db._adapter.cursor,
         "INSERT INTO module_commands (module_id, command, skeleton) VALUES %s ON CONFLICT DO NOTHING",
-        [(manifest.name, each.command, skeleton(each.command)) for each in manifest.commands],
+        [(manifest.name, each.command, look_of(each.command)) for each in manifest.commands],
     )
 
 
-def _show_newest(db: DAL, module_id: str) -> None:
-    """Have the store show the highest approved version, a stable one if there is any."""
+def show_newest(db: DAL, module_id: str) -> None:
+    """Have the store show the highest approved version, a stable one if there is any; nothing of what is taken down."""
     rows = fetch(
         db,
-        "SELECT version, manifest FROM module_versions WHERE module_id = %s AND state = 'approved'",
+        "SELECT version, v.manifest FROM module_versions v JOIN marketplace_modules m USING (module_id)"
+        " WHERE module_id = %s AND state = 'approved' AND m.taken_down_at IS NULL",
         (module_id,),
     )
     if not rows:

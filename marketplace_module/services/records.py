@@ -17,6 +17,8 @@ from waddlebot.module.portable import Item, Part
 from .state import KEY, MAX_KEYS
 
 BY = "portal"
+# Shorter ids than this may as well be some other number.
+MIN_ID_CHARS = 5
 
 
 class InstallationItem(Item):
@@ -133,8 +135,17 @@ PEOPLE = [
         where="own_id = ANY(%(own_ids)s)",
         shown="module_id, reason, details, created_at",
     ),
-    # What modules note is theirs to shape; whoever is named in it is blotted out.
-    Personal("module_state", within=IN_COMMUNITY, mentions=("value",)),
+    # What modules note is theirs to shape. What is kept under somebody's number, name or id is theirs and goes with
+    # them; whoever is named in another note is blotted out there.
+    Personal(
+        "module_state",
+        where="split_part(key, ':', 1) = 'user' AND split_part(key, ':', 2) = ANY(%(own_texts)s)"
+        " OR regexp_split_to_array(lower(key), '[:.]') && (%(names)s::text[]"
+        f" || ARRAY(SELECT lower(i) FROM unnest(%(ids)s::text[]) AS i WHERE length(i) >= {MIN_ID_CHARS}))",
+        within=IN_COMMUNITY,
+        mentions=("value",),
+        shown="module_id, community_id, key, value, updated_at",
+    ),
 ]
 KEEPS = [
     Keeps("what they published", "Others have it installed; who published it is a number."),

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.errors import Conflict, NotAllowed
+from waddlebot.base.errors import Conflict, NotAllowed, NotFound
+from waddlebot.data import audit
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.web.auth import Account
+from waddlebot.web.lists import Listed, Page, fetch_page
 
-from .publishing import UnknownModule, publisher_of
+from .publishing import MODULE, UnknownModule, publisher_of, rules_all
 
 
 class NotUsed(NotAllowed):
     """Only who has used a module can review it."""
 
     code = "not_used"
+
+
+class UnknownReview(NotFound):
+    """There is no such review of yours."""
+
+    code = "unknown_review"
+
+
+class UnknownReport(NotFound):
+    """There is no such report."""
+
+    code = "unknown_report"
 
 
 class OwnModule(Conflict):
@@ -65,6 +80,19 @@ def put_review(
     return row
 
 
+def delete_review(db: DAL, caller: Account, module_id: str, review_id: int) -> None:
+    """Raises: UnknownReview, also of somebody else's."""
+    gone = fetch_one(
+        db,
+        "DELETE FROM module_reviews WHERE id = %s AND module_id = %s AND (%s OR reviewer = %s) RETURNING rating",
+        (review_id, module_id, rules_all(caller), publisher_of(caller)),
+    )
+    if gone is None:
+        raise UnknownReview()
+    count_ratings(db, [module_id])
+    audit.record(db, MODULE, "review_removed", f"review/{module_id}/{review_id}", community_id=None, before=gone)
+
+
 def count_ratings(db: DAL, module_ids: Sequence[str]) -> None:
     fetch(
         db,
@@ -82,7 +110,8 @@ def put_report(db: DAL, caller: Account, community_id: int | None, module_id: st
         db,
         "INSERT INTO module_reports (module_id, reporter, own_id, community_id, reason, details)"
         " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (module_id, reporter) DO UPDATE SET reason = excluded.reason,"
-        " details = excluded.details, created_at = now() RETURNING id",
+        " details = excluded.details, created_at = now(), state = 'open', resolution = '', resolved_at = NULL"
+        " RETURNING id",
         (
             module_id,
             publisher_of(caller),
@@ -96,13 +125,31 @@ def put_report(db: DAL, caller: Account, community_id: int | None, module_id: st
     return int(row["id"])
 
 
-def list_reports(db: DAL, module_id: str) -> list[dict[str, Any]]:
-    return fetch(
-        db,
-        "SELECT id AS report_id, module_id, reason, details, community_id, created_at FROM module_reports"
-        " WHERE module_id = %s ORDER BY id DESC LIMIT 100",
-        (module_id,),
+def list_reports(db: DAL, page: Page, *, module_id: str | None, state: str | None) -> Listed[dict[str, Any]]:
+    """What was reported, the newest first."""
+    return fetch_page(
+        partial(fetch, db),
+        "SELECT id AS report_id, module_id, reason, details, community_id, state, resolution, created_at, resolved_at,"
+        " count(*) OVER () AS total FROM module_reports WHERE (%(module)s::text IS NULL OR module_id = %(module)s)"
+        " AND (%(state)s::text IS NULL OR state = %(state)s) ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s",
+        {"module": module_id, "state": state},
+        page,
     )
+
+
+def resolve_report(db: DAL, report_id: int, resolution: str) -> dict[str, Any]:
+    """Say that a report was seen to, and how. Raises: UnknownReport."""
+    row = fetch_one(
+        db,
+        "UPDATE module_reports SET state = 'resolved', resolution = %s, resolved_at = now() WHERE id = %s"
+        " RETURNING id AS report_id, module_id, reason, state, resolution, resolved_at",
+        (resolution, report_id),
+    )
+    if row is None:
+        raise UnknownReport()
+    after = {"state": row["state"], "resolution": resolution}
+    audit.record(db, MODULE, "report_resolved", f"report/{report_id}", community_id=None, after=after)
+    return row
 
 
 def check_module(db: DAL, module_id: str) -> dict[str, Any]:

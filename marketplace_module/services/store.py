@@ -88,8 +88,9 @@ class Store:
         """A module's own page. Raises: UnknownModule."""
         module = fetch_one(
             db,
-            f"SELECT {SHOWN}, long_description, author_email, website, repository, license, screenshots"
-            " FROM marketplace_modules WHERE module_id = %s AND latest_version IS NOT NULL",
+            f"SELECT {SHOWN}, long_description, author_email, website, repository, license, screenshots,"
+            " taken_down_at, taken_down_why FROM marketplace_modules"
+            " WHERE module_id = %s AND (latest_version IS NOT NULL OR taken_down_at IS NOT NULL)",
             (module_id,),
         )
         if module is None:
@@ -104,10 +105,12 @@ class Store:
         )
         newest = fetch_one(
             db,
-            "SELECT manifest FROM module_versions WHERE module_id = %s AND version = %s",
+            "SELECT manifest FROM module_versions WHERE module_id = %s AND state = 'approved'"
+            " ORDER BY version = coalesce(%s, '') DESC, id DESC LIMIT 1",
             (module_id, module["version"]),
         )
-        assert newest is not None
+        if newest is None:  # It was taken down before anybody could have it.
+            raise UnknownModule(f"There is no module {module_id[:64]}.")
         manifest = newest["manifest"]
         installs = fetch_one(
             db,

@@ -56,7 +56,19 @@ def furnish(world: Any) -> dict[str, Any]:
             " community_id, user_id, status) VALUES (%s, %s, 'console', %s, %s, %s, %s, 1, 'success')",
             (new_id(), new_id(), name, f"#{name}", world.entity_id, world.mine.community_id),
         )
-    return {"module_id": name, "module_to_end": other, "sha256": sha256, "version": "1.0.0", "key": "count"}
+    with world.fleet.database.transaction() as db:
+        (review,) = fetch(
+            db,
+            "INSERT INTO module_reviews (module_id, reviewer, rating) VALUES (%s, 'nobody', 3) RETURNING id",
+            (name,),
+        )
+        (report,) = fetch(
+            db,
+            "INSERT INTO module_reports (module_id, reporter, reason) VALUES (%s, 'nobody', 'spam') RETURNING id",
+            (name,),
+        )
+    things = {"module_id": name, "module_to_end": other, "sha256": sha256, "version": "1.0.0", "key": "count"}
+    return {**things, "review_id": review["id"], "report_id": report["id"]}
 
 
 def carry(bot: Any) -> None:
@@ -94,6 +106,8 @@ SAMPLES: dict[str, Any] = {
     },
     "POST /marketplace/module/{module_id}/approve": lambda _: {"body": {"version": "1.0.0"}},
     "POST /marketplace/module/{module_id}/reject": lambda _: {"body": {"version": "0.9.0"}},
+    "POST /marketplace/module/{module_id}/takedown": lambda _: {"body": {"reason": "It spams"}},
+    "POST /marketplace/reports/{report_id}/resolve": lambda _: {"body": {"resolution": "Seen to"}},
     "POST /marketplace/module/{module_id}/verify": lambda _: {"body": {"verified": True}},
     "PUT /marketplace/state/{key}": lambda _: {"body": {"value": 1}},
     "PUT /router/modules/{name}/versions/{version}": lambda _: {"body": {"commands": []}},

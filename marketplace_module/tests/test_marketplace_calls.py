@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from market import error, manifest, new_name, package
+from waddlebot.data.database import fetch
 from waddlebot.module.package import pack, read_package
 from waddlebot.testing.fleet import URL
 from waddlebot.testing.module_stub import chat, reply_to
@@ -77,6 +78,54 @@ def test_a_module_remembers_things_in_each_community_for_itself(market):
     # Another module, and this one elsewhere, have notes of their own.
     other = market.have(more=STATE)
     assert ask(market, called(market, other)["callback"]["token"], "GET", "/marketplace/state/new").status == 404
+
+
+def test_what_is_remembered_is_carried_away_and_of_a_person_shown_and_forgotten(market):
+    name, person = market.have(more=STATE), f"rosalind-{market.bot.slug}"
+    token = called(market, name)["callback"]["token"]
+    market.answers(name)
+    market.bot.say(f"#{name}", by=person)
+    own_id = market.stub.calls[-1]["user"]["own_id"]
+    notes = {
+        f"user:{own_id}": {"points": 3},
+        f"user:{own_id}:pet": "cat",
+        f"user:{own_id}9": {"points": 4},
+        f"best.{person}": 1,
+        "ranks": {person: 1, "bob": 2, "said": [f"{person.title()} won"]},
+        "count": own_id,
+    }
+    for key, value in notes.items():
+        assert ask(market, token, "PUT", f"/marketplace/state/{key}", {"value": value}).status == 200
+
+    # Carried into another community, once.
+    query = {"community_id": market.bot.slug}
+    export = market.fleet.request("GET", "/marketplace/export", key="portal", query=query).json()
+    assert {each["key"] for each in export["items"] if each["kind"] == "note"} == set(notes)
+    there = market.fleet.bot()
+    for actions in ({"create"}, {"skip"}):
+        items = [each for each in export["items"] if each["kind"] == "note"]
+        body = {"items": items, "apply": True}
+        answer = market.fleet.request(
+            "POST", "/marketplace/import", body, key="portal", query={"community_id": there.slug}
+        )
+        assert {each["action"] for each in answer.json()["plan"]} == actions, answer.body
+
+    who = f"console:{person}"
+    shown = market.fleet.request("GET", "/marketplace/people/export", key="portal", query={"identities": who}).json()
+    kept = [each["key"] for each in shown["items"] if each["kind"] == "module_state" and each["module_id"] == name]
+    assert sorted(set(kept)) == sorted([f"user:{own_id}", f"user:{own_id}:pet", f"best.{person}"])
+    erase = {"request_id": new_name(), "identities": [who], "community_id": market.bot.slug}
+    assert market.fleet.request("POST", "/marketplace/people/erase", erase, key="portal").status == 200
+    left = [each["key"] for each in ask(market, token, "GET", "/marketplace/state").json()["keys"]]
+    assert left == sorted([f"user:{own_id}9", "ranks", "count"])
+    assert ask(market, token, "GET", "/marketplace/state/ranks").json()["value"] == {
+        "•": 1,
+        "bob": 2,
+        "said": ["• won"],
+    }
+    with market.fleet.database.transaction() as db:
+        elsewhere = fetch(db, "SELECT key FROM module_state WHERE community_id = %s", (there.community_id,))
+    assert len(elsewhere) == len(notes), "it was about this community"
 
 
 def test_notes_have_bounds(market):

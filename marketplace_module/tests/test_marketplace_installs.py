@@ -154,6 +154,24 @@ def test_a_module_takes_the_place_of_a_core_one_and_gives_it_back(market):
     assert market.bot.say("!inventory list").chat == "The inventory is empty."
 
 
+def test_a_module_answers_to_both_signs_where_nothing_else_has_the_name(market):
+    name = market.have()
+    market.answers(name, "a quote")
+    assert market.bot.say(f"!{name}").statuses != ["success"]
+    assert error(market.install(name, replaced_by="inventory"))["code"] == "invalid"
+    assert market.install(name, replaced_by=name).status == 200
+    assert market.bot.say(f"!{name}").chat == "a quote"
+    # It stays so with another version; whoever names something else so has that, and it goes with the module.
+    market.publish(name, version="1.1.0", url=market.url)
+    assert market.install(name).status == 200
+    assert market.bot.say(f"!{name}").chat == "a quote"
+    market.bot.say(f'!alias add {name} "hello there"', level="moderator")
+    assert market.bot.say(f"!{name}").chat == "hello there"
+    market.bot.say(f"!alias remove {name}", level="moderator")
+    assert market.uninstall(name).status == 200
+    assert market.bot.say(f"!{name}").statuses != ["success"]
+
+
 def test_what_a_crash_left_is_finished_or_taken_back(market):
     name = market.have()
     market.publish(name, version="1.1.0", url=market.url + "/new")

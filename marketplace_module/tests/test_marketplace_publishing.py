@@ -6,6 +6,7 @@ import base64
 import io
 import stat
 import zipfile
+from functools import partial
 
 import pytest
 from market import HANDLER, error, manifest, new_name, package
@@ -54,6 +55,39 @@ def test_a_version_waits_for_an_admin_and_a_verified_module_for_nobody(market, a
     assert decide(market, name, "reject", version="1.0.0").status == 200
     assert market.bot.say(f"#{name}").statuses == ["success"]
     assert error(market.install(name, version="1.0.0"))["code"] == "not_approved"
+
+
+def test_operators_read_what_waits_with_its_code_and_say_why_not(market, author):
+    name, path = new_name(), "/marketplace/submissions"
+    asks = 'permissions = ["private"]\nhosts = ["api.example.org"]'
+    assert market.send(package(name, more=asks), key=author).json()["state"] == "pending"
+
+    def listed(key="admin", **query):
+        answer = market.fleet.request("GET", path, key=key, query={"module_id": name, **query})
+        assert answer.status == 200, answer.body
+        return answer.json()
+
+    (waiting,) = listed(state="pending")["submissions"]
+    assert (waiting["version"], waiting["asks_more"]) == ("1.0.0", ["private", "host:api.example.org"])
+    assert waiting["asks_in_words"][0] == "write to people privately"
+    seen = market.fleet.request("GET", f"{path}/{name}/1.0.0", key="admin").json()["submission"]
+    assert {each["path"]: each["text"] for each in seen["files"]}["handler.py"] == HANDLER.decode()
+    # In the portal that is for operators; an owner there, another author and a community's admin see nothing of it.
+    as_right = partial(market.fleet.request_for, area="bot", query={"module_id": name})
+    assert len(as_right("GET", path, community_id=None, right="operator").json()["submissions"]) == 1
+    assert as_right("GET", path, community_id=market.bot.community_id, right="owner").json()["submissions"] == []
+    stranger = market.fleet.make_key(new_name(), "api-users", community_id=market.bot.community_id)
+    assert listed(stranger)["total"] == 0
+    assert market.fleet.request("GET", f"{path}/{name}/1.0.0", key=stranger).status == 404
+    reject = {"method": "POST", "path": f"/marketplace/module/{name}/reject", "body": {"reason": "It calls home."}}
+    owner = market.fleet.request_for(**reject, community_id=market.bot.community_id, right="owner")
+    assert owner.status == 403
+    assert market.fleet.request_for(**reject, community_id=None, right="operator").status == 200
+    # Whoever published it reads why.
+    (refused,) = listed(author)["submissions"]
+    assert (refused["state"], refused["reason"]) == ("rejected", "It calls home.")
+    assert listed(state="pending")["total"] == 0
+    assert error(market.install(name))["code"] == "not_approved"
 
 
 def test_a_version_is_for_good(market):

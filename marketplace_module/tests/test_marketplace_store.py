@@ -7,6 +7,7 @@ import importlib
 import pytest
 from market import error, new_name
 from waddlebot.data.database import fetch
+from waddlebot.testing.plugin import eventually
 from waddlebot.web.actor import HEADER, sign_actor
 
 
@@ -112,6 +113,12 @@ def test_who_has_used_a_module_reviews_it_once(market):
         assert as_person(market, "POST", path, body, **rita).status == 422
     own = market.fleet.request("POST", path, {"rating": 5, "community_id": market.bot.slug}, key="admin")
     assert error(own)["code"] == "own_module"
+    # Taken back by whoever wrote it, and by no other owner.
+    review = f"{path}/{again.json()['review']['review_id']}"
+    assert as_person(market, "DELETE", review, None, login_id=4712).status == 404
+    assert as_person(market, "DELETE", review, None, **rita).status == 200
+    assert get(market, f"/module/{name}")["module"]["rating_count"] == 0
+    assert as_person(market, "POST", path, {"rating": 2}, **rita).status == 200
     # Forgotten, and the average with it.
     market.fleet.request(
         "POST",
@@ -122,15 +129,40 @@ def test_who_has_used_a_module_reviews_it_once(market):
     assert get(market, f"/module/{name}")["module"]["rating_count"] == 0
 
 
-def test_a_report_reaches_the_admins(market):
-    name = market.have()
-    path = f"/marketplace/module/{name}/reports"
+def test_what_is_reported_is_taken_down_everywhere_at_once(market):
+    name, elsewhere = market.have(), market.fleet.bot()
+    body = {"module_id": name, "community_id": elsewhere.slug}
+    assert market.fleet.request("POST", "/marketplace/install", body, key="admin").status == 200
+    path = f"/marketplace/module/{name}"
     key = market.fleet.make_key(new_name(), "api-users", community_id=market.bot.community_id)
-    assert market.fleet.request("POST", path, {"reason": "malicious", "details": "It spams."}, key=key).status == 200
-    assert market.fleet.request("POST", path, {"reason": "dislike"}, key=key).status == 422
-    (report,) = get(market, f"/module/{name}/reports")["reports"]
+    send = lambda what, body=None, key="admin": market.fleet.request("POST", f"{path}/{what}", body, key=key)  # noqa: E731
+    assert send("reports", {"reason": "malicious", "details": "It spams."}, key).status == 200
+    assert send("reports", {"reason": "dislike"}, key).status == 422
+    assert market.fleet.request("GET", f"{path}/reports", key=key).status == 403
+    (report,) = [each for each in get(market, "/reports", state="open")["reports"] if each["module_id"] == name]
     assert (report["reason"], report["community_id"]) == ("malicious", market.bot.community_id)
-    assert market.fleet.request("GET", path, key=key).status == 403
+
+    assert send("takedown", {"reason": "It spams."}, key).status == 403
+    assert send("takedown", {"reason": " "}).status == 422
+    assert send("takedown", {"reason": "It spams."}).json()["taken_down"] is True
+    for bot in (market.bot, elsewhere):
+        (execution,) = bot.say(f"#{name}").answer["executions"]
+        assert (execution["status"], execution["error"]["code"]) == ("denied", "taken_down")
+    assert error(market.install(name))["code"] == "taken_down"
+    assert get(market, "/browse", search=name)["total"] == 0
+    assert market.installed()[name]["taken_down_why"] == "It spams."
+    assert get(market, f"/module/{name}")["module"]["taken_down_why"] == "It spams."
+    eventually(lambda: [each for each in market.notices() if "has taken down" in each], within_s=10)
+    resolved = market.fleet.request(
+        "POST", f"/marketplace/reports/{report['report_id']}/resolve", {"resolution": "Taken down."}, key="admin"
+    )
+    assert resolved.json()["report"]["state"] == "resolved"
+    assert not [each for each in get(market, "/reports", state="open")["reports"] if each["module_id"] == name]
+
+    assert send("restore").json()["taken_down"] is False
+    assert market.bot.say(f"#{name}").statuses == ["success"]
+    assert get(market, "/browse", search=name)["total"] == 1
+    assert len([each for each in market.notices() if "has taken down" in each]) == 1
 
 
 def test_use_is_counted_for_each_community(market):

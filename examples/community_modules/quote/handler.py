@@ -15,11 +15,7 @@ def handler(event: dict[str, Any], context: Any) -> str:
     kept = Quotes(context.state)
     match words:
         case []:
-            return (
-                kept.say(secrets.randbelow(kept.count) + 1)
-                if kept.count
-                else "There are none yet. Try: #quote add TEXT"
-            )
+            return kept.say_any()
         case ["add", _, *_]:
             return kept.add(" ".join(words[1:])[:MAX_CHARS])
         case ["delete", number] if number.isdecimal():
@@ -37,9 +33,15 @@ class Quotes:
         self.count: int = state.get("count", 0)
 
     def say_any(self) -> str:
-        if not self.count:
-            return "There are none yet. Try: #quote add TEXT"
-        return self.say(secrets.randbelow(self.count) + 1)
+        """One that is still there: of a key by chance, and where all of that are gone, of the next one."""
+        pages = -(-self.count // PER_KEY)
+        first = secrets.randbelow(self.count) // PER_KEY if pages else 0
+        for page in ((first + n) % pages for n in range(pages)):
+            texts = self._page(page * PER_KEY + 1)
+            there = [page * PER_KEY + n for n, text in enumerate(texts, start=1) if text]
+            if there:
+                return self.say(secrets.choice(there))
+        return "There are none yet. Try: #quote add TEXT"
 
     def say(self, number: int) -> str:
         text = self._page(number)[(number - 1) % PER_KEY] if 0 < number <= self.count else None

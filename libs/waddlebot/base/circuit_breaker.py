@@ -6,10 +6,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from .errors import Later, UpstreamError, UpstreamRefused
+from .errors import Later, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from .logs import AAALog
 from .metrics import Metrics
 
@@ -21,19 +21,30 @@ class CircuitOpen(UpstreamError):
     http_status = 503
 
 
+# Of those in trouble so many are remembered.
+MAX_CIRCUITS = 10_000
+
+Target = tuple[str, str, str]
+
+
 @dataclass(slots=True)
 class _Circuit:
     failures: int = 0
     rests_until: float | None = None
     is_probed: bool = False
+    # For whom it failed.
+    places: set[str] = field(default_factory=set)
 
 
 class CircuitBreakers:
-    """A circuit for each target that is in trouble; for the others there is nothing to remember.
+    """A circuit for each target that is in trouble, and for each place for which it is; for the others there is nothing
+    to remember.
 
     After `max_failures` calls in a row without an answer a circuit opens: calls fail at once. After `rest_s` one call
     goes through as a probe, and its end closes the circuit or opens it again. Any answer counts as one, a refusal or
-    an error of the module's too, so that nobody can shut a module by asking it for what fails.
+    an error of the module's too, so that nobody can shut a module by asking it for what fails. What fails for one place
+    only, such as a community or the owner of a token, is left alone for that one: the target's own circuit opens when
+    it fails for two, or cannot be reached at all.
     """
 
     def __init__(
@@ -53,80 +64,107 @@ class CircuitBreakers:
         self._max_failures = max_failures
         self._rest_s = rest_s
         self._clock = clock
-        self._circuits: dict[tuple[str, str], _Circuit] = {}
+        self._circuits: dict[Target, _Circuit] = {}
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def watching(self, module_name: str, location: str) -> Iterator[None]:
-        """Make a call within this: how it ends is what the circuit goes by.
+    def watching(self, module_name: str, location: str, place: object = "") -> Iterator[None]:
+        """Make a call within this: how it ends is what the circuit goes by. `place` is for whom it is made.
 
         Raises: CircuitOpen, and the call is not made.
         """
-        target = (module_name, location)
-        is_probe = self._enter(target)
+        targets = _targets(module_name, location, place)
+        probes = self._enter(targets)
         try:
             yield
         except (UpstreamRefused, Later):
-            self._answered(target)
+            self._answered(targets)
             raise
-        except BaseException:
-            self._failed(target, is_probe=is_probe)
+        except BaseException as err:
+            self._failed(targets, probes, str(place), is_away=isinstance(err, UpstreamUnreachable))
             raise
-        self._answered(target)
+        self._answered(targets)
 
-    def is_open(self, module_name: str, location: str) -> bool:
+    def is_open(self, module_name: str, location: str, place: object = "") -> bool:
         """Whether a target is left alone, or was and is being tried."""
-        circuit = self._circuits.get((module_name, location))
-        return circuit is not None and circuit.rests_until is not None
+        circuits = [self._circuits.get(each) for each in _targets(module_name, location, place)]
+        return any(each is not None and each.rests_until is not None for each in circuits)
 
     def close_all(self) -> None:
         """Forget every trouble: whoever was left alone is asked again."""
         with self._lock:
-            for module_name, location in list(self._circuits):
-                circuit = self._circuits.pop((module_name, location))
+            for target in list(self._circuits):
+                circuit = self._circuits.pop(target)
                 if circuit.rests_until is not None:
-                    self._open.labels(module_name).dec()
+                    self._open.labels(target[0]).dec()
 
-    def _enter(self, target: tuple[str, str]) -> bool:
-        """Whether this call is the probe of an open circuit."""
-        if target not in self._circuits:  # Most are not; a dict may be asked without the lock.
-            return False
+    def _enter(self, targets: Sequence[Target]) -> set[Target]:
+        """The open circuits of which this call is the probe."""
+        if not any(each in self._circuits for each in targets):  # A dict may be asked without the lock.
+            return set()
         with self._lock:
-            circuit = self._circuits.get(target)
-            if circuit is None or circuit.rests_until is None:
-                return False
-            if circuit.is_probed or self._clock() < circuit.rests_until:
-                self._refused.labels(target[0]).inc()
+            resting = {
+                each: circuit
+                for each in targets
+                if (circuit := self._circuits.get(each)) is not None and circuit.rests_until is not None
+            }
+            if any(each.is_probed or self._clock() < (each.rests_until or 0) for each in resting.values()):
+                self._refused.labels(targets[0][0]).inc()
                 raise CircuitOpen()
-            circuit.is_probed = True
-            return True
+            for each in resting.values():
+                each.is_probed = True
+            return set(resting)
 
-    def _answered(self, target: tuple[str, str]) -> None:
-        if target not in self._circuits:
+    def _answered(self, targets: Sequence[Target]) -> None:
+        if not any(each in self._circuits for each in targets):
             return
         with self._lock:
-            circuit = self._circuits.pop(target, None)
-            was_open = circuit is not None and circuit.rests_until is not None
-        if was_open:
-            self._open.labels(target[0]).dec()
-            self._log.system("circuit_closed", module_name=target[0])
+            gone = [self._circuits.pop(each, None) for each in targets]
+        for each in gone:
+            if each is not None and each.rests_until is not None:
+                self._open.labels(targets[0][0]).dec()
+                self._log.system("circuit_closed", module_name=targets[0][0])
 
-    def _failed(self, target: tuple[str, str], *, is_probe: bool) -> None:
-        with self._lock:
-            circuit = self._circuits.setdefault(target, _Circuit())
-            circuit.failures += 1
-            failures = circuit.failures
-            begins = circuit.rests_until is None and (is_probe or circuit.failures >= self._max_failures)
-            if is_probe:
-                circuit.is_probed = False
-            if is_probe or begins:
-                circuit.rests_until = self._clock() + self._rest_s
-        if begins:
-            self._open.labels(target[0]).inc()
-            self._log.system(
-                "circuit_opened",
-                result="FAILED",
-                level=logging.WARNING,
-                module_name=target[0],
-                failures=failures,
-            )
+    def _failed(self, targets: Sequence[Target], probes: set[Target], place: str, *, is_away: bool) -> None:
+        for target in targets:
+            is_shared = not target[2]
+            with self._lock:
+                circuit = self._circuits.setdefault(target, _Circuit())
+                circuit.failures += 1
+                circuit.places.add(place)
+                failures, is_probe = circuit.failures, target in probes
+                is_everybodys = not is_shared or is_away or not place or len(circuit.places) > 1
+                is_enough = is_everybodys and failures >= self._max_failures
+                begins = circuit.rests_until is None and (is_probe or is_enough)
+                if is_probe:
+                    circuit.is_probed = False
+                if is_probe or begins:
+                    circuit.rests_until = self._clock() + self._rest_s
+                self._forget_oldest()
+            if begins:
+                self._tell_open(target, failures)
+            if circuit.rests_until is not None:
+                return  # What is left alone for everybody is left alone for each.
+
+    def _forget_oldest(self) -> None:
+        if len(self._circuits) <= MAX_CIRCUITS:
+            return
+        oldest = next(iter(self._circuits))
+        if self._circuits.pop(oldest).rests_until is not None:
+            self._open.labels(oldest[0]).dec()
+
+    def _tell_open(self, target: Target, failures: int) -> None:
+        self._open.labels(target[0]).inc()
+        self._log.system(
+            "circuit_opened",
+            result="FAILED",
+            level=logging.WARNING,
+            module_name=target[0],
+            failures=failures,
+        )
+
+
+def _targets(module_name: str, location: str, place: object) -> list[Target]:
+    """The target's own circuit, and that of it for a place."""
+    shared = (module_name, location, "")
+    return [shared, (module_name, location, str(place))] if place else [shared]

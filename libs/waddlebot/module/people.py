@@ -358,7 +358,7 @@ def _remember(db: DAL, person: Person) -> None:
 
 
 def _blot_out(db: DAL, each: Personal, column: str, person: Person, community_id: int | None) -> int:
-    """Put • where a text of ours has one of the person's names or ids as a word, in JSON within its strings only."""
+    """Put • where a text of ours has one of the person's names or ids as a word; of JSON in strings and names only."""
     words = [*person.names, *(id_ for _, id_ in person.identities)]
     words = sorted({word for word in words if len(word) >= MIN_MENTION_CHARS}, key=len, reverse=True)
     if not words:
@@ -400,5 +400,5 @@ def _blotted(value: Any, pattern: re.Pattern[str]) -> Any:
     if isinstance(value, list):
         return [_blotted(each, pattern) for each in value]
     if isinstance(value, dict):
-        return {key: _blotted(each, pattern) for key, each in value.items()}
+        return {pattern.sub(GONE, key): _blotted(each, pattern) for key, each in value.items()}
     return value

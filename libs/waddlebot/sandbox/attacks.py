@@ -23,11 +23,22 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable
 from functools import partial
+from platform import machine
 from typing import Any
 
 GB = 1024**3
-# uretprobe and uprobe: no filter is asked about them, and whoever is not a probe of the kernel's own is killed.
+# What attacks call, by its numbers on x86_64 and aarch64.
+NUMBERS: dict[str, tuple[int, int | None]] = {
+    "accept": (43, 202), "clone": (56, 220), "clone3": (435, 435), "execveat": (322, 281), "memfd_create": (319, 279),
+    "memfd_secret": (447, 447), "mq_open": (240, 180), "msgget": (68, 186), "pidfd_getfd": (438, 438),
+    "prlimit64": (302, 261), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "ptrace": (101, 117),
+    "rt_sigqueueinfo": (129, 138), "semget": (64, 190), "shmget": (29, 194), "tgkill": (234, 131), "tkill": (200, 130),
+    "umask": (95, 166), "vfork": (58, None),
+}  # fmt: skip
+# On x86_64 uretprobe and uprobe: no filter is asked about them, and whoever is no probe of the kernel's is killed.
 KILLS_ITS_CALLER = {335, 336}
+# As many files as there could be by default, and more than a fence lets be open.
+MANY_FILES = 1024
 Targets = dict[str, Any]
 libc = ctypes.CDLL(None, use_errno=True)
 ATTACKS: dict[str, Callable[[Targets], Any]] = {}
@@ -80,8 +91,11 @@ def with_each(attempt: Callable[..., Any], values: Iterable[Any]) -> dict[str, C
     return {repr(each): partial(attempt, *(each if isinstance(each, tuple) else (each,))) for each in values}
 
 
-def call(number: int, *arguments: Any) -> int:
-    """A system call by its number. Raises: OSError."""
+def call(name: str, *arguments: Any) -> int:
+    """A system call by its number here. Raises: OSError, also where there is none."""
+    number = NUMBERS[name][machine() == "aarch64"]
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     result = libc.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -162,7 +176,7 @@ def change_files(targets: Targets) -> None:
             "chdir": lambda: os.chdir("/tmp"),
             "chroot": lambda: os.chroot("/tmp"),
             "memfd": lambda: os.memfd_create("x"),
-            "umask": lambda: call(95, 0),
+            "umask": lambda: call("umask", 0),
         }
     )
 
@@ -248,7 +262,7 @@ def connect_a_socket_that_it_has(targets: Targets) -> None:
             "the network's": lambda: _socket.socket(fileno=os.dup(4)).connect(targets["abstract"]),
             "bind": lambda: one.bind("\0attack"),
             "listen": lambda: one.listen(),
-            "accept": lambda: call(43, one.fileno(), None, None),
+            "accept": lambda: call("accept", one.fileno(), None, None),
         }
     )
 
@@ -268,12 +282,12 @@ def start_processes(_targets: Targets) -> None:
     each_refused(
         {
             "fork": spawn,
-            "vfork": lambda: call(58),
-            "clone": lambda: call(56, flags, None, None, None, None),
-            "clone into namespaces": lambda: call(56, flags | 0x10000000, None, None, None, None),
-            "clone3": lambda: call(435, None, 0),
+            "vfork": lambda: call("vfork"),
+            "clone": lambda: call("clone", flags, None, None, None, None),
+            "clone into namespaces": lambda: call("clone", flags | 0x10000000, None, None, None, None),
+            "clone3": lambda: call("clone3", None, 0),
             "exec": lambda: os.execv(sys.executable, [sys.executable, "-c", ""]),
-            "execveat": lambda: call(322, -100, b"/bin/true", None, None, 0),
+            "execveat": lambda: call("execveat", -100, b"/bin/true", None, None, 0),
             "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
             "subprocess": lambda: subprocess.run(["/bin/true"], check=False),
             "shell": shell,
@@ -298,11 +312,11 @@ def send_signals(_targets: Targets) -> None:
         {
             **with_each(os.kill, [(pid, signal.SIGKILL) for pid in (parent, -1, 0, 1)]),
             "nothing": lambda: os.kill(parent, 0),
-            "tgkill": lambda: call(234, parent, parent, signal.SIGKILL),
-            "tkill": lambda: call(200, parent, signal.SIGKILL),
-            "queue": lambda: call(129, parent, signal.SIGTERM, ctypes.create_string_buffer(128)),
+            "tgkill": lambda: call("tgkill", parent, parent, signal.SIGKILL),
+            "tkill": lambda: call("tkill", parent, signal.SIGKILL),
+            "queue": lambda: call("rt_sigqueueinfo", parent, signal.SIGTERM, ctypes.create_string_buffer(128)),
             "pidfd": lambda: os.pidfd_open(parent),
-            "pidfd_getfd": lambda: call(438, 3, 0, 0),
+            "pidfd_getfd": lambda: call("pidfd_getfd", 3, 0, 0),
         }
     )
 
@@ -313,11 +327,11 @@ def reach_into_other_processes(_targets: Targets) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     each_refused(
         {
-            "ptrace": lambda: call(101, 16, parent, None, None),
-            "seize": lambda: call(101, 0x4206, parent, None, None),
-            "trace me": lambda: call(101, 0, 0, None, None),
-            "read": lambda: call(310, parent, memory, 1, memory, 1, 0),
-            "write": lambda: call(311, parent, memory, 1, memory, 1, 0),
+            "ptrace": lambda: call("ptrace", 16, parent, None, None),
+            "seize": lambda: call("ptrace", 0x4206, parent, None, None),
+            "trace me": lambda: call("ptrace", 0, 0, None, None),
+            "read": lambda: call("process_vm_readv", parent, memory, 1, memory, 1, 0),
+            "write": lambda: call("process_vm_writev", parent, memory, 1, memory, 1, 0),
             "limits": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE, limits),
             "see limits": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE),
             "priority": lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
@@ -334,7 +348,7 @@ def raise_its_limits(_targets: Targets) -> None:
     each_refused(
         {
             **with_each(resource.setrlimit, [(kind, more) for kind in kinds]),
-            "by number": lambda: call(302, 0, resource.RLIMIT_AS, ctypes.create_string_buffer(16), None),
+            "by number": lambda: call("prlimit64", 0, resource.RLIMIT_AS, ctypes.create_string_buffer(16), None),
             "nice": lambda: os.nice(-5),
             "uid": lambda: os.setuid(0),
             "uids": lambda: os.setresuid(0, 0, 0),
@@ -356,12 +370,12 @@ def share_memory(_targets: Targets) -> None:
     each_refused(
         {
             "/dev/shm": map_shared,
-            "shmget": lambda: call(29, 0x5744, 4096, 0o1600),
-            "semget": lambda: call(64, 0x5744, 1, 0o1600),
-            "msgget": lambda: call(68, 0x5744, 0o1600),
-            "mq_open": lambda: call(240, b"attack", os.O_CREAT | os.O_RDWR, 0o600, None),
-            "memfd_create": lambda: call(319, b"x", 0),
-            "memfd_secret": lambda: call(447, 0),
+            "shmget": lambda: call("shmget", 0x5744, 4096, 0o1600),
+            "semget": lambda: call("semget", 0x5744, 1, 0o1600),
+            "msgget": lambda: call("msgget", 0x5744, 0o1600),
+            "mq_open": lambda: call("mq_open", b"attack", os.O_CREAT | os.O_RDWR, 0o600, None),
+            "memfd_create": lambda: call("memfd_create", b"x", 0),
+            "memfd_secret": lambda: call("memfd_secret", 0),
         }
     )
 
@@ -402,6 +416,21 @@ def find_open_files(_targets: Targets) -> Any:
     if not found:
         raise PermissionError("there are none")
     return found
+
+
+@attack
+def open_files_without_end(_targets: Targets) -> None:
+    """Pipes, sockets and copies, of which the kernel has only so many for all."""
+    opened: list[int] = []
+    try:
+        while len(opened) < MANY_FILES:
+            opened += os.pipe()
+            opened += [each.detach() for each in _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)]
+            opened.append(os.dup(opened[-1]))
+    finally:
+        for each in opened:
+            os.close(each)
+    raise Through(f"{MANY_FILES} files")
 
 
 @attack

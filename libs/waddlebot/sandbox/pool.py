@@ -18,10 +18,12 @@ from .settings import HostSettings
 from .worker import Call, Outcome, StateAsker, Template, Worker
 
 LOOK_EVERY_S = 0.1
-# Of one module in one community: calls that run at once.
-MOST_AT_ONCE = 4
+# Of one module in one community: calls that run at once. Of one module everywhere: its share of all processes.
+MOST_AT_ONCE, SHARE = 4, 0.5
 # What had to be ended by force so often in a row, or failed so often, is left alone for a while.
 MOST_HARM, MOST_ERRORS = 5, 20
+# Each rest after which it still fails is twice as long, up to so many times the first one.
+LONGEST_REST = 16
 MAX_TIMEOUT_S = 900.0
 THROTTLED = "TooManyRequestsException"
 NO_FUNCTION = "ResourceNotFoundException"
@@ -45,6 +47,7 @@ class Record:
     output: bytes = b""
     harm_in_a_row: int = 0
     errors_in_a_row: int = 0
+    rests_in_a_row: int = 0
     parked_until: float = 0
     parked_times: int = 0
 
@@ -52,7 +55,7 @@ class Record:
         """Count an outcome, and have the function rest here when it was not the first bad one."""
         self.calls += 1
         if not outcome.failed:
-            self.harm_in_a_row = self.errors_in_a_row = 0
+            self.harm_in_a_row = self.errors_in_a_row = self.rests_in_a_row = 0
             return
         self.errors += 1
         self.errors_in_a_row += 1
@@ -63,7 +66,8 @@ class Record:
         if self.harm_in_a_row < MOST_HARM and self.errors_in_a_row < MOST_ERRORS:
             return
         self.harm_in_a_row = self.errors_in_a_row = 0
-        self.parked_until = time.monotonic() + rests_s
+        self.parked_until = time.monotonic() + rests_s * min(2**self.rests_in_a_row, LONGEST_REST)
+        self.rests_in_a_row += 1
         self.parked_times += 1
 
     def as_json(self) -> dict[str, Any]:
@@ -110,6 +114,8 @@ class Pool:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.records: dict[Key, Record] = {}
         self.cold_starts = 0
+        # So that one bad module, however many have it, leaves room for the others.
+        self.most_of_one = max(1, int(settings.most_processes * SHARE))
 
     @property
     def processes(self) -> int:
@@ -200,7 +206,7 @@ class Pool:
                 self._busy.setdefault(key, []).append(worker)
                 return worker
             worker.close()
-        if len(self._busy.get(key, ())) >= MOST_AT_ONCE:
+        if len(self._busy.get(key, ())) >= MOST_AT_ONCE or self._calls_of(function) >= self.most_of_one:
             raise Busy()
         if self.processes >= self._settings.most_processes and not self._make_room():
             raise Busy()
@@ -213,6 +219,11 @@ class Pool:
             self._busy[key].remove(worker)
             raise
         return worker
+
+    def _calls_of(self, function: Function) -> int:
+        """How many of a module run at once, in all its versions and communities."""
+        module = f"{function.module_name}:"
+        return sum(len(each) for (name, _), each in self._busy.items() if name.startswith(module))
 
     def _give_back(self, key: Key, worker: Worker) -> None:
         self._busy[key].remove(worker)

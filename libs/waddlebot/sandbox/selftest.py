@@ -19,13 +19,15 @@ from pydantic_core import from_json, to_json
 
 from ..module.package import pack
 from . import attacks
-from .fence import CALLS, CLONE3, CONDITIONS
+from .fence import CLONE3, find_machine
 from .packages import Function, Packages
 from .pool import Pool
 from .worker import Call, Outcome
 
 FOLDER_PREFIX = "waddlebot-modules-"
 NAME, NOBODY = "self_test", 0
+# Most of what has to be ended waits for that, so several at once take little longer than one.
+AT_ONCE = 4
 METADATA = ("169.254.169.254", 80)
 # What should be refused is given time, also where everything is slow; what never ends is not.
 TIMEOUT_S, ENDLESS_S = 10.0, 0.5
@@ -72,9 +74,17 @@ class Decoys:
 
 async def try_attacks(pool: Pool, packages: Packages, fence: str) -> Checked:
     """Make all attacks. Raises: OSError when they cannot be made."""
-    function = make_function(packages)
+    function, turns = make_function(packages), asyncio.Semaphore(min(AT_ONCE, pool.most_of_one))
+
+    async def attack(number: int, name: str, set_up: Decoys) -> Attack:
+        async with turns:
+            return await try_attack(pool, function, name, set_up, community_id=-number)
+
     async with decoys() as set_up:
-        tried = [await try_attack(pool, function, name, set_up) for name in (*attacks.ATTACKS, *attacks.ENDS)]
+        names = (*attacks.ATTACKS, *attacks.ENDS)
+        tried = list(await asyncio.gather(*(attack(number, name, set_up) for number, name in enumerate(names))))
+    for place in [each for each in pool.records if each[0] == function.name]:
+        del pool.records[place]
     through = [each for each in tried if not each.is_held]
     if not through:
         return Checked(fence, attacks=tried)
@@ -87,14 +97,19 @@ def make_function(packages: Packages) -> Function:
     return packages.unpack(f"{NAME}:1.0.0:{sha256(content).hexdigest()}", content)
 
 
-async def try_attack(pool: Pool, function: Function, name: str, set_up: Decoys) -> Attack:
-    """Make one attack, and see that the host answers properly afterwards."""
+async def try_attack(
+    pool: Pool, function: Function, name: str, set_up: Decoys, *, community_id: int = NOBODY
+) -> Attack:
+    """Make one attack, in a process of its own for each community, and see that the host answers properly afterwards.
+
+    What is touched is put down to every attack that is being made at that moment.
+    """
     before = len(set_up.touched)
-    outcome = await ask(pool, function, name, set_up.targets)
+    outcome = await ask(pool, function, name, set_up.targets, community_id)
     held, how = _judge(outcome, must_end=name in attacks.ENDS)
-    after = await ask(pool, function, "survive", set_up.targets)
+    after = await ask(pool, function, "survive", set_up.targets, community_id)
     if after.failed and name in attacks.ENDS:  # What it left behind was seen, and it was ended.
-        after = await ask(pool, function, "survive", set_up.targets)
+        after = await ask(pool, function, "survive", set_up.targets, community_id)
     if _told(after).get("how") != "alive":
         held, how = False, f"what was asked next was answered {after.body[:100]!r}"
     if len(set_up.touched) > before:
@@ -102,11 +117,11 @@ async def try_attack(pool: Pool, function: Function, name: str, set_up: Decoys) 
     return Attack(name, held, how)
 
 
-async def ask(pool: Pool, function: Function, name: str, targets: dict[str, Any]) -> Outcome:
-    pool.records.pop((function.name, NOBODY), None)  # It fails on purpose, so it is never left alone.
+async def ask(pool: Pool, function: Function, name: str, targets: dict[str, Any], community_id: int) -> Outcome:
+    pool.records.pop((function.name, community_id), None)  # It fails on purpose, so it is never left alone.
     event = {"attack": name, "targets": targets}
     timeout_s = ENDLESS_S if name in attacks.ENDS else TIMEOUT_S
-    return await pool.run(function, NOBODY, Call(event, to_json(event), timeout_s, function.module_name))
+    return await pool.run(function, community_id, Call(event, to_json(event), timeout_s, function.module_name))
 
 
 def _judge(outcome: Outcome, *, must_end: bool) -> tuple[bool, str]:
@@ -126,7 +141,7 @@ def _told(outcome: Outcome) -> dict[str, Any]:
 async def decoys() -> AsyncIterator[Decoys]:
     """A file, a TCP port and Unix sockets that nothing else uses."""
     folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-decoys-"))
-    set_up = Decoys({})
+    set_up, machine = Decoys({}), find_machine()
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o777)
@@ -150,7 +165,7 @@ async def decoys() -> AsyncIterator[Decoys]:
             "unix": str(folder / "socket"),
             "abstract": abstract,
             "name": platform.node() or "localhost",
-            "allowed": sorted({*CALLS.values(), *CONDITIONS, CLONE3}),
+            "allowed": sorted({*machine.calls.values(), *machine.forms.values(), CLONE3}),
         }
         yield set_up
 

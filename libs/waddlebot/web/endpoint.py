@@ -40,7 +40,7 @@ from ..base.wire import clean, parse_json, to_json, validate
 from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
 from .actor import Actors
-from .auth import OWNERS, PORTAL, PORTAL_ONLY, Account, Accounts, Caller
+from .auth import OPERATORS, OWNERS, PORTAL, PORTAL_ONLY, Account, Accounts, Caller
 from .callback import PREFIX as CALL_PREFIX
 from .callback import CallTokens
 from .static import StaticFiles
@@ -128,6 +128,8 @@ class Endpoint:
     @property
     def right(self) -> Right:
         """What a person in the portal needs for it."""
+        if self.caller.name == OPERATORS.name:
+            return "operator"
         if self.caller.name in (OWNERS.name, PORTAL_ONLY.name):
             return "owner"
         return "viewer" if self.method in READS else "editor"

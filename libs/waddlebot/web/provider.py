@@ -145,7 +145,7 @@ class Provider:
     def state(self, account: str = "") -> ProviderState:
         """How it is, without asking it."""
         return ProviderState(
-            self._circuits.is_open(self.name, ""),
+            self._circuits.is_open(self.name, "", account),
             round(self._pauses.left_s(f"{self.name}:{account}"), 1),
             self._last_error,
             self._last_error_at,
@@ -225,7 +225,7 @@ class Provider:
             raise Later("asked to wait before", retry_after_s=paused_s)
         began = time.monotonic()
         try:
-            with self._circuits.watching(self.name, ""):
+            with self._circuits.watching(self.name, "", call.account):
                 result = self._ask(ask, call)
         except CircuitOpen as err:
             self._measures.count(self.name, "left_alone", None)

@@ -60,6 +60,8 @@ class Switch:
     version: str | None = None
     # Why it is left alone here until somebody switches it on again.
     parked: str = ""
+    # Why the marketplace has it answer nobody anywhere.
+    taken_down: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ class Catalogue:
     # The versions that this community chose, here or there, and until when those are paid for that cost something.
     installed: Commands = field(default_factory=Commands)
     paid_until: Mapping[tuple[str, str], datetime | None] = field(default_factory=dict)
+    # The modules of the marketplace that answer to `!` too where nothing else does, here or there.
+    answer_to_both: frozenset[tuple[str | None, str]] = frozenset()
     _merged: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
 
     def find(self, prefix: str, name: str, entity_id: str) -> list[Command]:
@@ -136,7 +140,17 @@ class Catalogue:
             return self._taking_turns(switched_on, entity_id) or found[:1]
         alias = self._alias_at(prefix, name, entity_id)
         alias_command = self.commands.alias_command
-        return [_alias_as_command(alias_command, alias)] if alias and alias_command else []
+        if alias and alias_command:
+            return [_alias_as_command(alias_command, alias)]
+        return [each for each in self._of_both(prefix, name, entity_id) if self.is_on(each, entity_id)]
+
+    def _of_both(self, prefix: str, name: str, entity_id: str) -> Iterator[Command]:
+        """The `#` commands whose modules a community let answer to `!` too."""
+        if prefix != "!" or not self.answer_to_both:
+            return
+        for each in self.installed.by_name.get(("#", name), ()):
+            if {(None, each.module_name), (self._decides(entity_id), each.module_name)} & self.answer_to_both:
+                yield each
 
     def triggered_by(self, message_type: MessageType, entity_id: str) -> list[Command]:
         """The modules that want to know of an event here."""
@@ -374,11 +388,19 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
     )
     switches = fetch(
         db,
-        "SELECT entity_id, module_name, enabled, replaced_by, config, version, parked_why FROM module_switches"
-        " WHERE community_id = %s",
+        "SELECT s.entity_id, s.module_name, s.enabled, s.replaced_by, s.config, s.version, s.parked_why,"
+        " CASE WHEN m.taken_down_at IS NOT NULL THEN m.taken_down_why ELSE '' END AS taken_down"
+        " FROM module_switches s LEFT JOIN marketplace_modules m"
+        "  ON m.module_id = s.module_name AND s.version IS NOT NULL WHERE s.community_id = %s",
         (community_id,),
     )
     installed, paid_until = _load_installed(db, community_id)
+    both = fetch(
+        db,
+        "SELECT entity_id, module_id AS module_name FROM module_installations"
+        " WHERE community_id = %s AND module_id = ANY(replaces)",
+        (community_id,),
+    )
     providers, active = _load_readiness(db, community_id)
     threads = fetch(
         db,
@@ -396,6 +418,7 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
         parents={row["entity_id"]: row["parent_entity_id"] for row in threads},
         installed=installed,
         paid_until=paid_until,
+        answer_to_both=frozenset(_place(row) for row in both),
     )
 
 
@@ -411,7 +434,7 @@ def _place(row: dict[str, Any]) -> tuple[str | None, str]:
 
 
 def _switch(row: dict[str, Any]) -> Switch:
-    return Switch(row["enabled"], row["replaced_by"], row["version"], row["parked_why"])
+    return Switch(row["enabled"], row["replaced_by"], row["version"], row["parked_why"], row["taken_down"])
 
 
 def _config(commands: Commands, installed: Commands, row: dict[str, Any]) -> dict[str, Any]:

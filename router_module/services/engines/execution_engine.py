@@ -218,7 +218,7 @@ class RemoteEngine:
         module_name = task.command.module_name
         if self._missing:
             raise NotConfigured(f"This fleet runs no {task.command.spec.type} commands.")
-        with self._circuits.watching(module_name, task.command.spec.location_url):
+        with self._circuits.watching(module_name, task.command.spec.location_url, task.call.community.id):
             response = self.call(task, tries)
             if response.status in TARGET_IS_DOWN:
                 raise UpstreamError(f"{module_name} answered HTTP {response.status}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ FUNCTION = re.compile(r"([a-z][a-z0-9_]{0,62}):[0-9A-Za-z.-]{1,32}:[0-9a-f]{64}"
 FUNCTION_ERROR = "x-amz-function-error"
 # The host ends a call when its time is over, and says so; this is for its answer to arrive.
 ANSWERS_WITHIN_S = 0.5
+WAKES_WITHIN_S = 5.0
 
 
 class Ended(UpstreamRefused, UpstreamTimeout):
@@ -47,9 +49,17 @@ class LocalEngine(RemoteEngine):
         super().__init__(circuits, missing=missing(settings.local_host_credentials))
         self._starts = starts
         self._http = HTTPClient()
-        self._base_url = f"{settings.module_host_url.rstrip('/')}/2015-03-31/functions"
+        self._host_url = settings.module_host_url.rstrip("/")
+        self._base_url = f"{self._host_url}/2015-03-31/functions"
         key = settings.module_host_key.get_secret_value() if settings.module_host_key else ""
         self._headers = {"X-API-Key": key, "Content-Type": "application/json"}
+
+    def wake_host(self) -> None:
+        """Have the host started, which tries its fence first, before anybody waits for an answer."""
+        if self._missing:
+            return
+        with contextlib.suppress(UpstreamError):
+            self._http.request("GET", f"{self._host_url}/ready", timeout_s=WAKES_WITHIN_S)
 
     def check(self, spec: CommandSpec) -> None:
         super().check(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,6 +52,9 @@ class VersionService:
         self._bus = bus
         self._engines = engines
         self._secrets = secrets
+        # Set when code was registered that this fleet runs itself.
+        self.wake_host = threading.Event()
+        self._is_new = False
 
     def register(self, module_name: str, version: str, wanted: VersionRegistration) -> dict[str, Any]:
         """Keep a version's commands. The same again changes nothing; who has webhooks is told their secret once.
@@ -77,8 +81,21 @@ class VersionService:
                 secret = self._secrets.issue(db, module_name, rotate=wanted.rotate_webhook_secret)
         if secret is not None:
             self._secrets.forget(module_name)
+        if any(spec.type == "local" for spec in wanted.commands):
+            self._is_new = True
+            self.wake_host.set()
         answer = {"success": True, "module_name": module_name, "version": version, "duplicate": not is_new}
         return answer | ({"webhook_secret": secret} if secret else {})
+
+    def needs_host(self) -> bool:
+        """Whether there is code that this fleet runs itself: just registered, or installed by anybody."""
+        is_new, self._is_new = self._is_new, False
+        return is_new or bool(
+            self._db.statement(
+                "SELECT 1 AS found FROM commands c JOIN module_switches s ON s.module_name = c.module_name"
+                " AND s.version = c.for_version WHERE c.type = 'local' AND s.enabled LIMIT 1"
+            )
+        )
 
 
 def _check_name(db: DAL, module_name: str) -> None:

@@ -76,6 +76,8 @@ def _by_settings(command: Command, asking: Asking, entity_id: str, catalogue: Ca
     if switch is not None and not switch.enabled:
         instead = f"; {switch.replaced_by} is used instead" if switch.replaced_by else ""
         return Decision(False, "switch", f"{command.name} is switched off here{instead}.")
+    if switch is not None and switch.taken_down:
+        return Decision(False, "taken_down", f"The marketplace has taken down {command.module_name}.")
     if switch is not None and switch.parked:
         return Decision(False, "parked", f"{command.name} failed too often and is parked here until it is switched on.")
     if catalogue.is_unpaid(command):

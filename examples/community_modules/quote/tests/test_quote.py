@@ -15,6 +15,13 @@ def test_quotes_are_kept_said_and_forgotten(handler):
     assert ask(handler, "2", state=state) == "There is no quote 2."
     assert ask(handler, "add Again", state=state) == "Kept as quote 3."
     assert ask(handler, "1", state=state) == "Quote 1: It works on my machine"
+    assert {ask(handler, "", state=state)[:7] for _ in range(40)} == {"Quote 1", "Quote 3"}, "never one that is gone"
+    for number in (1, 3):
+        ask(handler, f"delete {number}", state=state)
+    assert ask(handler, "", state=state) == "There are none yet. Try: #quote add TEXT"
+    for n in range(12):
+        ask(handler, f"add {n}", state=state)
+    assert ask(handler, "delete 12", state=state) == "Quote 12 is forgotten."
 
 
 def test_nine_hundred_long_quotes_fit_and_no_more(handler):
