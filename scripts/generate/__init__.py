@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from waddlebot.base.manifest import Manifest
 
+from .api import api_files
 from .containers import check_secrets as check_secrets
 from .containers import container_files
 from .kong import kong_yml
@@ -13,4 +14,4 @@ from .kong import kong_yml
 
 def generated_files(manifests: Sequence[Manifest]) -> dict[str, str]:
     """What every generated file says, by its place in the checkout."""
-    return {"kong/kong.yml": kong_yml(manifests), **container_files(manifests)}
+    return {"kong/kong.yml": kong_yml(manifests), **container_files(manifests), **api_files(manifests)}

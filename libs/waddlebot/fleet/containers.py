@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -55,6 +56,7 @@ def prepare(environment: Mapping[str, str]) -> None:
 def environment_file() -> Iterator[str]:
     """Every secret that a fleet makes for itself, as lines of an environment file."""
     from ..web.actor import ActorKey
+    from ..web.auth import make_key
 
     manifests = all_manifests()
     made = Secrets()
@@ -67,6 +69,8 @@ def environment_file() -> Iterator[str]:
     yield f"WADDLEBOT_ACTOR_KEY={actor_key.public_text}"
     yield f"PORTAL_WADDLEBOT_ACTOR_KEY={actor_key.private_text}"
     yield f"MODULE_HOST_KEY={made.module_host_key}"
+    yield f"BROKER_API_KEY={make_key()[1]}"
+    yield f"BROKER_SECRET_KEY={secrets.token_urlsafe(32)}"
     yield from (f"{key_setting(account)}={key}" for account, key in made.keys.items())
 
 
