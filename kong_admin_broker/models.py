@@ -63,8 +63,8 @@ def define_tables(db: DAL) -> None:
     db.define_table(
         "kong_admin_backups",
         Field("account_id", "bigint"),
-        Field("users", "integer"),
-        Field("keys", "integer"),
+        Field("user_count", "integer"),
+        Field("key_count", "integer"),
         Field("sha256"),
         Field("content", "text"),
         Field("created_at", "datetime"),

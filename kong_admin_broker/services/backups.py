@@ -82,7 +82,7 @@ class Backups:
             content = self._seal(Saved(made_at=datetime.now(UTC), audit_head=head, users=saved))
             row = fetch_one(
                 db,
-                "INSERT INTO kong_admin_backups (account_id, users, keys, sha256, content)"
+                "INSERT INTO kong_admin_backups (account_id, user_count, key_count, sha256, content)"
                 " VALUES (%s, %s, %s, %s, %s) RETURNING id, created_at",
                 (by.account_id, len(saved), sum(len(each.keys) for each in saved), _sha256(content), content),
             )
@@ -234,7 +234,7 @@ def _sha256(content: str) -> str:
 
 ACTIVE = "SELECT * FROM kong_admin_users WHERE state = 'active' ORDER BY id"
 LIST = """
-SELECT b.id, a.name AS created_by, b.users, b.keys, b.sha256, b.created_at, count(*) OVER () AS total
+SELECT b.id, a.name AS created_by, b.user_count AS users, b.key_count AS keys, b.sha256, b.created_at, count(*) OVER () AS total
 FROM kong_admin_backups b LEFT JOIN service_accounts a ON a.id = b.account_id
 ORDER BY b.id DESC LIMIT %(limit)s OFFSET %(offset)s
 """

@@ -37,7 +37,14 @@ SET_HERE = {
     *("WADDLEBOT_API_KEY", "MODULE_URL", "MODULE_PORT", "MODULE_NAME", "MODULE_VERSION", "LOG_DIR", "WEBSOCKET_HOST"),
     *("WEBSOCKET_PORT", "BROWSER_SOURCE_API_URL", "REDIS_PASSWORD", "BASE_URL", "WADDLEBOT_ACTOR_KEY"),
     *("WADDLEBOT_ENCRYPTION_KEYS", "MODULE_HOST_KEY", "PORTAL_URL"),
-    *("KONG_ADMIN_URL", "KONG_ADMIN_USERNAME", "KONG_ADMIN_PASSWORD", "BROKER_API_KEY", "BROKER_SECRET_KEY", "LOG_ROLE"),
+    *(
+        "KONG_ADMIN_URL",
+        "KONG_ADMIN_USERNAME",
+        "KONG_ADMIN_PASSWORD",
+        "BROKER_API_KEY",
+        "BROKER_SECRET_KEY",
+        "LOG_ROLE",
+    ),
 }
 
 
@@ -213,6 +220,22 @@ def kong_compose(manifests: Sequence[Manifest]) -> str:
             "volumes": {"kong-database": {}, "kong-file": {}, "redis": {}},
         }
     )
+
+
+def ci_compose(manifests: Sequence[Manifest]) -> str:
+    """What differs where the stack is tried: no Kong, for which there is no image, and ports to try it by."""
+    router = next(each for each in manifests if each.name == "router")
+    overlays = next(each for each in manifests if each.hub_port)
+    services: dict[str, Any] = {name: {"profiles": ["gateway"]} for name in _kong(router)}
+    for manifest in manifests:
+        if manifest.kind == "collector":
+            services[manifest.host] = {"environment": {"CORE_API_URL": f"http://{router.host}:{router.port}"}}
+        if _is_broker(manifest):
+            services[manifest.host] = {"environment": {"KONG_ADMIN_URL": ""}}
+    services[router.host] = {"ports": [f"127.0.0.1:9413:{router.port}"]}
+    services[overlays.host] = {"ports": [f"127.0.0.1:9414:{overlays.port}"]}
+    services[f"{overlays.host}-hub"] = {"ports": [f"127.0.0.1:9415:{overlays.hub_port}"]}
+    return to_yaml({"services": services})
 
 
 def _networks() -> dict[str, Any]:
@@ -487,6 +510,7 @@ def container_files(manifests: Sequence[Manifest]) -> dict[str, str]:
     files = {
         "docker-compose.yml": compose(manifests),
         "kong/docker-compose.yml": kong_compose(manifests),
+        "tests/containers/ci.yml": ci_compose(manifests),
         ".env.example": env_example(manifests),
     }
     for manifest in manifests:

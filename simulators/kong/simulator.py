@@ -63,7 +63,7 @@ class KongSimulator(AsyncLoopbackServer):
 
     def make_app(self) -> web.Application:
         app = web.Application(middlewares=[self._watch])
-        app.router.add_get("/", lambda _: self._answer(NODE))
+        app.router.add_get("/", self._node)
         app.router.add_get("/status", self._status)
         app.router.add_get("/consumers", self._list_consumers)
         app.router.add_post("/consumers", self._make_consumer)
@@ -132,8 +132,8 @@ class KongSimulator(AsyncLoopbackServer):
         request.transport.abort()
         return web.Response()
 
-    async def _answer(self, said: Any) -> web.StreamResponse:
-        return web.json_response(said)
+    async def _node(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(NODE)
 
     async def _status(self, _: web.Request) -> web.StreamResponse:
         server = {"connections_active": 3, "total_requests": 149, "connections_accepted": 147}

@@ -39,14 +39,15 @@ def keys_in(environment: Mapping[str, str], manifests: Sequence[Manifest]) -> di
     return keys
 
 
-def prepare(environment: Mapping[str, str]) -> None:
-    """Bring the schema, then the accounts; changes nothing the second time. Raises: ConfigError."""
+def prepare(environment: Mapping[str, str], *, post: bool = True) -> None:
+    """Bring the schema, then the accounts; changes nothing the second time. Without `post` what older code that still
+    runs cannot do without stays. Raises: ConfigError."""
     manifests = all_manifests()
     url = environment.get("DATABASE_URL")
     if not url:
         raise ConfigError("DATABASE_URL is not set.")
     made = Secrets(keys=keys_in(environment, manifests))
-    migrate(url, post=True)
+    migrate(url, post=post)
     database = Database(url)
     with database.transaction() as db:
         bootstrap(db, made, manifests)
@@ -80,8 +81,10 @@ def main(arguments: Sequence[str]) -> int:
             sys.stdout.writelines(f"{line}\n" for line in environment_file())
         elif list(arguments) == ["prepare"]:
             prepare(os.environ)
+        elif list(arguments) == ["prepare-before"]:
+            prepare(os.environ, post=False)
         else:
-            raise ConfigError("Say either env or prepare.")
+            raise ConfigError("Say env, prepare, or prepare-before where older code still runs.")
     except ConfigError as err:
         print(f"waddlebot: {err.message}", file=sys.stderr)  # noqa: T201 - the only thing that it has to say
         return 1

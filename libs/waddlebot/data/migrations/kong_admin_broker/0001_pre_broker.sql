@@ -75,8 +75,8 @@ CREATE INDEX kong_admin_sessions_hour ON kong_admin_sessions (hour);
 CREATE TABLE kong_admin_backups (
     id bigserial PRIMARY KEY,
     account_id bigint,
-    users integer NOT NULL,
-    keys integer NOT NULL,
+    user_count integer NOT NULL,
+    key_count integer NOT NULL,
     sha256 text NOT NULL,
     content text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
