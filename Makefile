@@ -34,6 +34,9 @@ soak: $(VENV)/.dev ## Kill processes under load for some minutes: nothing may be
 	@$(BIN)/python -m bench chaos
 	@$(BIN)/python -m bench twitch_chaos
 
+lint: $(VENV)/.dev ## Lint images, compose files, workflows and Kubernetes' manifests
+	@scripts/lint_deployment.sh
+
 containers: $(VENV)/.dev ## Build every image, run the stack and check it, as root and without a registry
 	@scripts/containers.sh
 
@@ -84,4 +87,4 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(call install,requirements-dev.lock)
 	@touch $@ $(VENV)/.fleet
 
-.PHONY: help up demo say test coverage soak containers check fmt shots bench lock
+.PHONY: help up demo say test coverage soak containers lint check fmt shots bench lock

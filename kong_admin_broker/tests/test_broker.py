@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -297,9 +298,10 @@ def test_what_was_done_behind_the_brokers_back_is_seen_and_put_right(broker):
     del broker.kong.consumers[lost]
     number = broker.kong.consumers[moved]["id"]
     next(each for each in broker.kong.acls.values() if each["consumer"]["id"] == number)["group"] = "admins"
-    broker.kong.keys[new_id()] = {
+    extra = str(uuid.uuid4())
+    broker.kong.keys[extra] = {
         **next(each for each in broker.kong.keys.values() if each["consumer"]["id"] == number),
-        "id": new_id(),
+        "id": extra,
         "key": "of-somebody",
     }
     mine = {whole, lost, moved}
