@@ -39,6 +39,12 @@ soak: $(VENV)/.dev ## Kill processes under load for some minutes: nothing may be
 	@$(BIN)/python -m bench chaos
 	@$(BIN)/python -m bench twitch_chaos
 
+lint: $(VENV)/.dev ## Lint images, compose files, workflows and Kubernetes' manifests
+	@scripts/lint_deployment.sh
+
+containers: $(VENV)/.dev ## Build every image, run the stack and check it, as root and without a registry
+	@scripts/containers.sh
+
 check: $(VENV)/.dev ## Lint, types, and the fleet's own rules, as CI does
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
@@ -86,4 +92,4 @@ $(VENV)/.dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	$(call install,requirements-dev.lock)
 	@touch $@ $(VENV)/.fleet
 
-.PHONY: help up demo say test coverage soak check fmt shots bench lock
+.PHONY: help up demo say test coverage soak containers lint check fmt shots bench lock

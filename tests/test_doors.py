@@ -58,6 +58,7 @@ ALLOWED = {
     "operators": {"admins"},
     "marketplace": {"marketplace"},
     "module_host": {"module_host"},
+    "super_admins": {"super-admins"},
     "call": set(),
     "owner": {"admins"},
     "platform": {"collectors", "admins"},
@@ -66,9 +67,9 @@ ALLOWED = {
 }
 NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of another account")
 # What is the whole fleet's is closed to every key of a community.
-FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router", "admins", "operators"}
+FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router", "admins", "operators", "super_admins"}
 # A community's own affairs are no platform's, and a module's neither.
-OF_NO_PLATFORM = {"community", "switchers", "owner", "members", "announcers", "admins", "operators"}
+OF_NO_PLATFORM = {"community", "switchers", "owner", "members", "announcers", "admins", "operators", "super_admins"}
 # One module's key is not told of what others did.
 OF_ONE_MODULE = {"GET /router/responses/{execution_id}", "GET /router/explain/{session_id}"}
 REFUSED = (401, 403, 404)
@@ -126,6 +127,8 @@ class World:
         else:
             account = kind
         key = None if account == "none" else self.keys[account]
+        if ROWS[endpoint].who == "super_admins" and key is not None:
+            headers, key = {**headers, "X-Broker-Key": key}, None
         return self.fleet.request(method, path, sample.get("body"), key=key, query=sample.get("query"), headers=headers)
 
     @property
@@ -560,7 +563,7 @@ def expected(endpoint: str) -> tuple[list[str], list[str]]:
     allowed = set(ALLOWED[row.who])
     if endpoint in OF_ONE_MODULE:
         allowed -= {"stranger", *ACCOUNTS}
-    bases = ("collectors", "admins", "stranger", "stub")
+    bases = ("collectors", "admins", "stranger", "stub", "super-admins")
     refused = {*NEVER, *ALLOWED["any"]} - allowed
     refused |= {f"{base} elsewhere" for base in (*bases, "api-users")}
     refused |= {f"{base} of another platform" for base in bases if base not in allowed or _has_platform(endpoint)}
@@ -672,8 +675,10 @@ def lists(fleet: Fleet) -> list[str]:
 
 def read_page(world: World, endpoint: str, **page: int) -> Any:
     query = SAMPLES.get(endpoint, lambda _: {})(world).get("query", {})
-    kind = next(each for each in ("admins", "collectors") if each in ALLOWED[ROWS[endpoint].who])
-    return world.fleet.request("GET", world.path_of(endpoint), key=world.keys[kind], query={**query, **page})
+    kinds = ("admins", "collectors", "super-admins")
+    key = world.keys[next(each for each in kinds if each in ALLOWED[ROWS[endpoint].who])]
+    headers = {"X-Broker-Key": key}
+    return world.fleet.request("GET", world.path_of(endpoint), key=key, headers=headers, query={**query, **page})
 
 
 def test_every_list_tells_its_true_total_on_any_page(world):

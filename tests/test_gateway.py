@@ -26,7 +26,7 @@ from waddlebot.testing.simulated import _url_of
 from waddlebot.web.auth import hash_key
 
 from scripts.generate.containers import normal
-from scripts.generate.kong import GROUPS, IDENTITY, kong_yml
+from scripts.generate.kong import GROUPS, IDENTITY, key_header, kong_yml
 from simulators.kong import KongSimulator
 
 KONG = CHECKOUT / "kong"
@@ -115,7 +115,7 @@ def test_an_endpoint_is_open_keyed_or_absent_as_its_manifest_says(
         assert ("key-auth" in plugins(route)) == (row.open == "webhook")
         return
     assert row.who is not None
-    assert plugins(route)["key-auth"]["key_names"] == [manifest.gateway.key_header]
+    assert plugins(route)["key-auth"]["key_names"] == [key_header(GROUPS[row.who])]
     assert plugins(route)["key-auth"]["key_in_query"] is False
     assert plugins(route)["acl"]["allow"] == list(GROUPS[row.who])
 
@@ -226,6 +226,7 @@ def test_limits_are_the_specifications(document: Any):
     assert limits.pop("marketplace-service") == (500, 5000)
     for name in ("twitch-collector", "discord-collector", "slack-collector"):
         assert limits.pop(name) == (200, 2000)
+    assert limits.pop("kong-admin-broker") == (100, 1000)
     assert set(limits.values()) == {(300, 3000)}
 
 

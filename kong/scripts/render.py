@@ -1,7 +1,7 @@
 """Print kong.yml for a place: `render.py --hosts 127.0.0.1` for modules on this machine, each on its own port, and
 `render.py --url http://127.0.0.1:8000` where one process serves them all.
 
-CORS_ORIGINS, REDIS_HOST and REDIS_PORT are read from the environment; REDIS_PASSWORD is not, Kong itself reads it.
+CORS_ORIGINS, SUPER_ADMIN_GROUP, REDIS_HOST and REDIS_PORT are read from the environment; REDIS_PASSWORD is not, Kong itself reads it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import yaml
 
 KONG_YML = Path(__file__).resolve().parents[1] / "kong.yml"
+SUPER_ADMINS = "super-admins"
 CORS_HEADERS = ["Authorization", "Content-Type", "X-API-Key", "X-Broker-Key"]
 
 
@@ -46,21 +47,25 @@ def render(
             service["url"] = url.rstrip("/")
         elif host := hosts or (url and urlsplit(url).hostname):
             service["url"] = f"http://{host}:{urlsplit(service['url']).port}"
-    for config in _limits_in(document):
+    for config in _configs(document, "rate-limiting"):
         config["policy"] = limits
         if limits == "local":
             config.pop("redis", None)
         else:
             config["redis"]["host"] = environment.get("REDIS_HOST") or config["redis"]["host"]
             config["redis"]["port"] = int(environment.get("REDIS_PORT") or config["redis"]["port"])
+    group = environment.get("SUPER_ADMIN_GROUP") or SUPER_ADMINS
+    for config in _configs(document, "acl"):
+        config["allow"] = [group if each == SUPER_ADMINS else each for each in config["allow"]]
     if origins := [each.strip() for each in environment.get("CORS_ORIGINS", "").split(",") if each.strip()]:
         _let_in(document, origins)
 
 
-def _limits_in(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _configs(document: Mapping[str, Any], plugin: str) -> Iterator[dict[str, Any]]:
+    """Every place where a plugin is set."""
     owners = [document, *document["services"], *(r for service in document["services"] for r in service["routes"])]
     for owner in owners:
-        yield from (each["config"] for each in owner.get("plugins", []) if each["name"] == "rate-limiting")
+        yield from (each["config"] for each in owner.get("plugins", []) if each["name"] == plugin)
 
 
 def _let_in(document: dict[str, Any], origins: list[str]) -> None:

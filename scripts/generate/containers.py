@@ -39,6 +39,14 @@ SET_HERE = {
     *("WADDLEBOT_API_KEY", "MODULE_URL", "MODULE_PORT", "MODULE_NAME", "MODULE_VERSION", "LOG_DIR", "WEBSOCKET_HOST"),
     *("WEBSOCKET_PORT", "BROWSER_SOURCE_API_URL", "REDIS_PASSWORD", "BASE_URL", "WADDLEBOT_ACTOR_KEY"),
     *("WADDLEBOT_ENCRYPTION_KEYS", "MODULE_HOST_KEY", "PORTAL_URL"),
+    *(
+        "KONG_ADMIN_URL",
+        "KONG_ADMIN_USERNAME",
+        "KONG_ADMIN_PASSWORD",
+        "BROKER_API_KEY",
+        "BROKER_SECRET_KEY",
+        "LOG_ROLE",
+    ),
 }
 
 
@@ -164,7 +172,7 @@ def env_example(manifests: Sequence[Manifest]) -> str:
 
 def made_secrets(manifests: Sequence[Manifest]) -> list[str]:
     own = ["POSTGRES_PASSWORD", "KONG_PG_PASSWORD", "REDIS_PASSWORD", *SHARED_SECRETS[::-1]]
-    own += ["PORTAL_WADDLEBOT_ACTOR_KEY", "MODULE_HOST_KEY"]
+    own += ["PORTAL_WADDLEBOT_ACTOR_KEY", "MODULE_HOST_KEY", "BROKER_API_KEY", "BROKER_SECRET_KEY"]
     return [*own, *(key_setting(account.name) for account in fleet_accounts(manifests))]
 
 
@@ -216,6 +224,22 @@ def kong_compose(manifests: Sequence[Manifest]) -> str:
             "volumes": {"kong-database": {}, "kong-file": {}, "redis": {}},
         }
     )
+
+
+def ci_compose(manifests: Sequence[Manifest]) -> str:
+    """What differs where the stack is tried: no Kong, for which there is no image, and ports to try it by."""
+    router = next(each for each in manifests if each.name == "router")
+    overlays = next(each for each in manifests if each.hub_port)
+    services: dict[str, Any] = {name: {"profiles": ["gateway"]} for name in _kong(router)}
+    for manifest in manifests:
+        if manifest.kind == "collector":
+            services[manifest.host] = {"environment": {"CORE_API_URL": f"http://{router.host}:{router.port}"}}
+        if _is_broker(manifest):
+            services[manifest.host] = {"environment": {"KONG_ADMIN_URL": ""}}
+    services[router.host] = {"ports": [f"127.0.0.1:9413:{router.port}"]}
+    services[overlays.host] = {"ports": [f"127.0.0.1:9414:{overlays.port}"]}
+    services[f"{overlays.host}-hub"] = {"ports": [f"127.0.0.1:9415:{overlays.hub_port}"]}
+    return to_yaml({"services": services})
 
 
 def _networks() -> dict[str, Any]:
@@ -275,10 +299,18 @@ def _own_environment(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[
         values["PORTAL_URL"] = "${BASE_URL:?}"
     if overlays and "BROWSER_SOURCE_API_URL" in settings_of(manifest):
         values["BROWSER_SOURCE_API_URL"] = f"http://{overlays.host}:{overlays.port}{overlays.prefix}/source"
+    if _is_broker(manifest):
+        values["KONG_ADMIN_URL"] = f"http://{ADMIN_ADDRESS}:8001"
+        values |= {name: f"${{{name}:?}}" for name in ("BROKER_API_KEY", "BROKER_SECRET_KEY")}
     if "MODULE_HOST_KEY" in settings_of(manifest):
         values["MODULE_HOST_KEY"] = "${MODULE_HOST_KEY:?}"
         values["MODULE_HOST_URL"] = f"${{MODULE_HOST_URL:-http://{MODULES}:{MODULES_PORT}}}"
     return values
+
+
+def _is_broker(manifest: Manifest) -> bool:
+    """Whether it talks to Kong's Admin API, which nobody else of the fleet may."""
+    return "KONG_ADMIN_URL" in settings_of(manifest)
 
 
 def _built(manifest: Manifest) -> dict[str, Any]:
@@ -295,7 +327,10 @@ def _module(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[str, Any]
         **_hardened(memory_mb=spec.memory_mb, cpus=spec.cpu_m / 1000),
         "environment": _environment(manifest) | _own_environment(manifest, manifests),
         "depends_on": {"accounts": {"condition": "service_completed_successfully"}},
-        "networks": {"fleet": {"aliases": [manifest.host]}},
+        "networks": {
+            "fleet": {"aliases": [manifest.host]},
+            **({"kong-admin": {}} if _is_broker(manifest) else {}),
+        },
         "volumes": ["logs:/var/log/waddlebotlog"],
     }
 
@@ -456,7 +491,10 @@ def _kong(router: Manifest) -> dict[str, Any]:
             "user": "0:0",
             "entrypoint": ["sh", "-c", 'python3 /kong/scripts/render.py "$$@" > /rendered/kong.yml', "render"],
             "command": [],
-            "environment": {"CORS_ORIGINS": "${CORS_ORIGINS:-}"},
+            "environment": {
+                "CORS_ORIGINS": "${CORS_ORIGINS:-}",
+                "SUPER_ADMIN_GROUP": "${SUPER_ADMIN_GROUP:-}",
+            },
             "networks": ["fleet"],
             "volumes": ["kong-file:/rendered"],
         },
@@ -500,6 +538,7 @@ def container_files(manifests: Sequence[Manifest]) -> dict[str, str]:
     files = {
         "docker-compose.yml": compose(manifests),
         "kong/docker-compose.yml": kong_compose(manifests),
+        "tests/containers/ci.yml": ci_compose(manifests),
         ".env.example": env_example(manifests),
     }
     for manifest in manifests:

@@ -107,7 +107,6 @@ class GatewaySpec(Strict):
     per_minute: int = Field(300, ge=1, description="Requests of one key, or of one address where there is none.")
     per_hour: int = Field(3000, ge=1)
     answer_s: int = Field(60, ge=1, le=3600, description="How long an answer, or a pause in it, may take.")
-    key_header: Literal["X-API-Key", "X-Broker-Key"] = "X-API-Key"
     takes_bearer: bool = Field(False, description="Its endpoints also take a key as Authorization: Bearer.")
     in_call: list[EndpointName] = Field(
         default_factory=list, description="Endpoints that take the token of a call in place of a key, too."

@@ -327,6 +327,33 @@ def rotate_keys(home: Path, name: str, overlap: timedelta, expires: datetime | N
 
 
 @cli.group()
+def audit() -> None:
+    """The log of what was done at the gateway's broker."""
+
+
+@audit.command("verify")
+@home_option
+@click.option("--digest", help="A digest that was written down before, which the log must still hold.")
+def verify_audit(home: Path, digest: str | None) -> None:
+    """Say whether the broker's log is as it was written; exits with 1 when it is not."""
+    from ..base.encryption import Keyring
+    from ..base.settings import Settings
+    from ..data.chain import verify
+
+    with reporting(), database(home) as db:
+        if Home(home).find_running() and not os.environ.get("WADDLEBOT_ENCRYPTION_KEYS"):
+            os.environ["WADDLEBOT_ENCRYPTION_KEYS"] = Home(home).load_secrets()[0].encryption_keys
+        os.environ.setdefault("DATABASE_URL", _database_url(home))
+        found = verify(db, Keyring(Settings.load()), digest=digest)
+    for problem in found.problems:
+        echo(problem, fg="red")
+    if not found.holds:
+        sys.exit(1)
+    sealed = "its end is sealed" if found.is_sealed else "its end is not sealed: WADDLEBOT_ENCRYPTION_KEYS is not set"
+    echo(f"The log holds: {found.rows} rows, {sealed}. {found.digest}")
+
+
+@cli.group()
 def portal() -> None:
     """The portal, where communities are looked after in a browser."""
 

@@ -81,7 +81,15 @@ class RateLimiter:
     most; no other caller waits. The first whom Redis answers tells it what happened meanwhile.
     """
 
-    def __init__(self, client: redis.Redis, log: AAALog, metrics: Metrics, *, window_s: float = 60) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        log: AAALog,
+        metrics: Metrics,
+        *,
+        window_s: float = 60,
+        name: str = "rate_limits_unshared",
+    ) -> None:
         self._shared = _SharedLog(client, window_s)
         self._own = _OwnLog(window_s)
         self._lock = Lock()  # Of all below and _own. Held while Redis is told, but not while it is only tried.
@@ -90,7 +98,7 @@ class RateLimiter:
         self._try_at = 0.0
         self._log = log
         self._unshared = metrics.counter(
-            "rate_limits_unshared", "Requests whose limits this process decided about alone, Redis being away."
+            name, "Requests whose limits this process decided about alone, Redis being away."
         )
 
     def reserve(self, requests: Sequence[Request]) -> list[Decision]:

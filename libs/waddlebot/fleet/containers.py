@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -38,14 +39,15 @@ def keys_in(environment: Mapping[str, str], manifests: Sequence[Manifest]) -> di
     return keys
 
 
-def prepare(environment: Mapping[str, str]) -> None:
-    """Bring the schema, then the accounts; changes nothing the second time. Raises: ConfigError."""
+def prepare(environment: Mapping[str, str], *, post: bool = True) -> None:
+    """Bring the schema, then the accounts; changes nothing the second time. Without `post` what older code that still
+    runs cannot do without stays. Raises: ConfigError."""
     manifests = all_manifests()
     url = environment.get("DATABASE_URL")
     if not url:
         raise ConfigError("DATABASE_URL is not set.")
     made = Secrets(keys=keys_in(environment, manifests))
-    migrate(url, post=True)
+    migrate(url, post=post)
     database = Database(url)
     with database.transaction() as db:
         bootstrap(db, made, manifests)
@@ -55,6 +57,7 @@ def prepare(environment: Mapping[str, str]) -> None:
 def environment_file() -> Iterator[str]:
     """Every secret that a fleet makes for itself, as lines of an environment file."""
     from ..web.actor import ActorKey
+    from ..web.auth import make_key
 
     manifests = all_manifests()
     made = Secrets()
@@ -67,6 +70,8 @@ def environment_file() -> Iterator[str]:
     yield f"WADDLEBOT_ACTOR_KEY={actor_key.public_text}"
     yield f"PORTAL_WADDLEBOT_ACTOR_KEY={actor_key.private_text}"
     yield f"MODULE_HOST_KEY={made.module_host_key}"
+    yield f"BROKER_API_KEY={make_key()[1]}"
+    yield f"BROKER_SECRET_KEY={secrets.token_urlsafe(32)}"
     yield from (f"{key_setting(account)}={key}" for account, key in made.keys.items())
 
 
@@ -76,8 +81,10 @@ def main(arguments: Sequence[str]) -> int:
             sys.stdout.writelines(f"{line}\n" for line in environment_file())
         elif list(arguments) == ["prepare"]:
             prepare(os.environ)
+        elif list(arguments) == ["prepare-before"]:
+            prepare(os.environ, post=False)
         else:
-            raise ConfigError("Say either env or prepare.")
+            raise ConfigError("Say env, prepare, or prepare-before where older code still runs.")
     except ConfigError as err:
         print(f"waddlebot: {err.message}", file=sys.stderr)  # noqa: T201 - the only thing that it has to say
         return 1

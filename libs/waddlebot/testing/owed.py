@@ -22,7 +22,7 @@ def owed_by_modules() -> tuple[ModuleType, ...]:
 
     By its path, since py4web loads modules as `apps.<folder>` and tests are no packages.
     """
-    return tuple(_load(path) for path in sorted(CHECKOUT.glob("*_module/tests/owed.py")))
+    return tuple(_load(path) for path in sorted(CHECKOUT.glob("*/tests/owed.py")))
 
 
 def _load(path: Path) -> ModuleType:

@@ -131,6 +131,12 @@ def youtube_simulator() -> Iterator[Any]:
     yield from _simulator("youtube", "YouTubeSimulator")
 
 
+@pytest.fixture(scope="session")
+def kong_simulator() -> Iterator[Any]:
+    """A local Kong's Admin API that the fleet's broker is pointed at; None in a checkout without simulators."""
+    yield from _simulator("kong", "KongSimulator")
+
+
 def _simulator(module: str, name: str, **options: Any) -> Iterator[Any]:
     if importlib.util.find_spec("simulators") is None:
         yield None
@@ -153,6 +159,7 @@ def fleet(
     ollama_simulator: Any,
     mcp_simulator: Any,
     youtube_simulator: Any,
+    kong_simulator: Any,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Fleet]:
     """All modules in this process, registered."""
@@ -168,6 +175,7 @@ def fleet(
         openai_simulator,
         ollama_simulator,
         mcp_simulator,
+        kong_simulator,
     ):
         os.environ.update(simulator.settings() if simulator else {})
     # A test that wants the local host of community modules starts it there.

@@ -25,7 +25,7 @@ from .actor import Actor
 from .callback import CallToken
 
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
-KEY_LENGTH = 64
+KEY_LENGTH, MAX_KEY_LENGTH = 64, 128
 KEY_ID_LENGTH = 8
 ALPHABET = string.ascii_letters + string.digits
 CACHE_TTL_S = 30
@@ -220,11 +220,17 @@ class TooManyKeys(Conflict):
     code = "too_many_keys"
 
 
-def make_key() -> tuple[str, str]:
-    """A fresh key and its id: `wbot_<id>_<secret>`, 64 characters in all, about 297 random bits."""
+def make_key(length: int = KEY_LENGTH) -> tuple[str, str]:
+    """A fresh key and its id: `wbot_<id>_<secret>`, 64 to 128 characters in all; 64 are about 297 random bits."""
     key_id = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(KEY_ID_LENGTH))
     head = f"wbot_{key_id}_"
-    return key_id, head + "".join(secrets.choice(ALPHABET) for _ in range(KEY_LENGTH - len(head)))
+    return key_id, head + "".join(secrets.choice(ALPHABET) for _ in range(length - len(head)))
+
+
+def is_key(text: str) -> bool:
+    """Whether it has a key's form, be it anybody's or not."""
+    parts = text.split("_")
+    return KEY_LENGTH <= len(text) <= MAX_KEY_LENGTH and len(parts) == 3 and parts[0] == "wbot"
 
 
 def hash_key(api_key: str) -> str:
@@ -262,8 +268,10 @@ def create_account(
     return _add_key(db, row, expires_at, api_key or make_key()[1])
 
 
-def rotate_key(db: DAL, name: str, *, overlap: timedelta, expires_at: datetime | None = None) -> NewKey:
-    """Give an account another key; the one that it has ends after `overlap`.
+def rotate_key(
+    db: DAL, name: str, *, overlap: timedelta, expires_at: datetime | None = None, api_key: str | None = None
+) -> NewKey:
+    """Give an account another key; the one that it has ends after `overlap`. Give `api_key` to set one that exists.
 
     Raises: NotFound; TooManyKeys while an earlier rotation is not over. Returns in `ended` what to invalidate in the
     cache ACCOUNTS.
@@ -279,7 +287,33 @@ def rotate_key(db: DAL, name: str, *, overlap: timedelta, expires_at: datetime |
         "UPDATE service_account_keys SET expires_at = least(expires_at, now() + %s) WHERE key_id = ANY(%s)",
         (overlap, live),
     )
-    return replace(_add_key(db, row, expires_at, make_key()[1]), ended=live)
+    return replace(_add_key(db, row, expires_at, api_key or make_key()[1]), ended=live)
+
+
+def end_keys(db: DAL, account_id: int) -> list[str]:
+    """End all keys of an account, whose name stays its own. Returns their ids, to invalidate in the cache ACCOUNTS."""
+    rows = fetch(
+        db,
+        "UPDATE service_account_keys SET is_active = false WHERE is_active AND account_id = %s RETURNING key_id",
+        (account_id,),
+    )
+    for row in rows:
+        record(db, CORE, "key_revoked", f"key/{row['key_id']}", community_id=None, before={"key": HIDDEN})
+    return [row["key_id"] for row in rows]
+
+
+def change_account(db: DAL, account_id: int, *, groups: Sequence[str], is_active: bool) -> list[str]:
+    """Say which groups an account is in, and whether its keys count. Returns the ids of its keys, to invalidate in the
+    cache ACCOUNTS."""
+    fetch(
+        db,
+        "UPDATE service_accounts SET groups = %s, is_active = %s WHERE id = %s",
+        (list(groups), is_active, account_id),
+    )
+    rows = fetch(
+        db, "SELECT key_id FROM service_account_keys WHERE is_active AND account_id = %s ORDER BY id", (account_id,)
+    )
+    return [row["key_id"] for row in rows]
 
 
 def list_accounts(db: DAL, *, community_id: int | None = None, limit: int = 500) -> list[dict[str, Any]]:
@@ -348,15 +382,15 @@ class Accounts:
 
     def authenticate(self, api_key: str | None) -> Account:
         """Raises: NotAuthenticated, with the same words whether the key is missing, wrong, expired or revoked."""
-        parts = (api_key or "").split("_")
-        if api_key is None or len(api_key) != KEY_LENGTH or len(parts) != 3 or parts[0] != "wbot":
+        if api_key is None or not is_key(api_key):
             raise NotAuthenticated()
-        known = self._cache.get(parts[1], lambda _fresh: self._load(parts[1]))
+        key_id = api_key.split("_")[1]
+        known = self._cache.get(key_id, lambda _fresh: self._load(key_id))
         if known is None or not hmac.compare_digest(known.key_hash, hash_key(api_key)):
             raise NotAuthenticated()
         if known.account.expires_at is not None and known.account.expires_at <= datetime.now(UTC):
             raise NotAuthenticated()
-        self._remember_use(parts[1])
+        self._remember_use(key_id)
         return known.account
 
     def save_last_used(self) -> None:

@@ -1,0 +1,106 @@
+"""What is made for Kubernetes and the workflows, held to what is asked of every container of ours.
+
+`scripts/lint_deployment.sh` holds them to the real schemas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from waddlebot.base.manifest import CHECKOUT, all_manifests
+
+from scripts.generate.containers import made_secrets, settings_of
+
+MANIFESTS = all_manifests()
+FILES = sorted([*CHECKOUT.glob("k8s/**/*.yaml"), *CHECKOUT.glob("*/k8s/*.yaml")])
+OBJECTS = [each for path in FILES for each in yaml.safe_load_all(path.read_text()) if each and "metadata" in each]
+WORK = [each for each in OBJECTS if each["kind"] in ("Deployment", "StatefulSet", "Job")]
+QUANTITY = re.compile(r"\d+(\.\d+)?(m|Ki|Mi|Gi)?")
+MODULE = "waddlebot.io/module"
+
+
+def named(each: dict[str, Any]) -> str:
+    return f"{each['kind']} {each['metadata']['name']}"
+
+
+def containers(work: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    pod = work["spec"]["template"]["spec"]
+    yield from [*pod["containers"], *pod.get("initContainers", ())]
+
+
+@pytest.mark.parametrize("work", WORK, ids=named)
+def test_whatever_runs_has_no_rights_and_an_end_to_what_it_takes(work: dict[str, Any]):
+    pod = work["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    mounts = {volume["name"] for volume in pod["volumes"]}
+    mounts |= {claim["metadata"]["name"] for claim in work["spec"].get("volumeClaimTemplates", ())}
+    known = {*made_secrets(MANIFESTS), *(name for each in MANIFESTS for name in each.container.secrets)}
+    for container in containers(work):
+        fenced = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+        assert container["securityContext"] == fenced
+        for kind in ("requests", "limits"):
+            assert all(QUANTITY.fullmatch(str(container["resources"][kind][each])) for each in ("cpu", "memory"))
+        assert {each["name"] for each in container["volumeMounts"]} <= mounts
+        referred = {each["valueFrom"]["secretKeyRef"]["key"] for each in container["env"] if "valueFrom" in each}
+        assert referred <= known
+        # Secrets are referred to and never written.
+        assert not [each for each in container["env"] if "value" in each and re.search("KEY|PASSWORD$", each["name"])]
+    if work["kind"] != "Job":
+        labels = work["spec"]["template"]["metadata"]["labels"]
+        assert work["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        assert "readinessProbe" in pod["containers"][0]
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda each: each.name)
+def test_a_module_is_served_scaled_and_fenced_off(manifest: Any):
+    mine = {each["kind"]: each for each in OBJECTS if each["metadata"]["name"] == manifest.host}
+    deployment, service, scaler = mine["Deployment"], mine["Service"], mine["HorizontalPodAutoscaler"]
+
+    assert service["spec"]["ports"][0]["port"] == manifest.port
+    assert service["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert (scaler["spec"]["minReplicas"], scaler["spec"]["maxReplicas"]) == (
+        manifest.container.least,
+        manifest.container.most,
+    )
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["startupProbe"]["httpGet"]["path"] == f"{manifest.prefix}/health"
+    assert container["readinessProbe"]["httpGet"]["path"] == f"{manifest.prefix}/ready"
+    assert "PodDisruptionBudget" in mine
+    policy = next(each for each in OBJECTS if each["metadata"]["name"] == f"to-{manifest.host}")
+    assert policy["spec"]["podSelector"] == {"matchLabels": {MODULE: manifest.name}}
+    has_admin = any(each.get("value", "").startswith("http://kong-admin") for each in container["env"])
+    assert has_admin == ("KONG_ADMIN_URL" in settings_of(manifest))
+
+
+def test_only_the_broker_and_the_job_reach_the_admin_api():
+    (policy,) = (each for each in OBJECTS if each["metadata"]["name"] == "to-kong-admin")
+    callers = [each["podSelector"]["matchLabels"] for each in policy["spec"]["ingress"][0]["from"]]
+
+    assert callers == [{MODULE: "kong_admin_broker"}, {"app.kubernetes.io/name": "gateway-accounts"}]
+    assert "nobody-else" in {each["metadata"]["name"] for each in OBJECTS}
+
+
+def test_every_action_is_pinned_and_no_workflow_has_rights_that_it_does_not_name():
+    workflows = sorted((CHECKOUT / ".github" / "workflows").glob("*.yml"))
+    assert [each.name for each in workflows] == ["ci-cd.yml", "containers.yml"]
+    for path in workflows:
+        text = path.read_text()
+        used = re.findall(r"uses: (\S+)", text)
+        assert used and all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", each) for each in used), path
+        document = yaml.safe_load(text)
+        assert document["permissions"] == {}
+        assert all({"permissions", "timeout-minutes"} <= job.keys() for job in document["jobs"].values())
+
+
+@pytest.mark.parametrize("path", sorted(CHECKOUT.glob("*/Dockerfile")), ids=lambda each: each.parent.name)
+def test_an_image_runs_as_nobody_in_particular(path: Path):
+    last = path.read_text().rpartition("\nFROM ")[2]
+    assert "\nUSER 10001:10001\n" in last
+    assert "\nHEALTHCHECK " in last
