@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
@@ -162,7 +162,7 @@ def test_alert(
 class Preview(Strict):
     """What to look at: an overlay, or all of them."""
 
-    source_type: Literal[ticker, media, general, all] = "all"
+    source_type: Literal["ticker", "media", "general", "all"] = "all"
     community_id: Reference | None = None
 
 

@@ -72,7 +72,7 @@ def media_part(files: MediaService) -> Part[MediaItem]:
         )
         return [MediaItem(**{**row, "content": base64.b64encode(row["content"] or b"").decode()}) for row in rows]
 
-    def put(db: DAL, community_id: int, item: MediaItem, known: MediaItem | None) -> None:
+    def put(db: DAL, community_id: int, item: MediaItem, _known: MediaItem | None) -> None:
         if not item.content:
             raise Conflict("The file itself is not in this export, which has room for 9 MB of them. Upload it here.")
         try:

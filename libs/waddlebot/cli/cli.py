@@ -348,6 +348,44 @@ def portal_login(home: Path, email: str) -> None:
         echo(made["url"])
 
 
+@cli.command("import")
+@home_option
+@click.option("--community", default="demo", show_default=True, help="Where it goes, by slug or number.")
+@click.option("--dry-run", is_flag=True, help="Only say what would become of it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the fleet's whole answer.")
+@click.argument("source", type=click.Choice(("nightbot", "streamelements", "csv")))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_foreign(
+    home: Path, community: str, dry_run: bool, as_json: bool, source: str, files: tuple[Path, ...]
+) -> None:
+    """Bring along what another bot had: the answers of its API as files, or CSV. All of it or nothing.
+
+    What cannot be carried is listed, with why, and what works otherwise here. Exits with 0 also where it was all there
+    already, with 1 when a file cannot be read, naming the place, and with 2 when no fleet runs.
+    """
+    from .importing import bring
+
+    with reporting():
+        answer = bring(Home(home), source, files, community=community, apply=not dry_run)
+        if as_json:
+            echo(json.dumps(answer))
+            return
+        for step in answer["steps"]:
+            mark, colour = {"create": ("+", "green"), "update": ("~", "yellow"), "skip": ("=", None)}[step["action"]]
+            echo(f"{mark} ", fg=colour, nl=False)
+            echo(f"{step['kind'].replace('_', ' ')} {step['name']}: {step['why']}")
+        for title, mark in (("left", "-"), ("differs", "!")):
+            for each in answer[title]:
+                echo(f"{mark} ", fg="red" if title == "left" else "yellow", nl=False)
+                echo(f"{each['what']}: {each['why']}")
+        counts = answer["counts"]
+        words = "{create} made, {update} changed, {skip} there already, {left} not carried.".format(**counts)
+        changes = counts["create"] + counts["update"]
+        echo(words + ("" if changes else " Nothing was changed."), bold=True)
+        if dry_run:
+            echo("(dry run: nothing was changed)", dim=True, err=True)
+
+
 @cli.group()
 def servers() -> None:
     """Channels and servers that the fleet serves."""

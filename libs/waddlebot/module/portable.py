@@ -59,7 +59,7 @@ class Part(Generic[T]):
     `key` says which items are the same thing; `export` lists a community's; `put` makes one, or makes the one that it
     is given change, and raises UserError or Invalid with the reason if that cannot be, Unchanged if there is nothing to
     do. It may return a remark. `tables` are those whose rows the items are. `unfilled` names what in an item's text
-    stands in braces and is filled in by nobody. `settle` is called after the last item that was put, with the community.
+    stands in braces and is filled in by nobody. `settle` is called after the last of those that were put.
     """
 
     model: type[T]
@@ -177,8 +177,7 @@ class Portable:
                 entries.clear()
             else:
                 self.changed(community_id)
-        for index, names in dropped.items():
-            steps[index].dropped = names
+        steps = [step.model_copy(update={"dropped": dropped.get(step.index, [])}) for step in steps]
         counts = Counter(step.action for step in steps)
         return Plan(
             module=self.module,
