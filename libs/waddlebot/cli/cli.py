@@ -226,6 +226,49 @@ def migrate(home: Path, post: bool) -> None:
             echo(f"applied {name}")
 
 
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read the passphrase from this file's first line; else $WADDLEBOT_BACKUP_PASSPHRASE, else it is asked for.",
+)
+
+
+@cli.command()
+@home_option
+@passphrase_option
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(home: Path, passphrase_file: Path | None, file: Path) -> None:
+    """Write the whole fleet into FILE: its database with all uploads, and its keys. It may go on working.
+
+    Only the passphrase opens the file. With DATABASE_URL set it is that database that is written.
+    """
+    from ..fleet.backup import backup as write
+
+    with reporting():
+        write(Home(home), file, _passphrase(passphrase_file, is_new=True), echo)
+
+
+@cli.command()
+@home_option
+@passphrase_option
+@click.option("--force", is_flag=True, help="Put aside what is there, or with DATABASE_URL replace it.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore(home: Path, passphrase_file: Path | None, force: bool, file: Path) -> None:
+    """Make an empty home what a fleet was when FILE was written. No fleet may run in it meanwhile."""
+    from ..fleet.backup import restore as read
+
+    with reporting():
+        read(Home(home), file, _passphrase(passphrase_file, is_new=False), echo, force=force)
+        echo("Start it with: waddlebot up")
+
+
+def _passphrase(file: Path | None, *, is_new: bool) -> str:
+    if file is not None:
+        return file.read_text().splitlines()[0] if file.stat().st_size else ""
+    known = os.environ.get("WADDLEBOT_BACKUP_PASSPHRASE")
+    return known or str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=is_new))
+
+
 @cli.group()
 def keys() -> None:
     """Keys of services and programs that may call the fleet."""
