@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from waddlebot.base.errors import ConfigError
+from waddlebot.base.manifest import CHECKOUT
 from waddlebot.fleet import backup as backups
 from waddlebot.fleet.backup import restore
 from waddlebot.fleet.embedded import free_port
@@ -65,6 +66,16 @@ def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path,
     up = Up(old)
     try:
         assert "Added" in up.say('!alias add !hi "Hello, {user}."')
+        # What moves in by the command line is there, says so the second time, and is in the backup.
+        moved = [str(path) for path in sorted((CHECKOUT / "examples" / "imports" / "nightbot").iterdir())]
+        planned = run("import", old, "nightbot", *moved, "--dry-run")
+        brought, again = run("import", old, "nightbot", *moved), run("import", old, "nightbot", *moved)
+        assert brought.returncode == again.returncode == 0, brought.stderr + again.stderr
+        assert (planned.stdout, "Nothing was changed" in again.stdout) == (brought.stdout, True)
+        assert up.say("!rules") == "Be kind. No spoilers. No begging."
+        (tmp_path / "bad.json").write_text('{"commands": [')
+        bad = run("import", old, "nightbot", str(tmp_path / "bad.json"))
+        assert (bad.returncode, "bad.json: line 1, character" in bad.stderr) == (1, True), bad.stderr
         written = run("backup", old, str(file))
         assert written.returncode == 0, written.stderr
         assert file.stat().st_mode & 0o777 == 0o600
@@ -98,6 +109,7 @@ def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path,
     up = Up(new)
     try:
         assert up.say("!hi", "--as", "pip") == "Hello, pip."
+        assert up.say("!rules") == "Be kind. No spoilers. No begging."
     finally:
         up.stop()
     # With --force what was there is put aside, and the backup is taken of a fleet that does not run.

@@ -112,7 +112,9 @@ def plan_import(
 
 def _sent_files() -> list[File]:
     """Raises: UserError."""
-    sent = [each for each in request.files.getall("files") if each.filename]
+    found = request.files.get("files") or []
+    # Several of one name come as a list.
+    sent = [each for each in (found if isinstance(found, list) else [found]) if each.filename]
     if not sent:
         raise UserError("Choose a file first.")
     return [File(each.filename, each.file.read()) for each in sent]

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import redis
 from pydal import DAL
@@ -301,10 +302,11 @@ class ImportService:
             )
         for row in rows:
             undo = row["undo"]
-            area = area_of(undo["method"], undo["path"].partition("?")[0])
+            path, _, query = undo["path"].partition("?")
+            area = area_of(undo["method"], path)
             if area is not None:
-                headers = {UNDO_HEADER: str(row["id"])}
-                asker.ask(area, undo["method"], undo["path"], undo["body"], headers=headers)
+                more = {"headers": {UNDO_HEADER: str(row["id"])}, "query": dict(parse_qsl(query))}
+                asker.ask(area, undo["method"], path, undo["body"], **more)
 
     def _record(self, asker: Asker, planned: Planned, entries: Sequence[int]) -> None:
         counts = planned.counts
