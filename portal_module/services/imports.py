@@ -37,9 +37,14 @@ KEY = "waddlebot:portal:foreign"
 # Aliases first: who may use one is said of what is there.
 ORDER = ("alias", "router", "labels_core", "inventory", "marketplace")
 CHANGES = ("create", "update")
+# What is told of fields that a module does not know; "" where something else stands in for it.
 DROPPED = {
-    "cooldown_s": "a cooldown of {} s for everybody",
-    "cooldown_person_s": "a cooldown of {} s for each person",
+    "cooldown_s": "It comes without its cooldown of {} s for everybody.",
+    "cooldown_person_s": "It comes without its cooldown of {} s for each person.",
+    "level": "",
+    "label": "It is for VIPs and above; regulars below them may not use it here.",
+    "only_live": "It works whether or not the stream is live.",
+    "escalation": "The line is removed; there it could mean a time-out.",
 }
 NAMES = ("alias", "name", "command", "string", "item_name", "label", "person", "key")
 BY_NAME = """
@@ -219,6 +224,8 @@ class ImportService:
     def _plan_part(self, asker: Asker, planned: Planned, module: str, items: dict[str, list[dict[str, Any]]]) -> None:
         answer = self._import(asker, module, items[module], apply=False)
         refused: set[str] = set()
+        # Aliases that say themselves who may use them.
+        guarded: set[str] = set()
         for step in answer["plan"]:
             item = items[module][step["index"]]
             name = _name_of(item)
@@ -233,14 +240,17 @@ class ImportService:
                 planned.left.append(Remark(name, step["why"]))
                 continue
             planned.steps.append(Step(module, step["kind"], name, step["action"], step["why"]))
-            planned.differs += [Remark(name, _without(item, each)) for each in step["dropped"]]
+            told = [_without(item, each) for each in step["dropped"]]
+            planned.differs += [Remark(name, each) for each in told if each]
+            if module == "alias" and not {"level", "label"} & set(step["dropped"]):
+                guarded.add(name)
             if step["action"] in CHANGES:
                 planned.agreed.setdefault(module, []).append(item)
         if module == "alias":
             items["router"] = [
                 each
                 for each in items.get("router", [])
-                if not (each["kind"] == "permission" and each["command"] in refused)
+                if not (each["kind"] == "permission" and each["command"] in refused | guarded)
             ]
 
     def _import(self, asker: Asker, module: str, items: Sequence[Mapping[str, Any]], *, apply: bool) -> dict[str, Any]:
@@ -343,5 +353,4 @@ def _first_word(item: Mapping[str, Any]) -> str:
 
 
 def _without(item: Mapping[str, Any], name: str) -> str:
-    said = DROPPED.get(name, name.replace("_", " ") + " {}")
-    return f"It comes without {said.format(item[name])}, which is not known here."
+    return DROPPED.get(name, f"It comes without its {name.replace('_', ' ')}.").format(item[name])

@@ -222,28 +222,39 @@ def _filters(found: Found, filters: Filters) -> None:
         exempt = LEVELS[each.exemptUserLevel]
         if each.type == "blacklist":
             for phrase in dict.fromkeys(filter(None, map(str.strip, each.blacklist.splitlines()))):
-                filters.phrase(f"{name}: {phrase}", phrase, exempt, message=each.message)
+                filters.phrase(f"{name}: {phrase}", phrase, exempt, message=each.message, **_punished(each))
         elif each.type in FILTERS:
             _measured(each, name, exempt, filters)
         else:
             filters.made.leave(name, "There is no such filter here.")
             continue
-        if each.length:
-            why = f"The line is removed; there the second one in a row meant a time-out of up to {each.length} s."
-            filters.made.differ(name, why)
         if each.silent:
             filters.made.differ(name, "Nightbot was silent about it; here it is said why.")
+
+
+def _punished(each: Filter) -> dict[str, int]:
+    """Nightbot lets everybody off the first time. Source: https://docs.nightbot.tv/spam-protection"""
+    return {"timeout_s": each.length, "timeout_after": 2}
 
 
 def _measured(each: Filter, name: str, exempt: Level, filters: Filters) -> None:
     if each.type == "links":
         allowed = filters.addresses(name, each.whitelist)
-        filters.add(name, "links", exempt, string=allowed, message=each.message)
+        filters.add(name, "links", exempt, string=allowed, message=each.message, **_punished(each))
         return
     number, share = (None, each.limit) if each.type == "repetitions" else (each.limit or None, 0)
     if share is not None and share > 100:
         share = 100
-    filters.add(name, FILTERS[each.type], exempt, string=each.type, message=each.message, number=number, share=share)
+    filters.add(
+        name,
+        FILTERS[each.type],
+        exempt,
+        string=each.type,
+        message=each.message,
+        number=number,
+        share=share,
+        **_punished(each),
+    )
 
 
 def _regulars(found: Found, made: Translation) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...base.chat import is_prefixed
 from .reading import Translation, one_name
 from .variables import Dialect, NotCarried, translate
 
+A_DAY_S, MAX_TIMEOUT_S = 86_400, 1_209_600
 MAX_TIMER_CHARS = 400
 MAX_TIMER_NAME = 50
 MAX_ADDRESSES_CHARS = 2_000
@@ -43,15 +45,31 @@ class Commands:
     names: set[str] = field(default_factory=set)
 
     def add(
-        self, name: str, text: str, level: Level, *, cooldown_s: int = 0, person_s: int = 0, target: str = ""
+        self,
+        name: str,
+        text: str,
+        level: Level,
+        *,
+        cooldown_s: int = 0,
+        person_s: int = 0,
+        target: str = "",
+        only_live: bool = False,
     ) -> bool:
-        """Returns whether it is carried."""
+        """Returns whether it is carried. What aliases have no field for, the import leaves out and says so."""
         alias = self._alias(name, text, target)
         if alias is None:
             return False
-        cooldowns = {"cooldown_s": cooldown_s, "cooldown_person_s": person_s}
-        self.made.add("alias", "alias", alias=name, command=alias, **{k: v for k, v in cooldowns.items() if v})
-        self._guard(name, level)
+        more = {
+            "cooldown_s": cooldown_s,
+            "cooldown_person_s": person_s,
+            "level": level.name if level.shut_out and not level.regulars else "",
+            "label": REGULAR if level.regulars else "",
+            "only_live": only_live,
+        }
+        self.made.add("alias", "alias", alias=name, command=alias, **{k: v for k, v in more.items() if v})
+        if level.shut_out:
+            # Where aliases themselves do not say who may use them.
+            self.made.add("router", "permission", command=name, deny=sorted(f"role:{each}" for each in level.shut_out))
         return True
 
     def _alias(self, name: str, text: str, target: str) -> str | None:
@@ -76,13 +94,6 @@ class Commands:
             self.made.leave(name, "Its text begins like a command, and would run one here.")
             return None
         return " ".join(said.split())
-
-    def _guard(self, name: str, level: Level) -> None:
-        if not level.shut_out:
-            return
-        self.made.add("router", "permission", command=name, deny=sorted(f"role:{each}" for each in level.shut_out))
-        if level.regulars:
-            self.made.differ(name, "It is for VIPs and above; regulars below them may not use it here.")
 
 
 @dataclass(slots=True)
@@ -131,12 +142,17 @@ class Filters:
         message: str = "",
         number: int | None = None,
         share: int | None = None,
-        case_sensitive: bool = False,
+        timeout_s: int = 0,
+        timeout_after: int = 1,
     ) -> None:
+        """`timeout_after`: from which time within a day on somebody is timed out."""
         if exempt == EVERYBODY:
             self.made.leave(name, "It exempts everybody, so it would do nothing.")
             return
-        more = {"exempt_labels": [REGULAR]} if exempt.regulars else {}
+        more: dict[str, Any] = {"exempt_labels": [REGULAR]} if exempt.regulars else {}
+        if timeout_s:
+            step = {"after": timeout_after, "within_s": A_DAY_S, "action": "timeout"}
+            more["escalation"] = [{**step, "duration_s": min(timeout_s, MAX_TIMEOUT_S)}]
         self.made.add(
             "router",
             "string_rule",
@@ -144,25 +160,24 @@ class Filters:
             match_type=match_type,
             number=number,
             share=share,
-            case_sensitive=case_sensitive,
             action="block",
             block_message=message[:500],
             exempt_level=exempt.name,
             **more,
         )
 
-    def phrase(self, name: str, phrase: str, exempt: Level, *, message: str = "") -> None:
+    def phrase(self, name: str, phrase: str, exempt: Level, **more: Any) -> None:
         """A word or phrase, with * for the rest of a word, or ~/a pattern/."""
         pattern = re.fullmatch(r"~/(.*)/([a-z]*)", phrase, re.DOTALL)
         if pattern:
             flags = "(?i)" if "i" in pattern[2] else ""
-            self.add(name, "regex", exempt, string=flags + pattern[1], message=message)
+            self.add(name, "regex", exempt, string=flags + pattern[1], **more)
         elif "*" in phrase:
             parts = [re.escape(each) for each in phrase.split("*")]
             string = r"(?i)(?:^|\W)" + r"\S*".join(parts) + r"(?:\W|$)"
-            self.add(name, "regex", exempt, string=string, message=message)
+            self.add(name, "regex", exempt, string=string, **more)
         else:
-            self.add(name, "word", exempt, string=phrase, message=message)
+            self.add(name, "word", exempt, string=phrase, **more)
 
     def addresses(self, name: str, allowed: str) -> str:
         """An allow list as ours is written: hosts, each with all below it, or hosts with the beginning of a path."""

@@ -191,7 +191,12 @@ def _commands(found: Found, commands: Commands) -> None:
             continue
         level = level_of(each.accessLevel)
         is_carried = commands.add(
-            name, each.reply, level, cooldown_s=each.cooldown.everybody, person_s=each.cooldown.user
+            name,
+            each.reply,
+            level,
+            cooldown_s=each.cooldown.everybody,
+            person_s=each.cooldown.user,
+            only_live=not each.enabledOffline,
         )
         if not is_carried:
             continue
@@ -199,8 +204,8 @@ def _commands(found: Found, commands: Commands) -> None:
             made.differ(name, "It is called by its name only; a string rule can listen for words.")
         if each.cost:
             made.differ(name, f"It costs nothing here; there it cost {each.cost:,} points.")
-        if each.enabledOnline != each.enabledOffline:
-            made.differ(name, "It works whether or not the stream is live.")
+        if not each.enabledOnline:
+            made.differ(name, "It works while the stream is live, too.")
         for other in each.aliases:
             also = other if other[:1] in "!#" else f"!{other}"
             commands.add(also, "$(query)", level, target=name)
@@ -239,22 +244,22 @@ def _filters(found: Found, filters: Filters) -> None:
             filters.made.leave(name, "It is switched off there.")
             continue
         exempt, settings = level_of(each.exclude), each.settings
+        punished = {"timeout_s": each.timeout.length}
         if each.type in ("caps", "symbols"):
             number = settings.min or settings.limit
-            filters.add(name, each.type, exempt, string=each.type, number=number, share=settings.percent or 0)
+            filters.add(
+                name, each.type, exempt, string=each.type, number=number, share=settings.percent or 0, **punished
+            )
         elif each.type == "emotes":
-            filters.add(name, "emotes", exempt, string="emotes", number=settings.limit, share=0)
+            filters.add(name, "emotes", exempt, string="emotes", number=settings.limit, share=0, **punished)
         elif each.type == "paragraph":
-            filters.add(name, "length", exempt, string="length", number=settings.limit, share=0)
+            filters.add(name, "length", exempt, string="length", number=settings.limit, share=0, **punished)
         elif each.type == "links":
             allowed = filters.addresses(name, "\n".join(each.whitelist))
-            filters.add(name, "links", exempt, string=allowed)
+            filters.add(name, "links", exempt, string=allowed, **punished)
         else:
             filters.made.leave(name, "There is no such filter here.")
             continue
-        if each.timeout.length:
-            why = f"The line is removed; there it meant a time-out of {each.timeout.length} s."
-            filters.made.differ(name, why)
 
 
 def _phrases(found: Found, filters: Filters) -> None:
