@@ -37,17 +37,17 @@ def run(command: str, home: Path, *words: str, passphrase: str = PASSPHRASE) -> 
 class Up:
     def __init__(self, home: Path) -> None:
         self.home = home
-        log = (home.parent / f"{home.name}.log").open("w")
+        self.log = (home.parent / f"{home.name}.log").open("w")
         self.process = subprocess.Popen(
             [*CLI, "up", "--home", str(home), "--port", str(free_port(FLEET_PORTS))],
             env=AS_STARTED,
-            stdout=log,
+            stdout=self.log,
             stderr=subprocess.STDOUT,
         )
         ready = lambda: (home / "running.json").exists() or self.process.poll() is not None  # noqa: E731
         try:
             eventually(ready, within_s=150)
-            assert self.process.poll() is None, Path(log.name).read_text()
+            assert self.process.poll() is None, Path(self.log.name).read_text()
         except AssertionError:
             self.stop()
             raise
@@ -58,6 +58,7 @@ class Up:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
+        self.log.close()
 
 
 def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path, monkeypatch):
@@ -71,7 +72,8 @@ def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path,
         planned = run("import", old, "nightbot", *moved, "--dry-run")
         brought, again = run("import", old, "nightbot", *moved), run("import", old, "nightbot", *moved)
         assert brought.returncode == again.returncode == 0, brought.stderr + again.stderr
-        assert (planned.stdout, "Nothing was changed" in again.stdout) == (brought.stdout, True)
+        assert planned.stdout == brought.stdout
+        assert "Nothing was changed" in again.stdout, again.stdout
         assert up.say("!rules") == "Be kind. No spoilers. No begging."
         (tmp_path / "bad.json").write_text('{"commands": [')
         bad = run("import", old, "nightbot", str(tmp_path / "bad.json"))

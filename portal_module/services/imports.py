@@ -157,6 +157,8 @@ class ImportService:
         for module in ORDER:
             if items.get(module):
                 self._plan_part(asker, planned, module, items)
+        gone = {each.what for each in planned.left}
+        planned.differs = [each for each in planned.differs if each.what not in gone]
         return planned
 
     def apply(self, asker: Asker, planned: Planned) -> Planned:

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydal import DAL
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 from waddlebot.base.contracts import LevelName, ModuleName
 from waddlebot.base.errors import Conflict, NotFound
 from waddlebot.base.text import fold
@@ -19,7 +19,7 @@ from waddlebot.module.portable import Item, Part
 
 from ..modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 from ..people.roles_service import role_change
-from ..rules.filters import MAX_NUMBER
+from ..rules.filters import MAX_NUMBER, USUAL
 from ..rules.rule_service import RuleService
 from ..rules.string_matcher import MatchType
 from .point_items import brought_part, points_part
@@ -57,6 +57,14 @@ class RuleItem(Item):
     priority: int = Field(100, ge=-(2**31), lt=2**31)
     exempt_labels: list[ShortText] = Field(default_factory=list, max_length=50)
     enabled_entity_ids: list[ShortText] = Field(default_factory=list, max_length=1000)
+
+    @model_validator(mode="after")
+    def _as_it_is_kept(self) -> Self:
+        """A filter's number and share that are not said are the usual ones; anything else has none."""
+        usual = USUAL.get(self.match_type, (None, None))
+        self.number = usual[0] if self.number is None else self.number
+        self.share = usual[1] if self.share is None else self.share
+        return self
 
 
 class SwitchItem(Item):
