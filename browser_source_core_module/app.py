@@ -17,6 +17,7 @@ from .controllers import media as media_pages
 from .controllers.alerts import AlertChat
 from .controllers.chat import OverlayChat
 from .models import define_tables
+from .services.alert_items import alert_part, media_part
 from .services.alert_service import AlertService
 from .services.audience_service import AudienceService
 from .services.browser_source_service import BrowserSourceService
@@ -109,7 +110,7 @@ service.mount(
     ],
 )
 
-service.portable(theme_part(themes, overlays), changed=announce_all)
+service.portable(theme_part(themes, overlays), media_part(files), alert_part(alert_service), changed=announce_all)
 service.erases(*PEOPLE)
 
 chat = OverlayChat(overlays, audience)

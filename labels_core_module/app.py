@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from waddlebot.community.people import LABELS
 from waddlebot.module.interaction import InteractionModule
 from waddlebot.module.service import Service
 
@@ -74,5 +75,13 @@ def forget_codes() -> None:
 
 service.loops.add("forget-codes", forget_codes, every_s=3600, once=True)
 service.loops.add("forget-ended", labels.forget_ended, every_s=60, once=True)
-service.portable(*parts(labels, groups), changed=groups.tell)
+
+
+def forget_what_was_read(community_id: int) -> None:
+    bus.invalidate(LABELS)
+    bus.invalidate(READS)
+    groups.tell(community_id)
+
+
+service.portable(*parts(labels, groups), changed=forget_what_was_read)
 service.erases(*PEOPLE, forgotten=lambda _: bus.invalidate(READS))

@@ -20,6 +20,7 @@ from .controllers import (
     commands,
     groups,
     home,
+    imports,
     installing,
     inventory,
     keys,
@@ -46,6 +47,7 @@ from .models import LOGIN_FIELDS, define_tables
 from .services.carrying import Carrying
 from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
+from .services.imports import ImportService
 from .services.invitations import Invitations
 from .services.links import LinkService
 from .services.logins import LoginService, begins_at, check_password_holds
@@ -107,13 +109,11 @@ module.serve()
 
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
-pages += [ai, carrying, groups, labels, market, music, shoutouts]
+pages += [ai, carrying, groups, imports, labels, market, music, shoutouts]
 pages += [moderation, platforms, playground, points, profile, public, rights, rules]
-carried = Carrying(fleet, service.bus.client)
 ways_in = [sign_in_links, second_steps, platform_logins, invitations]
-service.mount(
-    *pages, *signin_pages(site), using=[site, seats, fleet, figures, Carrying(fleet, service.bus.client), *ways_in]
-)
+carried = [Carrying(fleet, service.bus.client), ImportService(service.database, service.bus.client)]
+service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, *carried, *ways_in])
 service.portable()
 service.erases(
     Personal(

@@ -11,6 +11,7 @@ from waddlebot.module.people import IN_COMMUNITY, Personal, is_named
 from waddlebot.module.portable import Item, Part
 
 from .alias_service import AliasService, NoSuchEntity, find_name
+from .template import Template
 
 BY = "portal"
 
@@ -44,7 +45,14 @@ def alias_part(aliases: AliasService) -> Part[AliasItem]:
         if known is not None or not item.is_active:
             aliases.change(db, alias, template=item.command, is_active=item.is_active)
 
-    return Part(AliasItem, lambda item: (str(find_name(item.alias)), item.entity_id), export, put)
+    return Part(
+        AliasItem,
+        lambda item: (str(find_name(item.alias)), item.entity_id),
+        export,
+        put,
+        tables=("alias_commands",),
+        unfilled=lambda item: Template(item.command, None).unknown_placeholders(),
+    )
 
 
 PEOPLE = [

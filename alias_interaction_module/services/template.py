@@ -16,7 +16,7 @@ from waddlebot.base.errors import UsageError, UserError
 
 PLACEHOLDER = re.compile(r"\{(user|args|all_args|arg[1-9])\}")
 PLACEHOLDERS = "{user} {args} {arg1} … {arg9} {all_args}"
-LOOKS_LIKE_ONE = re.compile(r"\{\w{1,20}\}")
+LOOKS_LIKE_ONE = re.compile(r"\{\w{1,20}(?::[^{}]*)?\}")
 ALL_WORDS = ("{args}", "{all_args}")
 MAX_TEMPLATE_CHARS = 500
 # A command's name has a column and a field on the wire of this size (contracts §3).

@@ -18,6 +18,7 @@ from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import whole_list_answer
 
+from ..services.alert_items import Amount, EventName
 from ..services.alert_service import FIELDS, AlertService
 from ..services.alerts import (
     ANONYMOUS,
@@ -38,10 +39,6 @@ from ..services.token_service import TokenService
 from .display import DisplayDesk
 
 GENERAL = "general"
-EventName = Literal[
-    "follow", "subscription", "resub", "subgift", "cheer", "raid", "host", "donation", "boost", "member_join"
-]
-Amount = Annotated[float, Field(ge=0, le=1e12)]
 Line = Annotated[str, StringConstraints(max_length=200)]
 Address = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 

@@ -95,9 +95,12 @@ class AlertService:
         return row
 
     def change(
-        self, db: DAL, alert_id: int, version: int, wanted: Mapping[str, Any], caller: Account
+        self, db: DAL, alert_id: int, version: int | None, wanted: Mapping[str, Any], caller: Account
     ) -> dict[str, Any]:
-        """Change what is said of an alert. Raises: UnknownAlert; ChangedMeanwhile; Invalid."""
+        """Change what is said of an alert; with a version only as it was then.
+
+        Raises: UnknownAlert; ChangedMeanwhile; Invalid.
+        """
         before = self._at_version(db, alert_id, version, caller)
         alert = {name: before[name] for name in FIELDS} | dict(wanted)
         self._check(db, before["community_id"], alert)

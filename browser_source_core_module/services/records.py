@@ -44,7 +44,7 @@ def theme_part(themes: ThemeService, overlays: BrowserSourceService) -> Part[The
         for source_type in SOURCE_TYPES:
             overlays.add_control(db, Source(community_id, source_type), "theme", by=BY)
 
-    return Part(ThemeItem, lambda _: "theme", export, put)
+    return Part(ThemeItem, lambda _: "theme", export, put, tables=("browser_source_themes",))
 
 
 PEOPLE = [

@@ -42,7 +42,13 @@ def item_part(inventory: InventoryService) -> Part[InventoryItem]:
         else:
             inventory.change(db, community_id, item.item_name, item.description, item.labels, by=BY)
 
-    return Part(InventoryItem, lambda item: item_key(item.item_name), export, put)
+    return Part(
+        InventoryItem,
+        lambda item: item_key(item.item_name),
+        export,
+        put,
+        tables=("inventory_items", "inventory_item_labels"),
+    )
 
 
 PEOPLE = [

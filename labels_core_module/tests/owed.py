@@ -55,13 +55,15 @@ def link(world: Any) -> dict[str, Any]:
     return {"body": {"own_ids": [row["user_id"] for row in rows], "reason": "doors"}}
 
 
-CARRIED = 2
+CARRIED = 3
 
 
 def carry(bot: Any) -> None:
-    """A label with a colour, and a group; its places are this fleet's."""
+    """A label with a colour that somebody has, and a group; its places are this fleet's."""
     looks = {"community_id": bot.slug, "label": "regular", "colour": "#123456"}
     assert bot.fleet.request("PUT", "/labels", looks).status == 200
+    given = {"label": "regular", "subject_type": "user", "subject_id": f"console:robin-{bot.slug}"}
+    assert bot.fleet.request("POST", "/labels/apply", {**given, "community_id": bot.slug}).status == 200
     group = {"name": "everywhere", "community_id": bot.slug}
     assert bot.fleet.request("POST", "/labels/groups", group).status == 200
 

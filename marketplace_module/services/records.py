@@ -93,7 +93,9 @@ def installation_part() -> Part[InstallationItem]:
         )
         return "It will be installed in a moment."
 
-    return Part(InstallationItem, lambda item: (item.module_id, item.entity_id), export, put)
+    return Part(
+        InstallationItem, lambda item: (item.module_id, item.entity_id), export, put, tables=("module_installations",)
+    )
 
 
 def note_part() -> Part[NoteItem]:
@@ -121,7 +123,7 @@ def note_part() -> Part[NoteItem]:
             (item.module_id, community_id, item.key, Json(item.value, dumps=to_json)),
         )
 
-    return Part(NoteItem, lambda item: (item.module_id, item.key), export, put)
+    return Part(NoteItem, lambda item: (item.module_id, item.key), export, put, tables=("module_state",))
 
 
 PEOPLE = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from waddlebot.base.chat import shorten
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
@@ -17,6 +18,7 @@ from ..services.undoing import undo
 from .parts import Buttons, asked, check_act
 
 PAGE = 30
+MAX_SHOWN_CHARS = 1000
 ENTRIES = """
 SELECT a.id, a.at, a.actor_account, a.login_id, a.own_id, a.module, a.action, a.subject, a.before, a.after,
     a.undo IS NOT NULL AS is_undoable, a.undone_by, u.display_name,
@@ -102,4 +104,4 @@ def _shown(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else shorten(json.dumps(value, ensure_ascii=False), MAX_SHOWN_CHARS)

@@ -15,7 +15,7 @@ from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
-from ..services.carrying import Carrying, Gathered, as_file
+from ..services.carrying import MAX_BYTES, Carrying, Gathered, as_file
 from ..services.commands import title_of
 from ..services.naming import number_of
 from ..services.seats import Seat, Seats
@@ -52,7 +52,7 @@ def export(community: str, login: Login, seats: Seats, carrying: Carrying) -> An
     return _file(f"{seat.place.slug}.waddlebot.json", content)
 
 
-@page("POST", "/portal/c/<community>/data/import", "data_plan.html")
+@page("POST", "/portal/c/<community>/data/import", "data_plan.html", max_body_bytes=MAX_BYTES)
 def bring_in(
     community: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, carrying: Carrying
 ) -> Any:

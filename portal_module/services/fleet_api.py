@@ -104,6 +104,23 @@ class FleetAPI:
         actor = {"login_id": "chat", "own_id": own_id, "community_id": community_id, "right": right, "area": area}
         return self._ask(actor, method, path, body)
 
+    def ask_signed(
+        self,
+        actor: Mapping[str, Any],
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> dict[str, Any]:
+        """Make one call as an actor whose right the caller has looked at.
+
+        Raises: as `ask`.
+        """
+        return self._ask(actor, method, path, body, query=query, headers=headers, timeout_s=timeout_s)
+
     def _ask(
         self,
         actor: Mapping[str, Any],
@@ -113,6 +130,7 @@ class FleetAPI:
         *,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> dict[str, Any]:
         if self._key is None:
             raise ConfigError("The portal needs WADDLEBOT_ACTOR_KEY, the private half.")
@@ -121,10 +139,12 @@ class FleetAPI:
         said = {name: value for name, value in (query or {}).items() if value is not None}
         url = self._base_of(path) + path + (f"?{urlencode(said)}" if said else "")
         sent = {HEADER: signed, **(headers or {})}
-        return _read(self._threads.submit(self._call, method, url, raw, sent).result())
+        return _read(self._threads.submit(self._call, method, url, raw, sent, timeout_s).result())
 
-    def _call(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> HTTPResponse:
-        return self._client.request(method, url, body, timeout_s=TIMEOUT_S, headers=headers)
+    def _call(
+        self, method: str, url: str, body: bytes | None, headers: dict[str, str], timeout_s: float
+    ) -> HTTPResponse:
+        return self._client.request(method, url, body, timeout_s=timeout_s, headers=headers)
 
     def _base_of(self, path: str) -> str:
         """Where the module is that serves a path: the core, or as it has registered."""

@@ -103,6 +103,8 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"GET {C}/data": ("settings", "owner"),
     f"GET {C}/data/export": ("settings", "owner"),
     f"POST {C}/data/import": ("settings", "owner"),
+    f"GET {C}/imports": ("settings", "owner"),
+    f"POST {C}/imports": ("settings", "owner"),
     f"GET {C}/data/person": ("settings", "owner"),
     f"GET {C}/data/person/export": ("settings", "owner"),
     f"POST {C}/data/person/erase": ("settings", "owner"),

@@ -226,7 +226,7 @@ PAGES = (
     *("/portal/c/demo/commands/edit?command=!help", "/portal/c/demo/rules", "/portal/c/demo/rules/new"),
     *("/portal/c/demo/labels", "/portal/c/demo/labels?labels=regular", "/portal/c/demo/groups"),
     *("/portal/c/demo/marketplace", "/portal/c/demo/music", "/portal/c/demo/ai", "/portal/c/demo/shoutouts"),
-    *("/portal/c/demo/data", "/portal/c/demo/data/person"),
+    *("/portal/c/demo/data", "/portal/c/demo/data/person", "/portal/c/demo/imports"),
     *("/portal/c/demo/modules", "/portal/c/demo/modules/router", "/portal/c/demo/overlays"),
     *("/portal/c/demo/overlays/alerts/new", "/portal/c/demo/channels", "/portal/c/demo/audit", "/portal/c/demo/keys"),
 )
@@ -479,6 +479,23 @@ def test_labels_are_made_given_and_bring_roles_in_a_group(page, running):
     assert page.locator("label.tick input").first.is_checked()
     page.click("text=Delete group")
     page.wait_for_selector(".toast >> text=The group is gone")
+
+
+def test_another_bots_files_are_planned_imported_and_taken_back(page, running):
+    folder = Path(__file__).parents[2] / "examples" / "imports" / "nightbot"
+    page.goto("/portal/c/demo/data")
+    page.click("text=Bring them along")
+    page.set_input_files("#files", [str(each) for each in sorted(folder.iterdir())])
+    page.click("text=Show what would be made")
+    page.wait_for_selector("tr:has-text('!rules') >> text=Made")
+    page.wait_for_selector("tr:has-text('!dice') >> text=JavaScript")
+    assert "Be kind" not in running.say("!rules"), "nothing has changed yet"
+    page.click("text=Import these")
+    page.wait_for_selector(".toast >> text=Imported:")
+    assert "Be kind" in running.say("!rules")
+    page.locator("li:has-text('import/') >> text=Undo").first.click()
+    page.wait_for_selector(".toast")
+    assert "Be kind" not in running.say("!rules")
 
 
 def test_a_community_is_taken_away_brought_back_by_a_plan_and_a_person_is_erased(page, running, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
+from pydal import DAL
 from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import Attributed
 from waddlebot.community.communities import get_community
@@ -14,6 +15,7 @@ from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
 from ..services.people.reputation_service import Activity, ReputationService, Standing
+from ..services.records.point_items import take_back
 
 
 class Correction(Attributed):
@@ -72,6 +74,13 @@ def correct_points(
     community_id = get_community(database, caller, community)
     score = reputation.correct(community_id, user_id, wanted.points, wanted.reason)
     return {"success": True, "community_id": community_id, "user_id": user_id, "new_score": score}
+
+
+@endpoint("DELETE", "/router/reputation/<community>/brought/<origin>", caller=ADMINS_OR_API_USERS, area="people")
+def take_brought_points(community: str, origin: str, caller: Account, database: Database, db: DAL) -> dict[str, Any]:
+    """Take from everybody the points that were brought from another bot."""
+    community_id = get_community(database, caller, community)
+    return {"success": True, "community_id": community_id, "people": take_back(db, community_id, origin)}
 
 
 def _as_row(standing: Standing) -> dict[str, Any]:

@@ -45,7 +45,9 @@ def person_part(people: PeopleService) -> Part[PersonItem]:
         known = people.meet(db, Identity(item.platform, item.platform_user_id, "", ""))
         people.set(db, community_id, known, message=item.message, links=tuple(item.links), auto=item.auto)
 
-    return Part(PersonItem, lambda item: (item.platform, item.platform_user_id), export, put)
+    return Part(
+        PersonItem, lambda item: (item.platform, item.platform_user_id), export, put, tables=("shoutout_people",)
+    )
 
 
 def _check_not_erased(db: DAL, identity: str) -> None:

@@ -65,7 +65,13 @@ def playlist_part(playlists: PlaylistService) -> Part[PlaylistItem]:
         if tracks:
             playlists.add(db, community_id, item.name, tracks, None)
 
-    return Part(PlaylistItem, lambda item: playlist_key(item.name), export, put)
+    return Part(
+        PlaylistItem,
+        lambda item: playlist_key(item.name),
+        export,
+        put,
+        tables=("youtube_playlists", "youtube_playlist_tracks"),
+    )
 
 
 def blocked_part(player: PlayerService) -> Part[BlockedItem]:
@@ -82,7 +88,7 @@ def blocked_part(player: PlayerService) -> Part[BlockedItem]:
             player.unblock(db, community_id, item.video_id)
         player.block(db, community_id, Track(item.video_id, item.title, "", 0), By(""))
 
-    return Part(BlockedItem, lambda item: item.video_id, export, put)
+    return Part(BlockedItem, lambda item: item.video_id, export, put, tables=("youtube_blocked",))
 
 
 IN_LIST = "playlist_id IN (SELECT id FROM youtube_playlists WHERE community_id = %(community)s)"

@@ -159,6 +159,9 @@ class Manifest(Strict):
         default_factory=dict,
         description="Each table with a column for a person: erased, kept: <why>, or none: <why there is nobody in it>.",
     )
+    stays: dict[str, Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=dict, description="Tables with rows of communities that an export has nothing of, and why."
+    )
     commands: list[CommandSpec] = Field(default_factory=list)
     replay_environment: list[str] = Field(
         default_factory=list, description="Settings that `waddlebot replay` needs of the running fleet."

@@ -226,6 +226,49 @@ def migrate(home: Path, post: bool) -> None:
             echo(f"applied {name}")
 
 
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Read the passphrase from this file's first line; else $WADDLEBOT_BACKUP_PASSPHRASE, else it is asked for.",
+)
+
+
+@cli.command()
+@home_option
+@passphrase_option
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(home: Path, passphrase_file: Path | None, file: Path) -> None:
+    """Write the whole fleet into FILE: its database with all uploads, and its keys. It may go on working.
+
+    Only the passphrase opens the file. With DATABASE_URL set it is that database that is written.
+    """
+    from ..fleet.backup import backup as write
+
+    with reporting():
+        write(Home(home), file, _passphrase(passphrase_file, is_new=True), echo)
+
+
+@cli.command()
+@home_option
+@passphrase_option
+@click.option("--force", is_flag=True, help="Put aside what is there, or with DATABASE_URL replace it.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def restore(home: Path, passphrase_file: Path | None, force: bool, file: Path) -> None:
+    """Make an empty home what a fleet was when FILE was written. No fleet may run in it meanwhile."""
+    from ..fleet.backup import restore as read
+
+    with reporting():
+        read(Home(home), file, _passphrase(passphrase_file, is_new=False), echo, force=force)
+        echo("Start it with: waddlebot up")
+
+
+def _passphrase(file: Path | None, *, is_new: bool) -> str:
+    if file is not None:
+        return file.read_text().splitlines()[0] if file.stat().st_size else ""
+    known = os.environ.get("WADDLEBOT_BACKUP_PASSPHRASE")
+    return known or str(click.prompt("Passphrase", hide_input=True, confirmation_prompt=is_new))
+
+
 @cli.group()
 def keys() -> None:
     """Keys of services and programs that may call the fleet."""
@@ -373,6 +416,44 @@ def portal_login(home: Path, email: str) -> None:
         if not made.get("url"):
             raise ConfigError("The portal made no link: is it running, and is that an e-mail address?")
         echo(made["url"])
+
+
+@cli.command("import")
+@home_option
+@click.option("--community", default="demo", show_default=True, help="Where it goes, by slug or number.")
+@click.option("--dry-run", is_flag=True, help="Only say what would become of it.")
+@click.option("--json", "as_json", is_flag=True, help="Print the fleet's whole answer.")
+@click.argument("source", type=click.Choice(("nightbot", "streamelements", "csv")))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_foreign(
+    home: Path, community: str, dry_run: bool, as_json: bool, source: str, files: tuple[Path, ...]
+) -> None:
+    """Bring along what another bot had: the answers of its API as files, or CSV. All of it or nothing.
+
+    What cannot be carried is listed, with why, and what works otherwise here. Exits with 0 also where it was all there
+    already, with 1 when a file cannot be read, naming the place, and with 2 when no fleet runs.
+    """
+    from .importing import bring
+
+    with reporting():
+        answer = bring(Home(home), source, files, community=community, apply=not dry_run)
+        if as_json:
+            echo(json.dumps(answer))
+            return
+        for step in answer["steps"]:
+            mark, colour = {"create": ("+", "green"), "update": ("~", "yellow"), "skip": ("=", None)}[step["action"]]
+            echo(f"{mark} ", fg=colour, nl=False)
+            echo(f"{step['kind'].replace('_', ' ')} {step['name']}: {step['why']}")
+        for title, mark in (("left", "-"), ("differs", "!")):
+            for each in answer[title]:
+                echo(f"{mark} ", fg="red" if title == "left" else "yellow", nl=False)
+                echo(f"{each['what']}: {each['why']}")
+        counts = answer["counts"]
+        words = "{create} made, {update} changed, {skip} there already, {left} not carried.".format(**counts)
+        changes = counts["create"] + counts["update"]
+        echo(words + ("" if changes else " Nothing was changed."), bold=True)
+        if dry_run:
+            echo("(dry run: nothing was changed)", dim=True, err=True)
 
 
 @cli.group()

@@ -75,6 +75,7 @@ class Change:
 
 
 _acting: ContextVar[Acting | None] = ContextVar("acting", default=None)
+_listed: ContextVar[list[int] | None] = ContextVar("listed", default=None)
 
 
 @contextmanager
@@ -85,6 +86,17 @@ def acting_as(who: Acting) -> Iterator[None]:
         yield
     finally:
         _acting.reset(token)
+
+
+@contextmanager
+def listed_entries() -> Iterator[list[int]]:
+    """The numbers of all entries that this thread writes in the block, also of those that are rolled back."""
+    entries: list[int] = []
+    token = _listed.set(entries)
+    try:
+        yield entries
+    finally:
+        _listed.reset(token)
 
 
 def who_acts() -> Acting | None:
@@ -143,6 +155,9 @@ def record_all(
             "changes": to_json([_hide(asdict(each)) for each in changes]),
         },
     )
+    listed = _listed.get()
+    if listed is not None:
+        listed += [row["id"] for row in rows]
     if who.undoes is not None:
         fetch(db, "UPDATE audit SET undone_by = %s WHERE id = %s", (rows[0]["id"], who.undoes))
 

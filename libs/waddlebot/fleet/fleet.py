@@ -197,6 +197,25 @@ class Fleet:
         signed_with = {name: os.environ[name] for name in names if os.environ.get(name)}
         where = {manifest.name: self._base_url_of(manifest) for manifest in manifests}
         self.home.announce(Running(os.getpid(), self.url, {**signed_with, **environment}, where))
+        self._forget_anew(manifests, made.keys.get(PORTAL, ""))
+
+    def _forget_anew(self, manifests: Sequence[Manifest], key: str) -> None:
+        """Have everybody forgotten whom a restored backup has brought back. What fails is tried at the next start."""
+        owed = self.home.path / "erasures.json"
+        if not owed.exists():
+            return
+        requests = json.loads(owed.read_text())
+        # The router still finds names in what was said to others, so it comes last.
+        last = sorted(manifests, key=lambda each: (each.name == "router", each.port))
+        done = [
+            bool(post(f"{self._base_url_of(each)}{each.prefix}/people/erase", request, key))
+            for request in requests
+            for each in last
+            if each.prefix
+        ]
+        if all(done):
+            owed.unlink()
+            say(f"Forgot anew what a backup had brought back: {len(requests)} requests.")
 
     def _check_ports(self, manifests: Sequence[Manifest]) -> None:
         """Raises: ConfigError for the first port that somebody else listens on."""
@@ -578,7 +597,7 @@ def answers_200(url: str) -> bool:
         connection.close()
 
 
-def post(url: str, body: dict[str, str], key: str) -> dict[str, Any]:
+def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
     """Make a request of the fleet itself; what it refuses is empty."""
     host, _, path = url.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(host, timeout=5)

@@ -108,6 +108,12 @@ class Home:
                 raise ConfigError(f"A fleet already runs in {self.path}. Give this one another --home.")
             time.sleep(0.01)
 
+    def close(self) -> None:
+        """Let the lock go."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def load_secrets(self) -> tuple[Secrets, bool]:
         """The secrets, and whether they were made just now. Raises: ConfigError when the file is damaged."""
         try:

@@ -18,9 +18,11 @@ from pydal import DAL
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from ..base.contracts import OpaqueId, PlatformName, Strict, Wire
-from ..base.errors import ConfigError, Conflict
+from ..base.errors import ConfigError, Conflict, Invalid
+from ..base.ids import PLATFORM
 from ..base.manifest import Manifest
 from ..community.communities import Reference, UnknownCommunity, find_community, get_community
+from ..community.consent import Consenter, ensure_user, find_user
 from ..data.database import Database, fetch, fetch_one
 from ..web.auth import Account
 
@@ -34,6 +36,8 @@ PATIENCE = "10min"
 MIN_MENTION_CHARS = 3
 MENTIONS_AT_ONCE = 1000
 GONE = "•"
+# What stands before a colon where permissions name somebody, and is no platform.
+NO_PLATFORMS = ("role", "user", "label")
 # Grows when what a person is shown of themselves changes its shape.
 EXPORT_VERSION = 1
 
@@ -319,6 +323,29 @@ def find_person(db: DAL, identities: Sequence[Identity]) -> Person:
     hashes = {hash_of(name.lower()) for name in names} | {each for row in erased for each in row["name_hashes"]}
     own_ids = {row["user_id"] for row in (*known, *erased)}
     return Person(asked, tuple(sorted(own_ids)), tuple(sorted(names)), tuple(sorted(hashes)))
+
+
+def ensure_person(db: DAL, identity: str, *, member_of: int | None = None) -> int:
+    """Our number of `platform:platform_user_id`, who is added if nobody has seen them here, and with a community is a
+    member of it from now on.
+
+    Raises: Invalid; Conflict for somebody who has asked to be forgotten.
+    """
+    platform, _, platform_user_id = identity.partition(":")
+    if not PLATFORM.fullmatch(platform) or not platform_user_id or platform in NO_PLATFORMS:
+        raise Invalid(f"{identity[:80]!r} is not a person such as twitch:12826.", field="person")
+    found = find_user(db, platform, platform_user_id)
+    if found is None:
+        if fetch_one(db, "SELECT 1 FROM erased_people WHERE id_hash = %s LIMIT 1", (hash_of(identity),)):
+            raise Conflict("This person has asked to be forgotten here.")
+        found = ensure_user(db, Consenter(platform, platform_user_id, "", ""))
+    if member_of is not None:
+        fetch(
+            db,
+            "INSERT INTO community_memberships (community_id, user_id) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+            (member_of, found),
+        )
+    return found
 
 
 def hash_of(text: str) -> str:

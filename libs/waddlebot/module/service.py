@@ -96,6 +96,8 @@ class Service:
         if self.database.replica:
             self.check("replica", self.database.replica.check)
             self.metrics.registry.register(self.database.replica.lookups)
+        # What of a community's it carries, once it has said so.
+        self.carried: Portable | None = None
         # What a module adds to its own health and metrics.
         self.more_health: Callable[[], dict[str, Any]] = dict
         self._more_health: ForAMoment[dict[str, Any]] = ForAMoment()
@@ -171,7 +173,7 @@ class Service:
         """Serve `<prefix>/export` and `<prefix>/import`: what of a community is this module's. `changed` is called
         with a community whose items were changed, after the commit."""
         prefix = self.manifest.prefix
-        items = Portable(self.name, version, parts, self.database, changed)
+        items = self.carried = Portable(self.name, version, parts, self.database, changed)
 
         @endpoint("GET", f"{prefix}/export", caller=PORTAL_ONLY, area="settings", query=ExportQuery)
         def export_items(query: ExportQuery, caller: Account) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
+from pydal import DAL
 from pydantic import BeforeValidator, Field, StringConstraints
 from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import EventUser, MessageType, ModuleCall, OpaqueId, PlatformName, UserId, Wire
@@ -173,37 +174,11 @@ class ReputationService:
     def correct(self, community_id: int, user_id: int, points: int, reason: str) -> int:
         """Add points by hand, or with a minus take them; returns what they are then. Raises: UnknownPerson for who is
         no member there."""
-        path = f"/router/reputation/{community_id}/{user_id}/corrections"
         with self._db.transaction() as db:
             member = "SELECT FROM community_memberships WHERE community_id = %s AND user_id = %s AND is_active"
             if fetch_one(db, f"SELECT EXISTS ({member}) AS here", (community_id, user_id)) == {"here": False}:
                 raise UnknownPerson(f"There is no member {user_id} here.")
-            earned = fetch_one(
-                db,
-                EARN,
-                {
-                    "source": new_id(),
-                    "community": community_id,
-                    "user": user_id,
-                    "entity": "",
-                    "event": CORRECTION,
-                    "score": points,
-                    "amount": None,
-                },
-            )
-            assert earned is not None
-            score = int(earned["current_score"])
-            audit.record(
-                db,
-                ROUTER,
-                "points_corrected",
-                f"points/{user_id}",
-                community_id=community_id,
-                before={"points": score - points},
-                after={"points": score, "reason": reason},
-                undo=Undo("POST", path, {"points": -points, "reason": f"Undone: {reason}"[:200]}),
-            )
-        return score
+            return correct_in(db, community_id, user_id, points, reason)
 
     def leaderboard(self, community_id: int, page: Page, *, platforms: Collection[str] = ()) -> Listed[Standing]:
         """Those with the most points, highest first; with `platforms` only the people of those."""
@@ -364,6 +339,37 @@ class ReputationService:
             total_events=row["total_events"],
             duplicate=True,
         )
+
+
+def correct_in(db: DAL, community_id: int, user_id: int, points: int, reason: str) -> int:
+    """Add points by hand to whoever it is, in a transaction; returns what they are then."""
+    earned = fetch_one(
+        db,
+        EARN,
+        {
+            "source": new_id(),
+            "community": community_id,
+            "user": user_id,
+            "entity": "",
+            "event": CORRECTION,
+            "score": points,
+            "amount": None,
+        },
+    )
+    assert earned is not None
+    score = int(earned["current_score"])
+    path = f"/router/reputation/{community_id}/{user_id}/corrections"
+    audit.record(
+        db,
+        ROUTER,
+        "points_corrected",
+        f"points/{user_id}",
+        community_id=community_id,
+        before={"points": score - points},
+        after={"points": score, "reason": reason},
+        undo=Undo("POST", path, {"points": -points, "reason": f"Undone: {reason}"[:200]}),
+    )
+    return score
 
 
 def _platform_of(activity: Activity, caller: Account) -> str:

@@ -1,34 +1,34 @@
-"""What of the router's a community can carry to another fleet: its rules, switches, permissions and roles.
-
-Points stay: they are sums over events that only this fleet has. So does who owns the community.
-"""
+"""What of the router's a community can carry to another fleet: its rules, switches, permissions, roles, timers and
+points. Who owns the community stays."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydal import DAL
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 from waddlebot.base.contracts import LevelName, ModuleName
-from waddlebot.base.errors import Conflict, Invalid, NotFound
-from waddlebot.base.ids import PLATFORM
+from waddlebot.base.errors import Conflict, NotFound
 from waddlebot.base.text import fold
-from waddlebot.community.consent import Consenter, ensure_user, find_user
 from waddlebot.data.audit import record_all
 from waddlebot.data.database import fetch, fetch_one
-from waddlebot.module.people import hash_of
+from waddlebot.module.people import ensure_person
 from waddlebot.module.portable import Item, Part
 
 from ..modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 from ..people.roles_service import role_change
-from ..rules.filters import MAX_NUMBER
+from ..rules.filters import MAX_NUMBER, USUAL
 from ..rules.rule_service import RuleService
 from ..rules.string_matcher import MatchType
+from .point_items import brought_part, points_part
 from .timer_fields import TimerFields
 from .timer_service import COLUMNS, create_timer, get_timer, list_timers, update_timer
 
 BY = "portal"
+# What another bot's timer has had filled in; nothing fills in a timer's message here.
+IN_BRACES = re.compile(r"\{\w{1,20}(?::[^{}]*)?\}")
 # A secret is shown to whoever sets it, and an import sets none that anybody sees.
 SIGNED_ANEW = "It is not there yet. Its calls will be signed with a new secret; set its action anew to be shown one."
 Text = Annotated[str, StringConstraints(max_length=500)]
@@ -58,6 +58,14 @@ class RuleItem(Item):
     exempt_labels: list[ShortText] = Field(default_factory=list, max_length=50)
     enabled_entity_ids: list[ShortText] = Field(default_factory=list, max_length=1000)
 
+    @model_validator(mode="after")
+    def _as_it_is_kept(self) -> Self:
+        """A filter's number and share that are not said are the usual ones; anything else has none."""
+        usual = USUAL.get(self.match_type, (None, None))
+        self.number = usual[0] if self.number is None else self.number
+        self.share = usual[1] if self.share is None else self.share
+        return self
+
 
 class SwitchItem(Item):
     kind: Literal["module"] = "module"
@@ -69,7 +77,7 @@ class SwitchItem(Item):
 
 
 class PermissionItem(Item):
-    """`allow` and `deny` list `role:<level>` and people as `<platform>:<user id>`."""
+    """`allow` and `deny` list `role:<level>`, `label:<name>` and people as `<platform>:<user id>`."""
 
     kind: Literal["permission"] = "permission"
     command: ShortText
@@ -93,7 +101,15 @@ class TimerItem(TimerFields, Item):
 
 
 def parts(rules: RuleService, switches: SwitchService) -> list[Part[Any]]:
-    return [rule_part(rules), switch_part(switches), permission_part(switches), role_part(), timer_part()]
+    return [
+        rule_part(rules),
+        switch_part(switches),
+        permission_part(switches),
+        role_part(),
+        timer_part(),
+        points_part(),
+        brought_part(),
+    ]
 
 
 def rule_part(rules: RuleService) -> Part[RuleItem]:
@@ -121,7 +137,7 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
     def key(item: RuleItem) -> Any:
         return item.string, item.match_type, item.case_sensitive, item.action, tuple(sorted(item.enabled_entity_ids))
 
-    return Part(RuleItem, key, export, put)
+    return Part(RuleItem, key, export, put, tables=("stringmatch", "stringmatch_entities"))
 
 
 def timer_part() -> Part[TimerItem]:
@@ -136,7 +152,14 @@ def timer_part() -> Part[TimerItem]:
         else:
             update_timer(db, get_timer(db, community_id, timer_id=known.row_id), values)
 
-    return Part(TimerItem, lambda item: fold(item.name), export, put)
+    return Part(
+        TimerItem,
+        lambda item: fold(item.name),
+        export,
+        put,
+        tables=("timers",),
+        unfilled=lambda item: IN_BRACES.findall(item.message),
+    )
 
 
 def switch_part(switches: SwitchService) -> Part[SwitchItem]:
@@ -156,7 +179,7 @@ def switch_part(switches: SwitchService) -> Part[SwitchItem]:
         state = ModuleState(item.enabled is not False, item.replaced_by) if is_set else None
         switches.set_module_in(db, scope, item.module_name, switch=state, config=item.config, by=BY)
 
-    return Part(SwitchItem, lambda item: (item.module_name, item.entity_id), export, put)
+    return Part(SwitchItem, lambda item: (item.module_name, item.entity_id), export, put, tables=("module_switches",))
 
 
 def permission_part(switches: SwitchService) -> Part[PermissionItem]:
@@ -166,9 +189,10 @@ def permission_part(switches: SwitchService) -> Part[PermissionItem]:
             "SELECT p.command, p.entity_id, p.is_enabled, p.config,"
             " coalesce(array_agg(who ORDER BY who) FILTER (WHERE effect = 'allow'), '{}') AS allow,"
             " coalesce(array_agg(who ORDER BY who) FILTER (WHERE effect = 'deny'), '{}') AS deny"
-            " FROM command_permissions p LEFT JOIN (SELECT s.*, CASE kind WHEN 'role' THEN 'role:' || subject ELSE ("
+            " FROM command_permissions p LEFT JOIN (SELECT s.*, CASE kind WHEN 'user' THEN ("
             "   SELECT platform || ':' || platform_user_id FROM platform_identities i"
-            "   WHERE i.user_id = subject::bigint ORDER BY id LIMIT 1) END AS who FROM command_permission_subjects s) s"
+            "   WHERE i.user_id::text = subject ORDER BY id LIMIT 1) ELSE kind || ':' || subject END AS who"
+            "  FROM command_permission_subjects s) s"
             "  ON s.command_permission_id = p.id AND who IS NOT NULL"
             " WHERE p.community_id = %s AND p.is_explicit GROUP BY p.id ORDER BY command, p.entity_id NULLS FIRST",
             (community_id,),
@@ -188,7 +212,13 @@ def permission_part(switches: SwitchService) -> Part[PermissionItem]:
             by=BY,
         )
 
-    return Part(PermissionItem, lambda item: (item.command, item.entity_id), export, put)
+    return Part(
+        PermissionItem,
+        lambda item: (item.command, item.entity_id),
+        export,
+        put,
+        tables=("command_permissions", "command_permission_subjects"),
+    )
 
 
 def role_part() -> Part[RoleItem]:
@@ -216,27 +246,11 @@ def role_part() -> Part[RoleItem]:
         change = role_change(community_id, user_id, known.role if known else "member", item.role)
         record_all(db, "router", "role_assigned", [change], community_id=community_id)
 
-    return Part(RoleItem, lambda item: item.person, export, put)
-
-
-def ensure_person(db: DAL, identity: str) -> int:
-    """Our number of `platform:platform_user_id`, who is added if nobody has seen them here.
-
-    Raises: Invalid; Conflict for somebody who has asked to be forgotten.
-    """
-    platform, _, platform_user_id = identity.partition(":")
-    if not PLATFORM.fullmatch(platform) or not platform_user_id or platform in ("role", "user"):
-        raise Invalid(f"{identity[:80]!r} is not a person such as twitch:12826.", field="person")
-    found = find_user(db, platform, platform_user_id)
-    if found is not None:
-        return found
-    if fetch_one(db, "SELECT 1 FROM erased_people WHERE id_hash = %s LIMIT 1", (hash_of(identity),)):
-        raise Conflict("This person has asked to be forgotten here.")
-    return ensure_user(db, Consenter(platform, platform_user_id, "", ""))
+    return Part(RoleItem, lambda item: item.person, export, put, tables=("community_rbac",))
 
 
 def _subject(db: DAL, text: str) -> str:
-    return text if text.startswith("role:") else f"user:{ensure_person(db, text)}"
+    return text if text.startswith(("role:", "label:")) else f"user:{ensure_person(db, text)}"
 
 
 def _scope(db: DAL, community_id: int, entity_id: str | None) -> Scope:
