@@ -95,6 +95,7 @@ service.mount(
         service,
         database,
         log,
+        content,
         tokens,
         themes,
         audience,

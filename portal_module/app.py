@@ -66,6 +66,7 @@ site = service.site(
     check_login=check_password_holds,
     begins_at=begins_at,
     shell=own_shell,
+    frames=settings.overlays_url or settings.base_url,
 )
 seats = Seats(service.database)
 fleet = FleetAPI(

@@ -72,6 +72,7 @@ WHO: dict[Who, str] = {
     "overlays": "account `browser_source_core`",
     "role_givers": "collectors of the platform; admins; account `labels_core`",
     "admins": "admins; no keys of a community",
+    "operators": "admins; no keys of a community; only an operator in the portal",
     "shoutouts": "collectors of the platform; admins; account `shoutout`",
     "super_admins": "super-admins",
     "portal": "account `portal`; for a person only an owner, in their community",

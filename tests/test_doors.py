@@ -55,6 +55,7 @@ ALLOWED = {
     "community": {"admins", "api-users"},
     "switchers": {"admins", "api-users", "marketplace"},
     "admins": {"admins"},
+    "operators": {"admins"},
     "marketplace": {"marketplace"},
     "module_host": {"module_host"},
     "call": set(),
@@ -65,9 +66,9 @@ ALLOWED = {
 }
 NEVER = ("none", "wrong", "expired", "revoked", "super-admins", "actor of another account")
 # What is the whole fleet's is closed to every key of a community.
-FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router", "admins"}
+FOR_ALL = {"claimers", "claim_readers", "figures", "members", "router", "admins", "operators"}
 # A community's own affairs are no platform's, and a module's neither.
-OF_NO_PLATFORM = {"community", "switchers", "owner", "members", "announcers", "admins"}
+OF_NO_PLATFORM = {"community", "switchers", "owner", "members", "announcers", "admins", "operators"}
 # One module's key is not told of what others did.
 OF_ONE_MODULE = {"GET /router/responses/{execution_id}", "GET /router/explain/{session_id}"}
 REFUSED = (401, 403, 404)
@@ -568,6 +569,7 @@ def expected(endpoint: str) -> tuple[list[str], list[str]]:
     people = ["owner", "operator", "editor", "viewer"] if row.area else []
     people = people if endpoint.startswith("GET") else people[:3]
     people = people[:2] if row.who in ("owner", "portal") else people
+    people = ["operator"] if row.who == "operators" else people
     if row.who == "event_sources":
         people = ["owner simulating", "operator simulating"]
     everybody = {"owner", "operator", "editor", "viewer", "owner elsewhere", "owner of another area"}

@@ -16,7 +16,7 @@ from waddlebot.data import audit
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.module.package import MANIFEST, MAX_PACKAGE_BYTES, pack, read_package
-from waddlebot.web.auth import ADMINS, ADMINS_OR_API_USERS, MODULE_HOST, Account
+from waddlebot.web.auth import ADMINS_OR_API_USERS, MODULE_HOST, OPERATORS, Account
 from waddlebot.web.endpoint import Raw, RawRequest, endpoint
 
 from ..services.publishing import MODULE, Publishing, UnknownModule, decide, newest_pending
@@ -73,19 +73,19 @@ def renew_secret(module_id: str, caller: Account, publishing: Publishing) -> dic
     return {"success": True, "module_id": module_id, "webhook_secret": publishing.renew_secret(module_id, caller)}
 
 
-@endpoint("POST", "/marketplace/module/<module_id>/approve", caller=ADMINS, body=Decision | None)
+@endpoint("POST", "/marketplace/module/<module_id>/approve", caller=OPERATORS, area="bot", body=Decision | None)
 def approve(module_id: str, decision: Decision | None, database: Database, bus: Bus) -> dict[str, Any]:
     """Let communities have a version."""
     return _decide(database, bus, module_id, "approved", decision or Decision())
 
 
-@endpoint("POST", "/marketplace/module/<module_id>/reject", caller=ADMINS, body=Decision | None)
+@endpoint("POST", "/marketplace/module/<module_id>/reject", caller=OPERATORS, area="bot", body=Decision | None)
 def reject(module_id: str, decision: Decision | None, database: Database, bus: Bus) -> dict[str, Any]:
     """Keep a version out of the store. Who has it keeps it."""
     return _decide(database, bus, module_id, "rejected", decision or Decision())
 
 
-@endpoint("POST", "/marketplace/module/<module_id>/verify", caller=ADMINS, body=Marks | None)
+@endpoint("POST", "/marketplace/module/<module_id>/verify", caller=OPERATORS, area="bot", body=Marks | None)
 def verify(module_id: str, marks: Marks | None, database: Database, bus: Bus) -> dict[str, Any]:
     """Say that who publishes a module is known, and whether it is shown first."""
     with database.transaction() as db:

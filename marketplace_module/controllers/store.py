@@ -12,7 +12,7 @@ from waddlebot.base.ids import parse_entity_id
 from waddlebot.community.communities import community_of
 from waddlebot.community.places import find_community_of
 from waddlebot.data.database import Database
-from waddlebot.web.auth import ADMINS, ADMINS_OR_API_USERS, ANY_KEY, Account
+from waddlebot.web.auth import ADMINS_OR_API_USERS, ANY_KEY, OPERATORS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Listed, Page, list_answer, whole_list_answer
 
@@ -153,7 +153,7 @@ def report(module_id: str, report: Report, caller: Account, db: DAL) -> dict[str
     return {"success": True, "report_id": made}
 
 
-@endpoint("GET", "/marketplace/module/<module_id>/reports", caller=ADMINS)
+@endpoint("GET", "/marketplace/module/<module_id>/reports", caller=OPERATORS, area="bot")
 def read_reports(module_id: str, db: DAL) -> dict[str, Any]:
     """List what was reported of a module."""
     reviews.check_module(db, module_id)

@@ -7,6 +7,7 @@ from typing import Any
 from py4web import Field, request
 from pydal.validators import IS_EMPTY_OR, IS_FLOAT_IN_RANGE, IS_IN_SET, IS_INT_IN_RANGE, IS_MATCH
 from waddlebot.base.errors import NotFound
+from waddlebot.data.database import Database, fetch
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
@@ -14,7 +15,7 @@ from waddlebot.web.site import go_to, page
 
 from ..services.fleet_api import FleetAPI, FleetRefused, quoted
 from ..services.seats import Seat, Seats
-from .parts import Buttons, check_act, refuse, value
+from .parts import Buttons, asked, check_act, refuse, value
 
 KINDS = {
     "ticker": ("Ticker", "A line at the lower edge"),
@@ -39,34 +40,49 @@ POSITIONS = ("top-left", "top", "top-right", "left", "center", "right", "bottom-
 QUEUE_WORDS = {"skip": "Skipped.", "pause": "The queue waits.", "resume": "The queue goes on.", "clear": "Cleared."}
 MAX_UPLOAD_BYTES = 21 * 1024 * 1024
 ADMIN = "/browser/source/admin"
+TOKENS = """
+SELECT DISTINCT source_type FROM browser_source_tokens
+WHERE community_id = %s AND is_active AND NOT is_preview AND (expires_at IS NULL OR expires_at > now())
+"""
+QUEUE = """
+SELECT coalesce(nullif(content #>> '{data,title}', ''), content ->> 'action', 'Item') AS title, state, is_test
+FROM browser_source_history WHERE community_id = %s AND source_type = 'general' ORDER BY id DESC LIMIT 8
+"""
 
 
 @page("GET", "/portal/c/<community>/overlays", "overlays.html")
-def show_overlays(community: str, login: Login, session: PageSession, seats: Seats, fleet: FleetAPI) -> Any:
+def show_overlays(
+    community: str, login: Login, session: PageSession, seats: Seats, fleet: FleetAPI, database: Database
+) -> Any:
     """Addresses, a live preview, the queue, and the alerts."""
     seat = seats.take(login, community, "overlays")
     here = {"community_id": seat.community_id}
-    tokens = fleet.ask(seat, "overlays", "GET", f"{ADMIN}/tokens", query=here)["tokens"]
     sources = fleet.ask(seat, "overlays", "GET", "/browser/source/stats", query=here)["sources"]
     alerts = fleet.ask(seat, "overlays", "GET", f"{ADMIN}/alerts", query=here)
-    queue = fleet.ask(seat, "overlays", "GET", f"{ADMIN}/queue", query={**here, "source_type": "general", "limit": 8})
-    preview = ""
-    if seat.may("overlays", "editor"):
-        made = fleet.ask(seat, "overlays", "POST", f"{ADMIN}/preview", {**here, "source_type": "all"})
-        preview = made["url"]
+    with database.reading() as db:
+        tokens = fetch(db, TOKENS, (seat.community_id,))
+        items = fetch(db, QUEUE, (seat.community_id,))
     return seat.shown(
         "Overlays",
         kinds=KINDS,
-        tokens={each["source_type"]: each for each in tokens},
+        tokens={each["source_type"] for each in tokens},
         sources={each["source_type"]: each for each in sources},
         alerts=alerts["alerts"],
         built_in=alerts["built_in"],
         events=EVENTS,
-        queue=queue,
-        preview=preview,
-        revealed={},
+        items=items,
+        is_paused=any(each["is_paused"] for each in sources if each["source_type"] == "general"),
         button=Buttons(session),
     )
+
+
+@page("GET", "/portal/c/<community>/overlays/preview")
+def show_preview(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
+    """An overlay as OBS shows it, for a frame: silent, and what it shows counts nowhere."""
+    seat = seats.take(login, community, "overlays", "editor")
+    kind = asked("source") if asked("source") in KINDS else "all"
+    body = {"community_id": seat.community_id, "source_type": kind}
+    return go_to(str(fleet.ask(seat, "overlays", "POST", f"{ADMIN}/preview", body)["url"]))
 
 
 @page("POST", "/portal/c/<community>/overlays/addresses", "addresses.html")

@@ -11,12 +11,21 @@ from waddlebot.web.site import page
 
 from ..services.commands import list_commands
 
-LEADERS = 10
+LEADERS, SONGS = 10, 10
+PLAYS = """
+SELECT title, artist FROM youtube_now_playing WHERE community_id = %(community)s
+UNION ALL SELECT track_name, artists FROM spotify_now_playing WHERE community_id = %(community)s AND is_playing LIMIT 1
+"""
+WAITS = """
+(SELECT title, artist FROM youtube_queue WHERE community_id = %(community)s ORDER BY rank, id LIMIT %(songs)s)
+UNION ALL (SELECT track_name, artists FROM spotify_queue
+    WHERE community_id = %(community)s AND state IN ('asked', 'queued') ORDER BY id LIMIT %(songs)s) LIMIT %(songs)s
+"""
 
 
 @page("GET", "/portal/public/<community>", "public.html", caller=ANYBODY)
 def show_community(community: str, database: Database) -> Any:
-    """The commands and the leaderboard of a community, for everybody."""
+    """What plays and waits in a community, its commands and its leaderboard, for everybody."""
     with database.lookup() as db:
         row = fetch_one(
             db,
@@ -40,4 +49,13 @@ def show_community(community: str, database: Database) -> Any:
             " WHERE community_id = %s AND is_active AND entity_id IS NULL ORDER BY alias LIMIT 200",
             (row["id"],),
         )
-    return {"title": row["name"], "modules": modules, "leaders": leaders, "aliases": aliases}
+        here = {"community": row["id"], "songs": SONGS}
+        plays, waits = fetch(db, PLAYS, here), fetch(db, WAITS, here)
+    return {
+        "title": row["name"],
+        "modules": modules,
+        "leaders": leaders,
+        "aliases": aliases,
+        "plays": plays[0] if plays else None,
+        "waits": waits,
+    }

@@ -57,6 +57,7 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"GET {C}/modules/{{name}}": ("bot", "editor"),
     f"POST {C}/modules/{{name}}": ("bot", "editor"),
     f"GET {C}/overlays": ("overlays", "viewer"),
+    f"GET {C}/overlays/preview": ("overlays", "editor"),
     f"POST {C}/overlays/addresses": ("overlays", "editor"),
     f"POST {C}/overlays/regenerate": ("overlays", "editor"),
     f"POST {C}/overlays/test": ("overlays", "editor"),
@@ -130,7 +131,7 @@ OWN = {
     "POST /portal/auth/invitation",
 }
 # Of who runs the whole fleet.
-OPERATORS = {"GET /portal/operator"}
+OPERATORS = {"GET /portal/operator", "POST /portal/operator/modules/{module}"}
 # For people who are not signed in, or not yet.
 OPEN = {
     "GET /portal/auth/login",

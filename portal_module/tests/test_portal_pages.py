@@ -39,6 +39,10 @@ from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
 
+from simulators.discord import DiscordSimulator
+from simulators.slack import SlackSimulator
+from simulators.twitch import TwitchSimulator
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 # Where `make shots` wants pictures; then in all widths and both themes.
@@ -149,8 +153,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     )
     mail_server.start()
     port = free_port()
+    platforms = [TwitchSimulator(), DiscordSimulator(), SlackSimulator()]
     environment = {
         **AS_STARTED,
+        **{name: value for each in platforms for name, value in each.start().settings().items()},
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mail_server.port),
         "SMTP_USERNAME": ACCOUNT,
@@ -176,6 +182,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         process.terminate()
         process.wait(60)
         mail_server.stop()
+        for each in platforms:
+            each.stop()
 
 
 @pytest.fixture(scope="module")
@@ -451,6 +459,59 @@ def code_now(secret: str) -> str:
     digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
     place = digest[-1] & 15
     return str((struct.unpack(">I", digest[place : place + 4])[0] & 0x7FFFFFFF) % 10**6).zfill(6)
+
+
+# At each platform: where one says who one is, and the buttons that agree and refuse.
+CONSENTS = {
+    "Twitch": ("[name=login]", "text=Authorize", "text=Cancel"),
+    "Discord": ("[name=who]", "text=Authorise >> nth=-1", "text=Cancel"),
+    "Slack": ("[name=who]", "text=Allow", "text=Cancel"),
+}
+
+
+@pytest.mark.parametrize("platform", CONSENTS)
+def test_people_sign_in_by_each_platform_as_who_they_are_there(running, browser, page, platform):
+    who, agree, refuse = CONSENTS[platform]
+    name = f"gull{new_id()[-8:]}"
+
+    def go_there(page: Any, *, link: str, answer: str) -> None:
+        page.click(f"text={link}")
+        page.wait_for_selector(who)
+        assert "email" not in page.url, "nobody is asked for an address, so none is believed"
+        page.fill(who, name)
+        page.click(answer)
+        page.wait_for_url("**/portal/**")
+
+    # The operator, who is no person yet, connects the account; somebody else's it cannot be then.
+    page.goto("/portal/profile")
+    running.rows("UPDATE auth_user SET waddlebot_user_id = NULL WHERE email = 'op@example.org'")
+    page.reload()
+    go_there(page, link=f"Connect {platform}", answer=agree)
+    page.wait_for_selector(".toast >> text=Connected")
+    assert name in page.inner_text(".rows >> nth=0")
+
+    context = browser.new_context(base_url=running.url)
+    guest = context.new_page()
+    guest.goto("/portal/auth/login?next=/portal/profile")
+    go_there(guest, link=f"Go on with {platform}", answer=refuse)
+    assert "You did not agree there" in guest.inner_text("main")
+    forged = f"/portal/auth/callback/{platform.lower()}?code=abc&state={'x' * 43}"
+    guest.goto(forged)
+    assert "not one that we made" in guest.inner_text("main")
+    go_there(guest, link=f"Go on with {platform}", answer=agree)
+    guest.goto("/portal/operator")
+    assert "The fleet" in guest.inner_text("h1"), "it is the operator's own login"
+
+    running.rows("UPDATE auth_user SET waddlebot_user_id = NULL WHERE email = 'op@example.org'")
+    guest.click("aside [aria-label='Sign out']")
+    guest.goto("/portal/auth/login?next=/portal/profile")
+    go_there(guest, link=f"Go on with {platform}", answer=agree)
+    assert "You sign in by a platform" in guest.inner_text("main")
+    assert guest.goto("/portal/operator").status == 403, "a login of their own, and nothing more"
+    page.goto("/portal/profile")
+    go_there(page, link=f"Connect {platform}", answer=agree)
+    page.wait_for_selector(".toast >> text=signs in as somebody else")
+    context.close()
 
 
 def test_labels_are_made_given_and_bring_roles_in_a_group(page, running):

@@ -40,6 +40,7 @@ GROUPS: dict[Who, tuple[str, ...]] = {
     "platform": (COLLECTORS, ADMINS),
     "role_givers": (COLLECTORS, ADMINS, SERVICES),
     "admins": (ADMINS,),
+    "operators": (ADMINS,),
     "shoutouts": (COLLECTORS, ADMINS, SERVICES),
     "super_admins": (SUPER_ADMINS,),
     "portal": (SERVICES,),

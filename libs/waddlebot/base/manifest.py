@@ -41,6 +41,7 @@ Who = Literal[
     "role_givers",
     "shoutouts",
     "admins",
+    "operators",
     "super_admins",
     "portal",
     "marketplace",

@@ -257,6 +257,7 @@ class Fleet:
             "WEBSOCKET_PORT": str(self._hub_port(module)),
             "WEBSOCKET_PUBLIC_URL": os.environ.get("WEBSOCKET_PUBLIC_URL") or sockets,
             f"{module.settings_prefix}_BASE_URL": os.environ.get("BASE_URL") or base,
+            "OVERLAYS_URL": os.environ.get("BASE_URL") or base,
         }
 
     def _state_url(self, manifests: Sequence[Manifest]) -> dict[str, str]:

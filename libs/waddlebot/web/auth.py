@@ -194,6 +194,8 @@ SWITCHERS = Caller(
 # What only a community's owner may do; the portal says who that is.
 OWNERS = in_groups("owner", "admins", portal=True)
 ADMINS = in_groups("admins", "admins", for_all=True)
+# What is the whole fleet's, and operators do in the portal, too.
+OPERATORS = in_groups("operators", "admins", portal=True, for_all=True)
 SUPER_ADMINS = in_groups("super_admins", "super-admins", for_all=True)
 MARKETPLACE = of_service("marketplace", "marketplace")
 MODULE_HOST = of_service("module_host", "module_host")

@@ -40,7 +40,7 @@ from ..base.wire import clean, parse_json, to_json, validate
 from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
 from .actor import Actors
-from .auth import OWNERS, PORTAL, PORTAL_ONLY, Account, Accounts, Caller
+from .auth import OPERATORS, OWNERS, PORTAL, PORTAL_ONLY, Account, Accounts, Caller
 from .callback import PREFIX as CALL_PREFIX
 from .callback import CallTokens
 from .static import StaticFiles
@@ -130,6 +130,8 @@ class Endpoint:
         """What a person in the portal needs for it."""
         if self.caller.name in (OWNERS.name, PORTAL_ONLY.name):
             return "owner"
+        if self.caller.name == OPERATORS.name:
+            return "operator"
         return "viewer" if self.method in READS else "editor"
 
     @property

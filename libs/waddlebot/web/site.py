@@ -155,13 +155,14 @@ class Site:
         hosts: Sequence[str] = (),
         shell: Callable[[Login], Shell] | None = None,
         session_lifetime_s: int = SESSION_LIFETIME_S,
+        frames: str = "",
         **signing_in: Any,
     ) -> None:
         """`hosts` are names that the fleet itself calls this module by; `shell` is asked for each page of somebody
-        signed in; `signing_in` goes to `SignIn`."""
+        signed in; of `frames`, an address, pages may be shown within these; `signing_in` goes to `SignIn`."""
         self.prefix, self.url = prefix, settings.pages_url
         self.shell = shell
-        self.look = Look(prefix, folder, referrer="same-origin")
+        self.look = Look(prefix, folder, referrer="same-origin", frames=frames)
         secure = self.url.startswith("https://")
         cookie = f"{prefix.strip('/').replace('/', '_')}_session"
         self.session = PageSession(SessionStore(client, cookie=cookie, secure=secure, lifetime_s=session_lifetime_s))
