@@ -37,7 +37,8 @@ LEFT JOIN communities c ON c.id = a.community_id WHERE a.is_active GROUP BY 1, 2
 """
 MODULES = """
 SELECT module_name, module_version, status, last_heartbeat, last_heartbeat > now() - interval '90 s' AS is_alive
-FROM collector_modules ORDER BY is_alive, module_name
+FROM collector_modules c WHERE NOT EXISTS (SELECT FROM marketplace_modules m WHERE m.module_id = c.module_name)
+ORDER BY is_alive, module_name
 """
 SUBMITTED = """
 SELECT v.module_id, m.display_name, v.version, v.published_by, v.created_at, v.asks, v.hosts,
@@ -67,8 +68,8 @@ def show_fleet(login: Login, session: PageSession, database: Database) -> Any:
             "submitted": fetch(db, SUBMITTED),
             "waiting": fetch(db, WAITING)[0],
         }
-    found["button"] = Buttons(session)
-    return {"title": "The fleet", "shell": own_shell(login), "q": text, "ago": ago, "title_of": title_of, **found}
+    shown = {"title": "The fleet", "shell": own_shell(login), "q": text, "ago": ago, "title_of": title_of}
+    return {**shown, "button": Buttons(session), **found}
 
 
 @page("POST", "/portal/operator/modules/<module>")

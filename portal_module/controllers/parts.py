@@ -16,7 +16,8 @@ from yatl.helpers import BUTTON, FORM, INPUT, SPAN
 
 from ..services.fleet_api import FleetRefused
 
-KEY = "act_key"
+KEY = "act_key_hex"
+KEY_BYTES = 32
 MAX_VALUE_CHARS = 40_000
 
 
@@ -37,16 +38,27 @@ def asked(name: str) -> str:
 
 
 def act_key(session: PageSession) -> str:
-    """What the buttons of a session's pages bring along."""
+    """What the buttons of a session's pages bring along: its key, looking different on each page, so that the size of a
+    compressed page tells nothing of it."""
     if not session.get(KEY):
-        session[KEY] = secrets.token_urlsafe(32)
-    return str(session[KEY])
+        session[KEY] = secrets.token_hex(KEY_BYTES)
+    pad = secrets.token_bytes(KEY_BYTES)
+    return (pad + _xor(pad, bytes.fromhex(session[KEY]))).hex()
 
 
 def check_act(session: PageSession) -> None:
     """Raises: StalePage for a request that no button of this session's pages made."""
-    if not hmac.compare_digest(value("_key"), str(session.get(KEY) or "-")):
+    try:
+        brought = bytes.fromhex(value("_key"))
+    except ValueError as err:
+        raise StalePage() from err
+    key = _xor(brought[:KEY_BYTES], brought[KEY_BYTES:])
+    if not session.get(KEY) or not hmac.compare_digest(key, bytes.fromhex(session[KEY])):
         raise StalePage()
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=False))
 
 
 class Buttons:

@@ -30,7 +30,7 @@ def come_back(platform: str, logins: PlatformLogins, site: Site, flash: PageFlas
     asked, cookies, login = request.query, request.environ.get("HTTP_COOKIE", ""), site.signin.login_now
     try:
         entered = logins.finish(
-            platform, asked.get("state") or "", asked.get("code") or "", cookies, login_id=login and login.id
+            platform, asked.get("state") or "", asked.get("code") or "", cookies, login_id=login.id if login else None
         )
     except WaddleBotError as err:
         flash.set(err.message, "bad")
@@ -48,4 +48,4 @@ def come_back(platform: str, logins: PlatformLogins, site: Site, flash: PageFlas
 
 def _is_from_here(site: Site) -> bool:
     """Whether a link of our own pages was followed: nobody else may begin to join an account to a login."""
-    return request.environ.get("HTTP_REFERER", "").startswith(f"{site.url}/")
+    return str(request.environ.get("HTTP_REFERER", "")).startswith(f"{site.url}/")

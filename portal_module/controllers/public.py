@@ -37,6 +37,13 @@ def show_community(community: str, database: Database) -> Any:
         if row is None:
             raise NotFound("There is nothing to see here.")
         modules = [each for each in list_commands(db, row["id"]) if each.is_on]
+        # Modules may share a command; only what everybody may use is shown.
+        commands = {
+            each.name: each
+            for module in modules
+            for each in module.commands
+            if each.level == "member" and each.is_enabled is not False
+        }
         leaders = fetch(
             db,
             "SELECT u.display_name, r.current_score FROM user_reputation r JOIN users u ON u.id = r.user_id"
@@ -53,7 +60,7 @@ def show_community(community: str, database: Database) -> Any:
         plays, waits = fetch(db, PLAYS, here), fetch(db, WAITS, here)
     return {
         "title": row["name"],
-        "modules": modules,
+        "commands": [commands[name] for name in sorted(commands)],
         "leaders": leaders,
         "aliases": aliases,
         "plays": plays[0] if plays else None,

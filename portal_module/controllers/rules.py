@@ -173,9 +173,10 @@ def _fields(database: Database, seat: Seat, was: dict[str, Any]) -> list[Field]:
             "string",
             label="Look for",
             default=shown["string"],
-            requires=IS_NOT_EMPTY("Write what to look for; * is any message."),
-            comment="Upper and lower case count as the same unless you say otherwise. A filter has a name of its own"
-            " choosing here, and one for links the addresses that are fine.",
+            requires=None
+            if value("match_type") in FILTERS
+            else IS_NOT_EMPTY("Write what to look for; * is any message."),
+            comment="For a filter a name of your choosing, but for links the addresses that are fine.",
         ),
         Field("match_type", label="How", default=shown["match_type"], requires=IS_IN_SET(MATCHES, zero=None)),
         Field(
@@ -267,7 +268,7 @@ def _body(form: dict[str, Any]) -> dict[str, Any]:
     how = form.get("match_type") if form.get("match_type") in MATCH_WORDS else "contains"
     labels = str(form.get("exempt_labels") or "").split(",")
     body = {
-        "string": form.get("string") or "",
+        "string": form.get("string") or (MATCH_WORDS[how] if how in FILTERS - {"links"} else ""),
         "match_type": how,
         "number": _number(form.get("number")) if how in FILTERS else None,
         "share": _number(form.get("share")) if how in FILTERS else None,
@@ -296,7 +297,7 @@ def _number(text: Any) -> int | None:
 def _test(seat: Seat, fleet: FleetAPI, form: dict[str, Any], lines: str) -> dict[str, Any]:
     """What a rule hits of a few lines and of what was said in the last week, for a template."""
     nothing = {"problem": "", "tried": [], "examples": [], "matched": 0, "scanned": 0, "week": "", "ago": _ago}
-    if not form.get("string"):
+    if not form.get("string") and form.get("match_type") not in FILTERS:
         return nothing
     tried = [line.strip()[:500] for line in lines.splitlines() if line.strip()][:TRIED_LINES]
     # What it would do does not matter to what it would hit.
