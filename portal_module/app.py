@@ -44,7 +44,7 @@ from .controllers import (
 from .controllers.chat import CommunityChat
 from .models import LOGIN_FIELDS, define_tables
 from .services.carrying import Carrying
-from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
+from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, LEADERS_KEPT_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
 from .services.invitations import Invitations
 from .services.links import LinkService
@@ -77,7 +77,7 @@ fleet = FleetAPI(
     core=settings.core_api_url,
     at_once=settings.fleet_calls,
 )
-figures = FigureService(service.database)
+figures = FigureService(service.database, service.bus.cache("portal-leaders", ttl_s=LEADERS_KEPT_S))
 sign_in_links = LinkService(service.database)
 invitations = Invitations(service.database, sign_in_links)
 

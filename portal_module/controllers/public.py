@@ -10,8 +10,9 @@ from waddlebot.web.auth import ANYBODY
 from waddlebot.web.site import page
 
 from ..services.commands import list_commands
+from ..services.figures import FigureService
 
-LEADERS, SONGS = 10, 10
+SONGS = 10
 PLAYS = """
 SELECT title, artist FROM youtube_now_playing WHERE community_id = %(community)s
 UNION ALL SELECT track_name, artists FROM spotify_now_playing WHERE community_id = %(community)s AND is_playing LIMIT 1
@@ -24,7 +25,7 @@ UNION ALL (SELECT track_name, artists FROM spotify_queue
 
 
 @page("GET", "/portal/public/<community>", "public.html", caller=ANYBODY)
-def show_community(community: str, database: Database) -> Any:
+def show_community(community: str, database: Database, figures: FigureService) -> Any:
     """What plays and waits in a community, its commands and its leaderboard, for everybody."""
     with database.lookup() as db:
         row = fetch_one(
@@ -44,12 +45,6 @@ def show_community(community: str, database: Database) -> Any:
             for each in module.commands
             if each.level == "member" and each.is_enabled is not False
         }
-        leaders = fetch(
-            db,
-            "SELECT u.display_name, r.current_score FROM user_reputation r JOIN users u ON u.id = r.user_id"
-            " WHERE r.community_id = %s AND r.current_score > 0 ORDER BY r.current_score DESC, r.user_id LIMIT %s",
-            (row["id"], LEADERS),
-        )
         aliases = fetch(
             db,
             "SELECT prefix || alias AS alias, command FROM alias_commands"
@@ -61,7 +56,7 @@ def show_community(community: str, database: Database) -> Any:
     return {
         "title": row["name"],
         "commands": [commands[name] for name in sorted(commands)],
-        "leaders": leaders,
+        "leaders": figures.leaders(row["id"]),
         "aliases": aliases,
         "plays": plays[0] if plays else None,
         "waits": waits,
