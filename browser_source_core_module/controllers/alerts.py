@@ -165,11 +165,12 @@ def test_alert(
 
 class Preview(Strict):
     """What to look at: an overlay, or all of them. With `show`, what a module answered, one alone, and the item for it,
-    which the page around it hands over."""
+    which the page around it hands over; `item_only` where that page has the URL already."""
 
     source_type: Literal["ticker", "media", "general", "all"] = "all"
     community_id: Reference | None = None
     show: dict[str, Any] | None = None
+    item_only: bool = False
 
 
 @endpoint(
@@ -204,7 +205,7 @@ def preview(
         is_test=False,
         expires_in_s=PREVIEWED_FOR.total_seconds(),
     )
-    made = tokens.preview(community_id, wanted.source_type, by=caller.name)
+    made = {} if wanted.item_only else tokens.preview(community_id, wanted.source_type, by=caller.name)
     return {"success": True, **made, "item": json.loads(item)}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from py4web import Field, request
@@ -35,6 +38,17 @@ EVENTS = {
     "boost": "Boost",
     "member_join": "New member",
 }
+# Whom and what previews are about.
+SAMPLE = {
+    "user": "Pip",
+    "amount": "5",
+    "months": "6",
+    "message": "Hello there!",
+    "viewers": "42",
+    "game": "Penguin Racer",
+}
+VARIABLE = re.compile("{(" + "|".join(SAMPLE) + ")}")
+LOOKED_AT_S = 120
 ANIMATIONS = ("fade", "slide", "drop", "zoom", "bounce", "none")
 POSITIONS = ("top-left", "top", "top-right", "left", "center", "right", "bottom-left", "bottom", "bottom-right")
 QUEUE_WORDS = {"skip": "Skipped.", "pause": "The queue waits.", "resume": "The queue goes on.", "clear": "Cleared."}
@@ -69,6 +83,7 @@ def show_overlays(
         sources={each["source_type"]: each for each in sources},
         alerts=alerts["alerts"],
         built_in=alerts["built_in"],
+        filled=_filled,
         events=EVENTS,
         items=items,
         is_paused=any(each["is_paused"] for each in sources if each["source_type"] == "general"),
@@ -155,7 +170,8 @@ def add_alert(
         else:
             flash.set("Alert made. It is shown from now on.")
             return go_to(f"{seat.path}/overlays")
-    return seat.shown("New alert", form=form, alert=None, events=EVENTS, button=Buttons(session))
+    look = _look(seat, fleet, form.vars if form.submitted else {"title": "Welcome, {user}!"})
+    return seat.shown("New alert", form=form, alert=None, events=EVENTS, button=Buttons(session), look=look)
 
 
 @page("GET POST", "/portal/c/<community>/overlays/alerts/<alert:int>", "alert.html", max_body_bytes=MAX_UPLOAD_BYTES)
@@ -181,7 +197,16 @@ def edit_alert(
         else:
             flash.set("Alert saved. It counts from now on.")
             return go_to(f"{seat.path}/overlays")
-    return seat.shown(EVENTS.get(was["event"], "Alert"), form=form, alert=was, events=EVENTS, button=Buttons(session))
+    title = EVENTS.get(was["event"], "Alert")
+    look = _look(seat, fleet, {**was, **form.vars} if form.submitted else was)
+    return seat.shown(title, form=form, alert=was, events=EVENTS, button=Buttons(session), look=look)
+
+
+@page("POST", "/portal/c/<community>/overlays/alerts/look", "alert_look.html", max_body_bytes=MAX_UPLOAD_BYTES)
+def look_at_alert(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
+    """How an alert looks, as it stands in the form. Nothing is changed."""
+    seat = seats.take(login, community, "overlays", "editor")
+    return {"look": _look(seat, fleet, {name: request.forms.get(name) for name in (*SENT, "event")}, item_only=True)}
 
 
 @page("POST", "/portal/c/<community>/overlays/alerts/<alert:int>/remove")
@@ -202,6 +227,29 @@ def remove_alert(
     fleet.ask(seat, "overlays", "DELETE", f"{ADMIN}/alerts/{alert}", query=query)
     flash.set("The alert is gone. The audit log can bring it back.")
     return go_to(f"{seat.path}/overlays")
+
+
+def _look(seat: Seat, fleet: FleetAPI, form: Mapping[str, Any], *, item_only: bool = False) -> dict[str, Any]:
+    """The overlay's own page, and the item that shows an alert there, with somebody in it; or what is wrong."""
+    said = {name: _filled(str(form.get(name) or ""))[:500] for name in ("title", "text")}
+    alert = {name: form.get(name) for name in ("image", "accent", "animation", "position") if form.get(name)}
+    show = {
+        "kind": "alert",
+        "title": said["title"],
+        "text": said["text"],
+        "alert": {**alert, "event": form.get("event") or "follow", "name": SAMPLE["user"]},
+        "display_s": LOOKED_AT_S,
+    }
+    body = {"community_id": seat.community_id, "source_type": "general", "show": show, "item_only": item_only}
+    try:
+        made = fleet.ask(seat, "overlays", "POST", f"{ADMIN}/preview", body)
+    except FleetRefused as err:
+        return {"problem": err.message}
+    return {"url": made.get("url", ""), "item": json.dumps(made["item"])}
+
+
+def _filled(text: str) -> str:
+    return VARIABLE.sub(lambda found: SAMPLE[found[1]], text)
 
 
 def _get_alert(seat: Seat, fleet: FleetAPI, alert: int) -> dict[str, Any]:

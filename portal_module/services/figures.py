@@ -129,8 +129,8 @@ class FigureService:
             " coalesce(h.points, 0) AS points, coalesce(d.people, 0) AS people, coalesce(d.members, 0) AS members,"
             " d.half_ms, d.most_ms"
             " FROM generate_series(now()::date - %(days)s * 2 + 1, now()::date, interval '1 day') AS each (day)"
-            " LEFT JOIN (SELECT hour::date AS day, sum(messages)::bigint AS messages, sum(commands)::bigint AS commands,"
-            "   sum(points)::bigint AS points FROM portal_hours"
+            " LEFT JOIN (SELECT hour::date AS day, sum(messages)::bigint AS messages,"
+            "   sum(commands)::bigint AS commands, sum(points)::bigint AS points FROM portal_hours"
             "  WHERE community_id = %(community)s AND hour >= now()::date - %(days)s * 2 + 1 GROUP BY 1) AS h"
             "  ON h.day = each.day"
             " LEFT JOIN portal_days d ON d.community_id = %(community)s AND d.day = each.day ORDER BY 1",

@@ -171,8 +171,8 @@ class PlatformLogins:
         with self._db.reading() as db:
             return fetch(
                 db,
-                "SELECT i.platform, u.name, u.display_name FROM platform_identities i JOIN users u ON u.id = i.user_id"
-                " WHERE i.user_id = ANY(%s) ORDER BY i.platform, u.name LIMIT 50",
+                "SELECT i.platform, i.name, i.display_name FROM platform_identities i"
+                " WHERE i.user_id = ANY(%s) ORDER BY i.platform, i.name LIMIT 50",
                 (ids_of(db, own_id),),
             )
 

@@ -72,12 +72,17 @@ document.addEventListener("live", (event) => {
   field().focus({ preventScroll: true });
 });
 
-// An overlay that is ready shows what the playground has for it.
+// An overlay that is ready shows what this page has for it, and what is typed then.
+const show = (frame) => frame.contentWindow.postMessage({ ...JSON.parse(frame.dataset.show), seq: Date.now() }, new URL(frame.src).origin);
 addEventListener("message", (event) => {
   const frame = [...document.querySelectorAll("iframe[data-show]")].find((each) => each.contentWindow === event.source);
-  if (frame && event.data?.type === "ready" && event.origin === new URL(frame.src).origin) {
-    event.source.postMessage(JSON.parse(frame.dataset.show), event.origin);
-  }
+  if (frame && event.data?.type === "ready" && event.origin === new URL(frame.src).origin) show(frame);
+});
+document.addEventListener("live", (event) => {
+  const made = $("template[data-item]", event.target), frame = $("iframe[data-show]");
+  if (!made || !frame) return;
+  frame.dataset.show = made.dataset.item;
+  show(frame);
 });
 
 // Ctrl-K or ⌘-K goes anywhere: to each page of the navigation, each place to switch to, and to what is searched there.

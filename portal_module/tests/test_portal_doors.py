@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import gzip
 import importlib
 import json
 import os
@@ -64,6 +65,7 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"POST {C}/overlays/queue": ("overlays", "editor"),
     f"GET {C}/overlays/alerts/new": ("overlays", "editor"),
     f"POST {C}/overlays/alerts/new": ("overlays", "editor"),
+    f"POST {C}/overlays/alerts/look": ("overlays", "editor"),
     f"GET {C}/overlays/alerts/{{alert}}": ("overlays", "editor"),
     f"POST {C}/overlays/alerts/{{alert}}": ("overlays", "editor"),
     f"POST {C}/overlays/alerts/{{alert}}/remove": ("overlays", "editor"),
@@ -330,6 +332,11 @@ def test_a_communitys_own_page_is_off_until_it_is_switched_on(world, fleet):
     assert fleet.request("PUT", put, {"config": {"public_page": True}}, key="admin").status == 200
     shown = Visitor(fleet).ask("GET", path)
     assert shown.status == 200
+    assert "gzip" not in shown.headers.get("content-encoding", "")
+    packed = Visitor(fleet).ask("GET", path, **{"Accept-Encoding": "gzip"})
+    assert gzip.decompress(packed.body)[:100] == shown.body[:100], "smaller where one takes it"
+    led = Visitor(fleet).ask("GET", path, **{"Accept-Encoding": "gzip", "Sec-Fetch-Site": "cross-site"})
+    assert led.body[:100] == shown.body[:100], "and as it is where another site has led somebody"
     assert b"!leaderboard" in shown.body and b"!hi" in shown.body
     assert b"<script" not in shown.body and b"!alert" not in shown.body, "nothing for the team, and no script"
     assert Visitor(fleet).ask("GET", f"/portal/public/{world.other.slug}").status == 404

@@ -289,15 +289,26 @@ def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
     assert page.locator("#tested .hit .badge.wait").count() == 1, "one of three lines"
     page.wait_for_selector("#tested .big b:text('1')")
     page.select_option("[name=action]", "warn")
-    page.fill("[name=say]", "We do not do that here.")
+    page.fill("[name=say]", "We do not do that here, {user}.")
     page.click("text=Save rule")
     page.wait_for_url("**/portal/c/demo/rules")
-    assert "We do not do that here." in running.say("cheap FREE followers", by="spammer", level="member")
+    assert "We do not do that here, spammer." in running.say("cheap FREE followers", by="spammer", level="member")
+    page.goto("/portal/c/demo/rules/new")
+    page.select_option("[name=match_type]", "caps")
+    page.fill("[name=number]", "8")
+    page.click("text=Save rule")
+    page.wait_for_url("**/portal/c/demo/rules")
+    sql = "SELECT string, number, share FROM string_rules WHERE match_type = 'caps'"
+    assert running.rows(sql) == [("Filter: capital letters", 8, 70)]
+    page.keyboard.press("Control+k")
+    page.keyboard.type("audit")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/portal/c/demo/audit")
 
     page.goto("/portal/c/demo/audit")
-    page.locator(".entries li", has_text="String rule created").first.get_by_role("button", name="Undo").click()
+    page.locator(".entries li", has_text="String rule created").nth(1).get_by_role("button", name="Undo").click()
     page.wait_for_selector(".toast >> text=Undone")
-    assert "We do not do that here." not in running.say("more free followers", by="spammer", level="member")
+    assert "We do not do that here" not in running.say("more free followers", by="spammer", level="member")
 
 
 def test_the_playground_says_why_and_changes_nothing(page, running):
@@ -314,6 +325,16 @@ def test_the_playground_says_why_and_changes_nothing(page, running):
     page.wait_for_selector("#log .bot >> nth=1")
     assert "Added “sword”." in page.inner_text("#log")
     assert running.say("!inventory list") == "The inventory is empty."
+    page.fill("[name=who]", "nobody-of-that-name")
+    page.fill("[name=text]", "!help")
+    page.click(".say-form .btn.primary")
+    page.wait_for_selector("#log >> text=Nobody here has the name nobody-of-that-name.")
+    running.say("hello", by="pip", level="owner")
+    page.fill("[name=who]", "@pip")
+    page.select_option("[name=level]", "owner")
+    page.fill("[name=text]", "!alert test raid")
+    page.click(".say-form .btn.primary")
+    page.wait_for_selector("#log .badge:text('pip, Owner')")
 
 
 def test_why_leads_to_the_page_of_a_message(page, running):
@@ -351,6 +372,8 @@ def test_an_alert_with_a_picture_is_shown_in_the_preview(page, running, tmp_path
     page.goto("/portal/c/demo/overlays/alerts/new")
     page.select_option("[name=event]", "raid")
     page.fill("[name=title]", "{user} waddles in!")
+    look = page.frame_locator("iframe[data-show]").locator("body")
+    look.get_by_text("Pip waddles in!").wait_for()
     page.set_input_files("[name=image_file]", str(picture))
     page.click("text=Save alert")
     page.wait_for_url("**/portal/c/demo/overlays")

@@ -55,7 +55,11 @@ export function start(makeStage) {
     player.setHidden(hidden);
   });
   line.open();
-  if (muted) takeFromPortal(settings.portal, (item) => { stage.hear?.(item); player.take(item); });
+  if (muted) takeFromPortal(settings.portal, (item) => {
+    player.control({ action: "clear" });
+    stage.hear?.(item);
+    player.take(item);
+  });
 }
 
 /** A page for looking only shows what the portal's page around it hands over. */
