@@ -44,6 +44,7 @@ from .controllers import (
 from .controllers.chat import CommunityChat
 from .models import LOGIN_FIELDS, define_tables
 from .services.carrying import Carrying
+from .services.channels import ConsentPages
 from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, LEADERS_KEPT_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
 from .services.invitations import Invitations
@@ -111,7 +112,7 @@ pages = [audit, channels, commands, home, installing, inventory, keys, links, me
 pages += [ai, carrying, groups, labels, market, music, shoutouts]
 pages += [moderation, platforms, playground, points, profile, public, rights, rules]
 carried = Carrying(fleet, service.bus.client)
-ways_in = [sign_in_links, second_steps, platform_logins, invitations]
+ways_in = [sign_in_links, second_steps, platform_logins, invitations, ConsentPages.parse(settings.consent_urls)]
 service.mount(
     *pages, *signin_pages(site), using=[site, seats, fleet, figures, Carrying(fleet, service.bus.client), *ways_in]
 )

@@ -16,6 +16,9 @@ class PortalSettings(SiteSettings, TwitchAppSettings):
     overlays_url: str | None = Field(
         None, alias="OVERLAYS_URL", description="How browsers reach the overlays' previews; BASE_URL unless set."
     )
+    consent_urls: str = Field(
+        "", alias="CONSENT_URLS", description="Where collectors' pages are that are not at BASE_URL: twitch=https://…,…"
+    )
     fleet_calls: int = Field(
         32, alias="FLEET_CALLS", ge=1, le=500, description="Calls that pages make of other modules at the same time."
     )
