@@ -96,6 +96,7 @@ service.mount(
         service,
         database,
         log,
+        content,
         tokens,
         themes,
         audience,

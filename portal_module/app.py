@@ -45,7 +45,8 @@ from .controllers import (
 from .controllers.chat import CommunityChat
 from .models import LOGIN_FIELDS, define_tables
 from .services.carrying import Carrying
-from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, FigureService
+from .services.channels import ConsentPages
+from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, LEADERS_KEPT_S, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
 from .services.imports import ImportService
 from .services.invitations import Invitations
@@ -68,6 +69,7 @@ site = service.site(
     check_login=check_password_holds,
     begins_at=begins_at,
     shell=own_shell,
+    frames=settings.overlays_url or settings.base_url,
 )
 seats = Seats(service.database)
 fleet = FleetAPI(
@@ -78,7 +80,7 @@ fleet = FleetAPI(
     core=settings.core_api_url,
     at_once=settings.fleet_calls,
 )
-figures = FigureService(service.database)
+figures = FigureService(service.database, service.bus.cache("portal-leaders", ttl_s=LEADERS_KEPT_S))
 sign_in_links = LinkService(service.database)
 invitations = Invitations(service.database, sign_in_links)
 
@@ -111,7 +113,7 @@ service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
 pages += [ai, carrying, groups, imports, labels, market, music, shoutouts]
 pages += [moderation, platforms, playground, points, profile, public, rights, rules]
-ways_in = [sign_in_links, second_steps, platform_logins, invitations]
+ways_in = [sign_in_links, second_steps, platform_logins, invitations, ConsentPages.parse(settings.consent_urls)]
 carried = [Carrying(fleet, service.bus.client), ImportService(service.database, service.bus.client)]
 service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, *carried, *ways_in])
 service.portable()

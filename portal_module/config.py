@@ -13,6 +13,12 @@ from waddlebot.web.twitch_app import TwitchAppSettings
 class PortalSettings(SiteSettings, TwitchAppSettings):
     prefix: ClassVar[str] = "PORTAL"
 
+    overlays_url: str | None = Field(
+        None, alias="OVERLAYS_URL", description="How browsers reach the overlays' previews; BASE_URL unless set."
+    )
+    consent_urls: str = Field(
+        "", alias="CONSENT_URLS", description="Where collectors' pages are that are not at BASE_URL: twitch=https://…,…"
+    )
     fleet_calls: int = Field(
         32, alias="FLEET_CALLS", ge=1, le=500, description="Calls that pages make of other modules at the same time."
     )
@@ -27,4 +33,13 @@ class PortalSettings(SiteSettings, TwitchAppSettings):
     )
     discord_authorize_url: str = Field(
         "https://discord.com/oauth2/authorize", alias="DISCORD_AUTHORIZE_URL", description="Discord's consent page."
+    )
+    slack_client_id: str | None = Field(
+        None, alias="SLACK_CLIENT_ID", description="With the secret: people sign in by Slack."
+    )
+    slack_client_secret: Secret | None = Field(
+        None, alias="SLACK_CLIENT_SECRET", description="The Slack app's client secret."
+    )
+    slack_api_base_url: str = Field(
+        "https://slack.com/api/", alias="SLACK_API_BASE_URL", description="Where Slack's API is."
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints
 from waddlebot.base.chat import closest
 from waddlebot.base.contracts import AlertAnimation, AlertPosition, Colour, ModuleResponse, PlatformName, Strict
-from waddlebot.base.errors import UsageError
+from waddlebot.base.errors import Invalid, UsageError
 from waddlebot.base.ids import new_id
 from waddlebot.base.text import fold
 from waddlebot.community.communities import Reference, community_of, get_community
@@ -33,9 +34,9 @@ from ..services.alerts import (
     sample_for,
 )
 from ..services.browser_source_service import BrowserSourceService, Control, NothingToReplay
-from ..services.frames import QUEUES, Source
+from ..services.frames import QUEUES, Source, item_frame
 from ..services.router_service import ContentService, DisplayRequest
-from ..services.token_service import TokenService
+from ..services.token_service import PREVIEWED_FOR, TokenService
 from .display import DisplayDesk
 
 GENERAL = "general"
@@ -160,10 +161,13 @@ def test_alert(
 
 
 class Preview(Strict):
-    """What to look at: an overlay, or all of them."""
+    """What to look at: an overlay, or all of them. With `show`, what a module answered, one alone, and the item for it,
+    which the page around it hands over; `item_only` where that page has the URL already."""
 
     source_type: Literal["ticker", "media", "general", "all"] = "all"
     community_id: Reference | None = None
+    show: dict[str, Any] | None = None
+    item_only: bool = False
 
 
 @endpoint(
@@ -175,12 +179,31 @@ class Preview(Strict):
     query=AlertsQuery,
 )
 def preview(
-    wanted: Preview, query: AlertsQuery, caller: Account, database: Database, tokens: TokenService
+    wanted: Preview,
+    query: AlertsQuery,
+    caller: Account,
+    database: Database,
+    tokens: TokenService,
+    content: ContentService,
 ) -> dict[str, Any]:
     """Give the URL of an overlay for looking only, for 15 minutes: silent, and what it shows counts nowhere."""
     reference = query.community_id if wanted.community_id is None else wanted.community_id
     community_id = get_community(database, caller, reference)
-    return {"success": True, **tokens.preview(community_id, wanted.source_type, by=caller.name)}
+    if wanted.show is None:
+        return {"success": True, **tokens.preview(community_id, wanted.source_type, by=caller.name)}
+    if wanted.source_type == "all":
+        raise Invalid("source_type: name the overlay that shows it.", field="source_type")
+    read = content.read(wanted.source_type, wanted.show)
+    item = item_frame(
+        1,
+        f"preview-{new_id()}",
+        read.as_json(),
+        display_s=read.display_s,
+        is_test=False,
+        expires_in_s=PREVIEWED_FOR.total_seconds(),
+    )
+    made = {} if wanted.item_only else tokens.preview(community_id, wanted.source_type, by=caller.name)
+    return {"success": True, **made, "item": json.loads(item)}
 
 
 class AlertChat:

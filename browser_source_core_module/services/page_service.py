@@ -50,6 +50,7 @@ class PageService:
         self._sockets_url = sockets_url
         self._frame_ancestors = " ".join(("frame-ancestors 'self'", *frame_ancestors))
         # What is for looking only is framed by the portal, where there is one, and by nobody else.
+        self._portal = portal or ""
         self._preview_ancestors = "frame-ancestors " + (portal or "'self'")
         self.overlay_policy = "; ".join(
             (
@@ -80,6 +81,7 @@ class PageService:
             "muted": is_preview,
             "youtube": self._youtube,
             "clips": self._clips,
+            **({"portal": self._portal} if is_preview else {}),
         }
         return self._render(source_type, settings=_as_data(settings))
 

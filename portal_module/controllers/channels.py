@@ -9,17 +9,16 @@ from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
-from ..services.channels import PLATFORM_NAMES, list_channels
+from ..services.channels import PLATFORM_NAMES, ConsentPages, list_channels
 from ..services.fleet_api import FleetAPI, quoted
 from ..services.seats import Seats
 from .parts import Buttons, check_act, value
 
-# Where each platform's own page for letting the bot in is.
-CONNECT = {"twitch": "/twitch/auth", "discord": "/discord/auth", "slack": "/slack/install"}
-
 
 @page("GET", "/portal/c/<community>/channels", "channels.html")
-def show_channels(community: str, login: Login, session: PageSession, seats: Seats, database: Database) -> Any:
+def show_channels(
+    community: str, login: Login, session: PageSession, seats: Seats, database: Database, consents: ConsentPages
+) -> Any:
     """Every channel, with what is wrong there in words."""
     seat = seats.take(login, community, "channels")
     with database.reading() as db:
@@ -38,7 +37,7 @@ def show_channels(community: str, login: Login, session: PageSession, seats: Sea
         "Channels",
         channels=channels,
         announces=announces,
-        connect=CONNECT,
+        connect=consents.urls,
         names=PLATFORM_NAMES,
         unconfigured=unconfigured,
         button=Buttons(session),

@@ -13,6 +13,7 @@ from waddlebot.web.site import go_to, page
 from ..services import charts
 from ..services.channels import list_channels
 from ..services.charts import Series
+from ..services.commands import title_of
 from ..services.figures import PERIODS, FigureService, stats_of
 from ..services.seats import Seats
 
@@ -111,9 +112,7 @@ def _modules(known: list[dict[str, Any]], asked: list[dict[str, Any]], today: An
         state = alive.get(name)
         is_well = name == "router" or (state is not None and state["is_alive"])
         note = f"{count:,} calls" if is_well else "not heard of for a while"
-        shown.append(
-            {"name": name.replace("_", " ").capitalize(), "note": note, "is_well": is_well, "strip": charts.strip(days)}
-        )
+        shown.append({"name": title_of(name), "note": note, "is_well": is_well, "strip": charts.strip(days)})
     return shown
 
 

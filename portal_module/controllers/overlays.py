@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from py4web import Field, request
 from pydal.validators import IS_EMPTY_OR, IS_FLOAT_IN_RANGE, IS_IN_SET, IS_INT_IN_RANGE, IS_MATCH
 from waddlebot.base.errors import NotFound
+from waddlebot.data.database import Database, fetch
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
@@ -14,7 +18,7 @@ from waddlebot.web.site import go_to, page
 
 from ..services.fleet_api import FleetAPI, FleetRefused, quoted
 from ..services.seats import Seat, Seats
-from .parts import Buttons, check_act, refuse, value
+from .parts import Buttons, asked, check_act, refuse, value
 
 KINDS = {
     "ticker": ("Ticker", "A line at the lower edge"),
@@ -34,39 +38,66 @@ EVENTS = {
     "boost": "Boost",
     "member_join": "New member",
 }
+# Whom and what previews are about.
+SAMPLE = {
+    "user": "Pip",
+    "amount": "5",
+    "months": "6",
+    "message": "Hello there!",
+    "viewers": "42",
+    "game": "Penguin Racer",
+}
+VARIABLE = re.compile("{(" + "|".join(SAMPLE) + ")}")
+LOOKED_AT_S = 120
 ANIMATIONS = ("fade", "slide", "drop", "zoom", "bounce", "none")
 POSITIONS = ("top-left", "top", "top-right", "left", "center", "right", "bottom-left", "bottom", "bottom-right")
 QUEUE_WORDS = {"skip": "Skipped.", "pause": "The queue waits.", "resume": "The queue goes on.", "clear": "Cleared."}
 MAX_UPLOAD_BYTES = 21 * 1024 * 1024
 ADMIN = "/browser/source/admin"
+TOKENS = """
+SELECT DISTINCT source_type FROM browser_source_tokens
+WHERE community_id = %s AND is_active AND NOT is_preview AND (expires_at IS NULL OR expires_at > now())
+"""
+QUEUE = """
+SELECT coalesce(nullif(content #>> '{data,title}', ''), content ->> 'action', 'Item') AS title, state, is_test
+FROM browser_source_history WHERE community_id = %s AND source_type = 'general' ORDER BY id DESC LIMIT 8
+"""
 
 
 @page("GET", "/portal/c/<community>/overlays", "overlays.html")
-def show_overlays(community: str, login: Login, session: PageSession, seats: Seats, fleet: FleetAPI) -> Any:
+def show_overlays(
+    community: str, login: Login, session: PageSession, seats: Seats, fleet: FleetAPI, database: Database
+) -> Any:
     """Addresses, a live preview, the queue, and the alerts."""
     seat = seats.take(login, community, "overlays")
     here = {"community_id": seat.community_id}
-    tokens = fleet.ask(seat, "overlays", "GET", f"{ADMIN}/tokens", query=here)["tokens"]
     sources = fleet.ask(seat, "overlays", "GET", "/browser/source/stats", query=here)["sources"]
     alerts = fleet.ask(seat, "overlays", "GET", f"{ADMIN}/alerts", query=here)
-    queue = fleet.ask(seat, "overlays", "GET", f"{ADMIN}/queue", query={**here, "source_type": "general", "limit": 8})
-    preview = ""
-    if seat.may("overlays", "editor"):
-        made = fleet.ask(seat, "overlays", "POST", f"{ADMIN}/preview", {**here, "source_type": "all"})
-        preview = made["url"]
+    with database.reading() as db:
+        tokens = fetch(db, TOKENS, (seat.community_id,))
+        items = fetch(db, QUEUE, (seat.community_id,))
     return seat.shown(
         "Overlays",
         kinds=KINDS,
-        tokens={each["source_type"]: each for each in tokens},
+        tokens={each["source_type"] for each in tokens},
         sources={each["source_type"]: each for each in sources},
         alerts=alerts["alerts"],
         built_in=alerts["built_in"],
+        filled=_filled,
         events=EVENTS,
-        queue=queue,
-        preview=preview,
-        revealed={},
+        items=items,
+        is_paused=any(each["is_paused"] for each in sources if each["source_type"] == "general"),
         button=Buttons(session),
     )
+
+
+@page("GET", "/portal/c/<community>/overlays/preview")
+def show_preview(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
+    """An overlay as OBS shows it, for a frame: silent, and what it shows counts nowhere."""
+    seat = seats.take(login, community, "overlays", "editor")
+    kind = asked("source") if asked("source") in KINDS else "all"
+    body = {"community_id": seat.community_id, "source_type": kind}
+    return go_to(str(fleet.ask(seat, "overlays", "POST", f"{ADMIN}/preview", body)["url"]))
 
 
 @page("POST", "/portal/c/<community>/overlays/addresses", "addresses.html")
@@ -139,7 +170,8 @@ def add_alert(
         else:
             flash.set("Alert made. It is shown from now on.")
             return go_to(f"{seat.path}/overlays")
-    return seat.shown("New alert", form=form, alert=None, events=EVENTS, button=Buttons(session))
+    look = _look(seat, fleet, form.vars if form.submitted else {"title": "Welcome, {user}!"})
+    return seat.shown("New alert", form=form, alert=None, events=EVENTS, button=Buttons(session), look=look)
 
 
 @page("GET POST", "/portal/c/<community>/overlays/alerts/<alert:int>", "alert.html", max_body_bytes=MAX_UPLOAD_BYTES)
@@ -165,7 +197,16 @@ def edit_alert(
         else:
             flash.set("Alert saved. It counts from now on.")
             return go_to(f"{seat.path}/overlays")
-    return seat.shown(EVENTS.get(was["event"], "Alert"), form=form, alert=was, events=EVENTS, button=Buttons(session))
+    title = EVENTS.get(was["event"], "Alert")
+    look = _look(seat, fleet, {**was, **form.vars} if form.submitted else was)
+    return seat.shown(title, form=form, alert=was, events=EVENTS, button=Buttons(session), look=look)
+
+
+@page("POST", "/portal/c/<community>/overlays/alerts/look", "alert_look.html", max_body_bytes=MAX_UPLOAD_BYTES)
+def look_at_alert(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
+    """How an alert looks, as it stands in the form. Nothing is changed."""
+    seat = seats.take(login, community, "overlays", "editor")
+    return {"look": _look(seat, fleet, {name: request.forms.get(name) for name in (*SENT, "event")}, item_only=True)}
 
 
 @page("POST", "/portal/c/<community>/overlays/alerts/<alert:int>/remove")
@@ -186,6 +227,29 @@ def remove_alert(
     fleet.ask(seat, "overlays", "DELETE", f"{ADMIN}/alerts/{alert}", query=query)
     flash.set("The alert is gone. The audit log can bring it back.")
     return go_to(f"{seat.path}/overlays")
+
+
+def _look(seat: Seat, fleet: FleetAPI, form: Mapping[str, Any], *, item_only: bool = False) -> dict[str, Any]:
+    """The overlay's own page, and the item that shows an alert there, with somebody in it; or what is wrong."""
+    said = {name: _filled(str(form.get(name) or ""))[:500] for name in ("title", "text")}
+    alert = {name: form.get(name) for name in ("image", "accent", "animation", "position") if form.get(name)}
+    show = {
+        "kind": "alert",
+        "title": said["title"],
+        "text": said["text"],
+        "alert": {**alert, "event": form.get("event") or "follow", "name": SAMPLE["user"]},
+        "display_s": LOOKED_AT_S,
+    }
+    body = {"community_id": seat.community_id, "source_type": "general", "show": show, "item_only": item_only}
+    try:
+        made = fleet.ask(seat, "overlays", "POST", f"{ADMIN}/preview", body)
+    except FleetRefused as err:
+        return {"problem": err.message}
+    return {"url": made.get("url", ""), "item": json.dumps(made["item"])}
+
+
+def _filled(text: str) -> str:
+    return VARIABLE.sub(lambda found: SAMPLE[found[1]], text)
 
 
 def _get_alert(seat: Seat, fleet: FleetAPI, alert: int) -> dict[str, Any]:

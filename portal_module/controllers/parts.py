@@ -6,17 +6,19 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from py4web import request
 from waddlebot.base.errors import UserError
 from waddlebot.web.forms import STALE, PageForm
 from waddlebot.web.sessions import PageSession
-from yatl.helpers import BUTTON, FORM, INPUT, SPAN
+from yatl.helpers import XML
 
 from ..services.fleet_api import FleetRefused
 
-KEY = "act_key"
+KEY = "act_key_hex"
+KEY_BYTES = 32
 MAX_VALUE_CHARS = 40_000
 
 
@@ -37,16 +39,27 @@ def asked(name: str) -> str:
 
 
 def act_key(session: PageSession) -> str:
-    """What the buttons of a session's pages bring along."""
+    """What the buttons of a session's pages bring along: its key, looking different on each page, so that the size of a
+    compressed page tells nothing of it."""
     if not session.get(KEY):
-        session[KEY] = secrets.token_urlsafe(32)
-    return str(session[KEY])
+        session[KEY] = secrets.token_hex(KEY_BYTES)
+    pad = secrets.token_bytes(KEY_BYTES)
+    return (pad + _xor(pad, bytes.fromhex(session[KEY]))).hex()
 
 
 def check_act(session: PageSession) -> None:
     """Raises: StalePage for a request that no button of this session's pages made."""
-    if not hmac.compare_digest(value("_key"), str(session.get(KEY) or "-")):
+    try:
+        brought = bytes.fromhex(value("_key"))
+    except ValueError as err:
+        raise StalePage() from err
+    key = _xor(brought[:KEY_BYTES], brought[KEY_BYTES:])
+    if not session.get(KEY) or not hmac.compare_digest(key, bytes.fromhex(session[KEY])):
         raise StalePage()
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(one, other, strict=False))
 
 
 class Buttons:
@@ -55,20 +68,23 @@ class Buttons:
     def __init__(self, session: PageSession) -> None:
         self.key = act_key(session)
 
-    def __call__(self, where: str, label: str, /, *, icon: Any = "", kind: str = "small", **values: Any) -> FORM:
+    def __call__(self, where: str, label: str, /, *, icon: Any = "", kind: str = "small", **values: Any) -> XML:
         """A button that says what it does; `values` go along."""
-        return self._form(where, BUTTON(icon, label, _class=f"btn {kind}"), values)
+        return self._form(where, f'<button class="btn {escape(kind)}">{icon}{escape(label)}</button>', values)
 
-    def switch(self, where: str, label: str, /, *, is_on: bool, **values: Any) -> FORM:
+    def switch(self, where: str, label: str, /, *, is_on: bool, **values: Any) -> XML:
         """A switch that shows how something is; pressing it asks for the other."""
-        states = {"_role": "switch", "_aria-checked": "true" if is_on else "false", "_aria-label": label}
-        return self._form(where, BUTTON(SPAN(), _class="toggle", **states), {**values, "on": "" if is_on else "1"})
+        state = f'aria-checked="{"true" if is_on else "false"}" aria-label="{escape(label)}"'
+        button = f'<button class="toggle" role="switch" {state}><span></span></button>'
+        return self._form(where, button, {**values, "on": "" if is_on else "1"})
 
-    def _form(self, action: str, button: BUTTON, values: Mapping[str, Any]) -> FORM:
-        hidden = [
-            INPUT(_type="hidden", _name=name, _value=str(each)) for name, each in {"_key": self.key, **values}.items()
-        ]
-        return FORM(*hidden, button, _method="post", _action=action, _class="act")
+    def _form(self, action: str, button: str, values: Mapping[str, Any]) -> XML:
+        """Text, not py4web's helpers: a page may have a hundred of them."""
+        hidden = "".join(
+            f'<input type="hidden" name="{escape(name)}" value="{escape(str(each))}">'
+            for name, each in {"_key": self.key, **values}.items()
+        )
+        return XML(f'<form method="post" action="{escape(action)}" class="act">{hidden}{button}</form>')
 
 
 def refuse(form: PageForm, err: FleetRefused, **names: str) -> None:

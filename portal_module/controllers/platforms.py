@@ -18,22 +18,34 @@ from ..services.platform_logins import PlatformLogins
 @page("GET", "/portal/auth/with/<platform>", caller=ANYBODY)
 def send_there(platform: str, logins: PlatformLogins, site: Site) -> Raw:
     """Send a browser to a platform, to say who its person is."""
-    url, started = logins.begin(platform, site.local(request.query.get("next")))
+    login = site.signin.login_now
+    connecting = login.id if login is not None and request.query.get("connect") and _is_from_here(site) else None
+    url, started = logins.begin(platform, site.local(request.query.get("next")), connecting=connecting)
     return Raw("", HTML, 303, {"Location": url}, [started.set_cookie])
 
 
 @page("GET", "/portal/auth/callback/<platform>", caller=ANYBODY)
 def come_back(platform: str, logins: PlatformLogins, site: Site, flash: PageFlash) -> Any:
     """Sign in whoever was there."""
-    asked, cookies = request.query, request.environ.get("HTTP_COOKIE", "")
+    asked, cookies, login = request.query, request.environ.get("HTTP_COOKIE", ""), site.signin.login_now
     try:
-        login_id, following = logins.finish(platform, asked.get("state") or "", asked.get("code") or "", cookies)
+        entered = logins.finish(
+            platform, asked.get("state") or "", asked.get("code") or "", cookies, login_id=login.id if login else None
+        )
     except WaddleBotError as err:
         flash.set(err.message, "bad")
-        return go_to(f"{site.signin.route}/login")
-    login = site.signin.find_login(login_id)
+        return go_to("/portal/profile" if login else f"{site.signin.route}/login")
+    if entered.is_connected:
+        flash.set("Connected. You may sign in with it from now on.")
+        return go_to(entered.following)
+    login = site.signin.find_login(entered.login_id)
     if login is not None and site.signin.needs_second_step(login):
-        site.signin.begin_second_step(login, following)
+        site.signin.begin_second_step(login, entered.following)
         return go_to(f"{site.signin.route}/second-step")
-    site.signin.store_user_in_session(login_id)
-    return go_to(following)
+    site.signin.store_user_in_session(entered.login_id)
+    return go_to(entered.following)
+
+
+def _is_from_here(site: Site) -> bool:
+    """Whether a link of our own pages was followed: nobody else may begin to join an account to a login."""
+    return str(request.environ.get("HTTP_REFERER", "")).startswith(f"{site.url}/")

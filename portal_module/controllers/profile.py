@@ -16,6 +16,7 @@ from waddlebot.web.signin import Login
 from waddlebot.web.site import Site, go_to, page
 
 from ..services.channels import ago
+from ..services.platform_logins import PlatformLogins
 from ..services.second_steps import SecondSteps, address_for, new_secret
 from .parts import Buttons, check_act, value
 
@@ -23,8 +24,10 @@ PENDING = "new_totp"
 
 
 @page("GET POST", "/portal/profile", "profile.html")
-def show_profile(login: Login, session: PageSession, flash: PageFlash, database: Database, site: Site) -> Any:
-    """One's name, and where one is signed in."""
+def show_profile(
+    login: Login, session: PageSession, flash: PageFlash, database: Database, site: Site, platforms: PlatformLogins
+) -> Any:
+    """One's name, the accounts that one signs in with, and where one is signed in."""
     name = Field(
         "name",
         label="Name",
@@ -48,7 +51,17 @@ def show_profile(login: Login, session: PageSession, flash: PageFlash, database:
         for each, about in site.session.store.list_for(login.id).items()
     ]
     sessions.sort(key=lambda each: not each["is_this"])
-    return {"title": "Profile", "form": form, "sessions": sessions, "button": Buttons(session), "me": login}
+    own_id = login.more["waddlebot_user_id"]
+    accounts = platforms.accounts_of(own_id) if own_id else []
+    return {
+        "title": "Profile",
+        "form": form,
+        "sessions": sessions,
+        "button": Buttons(session),
+        "me": login,
+        "accounts": accounts,
+        "ways": [] if accounts else platforms.ways_to_connect,
+    }
 
 
 @page("POST", "/portal/profile/sessions/end")

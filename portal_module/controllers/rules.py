@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from py4web import Field, request
-from pydal.validators import IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
+from pydal.validators import IS_EMPTY_OR, IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
 from waddlebot.base.errors import UserError
 from waddlebot.data.database import Database
 from waddlebot.web.forms import PageForm
@@ -26,14 +26,23 @@ MATCHES = (
     ("exact", "Is exactly"),
     ("regex", "Regular expression"),
     ("*", "Any message"),
-    ("caps", "Capital letters"),
-    ("links", "Links, but for these"),
-    ("symbols", "Symbols"),
-    ("emotes", "Emotes"),
-    ("length", "Length"),
-    ("repeats", "Repeats"),
-    ("mentions", "Mentions"),
-    ("zalgo", "Stacked marks"),
+    ("caps", "Filter: capital letters"),
+    ("links", "Filter: links, but for these"),
+    ("symbols", "Filter: symbols"),
+    ("emotes", "Filter: emotes"),
+    ("length", "Filter: length"),
+    ("repeats", "Filter: repeats"),
+    ("mentions", "Filter: mentions"),
+    ("zalgo", "Filter: stacked marks"),
+)
+FILTERS = {name for name, label in MATCHES if label.startswith("Filter")}
+EXEMPT = (
+    ("moderator", "Moderators and above"),
+    ("", "Nobody"),
+    ("subscriber", "Subscribers and above"),
+    ("vip", "VIPs and above"),
+    ("admin", "Admins and above"),
+    ("owner", "Owners"),
 )
 ACTIONS = (
     ("warn", "Warn them"),
@@ -144,7 +153,10 @@ def remove_rule(
     return go_to(f"{seat.path}/rules")
 
 
-FIELDS = ("string", "match_type", "action", "say", "command", "webhook_url", "place", "priority", "case_sensitive")
+FIELDS = (
+    *("string", "match_type", "number", "share", "action", "say", "command", "webhook_url", "place", "priority"),
+    *("case_sensitive", "look_alikes", "exempt_level", "exempt_labels"),
+)
 NAMES = {
     "warning_message": "say",
     "block_message": "say",
@@ -161,10 +173,28 @@ def _fields(database: Database, seat: Seat, was: dict[str, Any]) -> list[Field]:
             "string",
             label="Look for",
             default=shown["string"],
-            requires=IS_NOT_EMPTY("Write what to look for; * is any message."),
-            comment="Upper and lower case count as the same unless you say otherwise.",
+            requires=None
+            if value("match_type") in FILTERS
+            else IS_NOT_EMPTY("Write what to look for; * is any message."),
+            comment="For a filter a name of your choosing, but for links the addresses that are fine.",
         ),
         Field("match_type", label="How", default=shown["match_type"], requires=IS_IN_SET(MATCHES, zero=None)),
+        Field(
+            "number",
+            "integer",
+            label="At least so many",
+            default=shown["number"],
+            requires=IS_EMPTY_OR(IS_INT_IN_RANGE(1, 100_001, error_message="A number from 1 to 100,000.")),
+            comment="Of a filter. Empty is what is usual.",
+        ),
+        Field(
+            "share",
+            "integer",
+            label="And so much of the line, in %",
+            default=shown["share"],
+            requires=IS_EMPTY_OR(IS_INT_IN_RANGE(0, 101, error_message="A number from 0 to 100.")),
+            comment="Of a filter. Empty is what is usual.",
+        ),
         Field("action", label="Then", default=shown["action"], requires=IS_IN_SET(ACTIONS, zero=None)),
         Field(
             "say",
@@ -190,7 +220,21 @@ def _fields(database: Database, seat: Seat, was: dict[str, Any]) -> list[Field]:
             requires=IS_INT_IN_RANGE(-1000, 100_001, error_message="A number; the lowest goes first."),
             comment="The lowest goes first. The first rule that warns or deletes decides.",
         ),
+        Field(
+            "exempt_level",
+            label="Leave alone",
+            default=shown["exempt_level"],
+            requires=IS_IN_SET(EXEMPT, zero=None),
+            comment="When it warns or deletes.",
+        ),
+        Field(
+            "exempt_labels",
+            label="And who has a label",
+            default=shown["exempt_labels"],
+            comment="Their names, with commas between.",
+        ),
         Field("case_sensitive", "boolean", label="Upper and lower case differ", default=shown["case_sensitive"]),
+        Field("look_alikes", "boolean", label="What looks alike counts, too", default=shown["look_alikes"]),
         Field("is_active", "boolean", label="Rule is on", default=shown["is_active"]),
     ]
 
@@ -207,6 +251,11 @@ def _shown(was: dict[str, Any]) -> dict[str, Any]:
         "webhook_url": was.get("webhook_url", ""),
         "place": next(iter(was.get("enabled_entity_ids", [])), ""),
         "priority": was.get("priority", 100),
+        "number": was.get("number"),
+        "share": was.get("share"),
+        "exempt_level": was.get("exempt_level", "moderator") or "",
+        "exempt_labels": ", ".join(was.get("exempt_labels", [])),
+        "look_alikes": was.get("look_alikes", False),
         "case_sensitive": was.get("case_sensitive", False),
         "is_active": was.get("is_active", True),
     }
@@ -216,9 +265,16 @@ def _body(form: dict[str, Any]) -> dict[str, Any]:
     """The form as the API takes it."""
     action = form.get("action") if form.get("action") in ACTION_WORDS else "warn"
     name, *words = str(form.get("command") or "").split() or [""]
+    how = form.get("match_type") if form.get("match_type") in MATCH_WORDS else "contains"
+    labels = str(form.get("exempt_labels") or "").split(",")
     body = {
-        "string": form.get("string") or "",
-        "match_type": form.get("match_type") if form.get("match_type") in MATCH_WORDS else "contains",
+        "string": form.get("string") or (MATCH_WORDS[how] if how in FILTERS - {"links"} else ""),
+        "match_type": how,
+        "number": _number(form.get("number")) if how in FILTERS else None,
+        "share": _number(form.get("share")) if how in FILTERS else None,
+        "exempt_level": form.get("exempt_level") or None,
+        "exempt_labels": [each.strip() for each in labels if each.strip()],
+        "look_alikes": bool(form.get("look_alikes")),
         "case_sensitive": bool(form.get("case_sensitive")),
         "action": action,
         "command_to_execute": name,
@@ -233,10 +289,15 @@ def _body(form: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def _number(text: Any) -> int | None:
+    """Out of a form that nobody has looked at yet, too."""
+    return int(text) if str(text or "").strip().isdecimal() else None
+
+
 def _test(seat: Seat, fleet: FleetAPI, form: dict[str, Any], lines: str) -> dict[str, Any]:
     """What a rule hits of a few lines and of what was said in the last week, for a template."""
     nothing = {"problem": "", "tried": [], "examples": [], "matched": 0, "scanned": 0, "week": "", "ago": _ago}
-    if not form.get("string"):
+    if not form.get("string") and form.get("match_type") not in FILTERS:
         return nothing
     tried = [line.strip()[:500] for line in lines.splitlines() if line.strip()][:TRIED_LINES]
     # What it would do does not matter to what it would hit.

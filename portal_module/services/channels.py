@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydal import DAL
 from waddlebot.data.database import Database, fetch
 
 State = Literal["good", "bad", "wait"]
+CONSENT_PATHS = {"twitch": "/twitch/auth", "discord": "/discord/auth", "slack": "/slack/install"}
 PLATFORM_NAMES = {"twitch": "Twitch", "discord": "Discord", "slack": "Slack", "console": "Console"}
 SHOWN = 200
 EVERYWHERE = ("", "Everywhere")
@@ -70,6 +72,19 @@ def ago(moment: datetime) -> str:
         if passed_s >= size_s:
             return f"{int(passed_s // size_s)} {word} ago"
     return "just now"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentPages:
+    """Where each platform's own page for letting the bot in is."""
+
+    urls: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, elsewhere: str) -> Self:
+        """`elsewhere` names, as `twitch=https://…,…`, who is not at our own address."""
+        bases = dict(each.split("=", 1) for each in elsewhere.split(",") if "=" in each)
+        return cls({platform: bases.get(platform, "").rstrip("/") + path for platform, path in CONSENT_PATHS.items()})
 
 
 def list_places(database: Database, community_id: int) -> list[tuple[str, str]]:

@@ -8,12 +8,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pydal import DAL
+from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database, fetch, fetch_one
 
 HOURS_EVERY_S, DAYS_EVERY_S = 60.0, 300.0
 KEPT_DAYS = 400
 PERIODS = (7, 30, 90)
 MOVERS = 6
+LEADERS, LEADERS_KEPT_S = 10, 30
 # Counting what happened in a day may take longer than other statements.
 PATIENCE = "60s"
 
@@ -70,6 +72,13 @@ SELECT community_id, %(days)s, user_id, points FROM (
     FROM reputation_events WHERE processed_at >= now() - %(days)s * interval '1 day' GROUP BY 1, 2
 ) AS each WHERE place <= %(movers)s AND points <> 0
 """
+# There is no index by points: it would have to follow every message.
+SELECT_LEADERS = """
+SELECT r.user_id, u.display_name, r.current_score FROM (
+    SELECT user_id, current_score FROM user_reputation WHERE community_id = %s AND current_score > 0
+    ORDER BY current_score DESC, user_id LIMIT %s
+) AS r JOIN users u ON u.id = r.user_id ORDER BY r.current_score DESC, r.user_id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +93,9 @@ class Stat:
 
 
 class FigureService:
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, leaders: Cache[int, list[dict[str, Any]]]) -> None:
         self._db = db
+        self._leaders = leaders
 
     # Counting
 
@@ -115,15 +125,15 @@ class FigureService:
         one before."""
         return fetch(
             db,
-            "SELECT each.day::date AS day, coalesce(sum(h.messages), 0)::bigint AS messages,"
-            " coalesce(sum(h.commands), 0)::bigint AS commands, coalesce(sum(h.points), 0)::bigint AS points,"
-            " coalesce(max(d.people), 0) AS people, coalesce(max(d.members), 0) AS members,"
-            " max(d.half_ms) AS half_ms, max(d.most_ms) AS most_ms"
+            "SELECT each.day::date AS day, coalesce(h.messages, 0) AS messages, coalesce(h.commands, 0) AS commands,"
+            " coalesce(h.points, 0) AS points, coalesce(d.people, 0) AS people, coalesce(d.members, 0) AS members,"
+            " d.half_ms, d.most_ms"
             " FROM generate_series(now()::date - %(days)s * 2 + 1, now()::date, interval '1 day') AS each (day)"
-            " LEFT JOIN portal_hours h ON h.community_id = %(community)s"
-            "  AND h.hour >= each.day AND h.hour < each.day + interval '1 day'"
-            " LEFT JOIN portal_days d ON d.community_id = %(community)s AND d.day = each.day"
-            " GROUP BY 1 ORDER BY 1",
+            " LEFT JOIN (SELECT hour::date AS day, sum(messages)::bigint AS messages,"
+            "   sum(commands)::bigint AS commands, sum(points)::bigint AS points FROM portal_hours"
+            "  WHERE community_id = %(community)s AND hour >= now()::date - %(days)s * 2 + 1 GROUP BY 1) AS h"
+            "  ON h.day = each.day"
+            " LEFT JOIN portal_days d ON d.community_id = %(community)s AND d.day = each.day ORDER BY 1",
             {"community": community_id, "days": days},
         )
 
@@ -145,6 +155,12 @@ class FigureService:
             "SELECT command, module_name, day, calls, failures FROM portal_command_days"
             " WHERE community_id = %s AND day > now()::date - %s",
             (community_id, max(days, 30)),
+        )
+
+    def leaders(self, community_id: int) -> list[dict[str, Any]]:
+        """Who has the most points, as it was within the last LEADERS_KEPT_S."""
+        return self._leaders.get(
+            community_id, lambda _fresh: self._db.statement(SELECT_LEADERS, (community_id, LEADERS))
         )
 
     def movers(self, db: DAL, community_id: int, days: int) -> list[dict[str, Any]]:

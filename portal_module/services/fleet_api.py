@@ -10,13 +10,14 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
 from waddlebot.base.contracts import ModuleCall
-from waddlebot.base.errors import ConfigError, UpstreamError, UserError
+from waddlebot.base.errors import ConfigError, NotAllowed, UpstreamError, UserError
 from waddlebot.base.manifest import Area, Right
 from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database
 from waddlebot.web.actor import HEADER, ActorKey, sign_actor
 from waddlebot.web.clients import FleetClient
 from waddlebot.web.http import HTTPResponse
+from waddlebot.web.signin import Login
 
 from .seats import Seat
 
@@ -85,6 +86,14 @@ class FleetAPI:
             "area": area,
         }
         return self._ask(actor, method, path, body, query=query, headers=headers)
+
+    def ask_as_operator(self, login: Login, area: Area, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Make one call about the whole fleet. Raises: as `ask`."""
+        if not login.more["is_operator"]:
+            raise NotAllowed("Only who runs this fleet may do that.")
+        own_id = login.more["waddlebot_user_id"]
+        actor = {"login_id": login.id, "own_id": own_id, "community_id": None, "right": "operator", "area": area}
+        return self._ask(actor, method, path, body)
 
     def ask_as(
         self,

@@ -71,3 +71,78 @@ document.addEventListener("live", (event) => {
   field().value = "";
   field().focus({ preventScroll: true });
 });
+
+// An overlay that is ready shows what this page has for it, and what is typed then.
+const show = (frame) => frame.contentWindow.postMessage({ ...JSON.parse(frame.dataset.show), seq: Date.now() }, new URL(frame.src).origin);
+addEventListener("message", (event) => {
+  const frame = [...document.querySelectorAll("iframe[data-show]")].find((each) => each.contentWindow === event.source);
+  if (frame && event.data?.type === "ready" && event.origin === new URL(frame.src).origin) show(frame);
+});
+document.addEventListener("live", (event) => {
+  const made = $("template[data-item]", event.target), frame = $("iframe[data-show]");
+  if (!made || !frame) return;
+  frame.dataset.show = made.dataset.item;
+  show(frame);
+});
+
+// Ctrl-K or ⌘-K goes anywhere: to each page of the navigation, each place to switch to, and to what is searched there.
+function makeGoTo() {
+  const dialog = make("dialog", "goto"), body = make("div", "body"), field = make("input", ""), list = make("ul", "rows");
+  dialog.setAttribute("aria-label", "Go to a page");
+  Object.assign(list, { id: "goto-list", role: "listbox" }).setAttribute("aria-label", "Pages");
+  Object.assign(field, { type: "search", placeholder: "A page, a member, a command", autocomplete: "off", role: "combobox" });
+  for (const [name, value] of Object.entries({ label: "Go to", controls: "goto-list", expanded: "true", autocomplete: "list" })) {
+    field.setAttribute(`aria-${name}`, value);
+  }
+  const seen = new Map();
+  for (const link of document.querySelectorAll(".side nav a, .side .foot a, #switch .rows a")) {
+    const group = link.closest("nav")?.previousElementSibling;
+    seen.set(link.getAttribute("href"), [link.textContent.trim(), group?.matches("h2") ? group.textContent : link.closest("#switch") ? "Switch to" : ""]);
+  }
+  const root = ["members", "commands", "rules"].map((name) => [...seen.keys()].find((href) => href.endsWith(`/${name}`))).filter(Boolean);
+  let shown = [], at = 0;
+  const show = () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = [...seen].filter(([, [name, group]]) => words.every((word) => `${name} ${group}`.toLowerCase().includes(word)));
+    const asked = field.value.trim();
+    const searches = asked ? root.slice(0, 2).map((href) => [`${href}?q=${encodeURIComponent(asked)}`, [`Find “${asked}”`, href.split("/").pop()]]) : [];
+    shown = [...found.slice(0, 12), ...searches].map(([href, [name, group]], n) => {
+      const item = Object.assign(make("li", ""), { role: "option", id: `goto-${n}` }), link = Object.assign(make("a", "", name), { href, tabIndex: -1 });
+      link.append(make("small", "", group));
+      item.append(link);
+      return item;
+    });
+    list.replaceChildren(...shown);
+    choose(0);
+  };
+  const choose = (n) => {
+    at = Math.max(0, Math.min(shown.length - 1, n));
+    shown.forEach((each, place) => each.setAttribute("aria-selected", String(place === at)));
+    field.setAttribute("aria-activedescendant", shown[at]?.id ?? "");
+    shown[at]?.scrollIntoView({ block: "nearest" });
+  };
+  field.addEventListener("input", show);
+  field.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) event.preventDefault(), choose(at + step);
+    if (event.key === "Enter") event.preventDefault(), shown[at]?.firstElementChild.click();
+  });
+  body.append(field, list);
+  dialog.append(body);
+  document.body.append(dialog);
+  return () => {
+    if (dialog.open) return dialog.close();
+    field.value = "";
+    show();
+    dialog.showModal();
+    field.focus();
+  };
+}
+let goTo;
+const openGoTo = () => (goTo ??= makeGoTo())();
+document.addEventListener("keydown", (event) => {
+  if (event.key.toLowerCase() !== "k" || !(event.ctrlKey || event.metaKey) || event.altKey || event.shiftKey || !$(".side")) return;
+  event.preventDefault();
+  openGoTo();
+});
+document.addEventListener("click", (event) => event.target.closest("[data-goto]") && openGoTo());

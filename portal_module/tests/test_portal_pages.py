@@ -39,6 +39,10 @@ from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
 
+from simulators.discord import DiscordSimulator
+from simulators.slack import SlackSimulator
+from simulators.twitch import TwitchSimulator
+
 pytestmark = pytest.mark.timeout(180)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
@@ -150,8 +154,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     )
     mail_server.start()
     port = free_port()
+    platforms = [TwitchSimulator(), DiscordSimulator(), SlackSimulator()]
     environment = {
         **AS_STARTED,
+        **{name: value for each in platforms for name, value in each.start().settings().items()},
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(mail_server.port),
         "SMTP_USERNAME": ACCOUNT,
@@ -177,6 +183,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         process.terminate()
         process.wait(60)
         mail_server.stop()
+        for each in platforms:
+            each.stop()
 
 
 @pytest.fixture(scope="module")
@@ -282,15 +290,26 @@ def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
     assert page.locator("#tested .hit .badge.wait").count() == 1, "one of three lines"
     page.wait_for_selector("#tested .big b:text('1')")
     page.select_option("[name=action]", "warn")
-    page.fill("[name=say]", "We do not do that here.")
+    page.fill("[name=say]", "We do not do that here, {user}.")
     page.click("text=Save rule")
     page.wait_for_url("**/portal/c/demo/rules")
-    assert "We do not do that here." in running.say("cheap FREE followers", by="spammer", level="member")
+    assert "We do not do that here, spammer." in running.say("cheap FREE followers", by="spammer", level="member")
+    page.goto("/portal/c/demo/rules/new")
+    page.select_option("[name=match_type]", "caps")
+    page.fill("[name=number]", "8")
+    page.click("text=Save rule")
+    page.wait_for_url("**/portal/c/demo/rules")
+    sql = "SELECT string, number, share FROM string_rules WHERE match_type = 'caps'"
+    assert running.rows(sql) == [("Filter: capital letters", 8, 70)]
+    page.keyboard.press("Control+k")
+    page.keyboard.type("audit")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/portal/c/demo/audit")
 
     page.goto("/portal/c/demo/audit")
-    page.locator(".entries li", has_text="String rule created").first.get_by_role("button", name="Undo").click()
+    page.locator(".entries li", has_text="String rule created").nth(1).get_by_role("button", name="Undo").click()
     page.wait_for_selector(".toast >> text=Undone")
-    assert "We do not do that here." not in running.say("more free followers", by="spammer", level="member")
+    assert "We do not do that here" not in running.say("more free followers", by="spammer", level="member")
 
 
 def test_the_playground_says_why_and_changes_nothing(page, running):
@@ -307,6 +326,16 @@ def test_the_playground_says_why_and_changes_nothing(page, running):
     page.wait_for_selector("#log .bot >> nth=1")
     assert "Added “sword”." in page.inner_text("#log")
     assert running.say("!inventory list") == "The inventory is empty."
+    page.fill("[name=who]", "nobody-of-that-name")
+    page.fill("[name=text]", "!help")
+    page.click(".say-form .btn.primary")
+    page.wait_for_selector("#log >> text=Nobody here has the name nobody-of-that-name.")
+    running.say("hello", by="pip", level="owner")
+    page.fill("[name=who]", "@pip")
+    page.select_option("[name=level]", "owner")
+    page.fill("[name=text]", "!alert test raid")
+    page.click(".say-form .btn.primary")
+    page.wait_for_selector("#log .badge:text('pip, Owner')")
 
 
 def test_why_leads_to_the_page_of_a_message(page, running):
@@ -344,6 +373,8 @@ def test_an_alert_with_a_picture_is_shown_in_the_preview(page, running, tmp_path
     page.goto("/portal/c/demo/overlays/alerts/new")
     page.select_option("[name=event]", "raid")
     page.fill("[name=title]", "{user} waddles in!")
+    look = page.frame_locator("iframe[data-show]").locator("body")
+    look.get_by_text("Pip waddles in!").wait_for()
     page.set_input_files("[name=image_file]", str(picture))
     page.click("text=Save alert")
     page.wait_for_url("**/portal/c/demo/overlays")
@@ -452,6 +483,59 @@ def code_now(secret: str) -> str:
     digest = hmac.digest(base64.b32decode(secret), struct.pack(">Q", int(time.time()) // 30), hashlib.sha1)
     place = digest[-1] & 15
     return str((struct.unpack(">I", digest[place : place + 4])[0] & 0x7FFFFFFF) % 10**6).zfill(6)
+
+
+# At each platform: where one says who one is, and the buttons that agree and refuse.
+CONSENTS = {
+    "Twitch": ("[name=login]", "text=Authorize", "text=Cancel"),
+    "Discord": ("[name=who]", "text=Authorise >> nth=-1", "text=Cancel"),
+    "Slack": ("[name=who]", "text=Allow", "text=Cancel"),
+}
+
+
+@pytest.mark.parametrize("platform", CONSENTS)
+def test_people_sign_in_by_each_platform_as_who_they_are_there(running, browser, page, platform):
+    who, agree, refuse = CONSENTS[platform]
+    name = f"gull{new_id()[-8:]}"
+
+    def go_there(page: Any, *, link: str, answer: str) -> None:
+        page.click(f"text={link}")
+        page.wait_for_selector(who)
+        assert "email" not in page.url, "nobody is asked for an address, so none is believed"
+        page.fill(who, name)
+        page.click(answer)
+        page.wait_for_url("**/portal/**")
+
+    # The operator, who is no person yet, connects the account; somebody else's it cannot be then.
+    page.goto("/portal/profile")
+    running.rows("UPDATE auth_user SET waddlebot_user_id = NULL WHERE email = 'op@example.org'")
+    page.reload()
+    go_there(page, link=f"Connect {platform}", answer=agree)
+    page.wait_for_selector(".toast >> text=Connected")
+    assert name in page.inner_text(".rows >> nth=0")
+
+    context = browser.new_context(base_url=running.url)
+    guest = context.new_page()
+    guest.goto("/portal/auth/login?next=/portal/profile")
+    go_there(guest, link=f"Go on with {platform}", answer=refuse)
+    assert "You did not agree there" in guest.inner_text("main")
+    forged = f"/portal/auth/callback/{platform.lower()}?code=abc&state={'x' * 43}"
+    guest.goto(forged)
+    assert "not one that we made" in guest.inner_text("main")
+    go_there(guest, link=f"Go on with {platform}", answer=agree)
+    guest.goto("/portal/operator")
+    assert "The fleet" in guest.inner_text("h1"), "it is the operator's own login"
+
+    running.rows("UPDATE auth_user SET waddlebot_user_id = NULL WHERE email = 'op@example.org'")
+    guest.click("aside [aria-label='Sign out']")
+    guest.goto("/portal/auth/login?next=/portal/profile")
+    go_there(guest, link=f"Go on with {platform}", answer=agree)
+    assert "You sign in by a platform" in guest.inner_text("main")
+    assert guest.goto("/portal/operator").status == 403, "a login of their own, and nothing more"
+    page.goto("/portal/profile")
+    go_there(page, link=f"Connect {platform}", answer=agree)
+    page.wait_for_selector(".toast >> text=signs in as somebody else")
+    context.close()
 
 
 def test_labels_are_made_given_and_bring_roles_in_a_group(page, running):

@@ -694,19 +694,26 @@ class Rest:
         asked = request.query
         if asked.get("client_id") != self.world.application_id:
             return web.Response(status=400, text="Unknown Application")
-        guilds = "".join(
-            f'<option value="{html.escape(guild.id)}">{html.escape(guild.name)}</option>'
-            for guild in self.world.guilds.values()
-        )
+        adds_bot = "bot" in asked.get("scope", "").split()
+        bot = html.escape(self.world.bot.display_name)
+        if adds_bot:
+            options = "".join(_option(guild.id, guild.name) for guild in self.world.guilds.values())
+            question = f"<select name='chosen'>{options}</select>"
+        else:
+            names = "".join(_option(user.name, "") for user in self.world.users.values() if not user.bot)
+            question = (
+                "<label>Who are you? <input name='who' list='people' autofocus autocomplete='off'></label>"
+                f"<datalist id='people'>{names}</datalist>"
+            )
         hidden = "".join(
             f'<input type="hidden" name="{html.escape(name)}" value="{html.escape(value)}">'
             for name, value in asked.items()
         )
         page = (
             "<!doctype html><title>Authorise</title><body style='font:16px sans-serif;max-width:28em;margin:4em auto'>"
-            f"<h1>Add {html.escape(self.world.bot.display_name)} to a server</h1>"
+            f"<h1>{f'Add {bot} to a server' if adds_bot else f'{bot} wants to know who you are'}</h1>"
             f"<p>Scopes: {html.escape(asked.get('scope', ''))}</p><form method='post'>{hidden}"
-            f"<select name='chosen'>{guilds}</select> <button name='do' value='yes'>Authorise</button> "
+            f"{question} <button name='do' value='yes'>Authorise</button> "
             "<button name='do' value='no'>Cancel</button></form>"
         )
         return web.Response(text=page, content_type="text/html")
@@ -714,11 +721,23 @@ class Rest:
     async def _consent(self, request: web.Request) -> web.Response:
         asked = await request.post()
         back = str(asked["redirect_uri"])
+        state = str(asked.get("state", ""))
         if asked.get("do") != "yes":
             refused = {"error": "access_denied", "error_description": "The resource owner denied the request"}
-            raise web.HTTPFound(f"{back}?{urlencode({**refused, 'state': str(asked.get('state', ''))})}")
+            raise web.HTTPFound(f"{back}?{urlencode({**refused, 'state': state})}")
+        if "who" in asked:
+            name = str(asked["who"]).strip()
+            known = next((user for user in self.world.users.values() if user.name == name.lower()), None)
+            user = known or self.world.user(snowflake(), name)
+            raise web.HTTPFound(self.identify(user.id, state=state, redirect_uri=back))
         guild = self.world.guilds[str(asked["chosen"])]
-        raise web.HTTPFound(self.consent(guild, state=str(asked.get("state", "")), redirect_uri=back))
+        raise web.HTTPFound(self.consent(guild, state=state, redirect_uri=back))
+
+    def identify(self, user_id: str, *, state: str, redirect_uri: str) -> str:
+        """Somebody says who they are, and lets nobody in; returns where Discord sends their browser."""
+        code = secrets.token_hex(15)
+        self.codes[code] = {"user": user_id, "guild": "", "redirect_uri": redirect_uri}
+        return f"{redirect_uri}?{urlencode({'code': code, 'state': state})}"
 
     def consent(self, guild: Guild, *, state: str, redirect_uri: str, user_id: str = "") -> str:
         """Somebody (the owner by default) adds the bot; returns where Discord sends their browser."""
@@ -753,13 +772,20 @@ class Rest:
             "token_type": "Bearer",
             "expires_in": 604800,
             "refresh_token": secrets.token_urlsafe(20),
-            "scope": "bot applications.commands identify",
-            "guild": self.world.guilds[found["guild"]].summary(),
+            **(
+                {"scope": "bot applications.commands identify", "guild": self.world.guilds[found["guild"]].summary()}
+                if found["guild"]
+                else {"scope": "identify"}
+            ),
         }
 
     async def _revoke(self, request: web.Request) -> Any:
         self.bearers.pop(str((await request.post()).get("token", "")), None)
         return {}
+
+
+def _option(value: str, label: str) -> str:
+    return f'<option value="{html.escape(value)}">{html.escape(label)}</option>'
 
 
 class RateLimited(Exception):

@@ -20,6 +20,11 @@ PAGE = """<!doctype html><title>Slack (simulated)</title>
 <h1>{app} asks to come into {team}</h1><p>It asks for: {scope}</p>
 <form method="post"><button name="decision" value="allow">Allow</button>
 <button name="decision" value="cancel">Cancel</button></form>"""
+OPENID_PAGE = """<!doctype html><title>Slack (simulated)</title>
+<h1>Sign in to {app} with Slack</h1><p>It asks for: {scope}</p>
+<form method="post"><label>Who are you? <input name="who" list="people" autofocus autocomplete="off"></label>
+<datalist id="people">{people}</datalist><button name="decision" value="allow">Allow</button>
+<button name="decision" value="cancel">Cancel</button></form>"""
 RESPONSE_URL_TTL_S = 30 * 60
 
 
@@ -52,6 +57,29 @@ class Pages:
             answer = {"code": self.make_code(team.id, user, query["redirect_uri"], user_scope)}
         back = {**answer, "state": query.get("state", "")}
         raise web.HTTPFound(f"{query['redirect_uri']}?{urlencode(back)}")
+
+    async def sign_in(self, request: web.Request) -> web.StreamResponse:
+        """Sign in with Slack: GET shows the page, POST is who somebody is, by name, and their decision."""
+        query, team = request.query, self._slack.state.team(self._slack.team_id)
+        if query.get("client_id") != self._slack.client_id:
+            return web.Response(status=400, text="invalid client_id")
+        if query.get("response_type") != "code" or "openid" not in query.get("scope", "").split():
+            return web.Response(status=400, text="invalid_scope")
+        if request.method == "GET":
+            people = "".join(f'<option value="{html.escape(each.name)}">' for each in team.users.values())
+            page = OPENID_PAGE.format(app="WaddleBot", scope=html.escape(query["scope"]), people=people)
+            return web.Response(text=page, content_type="text/html")
+        form = await request.post()
+        back = {"state": query.get("state", "")}
+        if form.get("decision") != "allow":
+            raise web.HTTPFound(f"{query['redirect_uri']}?{urlencode({'error': 'access_denied', **back})}")
+        name = str(form.get("who", "")).strip()
+        user = next((each.id for each in team.users.values() if each.name == name.lower()), "")
+        if not user:
+            user = f"U{secrets.token_hex(5).upper()}"
+            self._slack.change_user(user, name=name.lower(), display_name=name)
+        code = self.make_code(team.id, user, query["redirect_uri"], query["scope"])
+        raise web.HTTPFound(f"{query['redirect_uri']}?{urlencode({'code': code, **back})}")
 
     def make_response_url(self, team: str, channel: str, user: str) -> str:
         token = f"{team}/{secrets.token_hex(8)}/{secrets.token_hex(12)}"

@@ -134,6 +134,7 @@ class SlackSimulator(AsyncLoopbackServer):
                 web.route("*", "/api/{method}", self._api.serve),
                 web.get("/link/", self.sockets.serve),
                 web.route("*", "/oauth/v2/authorize", self.pages.authorize),
+                web.route("*", "/openid/connect/authorize", self.pages.sign_in),
                 web.post("/commands/{token:.+}", self.pages.respond),
                 *self._control.routes(),
             ]

@@ -46,6 +46,7 @@ class WebAPI:
             "usergroups.users.update": self._group_update,
             "usergroups.disable": self._group_disable,
             "usergroups.enable": self._group_enable,
+            "openid.connect.userInfo": self._openid_user,
         }
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
@@ -73,6 +74,8 @@ class WebAPI:
     async def _answer(self, request: web.Request, method: str, asked: Mapping[str, str]) -> dict[str, Any]:
         if method == "oauth.v2.access":
             return self._oauth_access(request, asked)
+        if method == "openid.connect.token":
+            return self._openid_token(request, asked)
         if method == "apps.connections.open":
             return self._slack.sockets.open(_bearer(request, asked))
         handler = self._methods.get(method)
@@ -234,17 +237,21 @@ class WebAPI:
 
     # OAuth
 
-    def _oauth_access(self, request: web.Request, asked: Mapping[str, str]) -> dict[str, Any]:
+    def _check_client(self, request: web.Request, asked: Mapping[str, str]) -> None:
         client = _basic(request) or (asked.get("client_id", ""), asked.get("client_secret", ""))
         if client[0] != self._slack.client_id:
             raise SlackError("invalid_client_id")
         if client[1] != self._slack.client_secret:
             raise SlackError("bad_client_secret")
+
+    def _oauth_access(self, request: web.Request, asked: Mapping[str, str]) -> dict[str, Any]:
+        self._check_client(request, asked)
         if asked.get("grant_type") == "refresh_token":
             return self._refresh(asked.get("refresh_token", ""))
         return self._exchange(asked.get("code", ""), asked.get("redirect_uri", ""))
 
-    def _exchange(self, code: str, redirect_uri: str) -> dict[str, Any]:
+    def _use(self, code: str, redirect_uri: str) -> tuple[str, str, str]:
+        """The workspace, the person and the scope that a code is for."""
         state = self._slack.state
         if code in state.used_codes:
             raise SlackError("code_already_used")
@@ -254,7 +261,34 @@ class WebAPI:
         state.used_codes.add(code)
         if asked_for != redirect_uri:
             raise SlackError("bad_redirect_uri")
-        team = state.team(team_id)
+        return team_id, user, user_scope
+
+    def _openid_token(self, request: web.Request, asked: Mapping[str, str]) -> dict[str, Any]:
+        self._check_client(request, asked)
+        team, user, scope = self._use(asked.get("code", ""), asked.get("redirect_uri", ""))
+        token = self._slack.state.make_token(team, kind="user", user=user, scope=scope)
+        claims = {"iss": "https://slack.com", "sub": user, "aud": self._slack.client_id}
+        signed = ".".join([_base64({"alg": "RS256"}), _base64(claims), "unsigned"])
+        return {"ok": True, "access_token": token, "token_type": "Bearer", "id_token": signed}
+
+    def _openid_user(self, token: Token, _: Mapping[str, str]) -> dict[str, Any]:
+        if "openid" not in token.scope:
+            raise SlackError("missing_scope", needed="openid")
+        team = self._slack.state.team(token.team)
+        user = team.user(token.user)
+        return {
+            "ok": True,
+            "sub": token.user,
+            "https://slack.com/user_id": token.user,
+            "https://slack.com/team_id": team.id,
+            "https://slack.com/team_name": team.name,
+            "name": user.display_name or user.name,
+            "locale": "en-US",
+        }
+
+    def _exchange(self, code: str, redirect_uri: str) -> dict[str, Any]:
+        team_id, user, user_scope = self._use(code, redirect_uri)
+        team = self._slack.state.team(team_id)
         return {
             "ok": True,
             **self._granted(team_id),
@@ -327,6 +361,10 @@ async def _arguments(request: web.Request) -> dict[str, str]:
         body = json.loads(await request.text() or "{}")
         return {**request.query, **{name: str(value) for name, value in body.items() if value is not None}}
     return {**request.query, **{name: str(value) for name, value in (await request.post()).items()}}
+
+
+def _base64(data: Mapping[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(data).encode()).decode().rstrip("=")
 
 
 def _bearer(request: web.Request, asked: Mapping[str, str]) -> str:

@@ -55,6 +55,19 @@ export function start(makeStage) {
     player.setHidden(hidden);
   });
   line.open();
+  if (muted) takeFromPortal(settings.portal, (item) => {
+    player.control({ action: "clear" });
+    stage.hear?.(item);
+    player.take(item);
+  });
+}
+
+/** A page for looking only shows what the portal's page around it hands over. */
+function takeFromPortal(portal, take) {
+  addEventListener("message", (event) => {
+    if (event.source === parent && event.origin === portal && event.data?.type === "item") take(event.data);
+  });
+  if (document.referrer.startsWith(`${portal}/`)) parent.postMessage({ type: "ready" }, portal);
 }
 
 const own = new CSSStyleSheet();

@@ -177,7 +177,7 @@ class Fleet:
         if is_new:
             self.admin_key = made.keys["admin"]
         environment = self._start_servers(made)
-        environment |= self._overlay_urls(manifests) | self._state_url(manifests)
+        environment |= self._overlay_urls(manifests) | self._state_url(manifests) | self._consent_urls(manifests)
         if portal := next((each for each in manifests if each.name == PORTAL), None):
             environment["PORTAL_URL"] = os.environ.get("PORTAL_URL") or self._base_url_of(portal)
         self.environment = environment
@@ -276,7 +276,17 @@ class Fleet:
             "WEBSOCKET_PORT": str(self._hub_port(module)),
             "WEBSOCKET_PUBLIC_URL": os.environ.get("WEBSOCKET_PUBLIC_URL") or sockets,
             f"{module.settings_prefix}_BASE_URL": os.environ.get("BASE_URL") or base,
+            "OVERLAYS_URL": os.environ.get("BASE_URL") or base,
         }
+
+    def _consent_urls(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Where people consent, and come back to, if each module has an address of its own."""
+        if not self.options.per_module or os.environ.get("BASE_URL"):
+            return {}
+        asking = [each for each in manifests if any(row.open == "oauth" for row in each.callers)]
+        urls = {each.name: self._base_url_of(each) for each in asking}
+        own = {f"{each.settings_prefix}_BASE_URL": urls[each.name] for each in asking}
+        return {**own, "CONSENT_URLS": ",".join(f"{name}={url}" for name, url in urls.items())}
 
     def _state_url(self, manifests: Sequence[Manifest]) -> dict[str, str]:
         """Where modules of others remember things, if that is not below BASE_URL."""

@@ -132,6 +132,8 @@ class Endpoint:
             return "operator"
         if self.caller.name in (OWNERS.name, PORTAL_ONLY.name):
             return "owner"
+        if self.caller.name == OPERATORS.name:
+            return "operator"
         return "viewer" if self.method in READS else "editor"
 
     @property

@@ -27,7 +27,7 @@ THEME_COOKIE = "theme"
 FOR_PROGRAMS = ("api", "execute", "health", "metrics", "openapi.json", "ready", "static")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
-    " connect-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; form-action 'self'{beyond};"
+    " connect-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'{framed}; form-action 'self'{beyond};"
     " base-uri 'none'; frame-ancestors 'none'"
 )
 MESSAGES = {
@@ -63,17 +63,18 @@ class Look:
         leads_to: str = "",
         referrer: Literal["no-referrer", "same-origin"] = "no-referrer",
         start: str | None = None,
+        frames: str = "",
     ) -> None:
-        """`start` is where an error page leads back to: the root, unless it is nothing to look at."""
+        """`start` is where an error page leads back to: the root, unless it is nothing to look at; of `frames`, an
+        address, pages may be shown within ours."""
         own = [folder] if folder else []
         self._start = root if start is None else start
         self.statics = StaticFiles(f"{prefix or root}/static/", LOOK, *(each / "static" for each in own))
         self._templates = Templates(*(each / "templates" for each in own), TEMPLATES)
-        parts = urlsplit(leads_to)
         # Browsers hold where a form's answer leads against form-action too.
-        beyond = f" {parts.scheme}://{parts.netloc}" if leads_to else ""
+        beyond, framed = _origin(leads_to), _origin(frames)
         self.headers = {
-            "Content-Security-Policy": POLICY.format(beyond=beyond),
+            "Content-Security-Policy": POLICY.format(beyond=beyond, framed=framed),
             "Referrer-Policy": referrer,
             "X-Content-Type-Options": "nosniff",
             "X-Frame-Options": "DENY",
@@ -108,6 +109,11 @@ class Look:
         title, text = MESSAGES.get(status, ("That did not work" if status < 500 else "Not just now", ""))
         values = {"title": title, "text": message or text, "status": status, "start": self._start}
         return Raw(self.render("error.html", values), HTML, status, {**self.headers, **(headers or {})})
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f" {parts.scheme}://{parts.netloc}" if url else ""
 
 
 # By the root of their paths: whose pages an address that nobody serves would have been.

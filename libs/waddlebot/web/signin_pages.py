@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 from py4web import Field, request, response
 from pydal.validators import IS_NOT_EMPTY
@@ -171,7 +173,10 @@ class _Desk:
 
     def _show(self, title: str, form: PageForm, *, lead: str = "", forgot: bool = False) -> dict[str, Any]:
         forgot_url = f"{self._route}/request-reset" if forgot and self._site.mail.is_possible else ""
-        ways = self._site.ways_in if form.form_name == "login" else ()
+        following = urlencode({"next": self._site.local(request.query.get("next"))})
+        ways = [replace(each, href=f"{each.href}?{following}") for each in self._site.ways_in]
+        if form.form_name != "login":
+            ways = []
         return {"title": title, "form": _with_autocomplete(form), "lead": lead, "forgot": forgot_url, "ways": ways}
 
 

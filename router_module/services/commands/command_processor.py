@@ -12,6 +12,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -153,7 +154,7 @@ class CommandProcessor:
         people = self._who(taken)
         self._join(events, places, people)
         return [
-            Work(event, place, people[_identity(event)]) if isinstance(place, Place) else place
+            Work(event, place, _as_tried(event, place, people[_identity(event)])) if isinstance(place, Place) else place
             for event, place in zip(events, places, strict=True)
         ]
 
@@ -636,6 +637,14 @@ def _happened_at(event: Event) -> datetime:
 
 def _identity(event: Event) -> Identity:
     return event.platform, event.user.platform_user_id
+
+
+def _as_tried(event: Event, place: Place, person: Person) -> Person:
+    """In a simulation somebody has the labels that `data.as_labels` gives them, instead of their own."""
+    labels = event.data.get("as_labels")
+    if event.mode != "simulate" or not isinstance(labels, list):
+        return person
+    return replace(person, labels={place.community_id: {str(each): None for each in labels}})
 
 
 def _check_mode(event: Event, caller: Account) -> None:

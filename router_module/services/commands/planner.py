@@ -184,7 +184,8 @@ class Planner:
 
     def _moderate(self, work: Work, rule: StringRule) -> None:
         action = "block" if rule.action == "block" else "warn"
-        message = rule.message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[action]
+        message = rule.message.replace("{user}", work.event.user.shown_name)
+        message = message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[action]
         work.moderation = Moderation(action=action, rule_id=rule.id, message=message)
         platform = work.event.platform
         if action == "block" and platform not in DELETES_MESSAGES:
