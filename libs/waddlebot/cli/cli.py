@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..base.chat import count_of
 from ..base.errors import ConfigError, WaddleBotError
 from ..base.wire import for_terminal, is_number
 from ..fleet.home import Home, NoFleet, default_home, demo_home
@@ -412,7 +413,7 @@ def import_servers(home: Path, file: Path) -> None:
                 )
                 count += 1
         _tell_about_servers(home)
-        echo(f"{count} channels are served.")
+        echo(f"{count_of(count, 'channel is', 'channels are')} served.")
 
 
 @servers.command("list")

@@ -31,6 +31,7 @@ from waddlebot.base.contracts import (
 from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.markup import chat_data
 from waddlebot.base.metrics import Metrics
 from waddlebot.base.text import fold
 from waddlebot.community.people import Identity, Person
@@ -500,9 +501,9 @@ class CommandProcessor:
         if not job.is_typed:
             return speech  # Nobody asked, so nobody is told that it went wrong.
         if not job.result.responses and job.status in (ExecutionStatus.FAILED, ExecutionStatus.TIMEOUT):
-            speech.append(chat_line(_apology(job), ROUTER, job))
+            speech.append(chat_line(_apology(job), work, job))
         return speech + [
-            chat_line(child.error.message, ROUTER, child)
+            chat_line(child.error.message, work, child)
             for child in children
             if child.error and (child.permission is None or self._planner.is_told(work, child))
         ]
@@ -658,10 +659,17 @@ def _said(response: ModuleResponse, work: Work, job: Job) -> Said:
     module, execution = job.command.module_name, job.execution_id
     if action != "chat":
         return Said(action, data, module, execution)
-    data = {**data, "message": neutralise(data["message"])}
-    if not data.get("private") or work.event.platform == CONSOLE:
+    platform = work.event.platform
+    data = chat_data(data, platform, said=_said_by_people(work, job))
+    data["message"] = neutralise(data["message"])
+    if not data.get("private") or platform == CONSOLE:
         return Said(action, data, module, execution)
     return Said(PRIVATE, {**data, "to": work.event.user.platform_user_id}, module, execution)
+
+
+def _said_by_people(work: Work, job: Job) -> set[str]:
+    user = work.event.user
+    return {user.name, user.display_name, user.platform_user_id, *job.args, *work.event.message.split()}
 
 
 def _apology(job: Job) -> str:
