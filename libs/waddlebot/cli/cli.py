@@ -367,11 +367,12 @@ def add_server(
 ) -> None:
     """Serve a channel."""
     from ..community.directory import add_server as add
-    from ..community.directory import make_activation_key
+    from ..community.directory import check_addable, make_activation_key
 
     key = make_activation_key() if activation else None
     with reporting(), database(home) as db:
         with db.transaction() as transaction:
+            check_addable(transaction, platform, channel, server_id, community)
             entity_id = add(
                 transaction,
                 platform,
@@ -396,6 +397,7 @@ def import_servers(home: Path, file: Path) -> None:
     """Serve every channel of a CSV with the header platform,channel,name[,server_id][,community]. All or none."""
     from ..base.errors import Invalid
     from ..community.directory import add_server as add
+    from ..community.directory import check_addable
 
     with reporting(), database(home) as db, file.open(newline="", encoding="utf-8-sig") as lines:
         with db.transaction() as transaction:
@@ -403,6 +405,8 @@ def import_servers(home: Path, file: Path) -> None:
             for row in csv.DictReader(lines):
                 if not {"platform", "channel", "name"} <= row.keys():
                     raise Invalid(f"{file}: the header must be platform,channel,name[,server_id][,community].")
+                where = row["platform"], row["channel"], row.get("server_id") or ""
+                check_addable(transaction, *where, row.get("community") or "demo")
                 add(
                     transaction,
                     row["platform"],

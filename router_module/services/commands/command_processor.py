@@ -12,6 +12,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -356,24 +357,27 @@ class CommandProcessor:
         """Put what came of an execution on record and into the answer. False when that happened before."""
         result = within_permissions(result, job.command.permissions)
         result = without_what_others_would_read(result, work.event.platform)
-        with work.lock:
-            job.result, job.status, job.error = result, result.status, result.error
+        # Its jobs end one after the other, so that the last of them knows that it is. Whoever waits for the answer does
+        # not wait for Redis and PostgreSQL: the work itself changes only when all of it is on record.
+        with work.settling:
+            ended = replace(job, result=result, status=result.status, error=result.error)
             children = [self._child(work, job, each) for each in result.responses if each.response_action == "command"]
             self._planner.limit([(work, child) for child in children])
-            work.jobs += children
-            speech = self._speech(work, job, children)
+            speech = self._speech(work, ended, children)
             recorded = None
             try:
-                recorded = self._ledger_of(work).record(work, job, speech, children)
+                recorded = self._ledger_of(work).record(work, ended, speech, children)
             finally:
                 if recorded is None:
                     # These never were; whoever recorded the execution made its own.
-                    work.jobs = [each for each in work.jobs if each not in children]
                     self._limits.refund(children)
-            if recorded is None:
-                return False
-            work.responses += recorded
-            work.queue(children)
+            with work.lock:
+                job.result, job.status, job.error = ended.result, ended.status, ended.error
+                if recorded is None:
+                    return False
+                work.jobs += children
+                work.responses += recorded
+                work.queue(children)
         if was_not_run(result):
             self._limits.refund([job])
         if not work.is_simulated and not job.command.is_core:
