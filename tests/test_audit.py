@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from waddlebot.base.ids import new_id
 from waddlebot.cli.cli import cli
 from waddlebot.community.consent import Consenter, leave, settle
+from waddlebot.community.directory import add_server, remove_server
 from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Bot, Fleet
 from waddlebot.testing.plugin import eventually
@@ -417,14 +418,47 @@ def test_the_command_lines_keys_and_channels_are_on_record(bot, fleet, tmp_path,
     name = new_id()
     api_key = run("keys", "create", "--name", name, "--group", "api-users", "--community", bot.slug).split()[0]
     run("keys", "revoke", name)
-    run("servers", "add", "--platform", "twitch", "--channel", name, "--community", bot.slug)
-    run("servers", "remove", "--platform", "twitch", "--channel", name)
+    number = str(10**9 + bot.community_id)
+    run("servers", "add", "--platform", "twitch", "--channel", number, "--community", bot.slug)
+    run("servers", "remove", "--platform", "twitch", "--channel", number)
     found = ask(bot, "GET", "/router/audit", query={"community_id": bot.slug, "module": "core"})["audit"]
     told = [each for each in found if each["actor_account"] == "command line"]
     assert [each["action"] for each in told] == ["server_removed", "server_added", "key_revoked", "key_made"]
     assert told[3]["after"]["key"] == "•"
     assert api_key.split("_")[2] not in str(found)
     assert told[1]["after"] == {"entity_id": f"twitch::{name}", "is_active": True}
+    for words, said in (
+        (["--platform", "twitch", "--channel", "foo"], "by its number"),
+        (["--platform", "discord", "--channel", "7"], "--server"),
+        (["--platform", "slack", "--server", "acme", "--channel", "C1"], "T…"),
+        (["--platform", "twitch", "--channel", number, "--community", name], "no community"),
+    ):
+        refused = CliRunner().invoke(cli, ["servers", "add", *home, *words])
+        assert refused.exit_code and said in refused.output, refused.output
+
+
+def test_a_whole_server_takes_its_channels_along(bot, fleet):
+    guild = str(10**17 + bot.community_id)
+
+    def are_active() -> dict[str, bool]:
+        with fleet.database.transaction() as db:
+            rows = fetch(db, "SELECT channel_id, is_active FROM entities WHERE server_id = %s", (guild,))
+        return {row["channel_id"]: row["is_active"] for row in rows}
+
+    with fleet.database.transaction() as db:
+        add_server(db, "discord", "", server_id=guild, community=bot.slug)
+        add_server(db, "discord", "2", server_id=guild, community=bot.slug)
+        fetch(
+            db,
+            "INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id)"
+            " VALUES (%s, 'discord', %s, '1', %s)",
+            (f"discord:{guild}:1", guild, bot.community_id),
+        )
+        remove_server(db, "discord", "", server_id=guild)
+    assert are_active() == {"": False, "1": False, "2": True}
+    with fleet.database.transaction() as db:
+        add_server(db, "discord", "", server_id=guild, community=bot.slug)
+    assert all(are_active().values())
 
 
 def test_many_roles_at_once_have_an_entry_each(bot):

@@ -214,7 +214,7 @@ def _look_after(
     loops.add("validate", accounts.validate_some, every_s=60.0, kind="worker")
     loops.add("purge", channels.purge, every_s=PURGE_EVERY_S, kind="worker", once=True)
     loops.add("bot-profile", accounts.learn_bot, every_s=3600.0, kind="both")
-    service.check("consent", twitch.tokens.check)
+    service.check("consent", twitch.tokens.check_all)
     service.check("troubles", channels.check)
 
 

@@ -102,7 +102,7 @@ class AIChat:
             platform=call.payload.entity.platform,
         )
         text = self._get_text(call, asked, profile, "event")
-        return say(profile.response_prefix + text)
+        return say(profile.response_prefix + text, markup=None)
 
     def _answer(self, call: OutsideCall, question: str, asked_as: AskedAs) -> Said:
         profile = self._profile(call)
@@ -119,7 +119,7 @@ class AIChat:
                 said = Exchange(question[: prompts.MAX_QUESTION_CHARS], text)
                 own_id = call.payload.user.own_id
                 self.conversations.add(db, call.community_id, call.entity_id, own_id, said)
-        return say(profile.response_prefix + text, reply=True)
+        return say(profile.response_prefix + text, reply=True, markup=None)
 
     def _get_text(self, call: OutsideCall, asked: Asked, profile: Profile, asked_as: AskedAs) -> str:
         """What the model says, as it may be said here. Raises: UserError; ProviderError."""

@@ -29,6 +29,13 @@ class AliasChat:
         added = f"Added {alias.name}; it stands for “{alias.template.text}”."
         return " ".join([added, *self._aliases.remarks(call.db, alias)])
 
+    def edit(self, call: Call, alias_name: str, command: str, *more: str) -> str:
+        alias = self._named(call, alias_name)
+        changed = self._aliases.change(call.db, alias, template=_template(call, [command, *more]))
+        call.invalidate(CACHE, call.community_id)
+        said = f"{changed.name} now stands for “{changed.template.text}”; it was “{alias.template.text}”."
+        return " ".join([said, *self._aliases.remarks(call.db, changed)])
+
     def remove(self, call: Call, alias_name: str) -> str:
         alias = self._named(call, alias_name)
         self._aliases.remove(call.db, alias)
@@ -61,9 +68,11 @@ class AliasChat:
         """Answer to an alias: say its text, or have its command run for the same caller."""
         trigger = call.payload.trigger
         name = AliasName(trigger.prefix, fold(trigger.command))
-        expanded = self._aliases.call(call.db, call.community_id, call.entity_id, name, words, user=call.user_name)
+        expanded = self._aliases.call(
+            call.db, call.community_id, call.entity_id, name, words, user=call.user_name, platform=call.platform
+        )
         if isinstance(expanded, str):
-            return say(expanded)
+            return say(expanded, markup=True)
         return run_command(expanded.prefix, expanded.command, expanded.args)
 
     def _named(self, call: Call, alias_name: str) -> Alias:

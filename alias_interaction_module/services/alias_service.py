@@ -189,7 +189,15 @@ class AliasService:
         self._log.audit(ALIAS_REMOVED, community=alias.community_id, alias_id=alias.id, alias=str(alias.name))
 
     def call(
-        self, db: DAL, community_id: int, entity_id: str, name: AliasName, args: Sequence[str], *, user: str
+        self,
+        db: DAL,
+        community_id: int,
+        entity_id: str,
+        name: AliasName,
+        args: Sequence[str],
+        *,
+        user: str,
+        platform: str,
     ) -> Expanded | str:
         """The command to run or the text to say for somebody who typed an alias, and count that.
 
@@ -197,7 +205,7 @@ class AliasService:
         """
         started = time.perf_counter()
         alias = self.at(db, community_id, entity_id, name, only_active=True)
-        expanded = alias.template.expand(str(name), args, user=user)
+        expanded = alias.template.expand(str(name), args, user=user, platform=platform)
         # The last statement of its transaction but one, so that two callers of one alias hardly wait for each other.
         fetch(
             db,
@@ -336,7 +344,8 @@ def _exists(db: DAL, community_id: int, entity_id: str | None, name: AliasName) 
     other = _find(db, community_id, entity_id, name)
     assert other is not None, "an alias that was in the way is gone, in spite of the lock"
     off = "" if other.is_active else " but is switched off"
-    return AliasExists(f"{name} already stands for “{other.template.text}”{off}. Remove it first: !alias remove {name}")
+    stands = f"{name} already stands for “{other.template.text}”{off}."
+    return AliasExists(f"{stands} Change it with: !alias edit {name} <command>")
 
 
 def _find(db: DAL, community_id: int, entity_id: str | None, name: AliasName) -> Alias | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from waddlebot.base.chat import CommandLine, is_prefixed, parse_command, shorten, split_words
 from waddlebot.base.contracts import MAX_MESSAGE_CHARS
 from waddlebot.base.errors import UsageError, UserError
+from waddlebot.base.markup import as_written
 
 PLACEHOLDER = re.compile(r"\{(user|args|all_args|arg[1-9])\}")
 PLACEHOLDERS = "{user} {args} {arg1} … {arg9} {all_args}"
@@ -64,14 +65,15 @@ class Template:
         """The name of the command that it runs."""
         return self.line.prefix + self.line.command if self.line else None
 
-    def expand(self, name: str, args: Sequence[str], *, user: str) -> Expanded | str:
-        """The command to run, or the text to say, for a caller's words.
+    def expand(self, name: str, args: Sequence[str], *, user: str, platform: str = "") -> Expanded | str:
+        """The command to run, or the text to say, for a caller's words, which are no markup on its platform.
 
         Raises: MissingArgument, TooLong.
         """
-        values = _Values(self, name, args, user)
         if self.line is None:
-            return _checked_text(values.put_into(self.text), values)
+            shown = _Values(self, name, [as_written(each, platform) for each in args], as_written(user, platform))
+            return _checked_text(shown.put_into(self.text), shown)
+        values = _Values(self, name, args, user)
         words: list[str] = []
         for word in self.line.words():
             words += args if word in ALL_WORDS else [values.put_into(word)]

@@ -291,8 +291,20 @@ def test_only_moderators_change_aliases(bot, level, what):
 
 def test_an_alias_that_exists_is_not_overwritten(bot):
     add(bot, "hi", "hello")
-    assert add(bot, "HI", "bye").chat == "!hi already stands for “hello”. Remove it first: !alias remove !hi"
+    assert add(bot, "HI", "bye").chat == "!hi already stands for “hello”. Change it with: !alias edit !hi <command>"
     assert bot.say("!hi").chat == "hello"
+    edited = bot.say("!alias edit HI  be kind,  {user}", level="moderator").chat
+    assert edited == "!hi now stands for “be kind,  {user}”; it was “hello”."
+    assert bot.say("!hi", by="bob").chat == "be kind,  Bob"
+    assert bot.say("!alias edit hi !hi", level="moderator").chat == "!hi → !hi would never end."
+
+
+def test_help_leaves_out_aliases_of_what_one_may_not_use(bot):
+    add(bot, "lend", '"!inventory checkout {args}"')
+    add(bot, "give", '"!lend Lamp {args}"')
+    add(bot, "look", '"!inventory list"')
+    assert bot.say("!help").chat.splitlines()[-1] == "Aliases: !look"
+    assert bot.say("!help", level="moderator").chat.splitlines()[-1] == "Aliases: !give !lend !look"
 
 
 def test_removing_takes_effect_at_once_and_frees_the_name(bot):
@@ -377,11 +389,15 @@ def test_an_alias_may_make_aliases(bot):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("!alias", "Usage: !alias add <alias_name> <command> | remove <alias_name> | list [page] | stats [alias_name]"),
+        (
+            "!alias",
+            "Usage: !alias add <alias_name> <command> | edit <alias_name> <command> | remove <alias_name>"
+            " | list [page] | stats [alias_name]",
+        ),
         ("!alias add", "Usage: !alias add <alias_name> <command>"),
         ("!alias add hi", "Usage: !alias add <alias_name> <command>"),
         ("!alias remove", "Usage: !alias remove <alias_name>"),
-        ("!alias remove a b", "Usage: !alias remove <alias_name>"),
+        ("!alias remove a b", 'Usage: !alias remove <alias_name> – did you mean !alias remove "a b"?'),
         ("!alias stats a b", "Usage: !alias stats [alias_name]"),
     ],
 )

@@ -224,8 +224,8 @@ class AlertChat:
         if alert is None:
             return []
         shown = ModuleResponse(response_action=GENERAL, response_data=as_general(alert, happening))
-        line = fill(alert.chat_message, happening)
-        return [shown, say(line)] if line else [shown]
+        line = fill(alert.chat_message, happening, platform=call.platform)
+        return [shown, say(line, markup=True)] if line else [shown]
 
     def skip(self, call: Call) -> str:
         return "Skipped." if self._control(call, "skip") is not None else "Nothing is being shown."

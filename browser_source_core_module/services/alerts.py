@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from waddlebot.base.contracts import AlertAnimation, AlertLook, AlertPosition
+from waddlebot.base.markup import as_written
 
 # What an event's number is called in its data. Tiers of Twitch are 1000, 2000 and 3000.
 AMOUNT_IN = {
@@ -22,6 +23,8 @@ AMOUNT_IN = {
 }
 EVENTS = ("follow", "subscription", "resub", "subgift", "cheer", "raid", "host", "donation", "boost", "member_join")
 VARIABLE = re.compile(r"\{(user|amount|months|message|viewers|game)\}")
+# What the built-in texts count, and what others write in their place.
+COUNTED = "(?:raider|viewer|bit|sub|gift|month|subscription)"
 ANONYMOUS = "Anonymous"
 # For events that somebody tries out without saying how much.
 SAMPLES: dict[str, dict[str, Any]] = {
@@ -124,9 +127,12 @@ def choose(alerts: Sequence[Alert], happening: Happening, *, seed: str) -> Alert
     return random.Random(seed).choices(fitting, weights if sum(weights) > 0 else None)[0]  # noqa: S311 - variety, no secret
 
 
-def fill(template: str, happening: Happening) -> str:
-    """A template with its variables; what people bring into it is not read again."""
-    words = happening.words()
+def fill(template: str, happening: Happening, *, platform: str = "") -> str:
+    """A template with its variables; what people bring into it is not read again, and no markup on its platform."""
+    words = {name: as_written(value, platform) for name, value in happening.words().items()}
+    for name in ("amount", "months", "viewers"):
+        if words[name] == "1":
+            template = re.sub(rf"(\{{{name}\}} {COUNTED})s\b", r"\1", template)
     filled = VARIABLE.sub(lambda found: words[found[1]], template)
     return " ".join(filled.split())
 

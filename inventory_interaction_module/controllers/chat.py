@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from waddlebot.base.chat import shorten
+from waddlebot.base.chat import count_of, parse_command, shorten, without_brackets
 from waddlebot.base.errors import UsageError
 from waddlebot.base.text import fold
 from waddlebot.module.interaction import Call
@@ -21,8 +21,10 @@ class InventoryChat:
         self._inventory = inventory
 
     def add(self, call: Call, item_name: str, description: str, *labels: str) -> str:
+        item_name, description, *words = without_brackets([item_name, description, *labels])
+        self._check_quotes(call, [item_name, description, *words])
         item = self._inventory.add(
-            call.db, call.community_id, item_name, description, _split_labels(labels), by=call.user_name
+            call.db, call.community_id, item_name, description, _split_labels(words), by=call.user_name
         )
         call.invalidate(CACHE, call.community_id)
         return f"Added “{item.item_name}”{_labels(item)}."
@@ -40,7 +42,8 @@ class InventoryChat:
     def delete(self, call: Call, item_name: str) -> str:
         item = self._inventory.delete(call.db, call.community_id, item_name, by=call.user_name)
         call.invalidate(CACHE, call.community_id)
-        return f"Deleted “{item.item_name}”."
+        lent = f" {item.checked_out_to} still has it." if item.is_checked_out else ""
+        return f"Deleted “{item.item_name}”.{lent}"
 
     def list(self, call: Call, which: str = "all") -> str:
         chosen = fold(which).replace("_", "").replace("-", "")
@@ -69,7 +72,8 @@ class InventoryChat:
         stats = self._inventory.stats(call.db, call.community_id)
         labels = "; labels: " + ", ".join(f"{label} ({n})" for label, n in stats.labels) if stats.labels else ""
         lent = f"; most lent: “{stats.most_lent}”" if stats.most_lent else ""
-        return f"{_items(stats.total)}: {stats.available} available, {stats.checked_out} checked out{labels}{lent}."
+        where = f"{stats.available} available, {stats.checked_out} checked out"
+        return f"{count_of(stats.total, 'item')}: {where}{labels}{lent}."
 
     def labels(self, call: Call, item_name: str, change: str, label: str) -> str:
         chosen = fold(change)
@@ -86,6 +90,23 @@ class InventoryChat:
         call.invalidate(CACHE, call.community_id)
         return f"“{item.item_name}” now has {', '.join(item.labels) if item.labels else 'no labels'}."
 
+    def _check_quotes(self, call: Call, words: Sequence[str]) -> None:
+        """Ask whoever typed three words without quotes: is `Blue Sword shiny` a Blue or a Blue Sword?
+
+        Whoever uses a label that others have means just that.
+        """
+        line = parse_command(call.payload.trigger.raw)
+        # What another command made of it has its words where they belong.
+        is_typed = line is not None and line.rest.split() == call.args
+        if not is_typed or len(words) != 3 or "," in words[2] or max(map(len, words)) > SHOWN_NAME_CHARS:
+            return
+        first, second, third = words
+        if not self._inventory.is_label(call.db, call.community_id, words[2]):
+            raise UsageError(
+                f'Is it !inventory add "{first} {second}" {third}'
+                f' or !inventory add "{first}" "{second}" {third}, with {third} as its label? Quotes tell me.'
+            )
+
 
 def _split_labels(words: Sequence[str]) -> Sequence[str]:
     """`weapons,rare` and `weapons, rare`. Words without a comma are a description whose quotes were forgotten."""
@@ -94,10 +115,6 @@ def _split_labels(words: Sequence[str]) -> Sequence[str]:
             'Usage: !inventory add <item_name> <description> [labels] – for example "Blue Sword" "A gift" a,b'
         )
     return " ".join(words).split(",")
-
-
-def _items(count: int) -> str:
-    return "1 item" if count == 1 else f"{count} items"
 
 
 def _labels(item: Item) -> str:
@@ -116,4 +133,4 @@ def _listed(page: Listed[Item], empty: str) -> str:
         if page.total > len(page.rows)
         else ""
     )
-    return f"{_items(page.total)}: {names}{more}"
+    return f"{count_of(page.total, 'item')}: {names}{more}"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from psycopg2.extras import Json
 from pydal import DAL
-from waddlebot.base.chat import closest
+from waddlebot.base.chat import closest, count_of
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.text import as_seen, fold
@@ -238,6 +238,14 @@ class InventoryService:
         )
         return self._page(db, where, {"community": community_id, "query": query, "key": item_key(query)}, page)
 
+    def is_label(self, db: DAL, community_id: int, label: str) -> bool:
+        """Whether something here has this label already."""
+        sql = (
+            "SELECT 1 FROM inventory_item_labels l JOIN inventory_items i ON i.id = l.item_id"
+            " WHERE i.community_id = %s AND l.label = %s LIMIT 1"
+        )
+        return fetch_one(db, sql, (community_id, item_key(label))) is not None
+
     def stats(self, db: DAL, community_id: int) -> Stats:
         """Counts, the most used labels and what is lent most; cached."""
         return self._stats.get(community_id, lambda _fresh: self._count(db, community_id))
@@ -291,7 +299,7 @@ class InventoryService:
             dict.fromkeys(item_key(check_text(each, "A label", MAX_LABEL_CHARS)) for each in labels if each.strip())
         )
         if len(checked) > self._max_labels:
-            raise BadItem(f"An item can have {self._max_labels} labels; these are {len(checked)}.")
+            raise BadItem(f"An item can have {count_of(self._max_labels, 'label')}; these are {len(checked)}.")
         return checked
 
     def _record(
@@ -321,7 +329,7 @@ class InventoryService:
             db,
             MODULE,
             action,
-            f"item/{item_key(item.item_name)}",
+            f"item/{item.id}",
             community_id=community_id,
             before=_as_recorded(before),
             after=_as_recorded(after),

@@ -47,7 +47,19 @@ def test_labels_are_split_at_commas_however_they_are_spaced(bot, labels):
 
 def test_a_description_whose_quotes_were_forgotten_is_not_taken_for_labels(bot):
     assert mod(bot, "add Lamp a very bright one").chat.startswith("Usage: !inventory add <item_name> <description>")
+    asked = mod(bot, "add Blue Sword shiny").chat
+    assert '"Blue Sword" shiny' in asked and '"Blue" "Sword" shiny' in asked
     assert see(bot, "list") == "The inventory is empty."
+    assert mod(bot, 'add "Blue" Sword shiny').chat == "Added “Blue” (shiny)."
+
+
+@pytest.mark.parametrize("typed", ["[sword] <shiny> [rare,old]", "<sword> <shiny> rare,old", "sword shiny [rare, old]"])
+def test_brackets_copied_from_the_usage_are_no_part_of_what_is_said(bot, typed):
+    assert mod(bot, f"add {typed}").chat == "Added “sword” (rare, old)."
+    assert see(bot, "status <sword>") == "“sword” is available – shiny (rare, old)."
+    assert mod(bot, "checkout [sword] <Big Bob>").chat == "“sword” is now with Big Bob."
+    assert mod(bot, "labels <sword> <add> [new]").chat == "“sword” now has rare, old, new."
+    assert "!inventory – " not in bot.say("!help <inventory>").chat
 
 
 def test_an_item_has_at_most_five_labels(bot):
@@ -108,7 +120,8 @@ def test_whatever_is_in_a_field_stays_data(bot, text):
     assert see(bot, f"search {word}") == f"1 item: {text}"
     assert mod(bot, f"checkout {word} {word}").chat == f"“{text}” is now with {text}."
     assert mod(bot, f"labels {word} remove {word}").chat == f"“{text}” now has no labels."
-    assert bot.say(f"!inventory delete {word}", level="admin").chat == f"Deleted “{text}”."
+    said = bot.say(f"!inventory delete {word}", level="admin").chat
+    assert said == f"Deleted “{text}”. {text} still has it."
 
 
 def test_percent_and_underscore_are_letters_to_a_search(sword):
@@ -181,6 +194,7 @@ def test_an_item_is_with_one_person_at_a_time(sword):
     heard = mod(sword, 'checkout "Blue Sword" Carol')
     assert (heard.statuses, heard.chat) == (["failed"], "“Blue Sword” is already with Bob.")
     assert mod(sword, 'checkout "Blue Sword" @').chat == "A username cannot be empty."
+    assert sword.say('!inventory delete "blue sword"', level="admin").chat == "Deleted “Blue Sword”. Bob still has it."
 
 
 def test_an_unknown_item_is_guessed_at(sword):
@@ -295,7 +309,11 @@ def test_everybody_may_look(sword, text):
         ("add", "Usage: !inventory add <item_name> <description> [labels]"),
         ("add Lamp", "Usage: !inventory add <item_name> <description> [labels]"),
         ("checkout Lamp", "Usage: !inventory checkout <item_name> <username>"),
-        ("checkout Blue Sword Bob", "Usage: !inventory checkout <item_name> <username>"),
+        (
+            "checkout Blue Sword Bob",
+            "Usage: !inventory checkout <item_name> <username> – put quotes around what has spaces, like “Blue Sword”.",
+        ),
+        ("status Blue Sword", 'Usage: !inventory status <item_name> – did you mean !inventory status "Blue Sword"?'),
         ("checkin", "Usage: !inventory checkin <item_name>"),
         ("status", "Usage: !inventory status <item_name>"),
         ("labels Lamp add", "Usage: !inventory labels <item_name> <add|remove> <label>"),

@@ -81,7 +81,7 @@ def test_the_same_message_again_gets_the_same_reply_and_does_nothing(bot):
 
 
 def test_everything_that_changed_is_on_the_trail_and_nothing_else(bot):
-    mod(bot, "add Lamp bright a", by="mia")
+    mod(bot, 'add Lamp "bright" a', by="mia")
     mod(bot, "add Lamp again", by="mia")
     mod(bot, "checkout Lamp Bob", by="noa")
     mod(bot, "checkout Lamp Eve", by="noa")
@@ -132,4 +132,4 @@ def test_a_refused_addition_leaves_nothing_behind(bot):
     mod(bot, "add Lamp bright a,b,c,d,e,f")
     assert trail(bot) == []
     assert bot.say("!inventory search a").chat == "Nothing matches “a”."
-    assert mod(bot, "add Lamp bright a") == "Added “Lamp” (a)."
+    assert mod(bot, 'add Lamp "bright" a') == "Added “Lamp” (a)."

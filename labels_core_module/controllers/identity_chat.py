@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from waddlebot.base.chat import count_of
 from waddlebot.base.contracts import MessageType
 from waddlebot.base.errors import UsageError
 from waddlebot.base.text import fold
@@ -58,7 +59,7 @@ class IdentityChat:
         here = f"{call.user_name} on {call.payload.entity.platform.title()}"
         also = f", and also {' and '.join(others)}" if others else ""
         bears = f"; labels: {listed(labels)}" if labels else ""
-        return f"You are {here}{also}. {user.level.title()}, {points} points{bears}."
+        return f"You are {here}{also}. {user.level.title()}, {count_of(points, 'point')}{bears}."
 
     def follow_ban(self, call: Call) -> None:
         """What a platform told: somebody was banned or timed out. Nothing is said about it."""

@@ -225,7 +225,7 @@ class CommunityChat:
 
         def tell(_: float) -> int:
             known = f"chat-{call.payload.execution_id}"
-            said = self._router.announce(known, [say(f"📢 {words}")], community_id=call.community_id)
+            said = self._router.announce(known, [say(f"📢 {words}", markup=True)], community_id=call.community_id)
             return len(said.outbox_ids)
 
         count: int = call.look_up("say it in every channel", tell, instead=0)

@@ -118,7 +118,9 @@ def test_stats_count_the_community(bot):
     assert bot.say("!stats").chat == "Nothing was asked of me here in the last day."
     bot.say("!inventory list")
 
-    assert "2 commands, 2 of them fine" in bot.say("!stats").chat
+    said = bot.say("!stats").chat
+    assert "2 commands, 2 of them fine" in said
+    assert said.endswith("; 1 person was here.")
     bot.say("!inventory list")
     assert "2 commands, 2 of them fine" in bot.say("!stats").chat  # A day is counted once a minute.
 

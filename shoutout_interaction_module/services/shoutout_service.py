@@ -69,10 +69,12 @@ class Shoutout:
     card: ModuleResponse
     clip: Clip | None
     id: int | None
+    # What in the line somebody else chose; the rest is the community's own.
+    names: Sequence[str] = ()
 
     @property
     def responses(self) -> list[ModuleResponse]:
-        return [say(self.line), self.card]
+        return [say(self.line, markup=None, said=self.names), self.card]
 
 
 class ShoutoutService:
@@ -148,7 +150,7 @@ class ShoutoutService:
         number = self.history.add(db, entry, clip)
         line = line_of(found.profile, person.message or occasion.settings["message"], person.links)
         card = card_of(found.profile, clip, picture_s=occasion.settings["picture_s"], by=occasion.by_name)
-        return Shoutout(line, card, clip, number)
+        return Shoutout(line, card, clip, number, [found.profile.name, found.profile.game])
 
 
 def _as_we_know(known: Known | None) -> Found:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from waddlebot.base.bridge import Bridge
+from waddlebot.base.chat import count_of
 from waddlebot.base.contracts import Event
 from waddlebot.base.errors import BadRequest, BadSignature, WaddleBotError
 from waddlebot.base.logs import AAALog
@@ -139,10 +140,14 @@ class SlashService:
     def _status(self, form: SlashForm) -> str:
         rows = self._db.statement(STATUS, {"team": form.team_id, "channel": form.channel_id})
         found: dict[str, Any] = rows[0] if rows else {"community": "?", "waiting": 0, "heard": 0}
-        waiting = f"{found['waiting']} messages wait for their answer" if found["waiting"] else "Nothing waits"
+        waiting = (
+            f"{count_of(found['waiting'], 'message waits', 'messages wait')} for an answer"
+            if found["waiting"]
+            else "Nothing waits"
+        )
         return (
             f"I am here. This channel belongs to *{write_text(found['community'])}*.\n"
-            f"{waiting}; I took in {found['heard']} things from this channel in the last day."
+            f"{waiting}; I took in {count_of(found['heard'], 'thing')} from this channel in the last day."
         )
 
     async def _tell(self, event_id: str, text: str) -> None:

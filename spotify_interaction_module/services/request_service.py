@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
+from waddlebot.base.chat import count_of
 from waddlebot.base.errors import UserError
 from waddlebot.base.text import fold
 from waddlebot.data.database import Database, fetch, fetch_one
@@ -72,9 +73,8 @@ class RequestService:
         if track.explicit and not limits.explicit:
             raise NotTaken(f"{track.title} is marked explicit, which is not played here.")
         if limits.longest_min and track.duration_ms > limits.longest_min * 60_000:
-            raise NotTaken(
-                f"{track.title} is {clock(track.duration_ms)} long; at most {limits.longest_min} minutes are taken."
-            )
+            longest = count_of(limits.longest_min, "minute is", "minutes are")
+            raise NotTaken(f"{track.title} is {clock(track.duration_ms)} long; at most {longest} taken.")
         self._check_repeat(db, community_id, track, limits)
         self._check_share(db, community_id, who, limits)
 
@@ -164,7 +164,7 @@ class RequestService:
         if row["plays"]:
             raise NotTaken(f"{track.title} plays right now.")
         if row["played"]:
-            raise NotTaken(f"{track.title} was played within the last {limits.repeat_after_min} minutes.")
+            raise NotTaken(f"{track.title} was played within the last {count_of(limits.repeat_after_min, 'minute')}.")
 
     def _check_share(self, db: DAL, community_id: int, who: Requester, limits: Limits) -> None:
         row = fetch_one(

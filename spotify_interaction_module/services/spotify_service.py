@@ -13,6 +13,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from waddlebot.base.chat import count_of
 from waddlebot.base.errors import Away, Later, ProviderError, Refused, Unclear, UpstreamError
 from waddlebot.community.tokens import Grant, NeedsReauth, NoToken, RefreshRefused, Token, Tokens
 from waddlebot.web.provider import Provider
@@ -293,7 +294,7 @@ def _later(err: Later) -> ProviderError:
     if err.retry_after_s < LONG_S:
         return err
     minutes = math.ceil(err.retry_after_s / 60)
-    wait = f"{minutes} minutes" if minutes < LONG_S else f"{math.ceil(minutes / 60)} hours"
+    wait = count_of(minutes, "minute") if minutes < LONG_S else count_of(math.ceil(minutes / 60), "hour")
     return Later(
         f"Spotify has had enough of this bot for now. Try again in about {wait}.", retry_after_s=err.retry_after_s
     )

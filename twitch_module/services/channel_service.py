@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.checks import Counted
-from waddlebot.base.errors import NotFound
+from waddlebot.base.chat import count_of
+from waddlebot.base.errors import NotFound, UpstreamError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import to_json
 from waddlebot.community.tokens import Tokens
@@ -275,14 +275,16 @@ class ChannelService:
             raise NotFound(f"There is no subscription {subscription_id[:64]}.")
         return str(rows[0]["broadcaster_id"])
 
-    def check(self) -> Counted:
-        """Say in how many channels something is wrong, and in which first."""
+    def check(self) -> str:
+        """Raises: UpstreamError while a channel's chat cannot be heard, with how many and which first."""
         rows = self._db.statement(
             "SELECT count(*) AS n, min(coalesce(nullif(display_name, ''), broadcaster_id) || ': ' || trouble) AS first"
             " FROM twitch_channels c WHERE trouble <> '' AND EXISTS (SELECT FROM servers s"
             "  WHERE s.platform = 'twitch' AND s.channel = c.broadcaster_id AND s.is_active)"
         )
-        return Counted(f"{rows[0]['n']} with trouble", rows[0]["first"]) if rows[0]["n"] else Counted("no trouble")
+        if rows[0]["n"]:
+            raise UpstreamError(f"{count_of(rows[0]['n'], 'chat')} that cannot be heard", names=rows[0]["first"])
+        return "no trouble"
 
     def purge(self) -> bool:
         """Delete some more of the events of somebody who left. True when there may be more."""

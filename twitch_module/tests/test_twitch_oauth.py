@@ -295,7 +295,7 @@ def test_who_disconnects_at_twitch_is_noticed_and_may_come_back(browser, joined,
     eventually(lambda: state() == ("needs_reauth", "they disconnected the bot at Twitch"))
     for key, is_named in ((None, False), ("admin", True)):
         consents = fleet.request("GET", "/twitch/health", key=key).json()["checks"]["consent"]
-        assert "must consent again" in consents["detail"]
+        assert not consents["ok"] and "must consent again" in consents["detail"]
         assert (joined.id in consents["detail"]) == is_named
     browser.consent(joined.login)
     assert state() == ("ok", "")

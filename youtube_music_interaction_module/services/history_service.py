@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg2.extras import Json
 from pydal import DAL
+from waddlebot.base.chat import count_of
 from waddlebot.base.errors import NotFound
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.web.lists import Listed, Page, fetch_page
@@ -95,5 +96,7 @@ class HistoryService:
         if row is None:
             raise NoSearch()
         if not 1 <= number <= len(row["results"]):
-            raise NoSearch(f"Your last search found {len(row['results'])} songs; there is no number {number}.")
+            raise NoSearch(
+                f"Your last search found {count_of(len(row['results']), 'song')}; there is no number {number}."
+            )
         return Track.of(row["results"][number - 1])

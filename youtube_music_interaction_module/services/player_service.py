@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from psycopg2.extras import Json
 from pydal import DAL
+from waddlebot.base.chat import count_of
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.ids import new_id
 from waddlebot.data.database import Database, fetch, fetch_one
@@ -222,9 +223,11 @@ class PlayerService:
         )
         assert row is not None
         if row["total"] >= rules.max_queue:
-            raise QueueFull(f"The queue is full: {rules.max_queue} songs wait.")
+            raise QueueFull(f"The queue is full: {count_of(rules.max_queue, 'song waits', 'songs wait')}.")
         if row["own"] >= rules.per_person:
-            raise QueueFull(f"You have {row['own']} songs in the queue already; that is as many as one may have here.")
+            raise QueueFull(
+                f"You have {count_of(row['own'], 'song')} in the queue already; that is as many as one may have here."
+            )
         added = fetch_one(
             db,
             "INSERT INTO youtube_queue (community_id, video_id, title, artist, duration, thumbnail_url, start_s,"

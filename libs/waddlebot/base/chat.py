@@ -26,6 +26,8 @@ COMMAND = re.compile(
 COMMAND_STARTS = ("!", "#", "/", ".", "！", "＃")
 # Stands before them, in sight: what nobody sees is undone by whoever reads as we do.
 NEUTRAL = "› "
+# Mentions, commands, emotes and times, as Discord writes them.
+DISCORDS_OWN = re.compile(r"<(?:[@#:/]|[at]:|id:)")
 ZERO_WIDTH_SPACE = "\u200b"
 # Nobody mistypes a longer name by a letter or two, and comparing long names takes long.
 MAX_GUESSED_CHARS = 64
@@ -170,6 +172,40 @@ def closest(name: str, known: Iterable[str]) -> str | None:
 
 def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def without_brackets(words: Sequence[str], *, free_text: bool = False) -> list[str]:
+    """Words whose <brackets> or [brackets] were copied from a usage, without them: `<Blue Sword>` is one word.
+
+    Of a free text, in which people write brackets for their own ends, only `<one> <after the other>` at its end.
+    Mentions and emotes of Discord are in such brackets and stay: `<@12>`, `<#3>`, `<:duck:4>`.
+    """
+    plain: list[str] = []
+    bare_after = seen = False
+    at = 0
+    while at < len(words):
+        last = _closing(words, at, "<" if free_text else "<[")
+        seen = seen or last is not None
+        bare_after = bare_after or (seen and last is None)
+        plain.append(words[at] if last is None else " ".join(words[at : last + 1])[1:-1].strip())
+        at = at + 1 if last is None else last + 1
+    return list(words) if free_text and bare_after else plain
+
+
+def _closing(words: Sequence[str], first: int, openers: str) -> int | None:
+    """Which word closes the bracket that a word opens."""
+    opens = words[first][:1]
+    if not opens or opens not in openers or DISCORDS_OWN.match(words[first]):
+        return None
+    closes = {"<": ">", "[": "]"}[opens]
+    last = next((n for n in range(first, len(words)) if words[n].endswith(closes)), None)
+    inside = "" if last is None else " ".join(words[first : last + 1])[1:-1].strip()
+    return last if inside and opens not in inside and closes not in inside else None
+
+
+def count_of(number: int, one: str, several: str | None = None) -> str:
+    """`1 song`, `2 songs`; `several` where that is no plain s."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def is_prefixed(text: str) -> bool:

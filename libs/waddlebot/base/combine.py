@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
+
+from .errors import Busy
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 # A statement that takes longer than this waits for something, or the machine has a lot to do.
 PATIENCE_S = 0.005
+# What failed because of one item fails at once.
+OUTAGE_S = 1.0
 
 
 class _Waiter(Generic[T, R]):
@@ -107,7 +112,11 @@ class FairCombiner(Combiner[T, R]):
         super().__init__(run, max_batch=max_batch, patience_s=patience_s)
 
     def __call__(self, item: T) -> R:
+        began = time.monotonic()
         try:
             return super().__call__(item)
-        except Exception:  # noqa: BLE001 - whatever it was, it is raised again if it was this one's
+        except Exception as err:
+            # Who has waited for somebody who does not answer need not wait for them once more.
+            if isinstance(err, Busy) and time.monotonic() - began > OUTAGE_S:
+                raise
             return self._run([item])[0]

@@ -354,6 +354,11 @@ class ChatData(Wire):
     reply: bool = False
     # For whoever caused it and nobody else; refused where that cannot be.
     private: bool = False
+    # Whether the message has markup of its platform's: true where what people said in it is escaped already, false
+    # where nothing of it is markup. Not said: what people said is escaped, which is their names, the words of the call
+    # and these; the rest is markup. Neither goes further than the router.
+    markup: bool | None = None
+    said: Annotated[list[str], Field(max_length=20)] = Field(default_factory=list)
 
 
 class MediaData(Wire):

@@ -65,6 +65,16 @@ class Invalid(WaddleBotError):
     code = "invalid"
     http_status = 422
 
+    def __init__(
+        self, message: str | None = None, *, field: str = "", fields: list[dict[str, str]] | None = None, **details: Any
+    ) -> None:
+        """Its details name the first field that is wrong, and in `fields` each with its problem, whoever found it."""
+        super().__init__(message, **details)
+        if field and not fields:
+            fields = [{"field": field, "problem": self.message}]
+        if fields:
+            self.details |= {"field": field or fields[0]["field"], "fields": fields}
+
 
 class UnsupportedMediaType(WaddleBotError):
     """Send the body as application/json."""

@@ -76,6 +76,7 @@ def check_config(specs: Sequence[SettingSpec] | None, config: Mapping[str, Any])
     if specs is None:
         return given
     by_name = {spec.name: spec for spec in specs}
+    given = {name: _whole(by_name[name], value) if name in by_name else value for name, value in given.items()}
     problems = [
         {"field": f"config.{name[:64]}", "problem": problem}
         for name, value in given.items()
@@ -85,6 +86,11 @@ def check_config(specs: Sequence[SettingSpec] | None, config: Mapping[str, Any])
         first = problems[0]
         raise Invalid(f"{first['field']} {first['problem']}.", field=first["field"], fields=problems)
     return given
+
+
+def _whole(spec: SettingSpec, value: Any) -> Any:
+    """JSON has one kind of number: some programs write 2 as 2.0."""
+    return int(value) if spec.type == "int" and isinstance(value, float) and value.is_integer() else value
 
 
 def fitting(specs: Sequence[SettingSpec] | None, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..base.chat import count_of
 from ..base.errors import ConfigError, WaddleBotError
 from ..base.wire import for_terminal, is_number
 from ..fleet.home import Home, NoFleet, default_home, demo_home
@@ -474,11 +475,12 @@ def add_server(
 ) -> None:
     """Serve a channel."""
     from ..community.directory import add_server as add
-    from ..community.directory import make_activation_key
+    from ..community.directory import check_addable, make_activation_key
 
     key = make_activation_key() if activation else None
     with reporting(), database(home) as db:
         with db.transaction() as transaction:
+            check_addable(transaction, platform, channel, server_id, community)
             entity_id = add(
                 transaction,
                 platform,
@@ -503,6 +505,7 @@ def import_servers(home: Path, file: Path) -> None:
     """Serve every channel of a CSV with the header platform,channel,name[,server_id][,community]. All or none."""
     from ..base.errors import Invalid
     from ..community.directory import add_server as add
+    from ..community.directory import check_addable
 
     with reporting(), database(home) as db, file.open(newline="", encoding="utf-8-sig") as lines:
         with db.transaction() as transaction:
@@ -510,6 +513,8 @@ def import_servers(home: Path, file: Path) -> None:
             for row in csv.DictReader(lines):
                 if not {"platform", "channel", "name"} <= row.keys():
                     raise Invalid(f"{file}: the header must be platform,channel,name[,server_id][,community].")
+                where = row["platform"], row["channel"], row.get("server_id") or ""
+                check_addable(transaction, *where, row.get("community") or "demo")
                 add(
                     transaction,
                     row["platform"],
@@ -520,7 +525,7 @@ def import_servers(home: Path, file: Path) -> None:
                 )
                 count += 1
         _tell_about_servers(home)
-        echo(f"{count} channels are served.")
+        echo(f"{count_of(count, 'channel is', 'channels are')} served.")
 
 
 @servers.command("list")

@@ -23,6 +23,8 @@ ADVICE = {
     "background": f"What ends is begun again, and a minute without trouble clears this. If it stays, {IN_THE_LOG}.",
     "database": f"PostgreSQL is restarted by itself; {IN_THE_LOG}.",
     "redis": f"Valkey is restarted by itself; {IN_THE_LOG}.",
+    "consent": "They open /twitch/auth once more, or /twitch/auth/bot for the bot's own account.",
+    "troubles": "Its owner opens /twitch/auth, the bot's /twitch/auth/bot; the page says what is missing.",
     "registration": "It is tried again by itself, and works once the router answers.",
 }
 

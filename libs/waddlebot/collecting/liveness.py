@@ -18,6 +18,7 @@ import psycopg2
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector as MetricsCollector
 
+from ..base.chat import count_of
 from ..base.errors import UpstreamError, WaddleBotError
 from ..base.logs import AAALog
 from ..base.wire import to_json
@@ -218,7 +219,7 @@ class Liveness:
             names = [each["name"] or each["entity_id"] for each in first if each["state"] == "deaf"]
             more = f" and {counted['deaf'] - len(names)} more" if counted["deaf"] > len(names) else ""
             raise UpstreamError(f"{counted['deaf']} deaf", names=f"{', '.join(names)}{more}")
-        return f"{counted['channels']} channels, none deaf"
+        return f"{count_of(counted['channels'], 'channel')}, none deaf"
 
     def list_channels(self, page: Page, *, community_id: int | None = None) -> Listed[dict[str, Any]]:
         """The channels, deaf ones first, with how long ago they were heard of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Collection
 from typing import Any
@@ -17,6 +18,21 @@ from ..web.auth import CORE, hash_key
 from .communities import ensure_community, slug_of
 
 ACTIVATION_KEY_BYTES = 32
+# What ids of servers and channels look like, and how somebody is told who gave a name.
+SHAPES = {
+    "twitch": (
+        (re.compile(""), re.compile(r"[1-9]\d{0,18}", re.ASCII)),
+        "Twitch knows a channel by its number, not by its name, and has no servers.",
+    ),
+    "discord": (
+        (re.compile(r"[1-9]\d{0,19}", re.ASCII), re.compile(r"([1-9]\d{0,19})?", re.ASCII)),
+        "Discord knows servers and channels by numbers: --server, and --channel for one channel alone.",
+    ),
+    "slack": (
+        (re.compile(r"[TE][A-Z0-9]*"), re.compile(r"([CDG][A-Z0-9]*)?")),
+        "Slack's teams are called T… and its channels C…: --server, and --channel for one channel alone.",
+    ),
+}
 
 
 class UnknownActivationKey(NotFound):
@@ -27,6 +43,17 @@ class UnknownActivationKey(NotFound):
 
 def make_activation_key() -> str:
     return secrets.token_urlsafe(ACTIVATION_KEY_BYTES)
+
+
+def check_addable(db: DAL, platform: str, channel: str, server_id: str, community: str) -> None:
+    """Raises: Invalid for ids that the platform cannot have; NotFound for a community that is not there."""
+    shape = SHAPES.get(platform)
+    if shape is not None:
+        (server, channel_id), how = shape
+        if not server.fullmatch(server_id) or not channel_id.fullmatch(channel):
+            raise Invalid(f"{how} This is server {server_id!r}, channel {channel!r}.", field="channel")
+    if fetch_one(db, "SELECT 1 FROM communities WHERE slug = %s", (slug_of(community),)) is None:
+        raise NotFound(f"There is no community {community!r}. Whoever is to own it makes it by !community create.")
 
 
 def add_server(
@@ -69,6 +96,15 @@ def add_server(
         " ON CONFLICT (entity_id) DO UPDATE SET community_id = excluded.community_id, is_active = excluded.is_active",
         (str(entity), platform, server_id, channel, community_id, is_active),
     )
+    if server_id and not channel and is_active:
+        # Its channels come along, but for those that were added by themselves.
+        fetch(
+            db,
+            "UPDATE entities e SET is_active = true, community_id = %s WHERE platform = %s AND server_id = %s"
+            " AND NOT EXISTS (SELECT FROM servers s WHERE s.platform = e.platform AND s.server_id = e.server_id"
+            "  AND s.channel = e.channel_id AND s.channel <> '')",
+            (community_id, platform, server_id),
+        )
     served = {"entity_id": str(entity), "is_active": is_active}
     record(db, CORE, "server_added", f"server/{entity}", community_id=community_id, after=served)
     return entity
@@ -131,5 +167,14 @@ def remove_server(db: DAL, platform: str, channel: str, *, server_id: str = "") 
         raise NotFound(f"{EntityId(platform, server_id, channel)} is not served.")
     entity = EntityId(platform, server_id, channel)
     fetch(db, "UPDATE entities SET is_active = false WHERE entity_id = %s", (str(entity),))
+    if server_id and not channel:
+        # What it was served through goes with it; channels that were added by themselves stay.
+        fetch(
+            db,
+            "UPDATE entities e SET is_active = false WHERE platform = %s AND server_id = %s AND NOT EXISTS"
+            " (SELECT FROM servers s WHERE s.platform = e.platform AND s.server_id = e.server_id"
+            "  AND s.channel = e.channel_id AND s.is_active)",
+            (platform, server_id),
+        )
     before, after = ({"entity_id": str(entity), "is_active": is_active} for is_active in (True, False))
     record(db, CORE, "server_removed", f"server/{entity}", community_id=row["community_id"], before=before, after=after)

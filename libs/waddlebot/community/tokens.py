@@ -277,6 +277,13 @@ class Tokens:
             return Counted(f"{kept} kept")
         return Counted(f"{kept} kept; {refused} must consent again", ", ".join(latest))
 
+    def check_all(self) -> Counted:
+        """As `check`, where nothing works without each of them. Raises: UpstreamError while one must consent again."""
+        found = self.check()
+        if found.names:
+            raise UpstreamError(found.detail, names=found.names)
+        return found
+
     def _look(self, owner: str, refused: Token | None) -> tuple[Token, bool]:
         row = self._read(owner)
         if row is None:

@@ -100,7 +100,9 @@ class Home:
                 file.chmod(0o600)
             self._lock = self.lock_path.open("w")
         except OSError as err:
-            raise ConfigError(f"Cannot write to the home {self.path}: {err.strerror}.") from err
+            in_the_way = next((each for each in (self.path, *self.path.parents) if each.is_file()), None)
+            why = f"{in_the_way} is a file, not a folder" if in_the_way else err.strerror
+            raise ConfigError(f"Cannot write to the home {self.path}: {why}.") from err
         # Somebody who only asks whether a fleet runs has the lock for a moment.
         until = time.monotonic() + ASKED_WITHIN_S
         while not _try_lock(self._lock, fcntl.LOCK_EX):

@@ -13,12 +13,23 @@ from ..base.contracts import PRIVATE_PLATFORMS, Level, ModuleCall, ModuleRespons
 Said = str | ModuleResponse | Sequence[ModuleResponse] | None
 
 
-def say(message: str, *, reply: bool = False, private: bool = False) -> ModuleResponse:
+def say(
+    message: str,
+    *,
+    reply: bool = False,
+    private: bool = False,
+    markup: bool | None = False,
+    said: Sequence[str] = (),
+) -> ModuleResponse:
     """Something to say in chat; `reply` threads it to the message that asked.
 
     What is `private` only the caller reads. Where that cannot be it is refused: ask `can_say_privately` first.
+    The message is read as it stands here, also where its platform knows markup. Pass `markup=True` for a template that
+    somebody made for their chat, filled with words that `as_written` has escaped for `call.platform`; None to have that
+    done with the names and words of whoever asks, and with what is `said` beside.
     """
-    data = {"message": message, "reply": reply} | ({"private": True} if private else {})
+    data: dict[str, Any] = {"message": message, "reply": reply, "markup": markup}
+    data |= ({"private": True} if private else {}) | ({"said": list(said)} if said else {})
     return ModuleResponse(response_action="chat", response_data=data)
 
 
@@ -52,6 +63,10 @@ class Asked:
     @property
     def entity_id(self) -> str:
         return self.payload.entity.entity_id
+
+    @property
+    def platform(self) -> str:
+        return self.payload.entity.platform
 
     @property
     def user_name(self) -> str:

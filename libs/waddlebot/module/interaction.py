@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from ..base.chat import closest
+from ..base.chat import closest, quote_word, without_brackets
 from ..base.combine import FairCombiner
 from ..base.contracts import (
     CommandSpec,
@@ -376,11 +376,29 @@ ON CONFLICT DO NOTHING RETURNING execution_id::text
 def _fit(
     handler: Handler, call: Asked, words: Sequence[str], spec: CommandSpec, subcommand: SubcommandSpec | None
 ) -> Said:
+    words = without_brackets(words, free_text=_is_free_text(handler))
     if not _takes(handler, len(words)):
         usage = subcommand.usage if subcommand else spec.usage
         name = f"{spec.prefix}{spec.command}" + (f" {subcommand.name}" if subcommand else "")
-        raise UsageError(f"Usage: {name} {usage}".rstrip())
+        raise UsageError(f"Usage: {name} {usage}".rstrip() + _forgotten_quotes(handler, name, words))
     return handler(call, *words)
+
+
+@functools.cache
+def _is_free_text(handler: Handler) -> bool:
+    """Whether a handler takes words without number: a text, or what it takes apart by itself."""
+    return any(each.kind is each.VAR_POSITIONAL for each in inspect.signature(handler).parameters.values())
+
+
+def _forgotten_quotes(handler: Handler, name: str, words: Sequence[str]) -> str:
+    """A question for whoever typed more words than a command takes, one of which has spaces in all likelihood."""
+    parameters = list(inspect.signature(handler).parameters.values())[1:]
+    taken = len(parameters)
+    if len(words) <= taken or any(each.default is not each.empty for each in parameters) or not taken:
+        return ""
+    if taken == 1:
+        return f" – did you mean {name} {quote_word(' '.join(words))}?"
+    return f" – put quotes around what has spaces, like “{' '.join(words[:2])}”."
 
 
 @functools.cache

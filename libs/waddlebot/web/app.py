@@ -19,6 +19,8 @@ from ..base.wire import to_json
 from .endpoint import A_BUG, JSON_HEADERS, LARGEST_BODY_BYTES, plain_error
 from .pages import find_look, prefers_html
 
+PORTAL = "/portal"
+
 
 def install_error_pages() -> None:
     """Make the server's own errors (unknown route, wrong method, bad path) speak the fleet's JSON, and in a browser the
@@ -28,8 +30,14 @@ def install_error_pages() -> None:
 
     def answer(err: Any) -> str | bytes:
         status = err.status_code
+        wants_page = prefers_html(request.environ.get("HTTP_ACCEPT", ""))
+        if status == 404 and request.path == "/" and request.method == "GET" and wants_page and find_look(PORTAL):
+            # Who types the address of the fleet looks for the pages.
+            response.status = 303
+            response.headers.update({"Location": PORTAL, "Cache-Control": "no-store"})
+            return ""
         look = find_look(request.path)
-        if look is not None and prefers_html(request.environ.get("HTTP_ACCEPT", "")):
+        if look is not None and wants_page:
             page = look.error(status)
             response.headers.update({"Content-Type": page.content_type, **page.headers})
             return page.body

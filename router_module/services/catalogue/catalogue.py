@@ -12,12 +12,15 @@ from typing import Any, overload
 from pydal import DAL
 from waddlebot.base.contracts import CommandSpec, MessageType
 from waddlebot.base.module_settings import SettingSpec, defaults_of, fitting
+from waddlebot.base.text import fold
 from waddlebot.data.database import fetch, fetch_one
 
 from .module_specs import ROUTER, ModuleSpecs, load_module_specs
 
 ALIAS_MODULE = "alias"
 ALL_COMMANDS = "*"
+# How many aliases lead to one another (contracts §3).
+MAX_STEPS = 3
 OTHER_PREFIX = {"!": "#", "#": "!"}
 # A module that was not heard for so long, three heartbeats, is at work nowhere.
 ACTIVE_FOR = "90 seconds"
@@ -46,8 +49,13 @@ class Alias:
     prefix: str
     name: str
     entity_id: str | None
-    # It only says something; otherwise the command that it stands for is what is limited.
-    is_text: bool
+    # The command that it stands for, and its first word: `!inventory add`. Empty where it only says something.
+    runs: str
+
+    @property
+    def is_text(self) -> bool:
+        """Otherwise the command that it stands for is what is limited."""
+        return not self.runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +249,18 @@ class Catalogue:
         aliases = {prefix + name for prefix, name in self.aliases if self._alias_at(prefix, name, entity_id)}
         return sorted(aliases - commands)
 
+    def runs(self, alias: str, entity_id: str) -> list[str]:
+        """The command at the end of an alias and its first word, through the aliases between; nothing of a text."""
+        words = [alias]
+        for _ in range(MAX_STEPS):
+            found = self._alias_at(words[0][0], fold(words[0][1:]), entity_id)
+            if found is None or self.commands.by_name.get((found.prefix, found.name)):
+                break
+            words = found.runs.split()
+            if not words:
+                return []
+        return words
+
     def usable(self, entity_id: str) -> Iterator[Command]:
         """The modules' commands that are switched on at this entity."""
         for commands in [*self.commands.by_name.values(), *self.installed.by_name.values()]:
@@ -382,7 +402,8 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
     """Read what a community set for its commands, and its aliases."""
     aliases = fetch(
         db,
-        "SELECT prefix, alias AS name, entity_id, left(ltrim(command), 1) NOT IN ('!', '#') AS is_text"
+        "SELECT prefix, alias AS name, entity_id,"
+        " coalesce(substring(command from '^\\s*([!#]\\S+(\\s+\\S+)?)'), '') AS runs"
         " FROM alias_commands WHERE community_id = %s AND is_active",
         (community_id,),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from waddlebot.base.chat import closest, shorten
+from waddlebot.base.chat import closest, count_of, shorten, without_brackets
 from waddlebot.base.contracts import ErrorInfo, ExecutionStatus, Level, ModuleCall, ModuleResponse, SubcommandSpec
 from waddlebot.base.errors import UsageError, UserError
 from waddlebot.base.text import fold
@@ -63,7 +63,7 @@ class BuiltinCommands:
         started = time.perf_counter()
         error = None
         try:
-            text = self._handlers[task.command.spec.command](task.call)
+            text = self._handlers[task.command.spec.command](_without_brackets(task.call))
         except UserError as err:
             text, error = err.message, ErrorInfo(code=err.code, message=err.message)
         took_ms = round((time.perf_counter() - started) * 1e3, 2)
@@ -84,7 +84,9 @@ class BuiltinCommands:
             for each in catalogue.usable(call.entity.entity_id)
             if self._may_use(call, each, (), catalogue)
         }
-        aliases = catalogue.alias_names(call.entity.entity_id)
+        aliases = [
+            each for each in catalogue.alias_names(call.entity.entity_id) if self._may_call(call, each, catalogue)
+        ]
         if call.entity.platform in IN_ONE_LINE:
             return f"You can use here: {' '.join([*sorted(usable), *aliases])} – !help NAME tells more."
         lines = [f"{name} – {usable[name]}" if usable[name] else name for name in sorted(usable)]
@@ -95,6 +97,12 @@ class BuiltinCommands:
     def _may_use(self, call: ModuleCall, command: Command, args: Sequence[str], catalogue: Catalogue) -> bool:
         asking = Asking(Level.named(call.user.level), call.user.ids, call.user.labels)
         return self._rbac.decide_for(asking, command, args, call.entity.entity_id, catalogue).allowed
+
+    def _may_call(self, call: ModuleCall, alias: str, catalogue: Catalogue) -> bool:
+        """Whether an alias runs something that this person may use; one that only says something is for everybody."""
+        words = catalogue.runs(alias, call.entity.entity_id)
+        found = catalogue.find(words[0][0], fold(words[0][1:]), call.entity.entity_id) if words else ()
+        return all(self._may_use(call, each, words[1:], catalogue) for each in found)
 
     def _help_for(self, call: ModuleCall, catalogue: Catalogue) -> str:
         word, entity_id = call.trigger.args[0], call.entity.entity_id
@@ -158,8 +166,8 @@ class BuiltinCommands:
             return NOTHING
         median = f", typically in {row['median']:.0f} ms" if row["median"] is not None else ""
         return (
-            f"In the last day: {row['total']} commands, {row['fine']} of them fine{median};"
-            f" {row['people']} people were here."
+            f"In the last day: {count_of(row['total'], 'command')}, {row['fine']} of them fine{median};"
+            f" {count_of(row['people'], 'person was', 'people were')} here."
         )
 
     def why(self, call: ModuleCall) -> str:
@@ -181,3 +189,8 @@ class BuiltinCommands:
         if call.mode == "live" and not self._sessions.permit(call.community.id, head["id"], for_s=PERMITTED_S):
             raise UserError("I cannot remember that just now. Try again in a moment.")
         return f"{shorten(name, 60)} may post links for {PERMITTED_S} seconds."
+
+
+def _without_brackets(call: ModuleCall) -> ModuleCall:
+    args = without_brackets(call.trigger.args, free_text=True)
+    return call.model_copy(update={"trigger": call.trigger.model_copy(update={"args": args})})

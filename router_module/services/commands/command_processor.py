@@ -32,6 +32,7 @@ from waddlebot.base.contracts import (
 from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.markup import chat_data
 from waddlebot.base.metrics import Metrics
 from waddlebot.base.text import fold
 from waddlebot.community.people import Identity, Person
@@ -356,24 +357,27 @@ class CommandProcessor:
         """Put what came of an execution on record and into the answer. False when that happened before."""
         result = within_permissions(result, job.command.permissions)
         result = without_what_others_would_read(result, work.event.platform)
-        with work.lock:
-            job.result, job.status, job.error = result, result.status, result.error
+        # Its jobs end one after the other, so that the last of them knows that it is. Whoever waits for the answer does
+        # not wait for Redis and PostgreSQL: the work itself changes only when all of it is on record.
+        with work.settling:
+            ended = replace(job, result=result, status=result.status, error=result.error)
             children = [self._child(work, job, each) for each in result.responses if each.response_action == "command"]
             self._planner.limit([(work, child) for child in children])
-            work.jobs += children
-            speech = self._speech(work, job, children)
+            speech = self._speech(work, ended, children)
             recorded = None
             try:
-                recorded = self._ledger_of(work).record(work, job, speech, children)
+                recorded = self._ledger_of(work).record(work, ended, speech, children)
             finally:
                 if recorded is None:
                     # These never were; whoever recorded the execution made its own.
-                    work.jobs = [each for each in work.jobs if each not in children]
                     self._limits.refund(children)
-            if recorded is None:
-                return False
-            work.responses += recorded
-            work.queue(children)
+            with work.lock:
+                job.result, job.status, job.error = ended.result, ended.status, ended.error
+                if recorded is None:
+                    return False
+                work.jobs += children
+                work.responses += recorded
+                work.queue(children)
         if was_not_run(result):
             self._limits.refund([job])
         if not work.is_simulated and not job.command.is_core:
@@ -501,9 +505,9 @@ class CommandProcessor:
         if not job.is_typed:
             return speech  # Nobody asked, so nobody is told that it went wrong.
         if not job.result.responses and job.status in (ExecutionStatus.FAILED, ExecutionStatus.TIMEOUT):
-            speech.append(chat_line(_apology(job), ROUTER, job))
+            speech.append(chat_line(_apology(job), work, job))
         return speech + [
-            chat_line(child.error.message, ROUTER, child)
+            chat_line(child.error.message, work, child)
             for child in children
             if child.error and (child.permission is None or self._planner.is_told(work, child))
         ]
@@ -667,10 +671,17 @@ def _said(response: ModuleResponse, work: Work, job: Job) -> Said:
     module, execution = job.command.module_name, job.execution_id
     if action != "chat":
         return Said(action, data, module, execution)
-    data = {**data, "message": neutralise(data["message"])}
-    if not data.get("private") or work.event.platform == CONSOLE:
+    platform = work.event.platform
+    data = chat_data(data, platform, said=_said_by_people(work, job))
+    data["message"] = neutralise(data["message"])
+    if not data.get("private") or platform == CONSOLE:
         return Said(action, data, module, execution)
     return Said(PRIVATE, {**data, "to": work.event.user.platform_user_id}, module, execution)
+
+
+def _said_by_people(work: Work, job: Job) -> set[str]:
+    user = work.event.user
+    return {user.name, user.display_name, user.platform_user_id, *job.args, *work.event.message.split()}
 
 
 def _apology(job: Job) -> str:

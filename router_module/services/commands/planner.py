@@ -16,6 +16,7 @@ from typing import Any
 from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
 from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
 from waddlebot.base.logs import AAALog
+from waddlebot.base.markup import as_written
 from waddlebot.base.text import fold
 
 from ...config import RouterSettings
@@ -140,7 +141,7 @@ class Planner:
             job.args = line.words()
         except UnbalancedQuotes as err:
             job.refuse(ExecutionStatus.FAILED, err.code, err.message)
-            work.refusals.append(chat_line(err.message, ROUTER, job))
+            work.refusals.append(chat_line(err.message, work, job))
             return job
         return self.decide(work, job)
 
@@ -151,7 +152,7 @@ class Planner:
         typed = line.prefix + line.command
         guess = closest(typed, catalogue.names(work.place.entity_id))
         hint = f" Did you mean {guess}?" if guess else " Try !help."
-        work.refusals.append(chat_line(f"There is no {typed} here.{hint}", ROUTER))
+        work.refusals.append(chat_line(f"There is no {typed} here.{hint}", work))
 
     # Rules
 
@@ -191,7 +192,7 @@ class Planner:
         if action == "block" and platform not in DELETES_MESSAGES:
             message += f" (I cannot remove messages on {platform}.)"
         if self.is_told(work, rule):
-            work.refusals.append(chat_line(message, ROUTER))
+            work.refusals.append(chat_line(message, work, markup=True))
 
     def _run_command(self, work: Work, rule: StringRule, catalogue: Catalogue) -> None:
         """What a rule runs is not seen by rules again, and what that runs in turn is bounded by its depth."""
@@ -278,7 +279,7 @@ class Planner:
         )
         # What another command asked for is refused in that one's name.
         if job.is_typed and job.parent_id is None and self.is_told(work, job):
-            work.refusals.append(chat_line(reason, ROUTER, job))
+            work.refusals.append(chat_line(reason, work, job))
 
     def is_told(self, work: Work, what: Job | StringRule) -> bool:
         """Once a person, command or rule, and minute (contracts §9); always where somebody is trying things out."""
@@ -288,7 +289,8 @@ class Planner:
         return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.head_id}:{key}")
 
 
-def chat_line(message: str, module_name: str, job: Job | None = None) -> Said:
-    """A chat line of the router's own, threaded to whoever caused it."""
-    data = {"message": neutralise(message), "reply": True}
-    return Said("chat", data, module_name, job.execution_id if job else None)
+def chat_line(message: str, work: Work, job: Job | None = None, *, markup: bool = False) -> Said:
+    """A chat line of the router's own, threaded to whoever caused it; with markup where a community wrote it."""
+    shown = message if markup else as_written(message, work.event.platform)
+    data = {"message": neutralise(shown), "reply": True}
+    return Said("chat", data, ROUTER, job.execution_id if job else None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydal import DAL
 from pydantic import ValidationError
-from waddlebot.base.chat import shorten
+from waddlebot.base.chat import count_of, shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
 from waddlebot.data.audit import Acting, acting_as
@@ -81,7 +81,7 @@ def _add(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
 
 def _when(timer: dict[str, Any]) -> str:
     minutes = "every minute" if timer["minutes"] == 1 else f"every {timer['minutes']} minutes"
-    lines = f" after at least {timer['min_lines']} lines of chat" if timer["min_lines"] else ""
+    lines = f" after at least {count_of(timer['min_lines'], 'line')} of chat" if timer["min_lines"] else ""
     live = ", while live" if timer["only_live"] else ""
     return f"{minutes}{lines}{live}{', in one channel' if timer['entity_id'] else ''}"
 

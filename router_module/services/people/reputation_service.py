@@ -7,7 +7,8 @@ statement. The global community's standings are sums over all communities.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from waddlebot.base.contracts import EventUser, MessageType, ModuleCall, OpaqueI
 from waddlebot.base.errors import Invalid, NotFound, UsageError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.text import fold
 from waddlebot.base.wire import is_number
 from waddlebot.community.communities import Reference, get_community
 from waddlebot.community.people import find_by_name
@@ -208,9 +210,23 @@ class ReputationService:
         leaders = self.leaderboard(call.community.id, Page(limit=_how_many(call.trigger.args))).rows
         if not leaders:
             return "Nobody has any points here yet."
+        names = self._names_of(leaders)
         return "Most points here: " + ", ".join(
-            f"{each.rank}. {_name(each)} ({each.current_score})" for each in leaders
+            f"{each.rank}. {names[each.user_id]} ({each.current_score})" for each in leaders
         )
+
+    def _names_of(self, leaders: Sequence[Standing]) -> dict[int, str]:
+        """What to call each; where several have one name, with the platform that they are on."""
+        names = {each.user_id: _name(each) for each in leaders}
+        times = Counter(map(fold, names.values()))
+        twice = [user_id for user_id, name in names.items() if times[fold(name)] > 1]
+        if not twice:
+            return names
+        rows = self._db.statement(
+            "SELECT user_id, min(platform) AS platform FROM platform_identities WHERE user_id = ANY(%s) GROUP BY 1",
+            (twice,),
+        )
+        return names | {row["user_id"]: f"{names[row['user_id']]} on {row['platform'].title()}" for row in rows}
 
     def report(self, activity: Activity, caller: Account) -> Earning:
         """Give somebody the points for what they did; the same `event_id` of a platform again gives nothing more.

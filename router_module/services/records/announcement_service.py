@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from waddlebot.base.contracts import (
 from waddlebot.base.errors import Invalid, NotAllowed, RateLimited
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import find_manifest
+from waddlebot.base.markup import chat_data
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.data.outbox import ANNOUNCED, OUTBOX_CHANNEL, TO_OVERLAYS, USEFUL_FOR
@@ -251,13 +252,18 @@ def tell_owner(db: DAL, community_id: int, announcement_id: str, message: str) -
         )
 
 
+def _shown(data: Mapping[str, Any], platform: str) -> dict[str, Any]:
+    shown = chat_data(data, platform)
+    return {**shown, "message": neutralise(shown["message"])}
+
+
 def outbox_rows(
     responses: Sequence[ModuleResponse], channels: Sequence[dict[str, Any]], *, shows_overlays: bool
 ) -> Iterator[dict[str, Any]]:
     """Chat once for each channel, overlays once for the community that has them."""
     spoken = [each.response_data for each in responses if each.response_action == "chat"]
     places = [
-        {**channel, "response_action": "chat", "response_data": {**data, "message": neutralise(data["message"])}}
+        {**channel, "response_action": "chat", "response_data": _shown(data, channel["platform"])}
         for channel in channels
         for data in spoken
     ]

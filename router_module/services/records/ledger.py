@@ -263,7 +263,7 @@ class Ledger:
             list(_response_rows(job)),
             [_job_row(work, child, job.execution_id) for child in children],
             list(_said_rows(work, said, job.execution_id)),
-            work.session_id if work.unfinished == 0 else None,
+            work.session_id if work.ends_with(job, children) else None,
         )
         stored = self._record_with_others(ending)
         if job.execution_id in stored:

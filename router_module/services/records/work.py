@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -138,7 +138,10 @@ class Work:
     finished: threading.Event = field(default_factory=threading.Event)
     # What the same person did in the same place after it, and what therefore waits for it.
     following: list[Work] = field(default_factory=list)
+    # For what is known of it here. Nothing is asked of anybody while it is held.
     lock: threading.Lock = field(default_factory=threading.Lock)
+    # For putting on record what came of its jobs. Taken before the other one.
+    settling: threading.Lock = field(default_factory=threading.Lock)
     _sequential: deque[Job] = field(default_factory=deque)
     _parallel: list[Job] = field(default_factory=list)
     _running: int = 0
@@ -183,6 +186,11 @@ class Work:
     @property
     def unfinished(self) -> int:
         return sum(job.status is ExecutionStatus.PENDING for job in self.jobs)
+
+    def ends_with(self, ended: Job, children: Sequence[Job]) -> bool:
+        """Whether nothing is left to do when this job has ended, which is not noted yet, nor what it asked for."""
+        others = [each for each in self.jobs if each.execution_id != ended.execution_id]
+        return not any(each.status is ExecutionStatus.PENDING for each in [*others, *children])
 
     @property
     def is_finished(self) -> bool:

@@ -6,6 +6,8 @@ const STREAM_WIDTH = 800;
 const MOST_LINES = 300;
 const NEAR_BOTTOM_PX = 60;
 const ASK_AGAIN_MS = 700;
+// An alert is over by then, and the next one most likely has not come.
+const BUSY_MS = 12000;
 
 // Who speaks at which level, unless somebody else is named.
 const CAST = {
@@ -270,7 +272,7 @@ function addTour() {
 function addOverlays(overlays) {
   const screen = document.querySelector(".screen");
   const links = document.querySelector(".links");
-  screen.replaceChildren();
+  screen.replaceChildren(make("p", "idle", "Nothing is on stream. Follow, cheer or raid on Twitch, or take step 4."));
   for (const [name, url] of Object.entries(overlays)) {
     const frame = make("iframe");
     frame.src = url;
@@ -286,6 +288,15 @@ function addOverlays(overlays) {
   }
 }
 
+/* An empty stage says how something gets onto it, and makes way for what does. */
+function beBusy() {
+  const idle = document.querySelector(".idle");
+  if (!idle) return;
+  idle.classList.add("busy");
+  clearTimeout(beBusy.timer);
+  beBusy.timer = setTimeout(() => idle.classList.remove("busy"), BUSY_MS);
+}
+
 function keepScale() {
   const screen = document.querySelector(".screen");
   new ResizeObserver(() => {
@@ -299,6 +310,7 @@ function listen() {
   stream.addEventListener("message", (event) => {
     const line = JSON.parse(event.data);
     chats.get(line.platform)?.add(line);
+    beBusy();
   });
   stream.addEventListener("open", () => show("ready", "Running"));
   stream.addEventListener("error", () => show("gone", "Gone. Waiting for it to come back …"));
