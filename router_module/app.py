@@ -47,6 +47,7 @@ from .services.claims.directory_service import DirectoryService
 from .services.commands.builtin_commands import BuiltinCommands
 from .services.commands.callbacks import Callbacks
 from .services.commands.command_processor import CommandProcessor
+from .services.commands.cooldowns import Cooldowns
 from .services.commands.parking import Parking
 from .services.commands.planner import Planner
 from .services.commands.rate_limiter import CommandLimits
@@ -107,8 +108,10 @@ base_url = settings.base_url.rstrip("/")
 # Before anything runs: what an event means, and whether it may.
 rule_book = RuleBook(db, bus, log)
 rules = RuleService(db, bus, rule_book, keyring, guard)
+switch_service = SwitchService(db, bus, service.credentials, rule_book)
 limiter = RateLimiter(bus.client, log, service.metrics)
-limits = CommandLimits(limiter, settings)
+cooldowns = Cooldowns(db)
+limits = CommandLimits(limiter, cooldowns, settings)
 rbac = RBACService()
 planner = Planner(
     settings,
@@ -136,7 +139,9 @@ engines: dict[str, RemoteEngine] = {
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }
 own_engines: dict[str, Engine] = {
-    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac, sessions=sessions),
+    ROUTER: BuiltinCommands(
+        lookups, explainer, reputation_service, db, rbac=rbac, sessions=sessions, switches=switch_service
+    ),
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
 versions = VersionService(db, bus, engines=engines, secrets=webhook_secrets)
@@ -170,7 +175,6 @@ claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
 
 timer_service = TimerService(db)
-switch_service = SwitchService(db, bus, service.credentials, rule_book)
 
 service.mount(
     audit,
@@ -255,6 +259,7 @@ service.loops.add("late-replies", processor.look_after_late, every_s=0.5)
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0, once=True)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("timers", timer_service.step, every_s=STEP_S, once=True)
+service.loops.add("old-cooldowns", cooldowns.forget_old, every_s=600, once=True)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0, once=True)
 service.loops.add("playback", playback_service.step, every_s=1.0, wake=playback_service.wake)

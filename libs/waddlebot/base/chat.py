@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .contracts import COMMAND_PREFIXES
@@ -27,6 +27,8 @@ COMMAND_STARTS = ("!", "#", "/", ".", "！", "＃")
 # Stands before them, in sight: what nobody sees is undone by whoever reads as we do.
 NEUTRAL = "› "
 ZERO_WIDTH_SPACE = "\u200b"
+# Source: https://support.discord.com/hc/en-us/articles/210298617
+DISCORD_MARKUP = re.compile(r"([\\*_~`|\[\]<])")
 # Nobody mistypes a longer name by a letter or two, and comparing long names takes long.
 MAX_GUESSED_CHARS = 64
 
@@ -157,6 +159,18 @@ def neutralise(message: str) -> str:
     """Keep a message of ours from being a command to another bot or to the platform, whatever a viewer put into it."""
     message = for_chat(message)
     return NEUTRAL + message if as_seen(message).lstrip().startswith(COMMAND_STARTS) else message
+
+
+def escape_for(platform: str) -> Callable[[str], str]:
+    """What makes a name or a title plain in a message of ours there, whatever markup somebody put into it.
+
+    Slack's own is undone by its sender; Twitch has none.
+    """
+    return _plain_on_discord if platform == "discord" else str
+
+
+def _plain_on_discord(text: str) -> str:
+    return DISCORD_MARKUP.sub(r"\\\1", text)
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -375,6 +375,8 @@ class CommandProcessor:
             work.queue(children)
         if was_not_run(result):
             self._limits.refund([job])
+        elif _did_nothing(job, children):
+            self._limits.refund_cooldown(job)
         if not work.is_simulated and not job.command.is_core:
             self._parking.ended(work.place.community_id, job.command, result)
         if work.is_simulated:
@@ -609,6 +611,12 @@ def _pool_of(work: Work, job: Job) -> str:
     """Whose threads a job runs in: its module's, and for a rule's webhook its community's."""
     name = job.command.module_name
     return f"{name}:{work.place.community_id}" if name == RULES_MODULE else name
+
+
+def _did_nothing(job: Job, children: Sequence[Job]) -> bool:
+    """Whether somebody was refused: by the module, or in everything that the command would have run."""
+    refused = (ExecutionStatus.DENIED, ExecutionStatus.RATE_LIMITED)
+    return job.status is ExecutionStatus.FAILED or (bool(children) and all(each.status in refused for each in children))
 
 
 def _is_brief(job: Job) -> bool:

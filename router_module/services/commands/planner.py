@@ -8,6 +8,7 @@ every event: the modules that it triggers, and its points
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from ..catalogue.cache_manager import CacheManager
 from ..catalogue.catalogue import Catalogue, Command
 from ..catalogue.module_specs import ROUTER
 from ..people.points import points_for
-from ..people.rbac_service import RBACService
+from ..people.rbac_service import Decision, RBACService
 from ..records.session_manager import SessionManager
 from ..records.work import Job, Said, Work
 from ..rules.filters import LINKS, SAID, Line
@@ -38,6 +39,8 @@ from .rate_limiter import CommandLimits, refusal
 DELETES_MESSAGES = ("twitch", "discord")
 PLACEHOLDER = re.compile(r"\{(user|message)\}")
 BUSY = "busy"
+COOLDOWN = "cooldown"
+TOLD_FOR_S = 60
 DEFAULT_MESSAGES = {"warn": "Please mind the rules of this channel.", "block": "That is not allowed in this channel."}
 
 
@@ -216,6 +219,8 @@ class Planner:
             decision = self._rbac.decide_event(job.command, catalogue=catalogue, **who)
         else:
             decision = self._rbac.decide(job.command, job.args, catalogue=catalogue, **who)
+        if decision.allowed and job.trigger == "command" and self._waits_for_the_stream(work, job, catalogue):
+            decision = Decision(False, "not_live", f"{job.command.name} is for when the stream is on.")
         job.permission = decision
         if decision.allowed:
             self.make_ready(work, job)
@@ -223,6 +228,10 @@ class Planner:
         job.refuse(ExecutionStatus.DENIED, decision.code, decision.reason)
         self._refused(work, job, decision.reason)
         return job
+
+    def _waits_for_the_stream(self, work: Work, job: Job, catalogue: Catalogue) -> bool:
+        terms = catalogue.terms_of(job.command, work.place.entity_id)
+        return terms is not None and terms.only_live and not self._lookups.is_live(work.place.entity_id)
 
     def limit(self, jobs: Sequence[tuple[Work, Job]]) -> None:
         """Take room for the jobs that may run, all in one go, and refuse those for which there is none."""
@@ -243,6 +252,23 @@ class Planner:
             if not decision.allowed:
                 job.refuse(ExecutionStatus.RATE_LIMITED, "rate_limited", refusal(job, decision))
                 self._refused(work, job, refusal(job, decision))
+        self._begin_cooldowns([(work, job, catalogue) for work, job, catalogue in asked if job.error is None])
+
+    def _begin_cooldowns(self, asked: Sequence[tuple[Work, Job, Catalogue]]) -> None:
+        """Refuse what rests; of what may run now, begin the cooldown."""
+        wanted = [
+            (work, job, terms, self._rbac.level_of(work.event, work.person, work.place))
+            for work, job, catalogue in asked
+            if not job.listen and (terms := catalogue.terms_of(job.command, work.place.entity_id)) and terms.rests
+        ]
+        if not wanted:
+            return
+        resting = self._limits.begin_cooldowns(wanted)
+        for work, job, _, _ in wanted:
+            if rest := resting.get(job.execution_id):
+                self._limits.refund([job])
+                job.refuse(ExecutionStatus.RATE_LIMITED, COOLDOWN, rest.refusal(job))
+                self._refused(work, job, rest.refusal(job), told_for_s=max(1, math.ceil(rest.left_s)))
 
     @staticmethod
     def too_much_to_do(job: Job) -> str:
@@ -266,7 +292,7 @@ class Planner:
             call = call.model_copy(update={"callback": self._callbacks.make(call, job.command)})
         job.set_call(call, payload)
 
-    def _refused(self, work: Work, job: Job, reason: str) -> None:
+    def _refused(self, work: Work, job: Job, reason: str, *, told_for_s: int = TOLD_FOR_S) -> None:
         self._log.authz(
             "command_refused",
             result=job.status.value.upper(),
@@ -276,15 +302,16 @@ class Planner:
             reason=job.error.code if job.error else "",
         )
         # What another command asked for is refused in that one's name.
-        if job.is_typed and job.parent_id is None and self.is_told(work, job):
+        if job.is_typed and job.parent_id is None and self.is_told(work, job, for_s=told_for_s):
             work.refusals.append(chat_line(reason, ROUTER, job))
 
-    def is_told(self, work: Work, what: Job | StringRule) -> bool:
-        """Once a person, command or rule, and minute (contracts §9); always where somebody is trying things out."""
+    def is_told(self, work: Work, what: Job | StringRule, *, for_s: int = TOLD_FOR_S) -> bool:
+        """Once a person, command or rule, and minute or cooldown (contracts §9); always where somebody is trying things
+        out."""
         if work.is_simulated or work.event.platform == CONSOLE:
             return True
         key = f"rule:{what.id}" if isinstance(what, StringRule) else f"{what.status.value}:{what.command.name}"
-        return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.head_id}:{key}")
+        return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.head_id}:{key}", for_s=for_s)
 
 
 def chat_line(message: str, module_name: str, job: Job | None = None) -> Said:

@@ -10,21 +10,14 @@ from pydantic import ValidationError
 from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
-from waddlebot.data.audit import Acting, acting_as
 from waddlebot.data.database import Database
 
 from ..records.timer_fields import TimerFields
 from ..records.timer_service import create_timer, delete_timer, get_timer, list_timers, update_timer
+from .rehearsing import changing
 
 USAGE = "Usage: !timer add <name> <minutes> [lines=5] [always] [here] <text>"
 Handler = Callable[[DAL, ModuleCall, Sequence[str]], str]
-
-
-class _Rehearsed(Exception):
-    """Takes what a simulated command did back, and brings what it said."""
-
-    def __init__(self, said: str) -> None:
-        self.said = said
 
 
 class TimerCommand:
@@ -43,15 +36,7 @@ class TimerCommand:
         handler = self._handlers.get(word.lower())
         if handler is None:
             raise UsageError("Usage: !timer add | remove | list | pause | resume")
-        try:
-            # Whoever typed it changes what it changes.
-            with acting_as(Acting("router", own_id=call.user.own_id)), self._db.transaction() as db:
-                said = handler(db, call, args)
-                if call.mode == "simulate":
-                    raise _Rehearsed(said)
-        except _Rehearsed as rehearsed:
-            return rehearsed.said
-        return said
+        return changing(self._db, call, lambda db: handler(db, call, args))
 
 
 def _add(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:

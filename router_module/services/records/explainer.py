@@ -169,5 +169,8 @@ def _because_in_words(execution: dict[str, Any]) -> str:
         parts.append("it waits for such events")
     if decision.get("permission"):
         parts.append(decision["permission"]["reason"].rstrip("."))
+    if cooldown := decision.get("cooldown"):
+        rests = (("all_s", "everybody here"), ("person_s", "you"))
+        parts += [f"it rests {cooldown[name]} s for {whom} after that" for name, whom in rests if cooldown[name]]
     parts += [f"{each['per_minute']} a minute for {each['for']} at most" for each in decision.get("limits", [])]
     return f" – {'; '.join(parts)}" if parts else ""
