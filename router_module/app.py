@@ -38,6 +38,7 @@ from .controllers import (
     string_rules,
     switches,
     timers,
+    violations,
 )
 from .models import define_tables
 from .services.catalogue.cache_manager import COMMANDS, CacheManager
@@ -84,6 +85,7 @@ from .services.records.retention_service import RetentionService
 from .services.records.session_manager import SessionManager
 from .services.records.timer_service import STEP_S, TimerService
 from .services.records.usage_service import WRITE_EVERY_S, UsageService
+from .services.rules.escalation import Escalation
 from .services.rules.rule_book import RuleBook
 from .services.rules.rule_service import RuleService
 from .services.rules.rule_webhook import RULES_MODULE, RuleWebhook
@@ -113,6 +115,7 @@ limiter = RateLimiter(bus.client, log, service.metrics)
 cooldowns = Cooldowns(db)
 limits = CommandLimits(limiter, cooldowns, settings)
 rbac = RBACService()
+escalation = Escalation(db)
 planner = Planner(
     settings,
     lookups=lookups,
@@ -120,6 +123,7 @@ planner = Planner(
     rbac=rbac,
     limits=limits,
     sessions=sessions,
+    escalation=escalation,
     callbacks=Callbacks(
         service.calls,
         responses_url=f"{base_url}/router/responses",
@@ -140,7 +144,14 @@ engines: dict[str, RemoteEngine] = {
 }
 own_engines: dict[str, Engine] = {
     ROUTER: BuiltinCommands(
-        lookups, explainer, reputation_service, db, rbac=rbac, sessions=sessions, switches=switch_service
+        lookups,
+        explainer,
+        reputation_service,
+        db,
+        rbac=rbac,
+        sessions=sessions,
+        switches=switch_service,
+        escalation=escalation,
     ),
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
@@ -194,6 +205,7 @@ service.mount(
     string_rules,
     switches,
     timers,
+    violations,
     using=[
         processor,
         registry,
@@ -210,6 +222,7 @@ service.mount(
         rules,
         switch_service,
         timer_service,
+        escalation,
         ModuleAffairs(lookups, rule_book, switch_service),
         CredentialService(db, service.credentials),
         AuditService(db, service.client, own_name=service.name, own_url=service.url),
@@ -260,6 +273,7 @@ service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0, once=True)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("timers", timer_service.step, every_s=STEP_S, once=True)
 service.loops.add("old-cooldowns", cooldowns.forget_old, every_s=600, once=True)
+service.loops.add("old-violations", escalation.forget_old, every_s=3600, once=True)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0, once=True)
 service.loops.add("playback", playback_service.step, every_s=1.0, wake=playback_service.wake)

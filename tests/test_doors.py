@@ -414,6 +414,7 @@ SAMPLES: dict[str, Any] = {
     "POST /router/communities/{community}/timers": lambda w: {
         "body": {"name": new_id(), "minutes": 60, "message": "hello"}
     },
+    "POST /router/communities/{community}/timers/preview": lambda w: {"body": {"message": "hello"}},
     "PUT /router/communities/{community}/timers/{timer_id}": lambda w: {"body": {"minutes": 50}},
     "POST /router/communities/{community}/keys": lambda w: {"body": {"name": new_id()}},
     **{

@@ -8,7 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from ..data.database import Database
+from pydal import DAL
+
+from ..data.database import Database, fetch
 
 MAX_TEXT_CHARS = 300
 KEEP_FOLLOWS = timedelta(days=30)
@@ -51,11 +53,6 @@ class Streams:
             rows = json.dumps([asdict(each) for each in news])
             self._db.statement(NOTE, {"rows": rows, "chars": MAX_TEXT_CHARS})
 
-    def forget(self, entity_id: str) -> None:
-        """Somebody left."""
-        self._db.statement("DELETE FROM streams WHERE entity_id = %s", (entity_id,))
-        self._db.statement("DELETE FROM follows WHERE entity_id = %s", (entity_id,))
-
     def note_follow(self, entity_id: str, platform_user_id: str, followed_at: datetime | str | None) -> None:
         """Somebody follows since then, or with None does not."""
         self._db.statement(
@@ -76,3 +73,9 @@ class Streams:
     def forget_old_follows(self) -> None:
         """Ask anew after a while: people stop following, and nobody tells."""
         self._db.statement("DELETE FROM follows WHERE checked_at < now() - %s", (KEEP_FOLLOWS,))
+
+
+def forget_stream(db: DAL, entity_id: str) -> None:
+    """Somebody left, in the caller's transaction."""
+    fetch(db, "DELETE FROM streams WHERE entity_id = %s", (entity_id,))
+    fetch(db, "DELETE FROM follows WHERE entity_id = %s", (entity_id,))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
 from waddlebot.base.contracts import CONSOLE, Event
 from waddlebot.base.errors import NotFound
+from waddlebot.community.live import Spot, look_up
 from waddlebot.community.people import People
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch, fetch_one
@@ -88,6 +89,13 @@ class CacheManager:
                 {"entity": entity_id},
             )
         return bool(row and row["is_live"])
+
+    def values(self, names: Collection[str], spot: Spot) -> dict[str, str]:
+        """What variables stand for that have to be looked up, for what the router itself says."""
+        if not names:
+            return {}
+        with self._db.transaction() as db:
+            return look_up(db, names, spot)
 
     def find_command(self, command_id: int) -> Command | None:
         """A module's command, also one that it no longer has."""

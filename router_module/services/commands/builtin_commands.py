@@ -23,6 +23,7 @@ from ..people.rbac_service import Asking, RBACService
 from ..people.reputation_service import ReputationService
 from ..records.explainer import Explainer
 from ..records.session_manager import SessionManager
+from ..rules.escalation import Escalation
 from ..rules.filters import PERMITTED_S
 from .cooldown_command import CooldownCommand
 from .timer_command import TimerCommand
@@ -46,6 +47,7 @@ class BuiltinCommands:
         rbac: RBACService,
         sessions: SessionManager,
         switches: SwitchService,
+        escalation: Escalation,
     ) -> None:
         self._sessions = sessions
         self._lookups = lookups
@@ -60,6 +62,7 @@ class BuiltinCommands:
             "points": reputation.say_points,
             "leaderboard": reputation.say_leaderboard,
             "permit": self.permit,
+            "forgive": escalation.forgive_by_name,
             "timer": TimerCommand(db),
             "cooldown": CooldownCommand(db, lookups, switches),
         }

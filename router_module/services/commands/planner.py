@@ -9,15 +9,16 @@ every event: the modules that it triggers, and its points
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
+from waddlebot.base import variables
+from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, escape_for, neutralise, parse_command
 from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
 from waddlebot.base.logs import AAALog
 from waddlebot.base.text import fold
+from waddlebot.community.live import Spot
 
 from ...config import RouterSettings
 from ..catalogue.cache_manager import CacheManager
@@ -27,6 +28,7 @@ from ..people.points import points_for
 from ..people.rbac_service import Decision, RBACService
 from ..records.session_manager import SessionManager
 from ..records.work import Job, Said, Work
+from ..rules.escalation import Escalation
 from ..rules.filters import LINKS, SAID, Line
 from ..rules.listeners import Listening
 from ..rules.rule_book import RuleBook, StringRule
@@ -37,7 +39,15 @@ from .rate_limiter import CommandLimits, refusal
 
 # Where the bot may delete a message of somebody else's.
 DELETES_MESSAGES = ("twitch", "discord")
-PLACEHOLDER = re.compile(r"\{(user|message)\}")
+# Where it may time somebody out, or ban them.
+PUTS_AWAY = ("twitch", "discord")
+BY_STEP: dict[str, Literal["warn", "block", "timeout", "ban"]] = {
+    "warn": "warn",
+    "delete": "block",
+    "block": "block",
+    "timeout": "timeout",
+    "ban": "ban",
+}
 BUSY = "busy"
 COOLDOWN = "cooldown"
 TOLD_FOR_S = 60
@@ -55,10 +65,12 @@ class Planner:
         limits: CommandLimits,
         sessions: SessionManager,
         callbacks: Callbacks,
+        escalation: Escalation,
         log: AAALog,
     ) -> None:
         self._settings = settings
         self._callbacks = callbacks
+        self._escalation = escalation
         self._lookups = lookups
         self._rules = rules
         self._rbac = rbac
@@ -186,11 +198,23 @@ class Planner:
         return self._sessions.is_permitted(work.place.community_id, work.person.head_id)
 
     def _moderate(self, work: Work, rule: StringRule) -> None:
-        action = "block" if rule.action == "block" else "warn"
-        message = rule.message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[action]
-        work.moderation = Moderation(action=action, rule_id=rule.id, message=message)
+        reached = self._escalation.reach(work, rule.id, rule.escalation) if rule.escalation else None
+        action = BY_STEP[reached.action if reached else rule.action]
+        message = rule.message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[rule.action]
+        message = self._filled_in(message, work)
         platform = work.event.platform
-        if action == "block" and platform not in DELETES_MESSAGES:
+        if reached:
+            message += f" {reached.in_words}"
+        work.moderation = Moderation(
+            action=action,
+            rule_id=rule.id,
+            message=message,
+            duration_s=reached.duration_s if reached else None,
+            times=reached.times if reached else None,
+        )
+        if action in ("timeout", "ban") and platform not in PUTS_AWAY:
+            message += f" (I cannot do that on {platform}.)"
+        elif action == "block" and platform not in DELETES_MESSAGES:
             message += f" (I cannot remove messages on {platform}.)"
         if self.is_told(work, rule):
             work.refusals.append(chat_line(message, ROUTER))
@@ -198,11 +222,22 @@ class Planner:
     def _run_command(self, work: Work, rule: StringRule, catalogue: Catalogue) -> None:
         """What a rule runs is not seen by rules again, and what that runs in turn is bounded by its depth."""
         named = command_of(rule.command.strip())
-        values = {"user": work.event.user.shown_name, "message": work.event.message}
-        args = [PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in rule.parameters]
+        args = [self._filled_in(word, work, plain=False) for word in rule.parameters]
         for command in catalogue.find(*named, work.place.entity_id) if named else ():
             job = Job(command, args, rule_id=rule.id, depth=1, path=(f"rule {rule.id}", command.name))
             work.jobs.append(self.decide(work, job))
+
+    def _filled_in(self, text: str, work: Work, *, plain: bool = True) -> str:
+        """A text of a rule with its variables. `plain`: without markup that people put into names, for chat."""
+        read = variables.read(text)
+        if not read.names:
+            return text
+        place, person = work.place, work.person
+        spot = Spot(place.community_id, place.entity_id, person.head_id, person.ids)
+        values = {"user": work.event.user.shown_name, "message": work.event.message}
+        values |= self._lookups.values(read.looked_up, spot)
+        escape = escape_for(place.platform) if plain else str
+        return read.fill({name: escape(value) for name, value in values.items()})
 
     def _webhook(self, work: Work, rule: StringRule) -> Job:
         job = Job(webhook_command(rule.id, rule.webhook_url), [], rule_id=rule.id, path=(f"rule {rule.id}",))

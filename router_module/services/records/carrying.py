@@ -22,6 +22,7 @@ from waddlebot.module.portable import Item, Part
 
 from ..modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 from ..people.roles_service import role_change
+from ..rules.escalation_steps import Steps
 from ..rules.filters import MAX_NUMBER
 from ..rules.rule_service import RuleService
 from ..rules.string_matcher import MatchType
@@ -56,6 +57,7 @@ class RuleItem(Item):
     block_message: Text = ""
     priority: int = Field(100, ge=-(2**31), lt=2**31)
     exempt_labels: list[ShortText] = Field(default_factory=list, max_length=50)
+    escalation: Steps = Field(default_factory=list)
     enabled_entity_ids: list[ShortText] = Field(default_factory=list, max_length=1000)
 
 
@@ -102,7 +104,7 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
             db,
             "SELECT id, string, match_type, number, share, case_sensitive, look_alikes, exempt_level, action,"
             " command_to_execute, command_parameters, webhook_url, warning_message, block_message, priority,"
-            " exempt_labels, ARRAY(SELECT entity_id FROM stringmatch_entities e"
+            " exempt_labels, escalation, ARRAY(SELECT entity_id FROM stringmatch_entities e"
             "  WHERE e.stringmatch_id = r.id ORDER BY 1) AS enabled_entity_ids"
             " FROM stringmatch r WHERE community_id = %s AND is_active ORDER BY priority, id",
             (community_id,),

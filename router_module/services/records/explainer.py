@@ -22,6 +22,7 @@ STATUS_WORDS = {
     "pending": "is still at work",
     "unknown": "may or may not have worked",
 }
+DID = {"warn": "warned you", "block": "blocked it", "timeout": "timed you out", "ban": "banned you"}
 NEVER_RAN = ("denied", "rate_limited")
 OUTBOX_WORDS = {
     "pending": "waits to be said",
@@ -135,7 +136,9 @@ def _rules_in_words(verdict: dict[str, Any] | None) -> list[str]:
     moderation = verdict["moderation"]
     if moderation is None:
         return [hit]
-    did = "blocked it" if moderation["action"] == "block" else "warned you"
+    did = DID[moderation["action"]]
+    if moderation.get("times"):
+        did += f" the {moderation['times']}. time"
     return [f"{hit}, and rule {moderation['rule_id']} {did} (“{moderation['message']}”)"]
 
 

@@ -76,6 +76,12 @@ PEOPLE = [
         shown="command_permission_id, effect, subject",
     ),
     Personal(
+        "violations",
+        where="own_id = ANY(%(own_ids)s)",
+        within=IN_COMMUNITY,
+        shown="community_id, entity_id, rule_id, action, created_at",
+    ),
+    Personal(
         "cooldowns",
         where="own_id = ANY(%(own_ids)s)",
         within=IN_COMMUNITY,

@@ -162,7 +162,7 @@ class Work:
 
     @property
     def is_blocked(self) -> bool:
-        return self.moderation is not None and self.moderation.action == "block"
+        return self.moderation is not None and self.moderation.action != "warn"
 
     @property
     def verdict(self) -> dict[str, Any] | None:
