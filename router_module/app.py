@@ -29,6 +29,7 @@ from .controllers import (
     directory,
     events,
     keys,
+    live_notices,
     module_affairs,
     modules,
     playback,
@@ -76,6 +77,8 @@ from .services.records.announcement_service import AnnouncementService
 from .services.records.audit_service import AuditService
 from .services.records.explainer import Explainer
 from .services.records.ledger import Ledger
+from .services.records.live_notice_service import STEP_S as NOTICES_STEP_S
+from .services.records.live_notice_service import LiveNoticeService
 from .services.records.outbox_service import OutboxService
 from .services.records.overlay_delivery import OverlayDelivery
 from .services.records.people import KEEPS
@@ -162,6 +165,7 @@ holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
 overlays = OverlayDelivery(
     db, service.client, settings.browser_source_url, holder=holder, log=log, metrics=service.metrics
 )
+live_notice_service = LiveNoticeService(db)
 processor = CommandProcessor(
     settings,
     lookups=lookups,
@@ -172,6 +176,7 @@ processor = CommandProcessor(
     usage=usage,
     overlays=overlays,
     parking=Parking(db, bus, log),
+    notices=live_notice_service,
     engines={**engines, **own_engines},
     pools=pools,
     log=log,
@@ -200,6 +205,7 @@ service.mount(
     coordination,
     credentials,
     keys,
+    live_notices,
     reputation,
     roles,
     string_rules,
@@ -223,6 +229,7 @@ service.mount(
         switch_service,
         timer_service,
         escalation,
+        live_notice_service,
         ModuleAffairs(lookups, rule_book, switch_service),
         CredentialService(db, service.credentials),
         AuditService(db, service.client, own_name=service.name, own_url=service.url),
@@ -274,6 +281,7 @@ service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("timers", timer_service.step, every_s=STEP_S, once=True)
 service.loops.add("old-cooldowns", cooldowns.forget_old, every_s=600, once=True)
 service.loops.add("old-violations", escalation.forget_old, every_s=3600, once=True)
+service.loops.add("live-notices", live_notice_service.step, every_s=NOTICES_STEP_S, once=True)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0, once=True)
 service.loops.add("playback", playback_service.step, every_s=1.0, wake=playback_service.wake)

@@ -73,10 +73,8 @@ def test_since_when_somebody_follows(joined, twitch, say):
     assert "Nobody called nobody" in bot.say("!followage @nobody").chat
 
 
-def test_what_was_not_granted_is_said_with_where_to_grant_it(browser, streamer, twitch):
-    twitch.oauth.leave_out = {"channel:manage:broadcast", "clips:edit"}
-    assert browser.consent(streamer.login).status == 200
-    twitch.oauth.leave_out = set()
+def test_what_was_not_granted_is_said_with_where_to_grant_it(browser, streamer):
+    assert browser.consent(streamer.login, grant=["channel:bot"]).status == 200
     streamer.say("!title New", chatter="700", badges=["moderator"])
     eventually(lambda: streamer.texts, within_s=15)
     assert "has to let the bot do that first, at " in streamer.texts[-1]

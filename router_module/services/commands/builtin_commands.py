@@ -26,6 +26,7 @@ from ..records.session_manager import SessionManager
 from ..rules.escalation import Escalation
 from ..rules.filters import PERMITTED_S
 from .cooldown_command import CooldownCommand
+from .live_command import LiveCommand
 from .timer_command import TimerCommand
 
 STATS_KEPT_S = 60.0
@@ -64,6 +65,7 @@ class BuiltinCommands:
             "permit": self.permit,
             "forgive": escalation.forgive_by_name,
             "timer": TimerCommand(db),
+            "live": LiveCommand(db),
             "cooldown": CooldownCommand(db, lookups, switches),
         }
 

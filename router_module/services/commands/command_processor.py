@@ -43,6 +43,7 @@ from ..catalogue.catalogue import Command
 from ..catalogue.module_specs import ROUTER
 from ..engines.execution_engine import Engine, Result, within_permissions, without_what_others_would_read
 from ..records.ledger import Ledger, Orphan, Recorded, Rehearsal
+from ..records.live_notice_service import LiveNoticeService
 from ..records.overlay_delivery import OverlayDelivery
 from ..records.session_manager import SessionManager
 from ..records.usage_service import UsageService
@@ -81,6 +82,7 @@ class CommandProcessor:
         usage: UsageService,
         overlays: OverlayDelivery,
         parking: Parking,
+        notices: LiveNoticeService,
         engines: dict[str, Engine],
         pools: TargetPools,
         log: AAALog,
@@ -96,6 +98,7 @@ class CommandProcessor:
         self._usage = usage
         self._overlays = overlays
         self._parking = parking
+        self._notices = notices
         self._engines = engines
         self._pools = pools
         self._log = log
@@ -222,6 +225,9 @@ class CommandProcessor:
             self._limits.refund(job for work in works for job in work.jobs)
             raise
         new = [work for work in works if not work.duplicate]
+        for work in new:
+            if not work.is_simulated:
+                self._notices.note_event(work.event, work.place.entity_id)
         self._count([work for work in new if not work.is_simulated and not work.deferred])
         self._limits.refund(job for work in works if work.duplicate for job in work.jobs)
 

@@ -26,6 +26,9 @@ from ..rules.escalation_steps import Steps
 from ..rules.filters import MAX_NUMBER
 from ..rules.rule_service import RuleService
 from ..rules.string_matcher import MatchType
+from .live_notice_fields import LiveNoticeFields
+from .live_notice_service import COLUMNS as NOTICE_COLUMNS
+from .live_notice_service import create_notice, get_notice, list_notices, update_notice
 from .timer_fields import TimerFields
 from .timer_service import COLUMNS, create_timer, get_timer, list_timers, update_timer
 
@@ -94,8 +97,19 @@ class TimerItem(TimerFields, Item):
     kind: Literal["timer"] = "timer"
 
 
+class LiveNoticeItem(LiveNoticeFields, Item):
+    kind: Literal["live_notice"] = "live_notice"
+
+
 def parts(rules: RuleService, switches: SwitchService) -> list[Part[Any]]:
-    return [rule_part(rules), switch_part(switches), permission_part(switches), role_part(), timer_part()]
+    return [
+        rule_part(rules),
+        switch_part(switches),
+        permission_part(switches),
+        role_part(),
+        timer_part(),
+        notice_part(),
+    ]
 
 
 def rule_part(rules: RuleService) -> Part[RuleItem]:
@@ -139,6 +153,21 @@ def timer_part() -> Part[TimerItem]:
             update_timer(db, get_timer(db, community_id, timer_id=known.row_id), values)
 
     return Part(TimerItem, lambda item: fold(item.name), export, put)
+
+
+def notice_part() -> Part[LiveNoticeItem]:
+    def export(db: DAL, community_id: int) -> list[LiveNoticeItem]:
+        rows = list_notices(db, community_id)
+        return [LiveNoticeItem(**{each: row[each] for each in NOTICE_COLUMNS}).of_row(row["id"]) for row in rows]
+
+    def put(db: DAL, community_id: int, item: LiveNoticeItem, known: LiveNoticeItem | None) -> None:
+        values = item.model_dump(exclude={"kind"})
+        if known is None:
+            create_notice(db, community_id, values)
+        else:
+            update_notice(db, get_notice(db, community_id, notice_id=known.row_id), values)
+
+    return Part(LiveNoticeItem, lambda item: (item.entity_id, item.stream_entity_id), export, put)
 
 
 def switch_part(switches: SwitchService) -> Part[SwitchItem]:
