@@ -33,6 +33,7 @@ from .controllers import (
     module_affairs,
     modules,
     playback,
+    presets,
     reputation,
     responses,
     roles,
@@ -89,6 +90,7 @@ from .services.records.session_manager import SessionManager
 from .services.records.timer_service import STEP_S, TimerService
 from .services.records.usage_service import WRITE_EVERY_S, UsageService
 from .services.rules.escalation import Escalation
+from .services.rules.presets import Presets
 from .services.rules.rule_book import RuleBook
 from .services.rules.rule_service import RuleService
 from .services.rules.rule_webhook import RULES_MODULE, RuleWebhook
@@ -114,6 +116,7 @@ base_url = settings.base_url.rstrip("/")
 rule_book = RuleBook(db, bus, log)
 rules = RuleService(db, bus, rule_book, keyring, guard)
 switch_service = SwitchService(db, bus, service.credentials, rule_book)
+presets_of_filters = Presets(rules)
 limiter = RateLimiter(bus.client, log, service.metrics)
 cooldowns = Cooldowns(db)
 limits = CommandLimits(limiter, cooldowns, settings)
@@ -155,6 +158,7 @@ own_engines: dict[str, Engine] = {
         sessions=sessions,
         switches=switch_service,
         escalation=escalation,
+        presets=presets_of_filters,
     ),
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
@@ -206,6 +210,7 @@ service.mount(
     credentials,
     keys,
     live_notices,
+    presets,
     reputation,
     roles,
     string_rules,
@@ -229,6 +234,7 @@ service.mount(
         switch_service,
         timer_service,
         escalation,
+        presets_of_filters,
         live_notice_service,
         ModuleAffairs(lookups, rule_book, switch_service),
         CredentialService(db, service.credentials),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from waddlebot.base.chat import CommandLine, is_prefixed, parse_command, shorten, split_words
 from waddlebot.base.contracts import MAX_MESSAGE_CHARS
 from waddlebot.base.errors import UsageError, UserError
-from waddlebot.base.variables import MEANINGS, OF_WORDS, MissingWord, Variable, read, unknown_in
+from waddlebot.base.variables import MEANINGS, OF_WORDS, MissingWord, Variable, plain, read, unknown_in
 
 ALL_NAMES = ("args", "all_args")
 ALL_WORDS = ("{args}", "{all_args}")
@@ -89,8 +89,7 @@ class Template:
         Raises: MissingArgument, TooLong.
         """
         if self.line is None:
-            plain = {each: values.escape(value) for each, value in values.all().items()}
-            said = _Filling(self, name, values.args, plain)
+            said = _Filling(self, name, values.args, plain(values.all(), values.escape))
             return _checked_text(said.put_into(self.text), said)
         filling = _Filling(self, name, values.args, values.all())
         words: list[str] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -40,6 +40,8 @@ WORDS: Final = frozenset({"args", "all_args", *(f"arg{n}" for n in range(1, 10))
 OF_WORDS: Final = WORDS | {"touser"}
 OF_A_PERSON: Final = frozenset({"user", "points", "rank", "followage"})
 OF_A_STREAM: Final = frozenset({"channel", "uptime", "game", "title", "viewers"})
+# What people write as they like.
+BY_PEOPLE: Final = frozenset({"user", "touser", "channel", "title", "game", "message"})
 # What is looked up, and only where a text names it.
 LOOKED_UP: Final = (OF_A_STREAM | OF_A_PERSON) - {"user"}
 SHOWN_AS: Final = {"random": "random:a|b|c", "time": "time:Europe/Berlin"}
@@ -106,6 +108,11 @@ def read(text: str) -> Text:
         tuple(each for each in pieces if each),
         frozenset(each.name for each in pieces if isinstance(each, Variable)),
     )
+
+
+def plain(values: Mapping[str, str], escape: Callable[[str], str]) -> dict[str, str]:
+    """Values without the markup that people put into them, as where they are said needs it. Addresses stay."""
+    return {name: escape(value) if name in BY_PEOPLE else value for name, value in values.items()}
 
 
 def names() -> list[str]:

@@ -25,6 +25,7 @@ from ..records.explainer import Explainer
 from ..records.session_manager import SessionManager
 from ..rules.escalation import Escalation
 from ..rules.filters import PERMITTED_S
+from ..rules.presets import Presets
 from .cooldown_command import CooldownCommand
 from .live_command import LiveCommand
 from .timer_command import TimerCommand
@@ -49,6 +50,7 @@ class BuiltinCommands:
         sessions: SessionManager,
         switches: SwitchService,
         escalation: Escalation,
+        presets: Presets,
     ) -> None:
         self._sessions = sessions
         self._lookups = lookups
@@ -64,6 +66,7 @@ class BuiltinCommands:
             "leaderboard": reputation.say_leaderboard,
             "permit": self.permit,
             "forgive": escalation.forgive_by_name,
+            "filters": presets.say,
             "timer": TimerCommand(db),
             "live": LiveCommand(db),
             "cooldown": CooldownCommand(db, lookups, switches),

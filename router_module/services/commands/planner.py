@@ -222,13 +222,13 @@ class Planner:
     def _run_command(self, work: Work, rule: StringRule, catalogue: Catalogue) -> None:
         """What a rule runs is not seen by rules again, and what that runs in turn is bounded by its depth."""
         named = command_of(rule.command.strip())
-        args = [self._filled_in(word, work, plain=False) for word in rule.parameters]
+        args = [self._filled_in(word, work, for_chat=False) for word in rule.parameters]
         for command in catalogue.find(*named, work.place.entity_id) if named else ():
             job = Job(command, args, rule_id=rule.id, depth=1, path=(f"rule {rule.id}", command.name))
             work.jobs.append(self.decide(work, job))
 
-    def _filled_in(self, text: str, work: Work, *, plain: bool = True) -> str:
-        """A text of a rule with its variables. `plain`: without markup that people put into names, for chat."""
+    def _filled_in(self, text: str, work: Work, *, for_chat: bool = True) -> str:
+        """A text of a rule with its variables; for chat without the markup that people put into names."""
         read = variables.read(text)
         if not read.names:
             return text
@@ -236,8 +236,7 @@ class Planner:
         spot = Spot(place.community_id, place.entity_id, person.head_id, person.ids)
         values = {"user": work.event.user.shown_name, "message": work.event.message}
         values |= self._lookups.values(read.looked_up, spot)
-        escape = escape_for(place.platform) if plain else str
-        return read.fill({name: escape(value) for name, value in values.items()})
+        return read.fill(variables.plain(values, escape_for(place.platform)) if for_chat else values)
 
     def _webhook(self, work: Work, rule: StringRule) -> Job:
         job = Job(webhook_command(rule.id, rule.webhook_url), [], rule_id=rule.id, path=(f"rule {rule.id}",))

@@ -288,8 +288,7 @@ def fill_in(db: DAL, text: str, community_id: int, entity_id: str, values: Mappi
     if not read.names:
         return text
     found = {**look_up(db, read.looked_up, Spot(community_id, entity_id)), **values}
-    escape = escape_for(parse_entity_id(entity_id).platform)
-    return read.fill({name: escape(value) for name, value in found.items()})
+    return read.fill(variables.plain(found, escape_for(parse_entity_id(entity_id).platform)))
 
 
 def say_in(

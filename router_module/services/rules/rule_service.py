@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -203,7 +204,7 @@ class RuleService:
         until = time.monotonic() + MAX_DRY_RUN_S
         scanned, oldest = 0, None
         hit: list[dict[str, Any]] = []
-        for row in self._stored_messages(community_id, entity_ids, hours=hours):
+        for row in self.stored_messages(community_id, entity_ids, hours=hours):
             if time.monotonic() > until:
                 break
             if not _is_seen_by(rule, row["message"]):
@@ -225,7 +226,7 @@ class RuleService:
             ],
         }
 
-    def _stored_messages(
+    def stored_messages(
         self, community_id: int | None, entity_ids: Sequence[str], *, hours: float
     ) -> Iterator[dict[str, Any]]:
         """What was said, newest first, MAX_SCANNED of them at most and never many in memory at once."""
@@ -256,6 +257,9 @@ class RuleService:
             if len(rows) < PAGE:
                 return
             before = rows[-1]["session_id"]
+
+    def reading(self) -> AbstractContextManager[DAL]:
+        return self._db.lookup()
 
     def webhook_secret(self, rule_id: int) -> str:
         """Raises: UnknownRule; CannotOpen."""
