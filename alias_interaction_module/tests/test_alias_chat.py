@@ -500,7 +500,7 @@ def test_an_alias_rests_for_everybody_and_for_each_person(bot, fleet):
 
 def test_a_cooldown_is_given_back_by_who_did_not_get_anything(bot, fleet):
     add(bot, "greet", "hello {arg1}")
-    add(bot, "new", '"!inventory add {arg1}"')
+    add(bot, "new", '"!inventory add {arg1} bright"')
     for name in ("greet", "new"):
         bot.say(f"!alias set {name} cooldown=1h exempt=nobody", level="moderator")
     assert bot.say("!greet").statuses == ["failed"]

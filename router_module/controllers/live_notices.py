@@ -8,7 +8,7 @@ from pydal import DAL
 from waddlebot.base.contracts import Attributed, EntityIdText
 from waddlebot.base.logs import AAALog
 from waddlebot.base.variables import remarks_on
-from waddlebot.community.communities import get_community
+from waddlebot.community.communities import community_of, get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
@@ -61,11 +61,9 @@ def create_live_notice(
 
 
 @endpoint("POST", f"{NOTICES}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=LiveNoticePreview)
-def preview_live_notice(
-    community: str, wanted: LiveNoticePreview, caller: Account, database: Database, db: DAL
-) -> dict[str, Any]:
+def preview_live_notice(community: str, wanted: LiveNoticePreview, caller: Account, db: DAL) -> dict[str, Any]:
     """Show what a notice would say of the stream that was on last; nothing is kept or said."""
-    text = preview(db, get_community(database, caller, community), wanted.message, wanted.entity_id)
+    text = preview(db, community_of(db, caller, community), wanted.message, wanted.entity_id)
     return {"success": True, "text": text, "remarks": remarks_on(wanted.message, IN_NOTICES, also=OWN)}
 
 

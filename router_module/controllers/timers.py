@@ -9,7 +9,7 @@ from pydantic import Field
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.logs import AAALog
 from waddlebot.base.variables import remarks_on
-from waddlebot.community.communities import get_community
+from waddlebot.community.communities import community_of, get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
@@ -62,9 +62,9 @@ def create_timer(
 
 
 @endpoint("POST", f"{TIMERS}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview)
-def preview_timer(community: str, wanted: TimerPreview, caller: Account, database: Database, db: DAL) -> dict[str, Any]:
+def preview_timer(community: str, wanted: TimerPreview, caller: Account, db: DAL) -> dict[str, Any]:
     """Show what a timer would say at this moment, and where; nothing is kept or said."""
-    texts = preview(db, get_community(database, caller, community), wanted.message, wanted.entity_id)
+    texts = preview(db, community_of(db, caller, community), wanted.message, wanted.entity_id)
     return {"success": True, "texts": texts, "remarks": remarks_on(wanted.message, IN_TIMERS)}
 
 

@@ -308,9 +308,7 @@ def test_chosen_channels_are_told_when_a_stream_begins_and_ends(bot, fleet):
 
     def said() -> list[str]:
         with fleet.database.transaction() as db:
-            sql = (
-                "SELECT response_data FROM outbox WHERE entity_id = %s AND event_id LIKE 'announcement:%%' ORDER BY id"
-            )
+            sql = "SELECT response_data FROM outbox WHERE entity_id = %s AND event_id LIKE 'announcement:%%'"
             return [row["response_data"]["message"] for row in fetch(db, f"{sql} ORDER BY id", (here,))]
 
     moderator = {"level": "moderator"}

@@ -59,7 +59,7 @@ def test_a_moderator_has_something_said_again_and_again(bot, said, due):
     assert bot.say("!timer add Discord 15 always Join us").statuses == ["denied"]
     moderator = {"level": "moderator"}
     added = bot.say("!timer add Discord 15 lines=0 always Join us: {user} !now", **moderator)
-    assert added.chat == "Timer discord is said every 15 minutes."
+    assert added.chat.startswith("Timer discord is said every 15 minutes. {user} is said as it stands;")
     assert said() == []
     due()
     here = f"console:{bot.slug}:general"

@@ -32,7 +32,7 @@ class CooldownCommand:
         word, *terms = call.trigger.args
         command = self._named(call, word)
         if not terms:
-            with self._db.lookup() as db:
+            with self._db.transaction() as db:
                 return _shown(command.name, self._set_here(db, call, command))
         said = changing(self._db, call, lambda db: self._change(db, call, command, terms))
         if call.mode == "live":
