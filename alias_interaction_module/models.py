@@ -21,6 +21,12 @@ def define_tables(db: DAL) -> None:
         Field("last_used", "datetime"),
         Field("total_time_ms", "double"),
         Field("is_active", "boolean"),
+        Field("cooldown_s", "integer"),
+        Field("cooldown_person_s", "integer"),
+        Field("cooldown_exempt", "text"),
+        Field("level", "text"),
+        Field("label", "text"),
+        Field("only_live", "boolean"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )

@@ -29,15 +29,18 @@ from .controllers import (
     directory,
     events,
     keys,
+    live_notices,
     module_affairs,
     modules,
     playback,
+    presets,
     reputation,
     responses,
     roles,
     string_rules,
     switches,
     timers,
+    violations,
 )
 from .models import define_tables
 from .services.catalogue.cache_manager import COMMANDS, CacheManager
@@ -47,6 +50,7 @@ from .services.claims.directory_service import DirectoryService
 from .services.commands.builtin_commands import BuiltinCommands
 from .services.commands.callbacks import Callbacks
 from .services.commands.command_processor import CommandProcessor
+from .services.commands.cooldowns import Cooldowns
 from .services.commands.parking import Parking
 from .services.commands.planner import Planner
 from .services.commands.rate_limiter import CommandLimits
@@ -74,6 +78,8 @@ from .services.records.announcement_service import AnnouncementService
 from .services.records.audit_service import AuditService
 from .services.records.explainer import Explainer
 from .services.records.ledger import Ledger
+from .services.records.live_notice_service import STEP_S as NOTICES_STEP_S
+from .services.records.live_notice_service import LiveNoticeService
 from .services.records.outbox_service import OutboxService
 from .services.records.overlay_delivery import OverlayDelivery
 from .services.records.people import KEEPS
@@ -83,6 +89,8 @@ from .services.records.retention_service import RetentionService
 from .services.records.session_manager import SessionManager
 from .services.records.timer_service import STEP_S, TimerService
 from .services.records.usage_service import WRITE_EVERY_S, UsageService
+from .services.rules.escalation import Escalation
+from .services.rules.presets import Presets
 from .services.rules.rule_book import RuleBook
 from .services.rules.rule_service import RuleService
 from .services.rules.rule_webhook import RULES_MODULE, RuleWebhook
@@ -107,9 +115,13 @@ base_url = settings.base_url.rstrip("/")
 # Before anything runs: what an event means, and whether it may.
 rule_book = RuleBook(db, bus, log)
 rules = RuleService(db, bus, rule_book, keyring, guard)
+switch_service = SwitchService(db, bus, service.credentials, rule_book)
+presets_of_filters = Presets(rules)
 limiter = RateLimiter(bus.client, log, service.metrics)
-limits = CommandLimits(limiter, settings)
+cooldowns = Cooldowns(db)
+limits = CommandLimits(limiter, cooldowns, settings)
 rbac = RBACService()
+escalation = Escalation(db)
 planner = Planner(
     settings,
     lookups=lookups,
@@ -117,6 +129,7 @@ planner = Planner(
     rbac=rbac,
     limits=limits,
     sessions=sessions,
+    escalation=escalation,
     callbacks=Callbacks(
         service.calls,
         responses_url=f"{base_url}/router/responses",
@@ -137,7 +150,17 @@ engines: dict[str, RemoteEngine] = {
     "webhook": WebhookEngine(circuits, webhooks, guard, webhook_secrets),
 }
 own_engines: dict[str, Engine] = {
-    ROUTER: BuiltinCommands(lookups, explainer, reputation_service, db, rbac=rbac, sessions=sessions),
+    ROUTER: BuiltinCommands(
+        lookups,
+        explainer,
+        reputation_service,
+        db,
+        rbac=rbac,
+        sessions=sessions,
+        switches=switch_service,
+        escalation=escalation,
+        presets=presets_of_filters,
+    ),
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
 versions = VersionService(db, bus, engines=engines, secrets=webhook_secrets)
@@ -147,6 +170,7 @@ holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
 overlays = OverlayDelivery(
     db, service.client, settings.browser_source_url, holder=holder, log=log, metrics=service.metrics
 )
+live_notice_service = LiveNoticeService(db)
 processor = CommandProcessor(
     settings,
     lookups=lookups,
@@ -157,6 +181,7 @@ processor = CommandProcessor(
     usage=usage,
     overlays=overlays,
     parking=Parking(db, bus, log),
+    notices=live_notice_service,
     engines={**engines, **own_engines},
     pools=pools,
     log=log,
@@ -171,7 +196,6 @@ claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
 
 timer_service = TimerService(db)
-switch_service = SwitchService(db, bus, service.credentials, rule_book)
 
 service.mount(
     audit,
@@ -186,11 +210,14 @@ service.mount(
     coordination,
     credentials,
     keys,
+    live_notices,
+    presets,
     reputation,
     roles,
     string_rules,
     switches,
     timers,
+    violations,
     using=[
         processor,
         registry,
@@ -207,6 +234,9 @@ service.mount(
         rules,
         switch_service,
         timer_service,
+        escalation,
+        presets_of_filters,
+        live_notice_service,
         ModuleAffairs(lookups, rule_book, switch_service),
         CredentialService(db, service.credentials),
         AuditService(db, service.client, own_name=service.name, own_url=service.url),
@@ -264,6 +294,9 @@ service.loops.add("late-replies", processor.look_after_late, every_s=0.5)
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0, once=True)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("timers", timer_service.step, every_s=STEP_S, once=True)
+service.loops.add("old-cooldowns", cooldowns.forget_old, every_s=600, once=True)
+service.loops.add("old-violations", escalation.forget_old, every_s=3600, once=True)
+service.loops.add("live-notices", live_notice_service.step, every_s=NOTICES_STEP_S, once=True)
 service.loops.add("old-windows", usage.forget_old_windows, every_s=3600, once=True)
 service.loops.add("claims-sweep", claims.sweep, every_s=1.0, once=True)
 service.loops.add("playback", playback_service.step, every_s=1.0, wake=playback_service.wake)

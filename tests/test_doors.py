@@ -233,6 +233,7 @@ def make_things(world: World) -> None:
         "token": answer["tokens"]["ticker"]["id"],
         "token_to_end": answer["tokens"]["media"]["id"],
         "timer_id": make_timer(world),
+        "notice_id": make_notice(world),
         "rule_id": fleet.request("POST", "/router/string-rules", rule, key="admin").json()["rule_id"],
         "alias_id": fleet.request("POST", "/alias/create", alias, key="admin").json()["alias"]["id"],
     }
@@ -253,6 +254,26 @@ def play_something(world: World) -> int:
         )
     assert row is not None
     return row["id"]
+
+
+def new_channel(world: World) -> str:
+    """A channel of its own in the world's community."""
+    place = f"console:{world.mine.slug}:{new_id()}"
+    with world.fleet.database.transaction() as db:
+        fetch(
+            db,
+            "INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id)"
+            " VALUES (%s, 'console', %s, %s, %s)",
+            (place, world.mine.slug, place.rpartition(":")[2], world.mine.community_id),
+        )
+    return place
+
+
+def make_notice(world: World) -> int:
+    body = {"entity_id": new_channel(world), "message": world.mine.slug}
+    answer = world.fleet.request("POST", f"/router/communities/{world.mine.slug}/live-notices", body, key="admin")
+    assert answer.status == 200, answer.body
+    return answer.json()["live_notice"]["id"]
 
 
 def make_timer(world: World) -> int:
@@ -418,6 +439,12 @@ SAMPLES: dict[str, Any] = {
     "POST /router/communities/{community}/timers": lambda w: {
         "body": {"name": new_id(), "minutes": 60, "message": "hello"}
     },
+    "POST /router/communities/{community}/timers/preview": lambda w: {"body": {"message": "hello"}},
+    "POST /router/communities/{community}/live-notices": lambda w: {"body": {"entity_id": new_channel(w)}},
+    "POST /router/communities/{community}/live-notices/preview": lambda w: {
+        "body": {"entity_id": new_channel(w), "message": "hello"}
+    },
+    "PUT /router/communities/{community}/live-notices/{notice_id}": lambda w: {"body": {"message": "hello"}},
     "PUT /router/communities/{community}/timers/{timer_id}": lambda w: {"body": {"minutes": 50}},
     "POST /router/communities/{community}/keys": lambda w: {"body": {"name": new_id()}},
     **{

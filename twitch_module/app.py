@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from waddlebot.base.contracts import ModuleRegistration
 from waddlebot.collecting.collector import answer_not_configured, check_credentials
+from waddlebot.module.interaction import InteractionModule
 from waddlebot.module.service import Service
 
 from .config import TwitchSettings
 from .controllers import api, auth, webhook
+from .controllers.chat import StreamChat
 from .models import define_tables
 from .services.forgetting import KEEPS, PEOPLE
 from .wiring import build
@@ -18,17 +19,16 @@ service.portable()
 service.erases(*PEOPLE, keeps=KEEPS)
 service.configured = check_credentials(settings, "twitch", settings.credentials)
 
-if service.configured:
-    build(service, settings)
-else:
+streams = build(service, settings) if service.configured else None
+if streams is None:
     answer_not_configured(service, webhook, auth, api)
 
-service.register_with_router(
-    ModuleRegistration(
-        module_name=service.name,
-        module_version=service.version,
-        platform="twitch",
-        endpoint_url=service.url,
-        health_check_url=f"{service.url}{service.manifest.prefix}/health",
-    )
-)
+chat = StreamChat(streams)
+module = InteractionModule(service)
+module.command("title", run=chat.title, calls_out=True)
+module.command("game", run=chat.game, calls_out=True)
+module.command("uptime", run=chat.uptime, calls_out=True)
+module.command("followage", run=chat.followage, calls_out=True)
+module.command("clip", run=chat.clip, calls_out=True)
+module.command("marker", run=chat.marker, calls_out=True)
+module.serve(platform="twitch")

@@ -13,6 +13,7 @@ from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.liveness import Liveness
 from waddlebot.collecting.pace import Pace
 from waddlebot.collecting.roles import RoleNews
+from waddlebot.collecting.streams import Streams
 from waddlebot.community.oauth import OAuthStates
 from waddlebot.community.tokens import Tokens
 from waddlebot.data.cache import Cache
@@ -35,6 +36,7 @@ from .services.notification_service import NotificationService
 from .services.oauth_service import OAuthService, Opener
 from .services.role_service import RoleService
 from .services.shoutout_queue import ShoutoutQueue
+from .services.stream_service import StreamService
 from .services.subscription_service import SubscriptionService
 from .services.translation import Translator
 from .services.twitch_api import TwitchAPI
@@ -74,15 +76,17 @@ class SocketOpener:
         pass
 
 
-def build(service: Service, settings: TwitchSettings) -> None:
-    """Serve Twitch. The settings have all credentials."""
+def build(service: Service, settings: TwitchSettings) -> StreamService:
+    """Serve Twitch, and return what chat commands ask of it. The settings have all credentials."""
     assert settings.twitch_app
     assert settings.bot_user_id
     log, db, bot_user_id = service.log, service.database, settings.bot_user_id
     keyring = Keyring(settings)
     tokens = Tokens(db, "twitch_tokens", keyring, log=log, spare=service.bus.client)
     twitch = TwitchAPI(settings.twitch_app, tokens, service.providers, shared_bridge())
-    channels = ChannelService(db, tokens, log)
+    known = Streams(db)
+    channels = ChannelService(db, tokens, known, log)
+    streams = StreamService(twitch, known, consent_url=settings.redirect_url.removesuffix("/callback"))
     accounts = AccountService(twitch, channels, bot_user_id=bot_user_id, log=log)
     moderation = ModerationService(twitch, bot_user_id=bot_user_id, bot_login=accounts.bot_login, log=log)
     bot = BotService(twitch, bot_user_id=bot_user_id, log=log)
@@ -113,6 +117,13 @@ def build(service: Service, settings: TwitchSettings) -> None:
         secret = settings.webhook_secret.get_secret_value().encode()
         service.mount(webhook, using=[WebhookService(collector, notifications, secret=secret)])
     _look_after(service, claims, twitch, channels, accounts)
+    service.loops.add(
+        "follows",
+        lambda: streams.find_out_follows([each.entity_id for each in claims.held.values()]),
+        every_s=LOOK_EVERY_S,
+        kind="worker",
+    )
+    service.loops.add("old-follows", known.forget_old_follows, every_s=SWEEP_EVERY_S, kind="worker", once=True)
     oauth = _oauth(service, settings, keyring, twitch, channels, accounts, opener, collector.liveness)
     pages = ConsentPages(auth_base_url=settings.auth_base_url)
     service.mount_static(pages.look.statics)
@@ -124,6 +135,7 @@ def build(service: Service, settings: TwitchSettings) -> None:
     shoutouts = ShoutoutQueue(twitch, db, bot_user_id=bot_user_id, log=log)
     service.loops.add("shoutouts", shoutouts.step, every_s=LOOK_EVERY_S, kind="worker", once=True)
     service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), roles, shoutouts])
+    return streams
 
 
 def _pace(service: Service, settings: TwitchSettings, channels: ChannelService) -> Pace:

@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from pydal import DAL
 from pydantic import Field, StringConstraints
 from waddlebot.base.chat import is_prefixed, join_words
-from waddlebot.base.contracts import Attributed, Strict
+from waddlebot.base.contracts import Attributed, LevelName, Strict
 from waddlebot.base.errors import Invalid, UnsupportedMediaType
 from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.terms import NAMES as TERMS
+from waddlebot.base.terms import Cooldown, Label
 from waddlebot.base.wire import parse_json, validate
 from waddlebot.community.communities import community_of
 from waddlebot.data.cache import Bus
@@ -23,6 +25,7 @@ from ..services.alias_service import CACHE, Alias, AliasService, NoSuchAlias
 Text = Annotated[str, StringConstraints(max_length=20_000)]
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 AliasId = Annotated[int, Field(ge=1, lt=2**63)]
+MAY_BE_NULL = ("cooldown_exempt", "label")
 CommandType = Literal["text", "action", "command"]
 
 
@@ -57,6 +60,13 @@ class _Meaning(Attributed):
 
 class NewAlias(_Meaning):
     alias: Text
+    cooldown_s: Cooldown = 0
+    cooldown_person_s: Cooldown = 0
+    # Whom cooldowns leave alone, that level and above; null: nobody.
+    cooldown_exempt: LevelName | None = "moderator"
+    level: LevelName = "member"
+    label: Label | None = None
+    only_live: bool = False
     community_id: int | ShortText | None = None
     entity_id: ShortText | None = None
 
@@ -65,8 +75,20 @@ class AliasChange(_Meaning):
     alias_id: AliasId
     alias: Text | None = None
     is_active: bool | None = None
+    cooldown_s: Cooldown | None = None
+    cooldown_person_s: Cooldown | None = None
+    # Null is nobody here, and of `label` everybody; not the same as leaving it out.
+    cooldown_exempt: LevelName | None = None
+    level: LevelName | None = None
+    label: Label | None = None
+    only_live: bool | None = None
     community_id: int | ShortText | None = None
     entity_id: ShortText | None = None
+
+    def terms(self) -> dict[str, Any]:
+        """What is said of who may use it and when."""
+        given = self.model_dump(include=self.model_fields_set & set(TERMS))
+        return {name: value for name, value in given.items() if value is not None or name in MAY_BE_NULL}
 
 
 class AliasRef(Attributed):
@@ -89,7 +111,8 @@ def create_alias(new: NewAlias, caller: Account, database: Database, aliases: Al
         raise Invalid("command is missing.", field="command")
     with database.transaction() as db:
         community_id, entity_id = _place(db, caller, aliases, new.community_id, new.entity_id)
-        alias = aliases.add(db, community_id, new.alias, template, by=caller.name, entity_id=entity_id)
+        terms = new.model_dump(include=set(TERMS))
+        alias = aliases.add(db, community_id, new.alias, template, by=caller.name, entity_id=entity_id, terms=terms)
         remarks = aliases.remarks(db, alias)
     bus.invalidate(CACHE, community_id)
     return {"success": True, "alias": as_json(alias), "remarks": remarks}
@@ -111,7 +134,9 @@ def update_alias(
     template = change.template()
     with database.transaction() as db:
         alias = _access(db, caller, aliases, change)
-        alias = aliases.change(db, alias, name=change.alias, template=template, is_active=change.is_active)
+        alias = aliases.change(
+            db, alias, name=change.alias, template=template, is_active=change.is_active, terms=change.terms()
+        )
         remarks = aliases.remarks(db, alias)
     bus.invalidate(CACHE, alias.community_id)
     return {"success": True, "alias": as_json(alias), "remarks": remarks}
@@ -190,6 +215,7 @@ def as_json(alias: Alias) -> dict[str, Any]:
         "last_used": alias.last_used,
         "average_time_ms": round(average, 3) if average is not None else None,
         "is_active": alias.is_active,
+        **alias.terms,
         "created_at": alias.created_at,
         "updated_at": alias.updated_at,
     }

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from waddlebot.base.chat import UnbalancedQuotes, is_prefixed, join_words, parse_command, rest_after, shorten
+from waddlebot.base.chat import (
+    UnbalancedQuotes,
+    is_prefixed,
+    join_words,
+    parse_command,
+    rest_after,
+    shorten,
+)
 from waddlebot.base.contracts import ModuleResponse
 from waddlebot.base.errors import UsageError
+from waddlebot.base.terms import USAGE, read_terms, terms_in_words
 from waddlebot.base.text import fold
 from waddlebot.base.wire import is_number
+from waddlebot.community.live import Spot
 from waddlebot.module.interaction import Call, run_command, say
 from waddlebot.web.lists import Page
 
-from ..services.alias_service import CACHE, Alias, AliasName, AliasService, find_name
+from ..services.alias_service import CACHE, Alias, AliasName, AliasService, Calling, find_name
 
 # More than this is no longer one chat message; the rest is on the next page.
 LISTED = 10
 MOST_USED = 5
 SHOWN_CHARS = 60
+SET_USAGE = f"Usage: !alias set <alias_name> {USAGE}"
 
 
 class AliasChat:
@@ -41,6 +51,13 @@ class AliasChat:
         self._aliases.remove(call.db, alias)
         call.invalidate(CACHE, call.community_id)
         return f"Removed {alias.name}; it stood for “{alias.template.text}”."
+
+    def set(self, call: Call, alias_name: str, *terms: str) -> str:
+        """Who may use an alias, when, and how long it rests then."""
+        alias = self._named(call, alias_name)
+        changed = self._aliases.change(call.db, alias, terms=read_terms(terms, SET_USAGE))
+        call.invalidate(CACHE, call.community_id)
+        return f"{changed.name}: {', '.join(terms_in_words(changed.terms)) or 'for everybody, at any time'}."
 
     def list(self, call: Call, page: str = "1") -> str:
         if not (is_number(page, digits=5) and int(page)):
@@ -68,9 +85,9 @@ class AliasChat:
         """Answer to an alias: say its text, or have its command run for the same caller."""
         trigger = call.payload.trigger
         name = AliasName(trigger.prefix, fold(trigger.command))
-        expanded = self._aliases.call(
-            call.db, call.community_id, call.entity_id, name, words, user=call.user_name, platform=call.platform
-        )
+        user = call.payload.user
+        spot = Spot(call.community_id, call.entity_id, user.id, user.ids)
+        expanded = self._aliases.call(call.db, name, Calling(spot, call.user_name, words, call.platform))
         if isinstance(expanded, str):
             return say(expanded, markup=True)
         return run_command(expanded.prefix, expanded.command, expanded.args)
@@ -123,5 +140,6 @@ def _in_full(alias: Alias) -> str:
             f"Used {_times(alias.usage_count)}, last on {alias.last_used:%d %b %Y at %H:%M} UTC;"
             f" {alias.average_time_ms:.1f} ms on average."
         )
-    off = " It is switched off." if not alias.is_active else ""
+    terms = terms_in_words(alias.terms)
+    off = (" It is switched off." if not alias.is_active else "") + (f" Terms: {', '.join(terms)}." if terms else "")
     return f"Alias {alias.name} stands for “{alias.template.text}”. {used}{off}{by}"

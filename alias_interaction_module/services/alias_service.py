@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -18,13 +18,17 @@ from pydal import DAL
 from waddlebot.base.chat import FULLWIDTH, closest, is_prefixed, parse_command, shorten
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.terms import NAMES as TERMS
+from waddlebot.base.terms import USUAL
 from waddlebot.base.text import as_seen, fold
+from waddlebot.base.variables import MEANINGS, remark
+from waddlebot.community.live import Spot, look_up
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.web.lists import Listed, Page
 
-from .template import PLACEHOLDERS, Expanded, Template, parse_template
+from .template import Expanded, Template, Values, parse_template
 
 # The router's cache of what can be called in a community.
 CACHE = "commands"
@@ -97,6 +101,16 @@ class AliasName:
 
 
 @dataclass(frozen=True, slots=True)
+class Calling:
+    """Who calls an alias, where, and with which words."""
+
+    spot: Spot
+    user: str
+    args: Sequence[str]
+    escape: Callable[[str], str] = str
+
+
+@dataclass(frozen=True, slots=True)
 class Alias:
     id: int
     community_id: int
@@ -110,6 +124,8 @@ class Alias:
     is_active: bool
     created_at: datetime
     updated_at: datetime
+    # Who may use it, when, and how long it rests then: the fields of `waddlebot.base.terms`.
+    terms: Mapping[str, Any] = field(default_factory=lambda: USUAL)
 
     @property
     def average_time_ms(self) -> float | None:
@@ -122,7 +138,15 @@ class AliasService:
         self._max_aliases = max_aliases
 
     def add(
-        self, db: DAL, community_id: int, name: str, template: str, *, by: str, entity_id: str | None = None
+        self,
+        db: DAL,
+        community_id: int,
+        name: str,
+        template: str,
+        *,
+        by: str,
+        entity_id: str | None = None,
+        terms: Mapping[str, Any] = USUAL,
     ) -> Alias:
         """Make a name stand for a command or a text, in all of a community or at one entity of it.
 
@@ -135,9 +159,21 @@ class AliasService:
         _check_no_command(db, parsed_name)
         row = fetch_one(
             db,
-            "INSERT INTO alias_commands (community_id, entity_id, prefix, alias, command, created_by, created_by_id)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING *",
-            (community_id, entity_id, parsed_name.prefix, parsed_name.name, parsed.text, by, audit.person_acting()),
+            "INSERT INTO alias_commands (community_id, entity_id, prefix, alias, command, created_by, created_by_id,"
+            f" {', '.join(TERMS)})"
+            " VALUES (%(community)s, %(entity)s, %(prefix)s, %(name)s, %(text)s, %(by)s, %(by_id)s,"
+            f" {', '.join(f'%({each})s' for each in TERMS)}) ON CONFLICT DO NOTHING RETURNING *",
+            {
+                "community": community_id,
+                "entity": entity_id,
+                "prefix": parsed_name.prefix,
+                "name": parsed_name.name,
+                "text": parsed.text,
+                "by": by,
+                "by_id": audit.person_acting(),
+                **USUAL,
+                **terms,
+            },
         )
         if row is None:
             raise _exists(db, community_id, entity_id, parsed_name)
@@ -155,8 +191,12 @@ class AliasService:
         name: str | None = None,
         template: str | None = None,
         is_active: bool | None = None,
+        terms: Mapping[str, Any] | None = None,
     ) -> Alias:
-        """Rename an alias, let it stand for something else, or switch it off and on. Raises: as `add`."""
+        """Rename an alias, let it stand for something else, switch it off and on, or say who may use it.
+
+        Raises: as `add`.
+        """
         new_name = None if name is None else parse_name(name)
         new_text = None if template is None else parse_template(template).text
         _lock(db, alias.community_id)
@@ -169,9 +209,18 @@ class AliasService:
             raise _exists(db, alias.community_id, alias.entity_id, new_name)
         row = fetch_one(
             db,
-            "UPDATE alias_commands SET prefix = %s, alias = %s, command = %s, is_active = %s, updated_at = now()"
-            " WHERE id = %s RETURNING *",
-            (new_name.prefix, new_name.name, new_text, active, alias.id),
+            "UPDATE alias_commands SET prefix = %(prefix)s, alias = %(name)s, command = %(text)s,"
+            f" is_active = %(active)s, {', '.join(f'{each} = %({each})s' for each in TERMS)}, updated_at = now()"
+            " WHERE id = %(id)s RETURNING *",
+            {
+                "prefix": new_name.prefix,
+                "name": new_name.name,
+                "text": new_text,
+                "active": active,
+                "id": alias.id,
+                **alias.terms,
+                **(terms or {}),
+            },
         )
         if row is None:
             raise NoSuchAlias()
@@ -188,31 +237,22 @@ class AliasService:
         _record(db, ALIAS_REMOVED, alias, None)
         self._log.audit(ALIAS_REMOVED, community=alias.community_id, alias_id=alias.id, alias=str(alias.name))
 
-    def call(
-        self,
-        db: DAL,
-        community_id: int,
-        entity_id: str,
-        name: AliasName,
-        args: Sequence[str],
-        *,
-        user: str,
-        platform: str,
-    ) -> Expanded | str:
+    def call(self, db: DAL, name: AliasName, calling: Calling) -> Expanded | str:
         """The command to run or the text to say for somebody who typed an alias, and count that.
 
         Raises: NoSuchAlias, MissingArgument, TooLong.
         """
         started = time.perf_counter()
-        alias = self.at(db, community_id, entity_id, name, only_active=True)
-        expanded = alias.template.expand(str(name), args, user=user, platform=platform)
-        # The last statement of its transaction but one, so that two callers of one alias hardly wait for each other.
-        fetch(
-            db,
-            "UPDATE alias_commands SET usage_count = usage_count + 1, last_used = now(),"
-            " total_time_ms = total_time_ms + %s WHERE id = %s",
-            ((time.perf_counter() - started) * 1e3, alias.id),
-        )
+        spot = calling.spot
+        alias = self.at(db, spot.community_id, spot.entity_id, name, only_active=True)
+        names = alias.template.names
+        known = look_up(db, names, spot)
+        if "count" in names:
+            known["count"] = str(_count_use(db, alias, started))
+        expanded = alias.template.expand(str(name), Values(calling.user, calling.args, known, calling.platform))
+        if "count" not in names:
+            # The last statement of its transaction but one, so that two callers hardly wait for each other.
+            _count_use(db, alias, started)
         return expanded
 
     def exactly_at(self, db: DAL, community_id: int, entity_id: str | None, name: AliasName) -> Alias:
@@ -253,10 +293,8 @@ class AliasService:
 
     def remarks(self, db: DAL, alias: Alias) -> list[str]:
         """What the author of an alias may have overlooked, a sentence each."""
-        remarks = []
-        unknown = alias.template.unknown_placeholders()
-        if unknown:
-            remarks.append(f"{unknown[0]} is said as it stands; what is filled in is {PLACEHOLDERS}.")
+        remarks: list[str] = []
+        remarks += remark(alias.template.unknown(), MEANINGS)
         line = alias.template.line
         if line:
             target = AliasName(line.prefix, line.command)
@@ -334,6 +372,16 @@ def find_name(text: str) -> AliasName:
 
 def _too_long(name: str) -> BadName:
     return BadName(f"An alias's name can have {MAX_NAME_CHARS} characters; this has {len(name)}.")
+
+
+def _count_use(db: DAL, alias: Alias, started: float) -> int:
+    row = fetch_one(
+        db,
+        "UPDATE alias_commands SET usage_count = usage_count + 1, last_used = now(),"
+        " total_time_ms = total_time_ms + %s WHERE id = %s RETURNING usage_count",
+        ((time.perf_counter() - started) * 1e3, alias.id),
+    )
+    return int(row["usage_count"]) if row else alias.usage_count + 1
 
 
 def _lock(db: DAL, community_id: int) -> None:
@@ -447,7 +495,7 @@ def _undo(before: Alias | None, after: Alias | None) -> Undo | None:
     if before is None and after is not None:
         return Undo("DELETE", f"/alias/delete?alias_id={after.id}")
     assert before is not None
-    was = {"alias": str(before.name), "command": before.template.text}
+    was = {"alias": str(before.name), "command": before.template.text, **before.terms}
     if after is not None:
         return Undo("PUT", "/alias/update", {"alias_id": before.id, **was, "is_active": before.is_active})
     # What is made anew is on.
@@ -461,6 +509,7 @@ def _as_recorded(alias: Alias) -> dict[str, Any]:
         "command": alias.template.text,
         "entity_id": alias.entity_id,
         "is_active": alias.is_active,
+        **alias.terms,
     }
 
 
@@ -478,4 +527,5 @@ def _alias(row: dict[str, Any]) -> Alias:
         is_active=row["is_active"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        terms={each: row[each] for each in TERMS},
     )

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydal import DAL
 from pydantic import StringConstraints
+from waddlebot.base.contracts import LevelName
+from waddlebot.base.terms import NAMES as TERMS
+from waddlebot.base.terms import Cooldown, Label
 from waddlebot.data.database import fetch
 from waddlebot.module.people import IN_COMMUNITY, Personal, is_named
 from waddlebot.module.portable import Item, Part
@@ -23,13 +26,19 @@ class AliasItem(Item):
     command: Annotated[str, StringConstraints(max_length=20_000)]
     entity_id: str | None = None
     is_active: bool = True
+    cooldown_s: Cooldown = 0
+    cooldown_person_s: Cooldown = 0
+    cooldown_exempt: LevelName | None = "moderator"
+    level: LevelName = "member"
+    label: Label | None = None
+    only_live: bool = False
 
 
 def alias_part(aliases: AliasService) -> Part[AliasItem]:
     def export(db: DAL, community_id: int) -> list[AliasItem]:
         rows = fetch(
             db,
-            "SELECT prefix || alias AS alias, command, entity_id, is_active FROM alias_commands"
+            f"SELECT prefix || alias AS alias, command, entity_id, is_active, {', '.join(TERMS)} FROM alias_commands"
             " WHERE community_id = %s ORDER BY alias, entity_id NULLS FIRST",
             (community_id,),
         )
@@ -38,12 +47,15 @@ def alias_part(aliases: AliasService) -> Part[AliasItem]:
     def put(db: DAL, community_id: int, item: AliasItem, known: AliasItem | None) -> None:
         if item.entity_id and aliases.community_of_entity(db, item.entity_id) != community_id:
             raise NoSuchEntity(f"{item.entity_id} is a channel of another community.")
+        terms = item.model_dump(include=set(TERMS))
         if known is None:
-            alias = aliases.add(db, community_id, item.alias, item.command, by=BY, entity_id=item.entity_id)
+            alias = aliases.add(
+                db, community_id, item.alias, item.command, by=BY, entity_id=item.entity_id, terms=terms
+            )
         else:
             alias = aliases.exactly_at(db, community_id, item.entity_id, find_name(item.alias))
         if known is not None or not item.is_active:
-            aliases.change(db, alias, template=item.command, is_active=item.is_active)
+            aliases.change(db, alias, template=item.command, is_active=item.is_active, terms=terms)
 
     return Part(
         AliasItem,

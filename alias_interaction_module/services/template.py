@@ -1,4 +1,5 @@
-"""What an alias stands for, and what comes of it with a caller's words. Nothing in here asks anybody.
+"""What an alias stands for, and what comes of it with a caller's words. Nothing in here asks anybody; variables are
+`waddlebot.base.variables`.
 
 The template is split into words before any value is put into it, and nothing is split afterwards: whatever a caller
 says stays inside the word that it was put into (contracts §3).
@@ -6,18 +7,16 @@ says stays inside the word that it was put into (contracts §3).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from waddlebot.base.chat import CommandLine, is_prefixed, parse_command, shorten, split_words
 from waddlebot.base.contracts import MAX_MESSAGE_CHARS
 from waddlebot.base.errors import UsageError, UserError
 from waddlebot.base.markup import as_written
+from waddlebot.base.variables import MEANINGS, OF_WORDS, MissingWord, Variable, plain, read, unknown_in
 
-PLACEHOLDER = re.compile(r"\{(user|args|all_args|arg[1-9])\}")
-PLACEHOLDERS = "{user} {args} {arg1} … {arg9} {all_args}"
-LOOKS_LIKE_ONE = re.compile(r"\{\w{1,20}(?::[^{}]*)?\}")
+ALL_NAMES = ("args", "all_args")
 ALL_WORDS = ("{args}", "{all_args}")
 MAX_TEMPLATE_CHARS = 500
 # A command's name has a column and a field on the wire of this size (contracts §3).
@@ -54,6 +53,20 @@ class Expanded:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """What a caller puts into a template: who they are, their words, and what was looked up for it."""
+
+    user: str
+    args: Sequence[str] = ()
+    others: Mapping[str, str] = field(default_factory=dict)
+    platform: str = ""
+
+    def all(self) -> dict[str, str]:
+        touser = self.args[0].removeprefix("@") if self.args else ""
+        return {"user": self.user, "touser": touser or self.user, **self.others}
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
     """What an alias stands for: a command line, or without one a text to say."""
 
@@ -65,36 +78,42 @@ class Template:
         """The name of the command that it runs."""
         return self.line.prefix + self.line.command if self.line else None
 
-    def expand(self, name: str, args: Sequence[str], *, user: str, platform: str = "") -> Expanded | str:
+    @property
+    def names(self) -> frozenset[str]:
+        """The variables in it."""
+        return read(self.text).names
+
+    def expand(self, name: str, values: Values) -> Expanded | str:
         """The command to run, or the text to say, for a caller's words, which are no markup on its platform.
 
         Raises: MissingArgument, TooLong.
         """
         if self.line is None:
-            shown = _Values(self, name, [as_written(each, platform) for each in args], as_written(user, platform))
-            return _checked_text(shown.put_into(self.text), shown)
-        values = _Values(self, name, args, user)
-        words: list[str] = []
+            words = [as_written(each, values.platform) for each in values.args]
+            said = _Filling(self, name, words, plain(values.all(), values.platform))
+            return _checked_text(said.put_into(self.text), said)
+        filling = _Filling(self, name, values.args, values.all())
+        filled: list[str] = []
         for word in self.line.words():
-            words += args if word in ALL_WORDS else [values.put_into(word)]
-        if not _takes_words(self.text):
-            words += args
-        if sum(len(word) + 1 for word in words) > MAX_EXPANDED_CHARS:
+            filled += values.args if word in ALL_WORDS else [filling.put_into(word)]
+        if not self.names & OF_WORDS:
+            filled += values.args
+        if sum(len(word) + 1 for word in filled) > MAX_EXPANDED_CHARS:
             raise TooLong(f"{name} with these words would become longer than {MAX_EXPANDED_CHARS} characters.")
-        return Expanded(self.line.prefix, self.line.command, words)
+        return Expanded(self.line.prefix, self.line.command, filled)
 
     def usage(self, name: str) -> str:
-        """How to call the alias of that name: `!hug <arg1> [words…]`."""
-        used = set(PLACEHOLDER.findall(self.text))
-        last = max((int(each[3:]) for each in used if each.startswith("arg") and each != "args"), default=0)
-        words = [f"<arg{number}>" for number in range(1, last + 1)]
-        if used & {"args", "all_args"} or (self.line and not _takes_words(self.text)):
+        """How to call the alias of that name: `!hug <arg1> [arg2] [words…]`."""
+        last = max((int(each[3:]) for each in self.names if each[:3] == "arg" and each != "args"), default=0)
+        optional = {each.name for each in read(self.text).pieces if isinstance(each, Variable) and each.parameter}
+        words = [f"[{each}]" if each in optional else f"<{each}>" for each in (f"arg{n}" for n in range(1, last + 1))]
+        if self.names & set(ALL_NAMES) or (self.line and not self.names & OF_WORDS):
             words.append("[words…]")
         return " ".join([name, *words])
 
-    def unknown_placeholders(self) -> list[str]:
-        """What looks like a placeholder and is none."""
-        return [each for each in LOOKS_LIKE_ONE.findall(self.text) if not PLACEHOLDER.fullmatch(each)]
+    def unknown(self) -> list[str]:
+        """What looks like a variable and is none, also since a space in it makes two words of it."""
+        return [each for part in (self.line.words() if self.line else [self.text]) for each in unknown_in(part)]
 
 
 def parse_template(text: str) -> Template:
@@ -112,7 +131,7 @@ def parse_template(text: str) -> Template:
     head = shorten(text.split()[0], 40)
     line = parse_command(text)
     # Whoever calls the alias would choose the command, with the alias's author to blame.
-    if PLACEHOLDER.search(line.command if line else head):
+    if read(line.command if line else head).names & MEANINGS.keys():
         raise BadTemplate(f"The name of a command cannot be filled in: “{head}”.")
     if line is None or len(line.command) > MAX_COMMAND_CHARS:
         raise BadTemplate(f"“{head}” cannot be a command, and a text cannot begin with ! or #.")
@@ -121,42 +140,30 @@ def parse_template(text: str) -> Template:
 
 
 @dataclass(frozen=True, slots=True)
-class _Values:
-    """What a caller puts into the placeholders of a template."""
+class _Filling:
+    """A template that is being filled in for one caller."""
 
     template: Template
     name: str
     args: Sequence[str]
-    user: str
+    values: Mapping[str, str]
 
     def put_into(self, text: str) -> str:
-        """Fill in the placeholders of a text, once: what is filled in is not looked at again."""
-        return PLACEHOLDER.sub(self._value, text)
+        """Fill in the variables of a text, once: what is filled in is not looked at again."""
+        try:
+            return read(text).fill(self.values, args=self.args)
+        except MissingWord as err:
+            raise self.refuse(f"is missing {{{err.name}}}") from None
 
     def refuse(self, what: str) -> MissingArgument:
         return MissingArgument(
             f"{self.name} {what}. Usage: {self.template.usage(self.name)} – it stands for “{self.template.text}”"
         )
 
-    def _value(self, placeholder: re.Match[str]) -> str:
-        key = placeholder[1]
-        if key == "user":
-            return self.user
-        if key in ("args", "all_args"):
-            return " ".join(self.args)
-        number = int(key[3:])
-        if number > len(self.args):
-            raise self.refuse(f"is missing {{{key}}}")
-        return self.args[number - 1]
 
-
-def _takes_words(text: str) -> bool:
-    return any(key != "user" for key in PLACEHOLDER.findall(text))
-
-
-def _checked_text(text: str, values: _Values) -> str:
+def _checked_text(text: str, filling: _Filling) -> str:
     if not text.strip():
-        raise values.refuse("has nothing to say without words")
+        raise filling.refuse("has nothing to say without words")
     if len(text) > MAX_EXPANDED_CHARS:
-        raise TooLong(f"{values.name} with these words would become longer than {MAX_EXPANDED_CHARS} characters.")
+        raise TooLong(f"{filling.name} with these words would become longer than {MAX_EXPANDED_CHARS} characters.")
     return text

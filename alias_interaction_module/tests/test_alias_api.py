@@ -150,7 +150,8 @@ def test_the_fields_of_the_earlier_api_say_the_same(bot, key):
 
 def test_remarks_say_what_may_have_been_overlooked(bot, key):
     assert create(bot, key, "a", "!nothing {target}").json()["remarks"] == [
-        "{target} is said as it stands; what is filled in is {user} {args} {arg1} … {arg9} {all_args}.",
+        "{target} is said as it stands; what is filled in is {user} {touser} {channel} {count} {random:a|b|c} {uptime}"
+        " {game} {title} {viewers} {points} {rank} {followage} {time:Europe/Berlin} {args} {all_args} {arg1} … {arg9}.",
         "There is no !nothing yet.",
     ]
     assert create(bot, key, "b", "!help {args}").json()["remarks"] == []

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from waddlebot.collecting.streams import StreamNews, Streams
+from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Bot, Fleet, Heard
+from waddlebot.testing.plugin import eventually
 
 
 def add(bot: Bot, name: str, template: str) -> Heard:
@@ -18,6 +23,10 @@ def uses_of(bot: Bot, name: str) -> int:
     return next(each["usage_count"] for each in found if each["prefix"] + each["alias"] == name)
 
 
+USAGE = (
+    "Usage: !alias add <alias_name> <command> | remove <alias_name> | set <alias_name> [cooldown=30] [person=60]"
+    " [exempt=vip] [level=vip] [label=regular] [live=yes] | list [page] | stats [alias_name]"
+)
 # Commands
 
 
@@ -391,8 +400,7 @@ def test_an_alias_may_make_aliases(bot):
     [
         (
             "!alias",
-            "Usage: !alias add <alias_name> <command> | edit <alias_name> <command> | remove <alias_name>"
-            " | list [page] | stats [alias_name]",
+            USAGE,
         ),
         ("!alias add", "Usage: !alias add <alias_name> <command>"),
         ("!alias add hi", "Usage: !alias add <alias_name> <command>"),
@@ -418,3 +426,150 @@ def test_everybody_may_see_aliases(fleet: Fleet, bot: Bot):
     add(bot, "hi", "hello")
     assert bot.say("!alias list", level="member").statuses == ["success"]
     assert bot.say("!alias stats", level="member").statuses == ["success"]
+
+
+# Variables
+
+
+def test_variables_say_what_the_fleet_knows(bot, fleet):
+    """Values that people bring are said as they are and never read again."""
+    streamed = f"twitch::{bot.community_id}77"
+    with fleet.database.transaction() as db:
+        fetch(
+            db,
+            "INSERT INTO entities (entity_id, platform, channel_id, community_id) VALUES (%s, 'twitch', %s, %s)",
+            (streamed, f"{bot.community_id}77", bot.community_id),
+        )
+    add(bot, "now", "{uptime} / {game} / {title} / {viewers} / {followage}")
+    assert bot.say("!now").chat == "not live / not known yet / not known yet / 0 / not known yet"
+    started = (datetime.now(UTC) - timedelta(hours=2, minutes=5)).isoformat()
+    news = StreamNews(streamed, is_live=True, started_at=started, title="{user} !ban x", game="Chess", viewers=42)
+    Streams(fleet.database).note([news])
+    assert bot.say("!now").chat == "2 hours, 5 minutes / Chess / {user} !ban x / 42 / not known yet"
+    Streams(fleet.database).note([StreamNews(streamed, title="Endgames"), StreamNews("twitch::0", is_live=False)])
+    assert "/ Chess / Endgames / 42 /" in bot.say("!now").chat
+    Streams(fleet.database).note([StreamNews(streamed, is_live=False)])
+    assert bot.say("!now").chat.startswith("not live / Chess / Endgames / 0 /")
+
+    add(bot, "me", "{count}: {user} → {touser} has {points} points, place {rank} in {channel}")
+    first, second = bot.say("!me", by="zoe").chat, bot.say("!me @Bob", by="zoe").chat
+    assert first.startswith("1: Zoe → Zoe has ")
+    assert second.startswith("2: Zoe → Bob has ")
+    assert f"in {bot.slug}" in second
+    bot.say("!me", by="zoe", mode="simulate")
+    assert bot.say("!me", by="zoe").chat.startswith("3: ")
+
+    add(bot, "roll", "{random:1-6}{random:9-9} {random:a|b|c} {time:Europe/Berlin} {arg1:nobody} {args}")
+    said = bot.say("!roll {random:1-6} {user}").chat
+    assert re.fullmatch(r"[1-6]9 [abc] \d\d:\d\d \{random:1-6\} \{random:1-6\} \{user\}", said), said
+    assert " nobody " in bot.say("!roll").chat + " "
+    add(bot, "rob", '"!alias stats {arg1:!roll}"')
+    assert bot.say("!rob").chat.startswith("Alias !roll stands for")
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        ("{gmae}", "{gmae}"),
+        ("{random}", "{random}"),
+        ("{time:Narnia/Lantern} {time:../../etc/passwd} ok", "{time:Narnia/Lantern}, {time:../../etc/passwd}"),
+        ("{random:{user}|b}", "{random:"),
+        ("hello {user", "{user"),
+        ("{user:x} {count:1}", "{user:x}, {count:1}"),
+        ("{arg0}{arg10} x", "{arg0}, {arg10}"),
+        ('"!so {random:a b|c}"', "{random:a"),
+        ("{" * 400, None),
+        ("{user} {random:a|b} {time} {game} {arg9:x}", None),
+    ],
+)
+def test_what_is_no_variable_is_named_when_the_alias_is_made(bot, template, named):
+    said = add(bot, "!x", template).chat
+    assert ("is said as it stands" in said) is (named is not None), said
+    assert named is None or f" {named} is said" in said
+
+
+# Who may use it, when, and how often
+
+
+def test_an_alias_rests_for_everybody_and_for_each_person(bot, fleet):
+    add(bot, "hug", "{user} hugs")
+    terms = "cooldown=30 person=5m exempt=vip"
+    assert bot.say(f"!alias set hug {terms}", level="moderator").chat == (
+        "!hug: rests 30 s for everybody, rests 300 s for each person, never for vips and above."
+    )
+    assert bot.say("!hug", by="ann").chat == "Ann hugs"
+    refused = bot.say("!hug", by="bob", platform="console")
+    assert (refused.statuses, refused.answer["executions"][0]["error"]["code"]) == (["rate_limited"], "cooldown")
+    assert re.fullmatch(r"!hug rests for everybody here, 30 s after each use\. Try again in \d+ s\.", refused.chat)
+    assert "rests for everybody here" in bot.say("!why", by="bob").chat
+    assert bot.say("!hug", by="vic", level="vip").chat == "Vic hugs"
+    pass_time(fleet, bot, 31)
+    assert "rests for you, 300 s" in bot.say("!hug", by="ann").chat
+    assert bot.say("!hug", by="bob").chat == "Bob hugs"
+    assert "it rests 30 s for everybody here after that" in bot.say("!why", by="bob").chat
+    assert bot.say("!hug", by="cat", channel="pond").chat == "Cat hugs", "another channel rests by itself"
+
+
+def test_a_cooldown_is_given_back_by_who_did_not_get_anything(bot, fleet):
+    add(bot, "greet", "hello {arg1}")
+    add(bot, "new", '"!inventory add {arg1} bright"')
+    for name in ("greet", "new"):
+        bot.say(f"!alias set {name} cooldown=1h exempt=nobody", level="moderator")
+    assert bot.say("!greet").statuses == ["failed"]
+    assert bot.say("!greet Bob").chat == "hello Bob"
+    assert bot.say("!new lamp").statuses == ["success", "denied"]
+    assert bot.say("!new lamp", level="owner").statuses == ["success", "success"]
+    assert bot.say("!new lamp", level="owner").statuses == ["rate_limited"]
+    event = bot.event("!greet Zoe", by="zoe", channel="pier")
+    assert [bot.submit(event).chat for _ in range(2)] == ["hello Zoe"] * 2, "a repeat gives nothing back"
+    assert bot.say("!greet Zoe", channel="pier").statuses == ["rate_limited"]
+    assert bot.say("!greet Zoe", channel="pier", mode="simulate").statuses == ["success"]
+
+
+def test_of_many_at_once_one_gets_it(bot):
+    add(bot, "race", "won by {user}")
+    bot.say("!alias set race cooldown=60", level="moderator")
+    said: list[str] = []
+    threads = [threading.Thread(target=lambda n=n: said.append(bot.say("!race", by=f"p{n}").chat)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([each for each in said if each.startswith("won by")]) == 1, said
+
+
+def test_an_alias_for_some_and_for_when_the_stream_is_on(bot, fleet):
+    add(bot, "secret", "psst")
+    bot.say("!alias set secret level=subscriber label=Regular live=yes", level="moderator")
+    assert bot.say("!secret").chat == "!secret is for everybody labelled regular."
+    assert bot.say("!secret", level="moderator").chat == "!secret is for when the stream is on."
+    with fleet.database.transaction() as db:
+        fetch(
+            db,
+            "INSERT INTO coordination (entity_id, platform, is_live) VALUES (%s, 'console', true)",
+            (f"console:{bot.slug}:general",),
+        )
+    eventually(lambda: bot.say("!secret", level="moderator").chat == "psst", within_s=10)
+    bot.say("!alias set secret label=none", level="moderator")
+    assert "Only a subscriber or above" in bot.say("!secret").chat
+    assert bot.say("!secret", level="subscriber").chat == "psst"
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        *("", "cooldown", "cooldown=", "cooldown=-1", "cooldown=2d", "cooldown=25h", "person=99999"),
+        *("level=king", "live=maybe", "exempt=", "color=red", "label=" + "x" * 51),
+    ],
+)
+def test_chat_says_what_can_be_set(bot, terms):
+    add(bot, "x", "hello")
+    assert "Usage: !alias set" in bot.say(f"!alias set x {terms}", level="moderator").chat
+    assert bot.say("!alias set x cooldown=1", level="moderator", mode="simulate").chat.startswith("!x: rests 1 s")
+    assert "rests" not in bot.say("!alias stats x").chat
+
+
+def pass_time(fleet, bot, seconds):
+    with fleet.database.transaction() as db:
+        sql = "UPDATE cooldowns SET until = until - %s * interval '1 second' WHERE community_id = %s"
+        fetch(db, sql, (seconds, bot.community_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydal import DAL
@@ -13,6 +14,7 @@ from waddlebot.base.errors import Invalid, UsageError
 from waddlebot.base.ids import new_id
 from waddlebot.base.text import fold
 from waddlebot.community.communities import Reference, community_of, get_community
+from waddlebot.community.live import Spot, look_up
 from waddlebot.data.database import Database
 from waddlebot.module.interaction import Call, say
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -31,6 +33,8 @@ from ..services.alerts import (
     choose,
     default_for,
     fill,
+    looked_up,
+    remarks,
     sample_for,
 )
 from ..services.browser_source_service import BrowserSourceService, Control, NothingToReplay
@@ -115,7 +119,8 @@ def add_alert(wanted: NewAlert, query: AlertsQuery, caller: Account, db: DAL, al
     """Add an alert. The first one of an event takes the place of the built-in ones."""
     reference = query.community_id if wanted.community_id is None else wanted.community_id
     community_id = community_of(db, caller, reference)
-    return {"success": True, "alert": alerts.add(db, community_id, wanted.said(), by=caller.name)}
+    made = alerts.add(db, community_id, wanted.said(), by=caller.name)
+    return {"success": True, "alert": made, "remarks": remarks(made)}
 
 
 @endpoint(
@@ -123,7 +128,8 @@ def add_alert(wanted: NewAlert, query: AlertsQuery, caller: Account, db: DAL, al
 )
 def change_alert(alert_id: int, wanted: AlertChange, caller: Account, db: DAL, alerts: AlertService) -> dict[str, Any]:
     """Change an alert, as it was read: 409 when somebody else was faster."""
-    return {"success": True, "alert": alerts.change(db, alert_id, wanted.version, wanted.said(), caller)}
+    made = alerts.change(db, alert_id, wanted.version, wanted.said(), caller)
+    return {"success": True, "alert": made, "remarks": remarks(made)}
 
 
 @endpoint(
@@ -223,6 +229,9 @@ class AlertChat:
         alert = choose(known, happening, seed=call.payload.execution_id)
         if alert is None:
             return []
+        person = call.payload.user
+        spot = Spot(call.community_id, call.entity_id, person.id, person.ids)
+        happening = replace(happening, known=look_up(call.db, looked_up(alert), spot))
         shown = ModuleResponse(response_action=GENERAL, response_data=as_general(alert, happening))
         line = fill(alert.chat_message, happening, platform=call.platform)
         return [shown, say(line, markup=True)] if line else [shown]

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from waddlebot.base import variables
 from waddlebot.base.contracts import AlertAnimation, AlertLook, AlertPosition
-from waddlebot.base.markup import as_written
+from waddlebot.base.variables import ANYWHERE, OF_A_PERSON, OF_A_STREAM
 
 # What an event's number is called in its data. Tiers of Twitch are 1000, 2000 and 3000.
 AMOUNT_IN = {
@@ -22,7 +23,9 @@ AMOUNT_IN = {
     "subscription": "tier",
 }
 EVENTS = ("follow", "subscription", "resub", "subgift", "cheer", "raid", "host", "donation", "boost", "member_join")
-VARIABLE = re.compile(r"\{(user|amount|months|message|viewers|game)\}")
+# What only an event knows, beside what any text may say of a person and a stream.
+OWN = ("amount", "months", "message")
+IN_ALERTS = ANYWHERE | OF_A_STREAM | OF_A_PERSON | {"touser"}
 # What the built-in texts count, and what others write in their place.
 COUNTED = "(?:raider|viewer|bit|sub|gift|month|subscription)"
 ANONYMOUS = "Anonymous"
@@ -82,6 +85,8 @@ class Happening:
     platform: str
     message: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    # What was looked up for the alert's variables.
+    known: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def amount(self) -> float:
@@ -104,13 +109,16 @@ class Happening:
         return " ".join(word for word in self.message.split() if not re.fullmatch(r"[A-Za-z]+[1-9]\d*", word))
 
     def words(self) -> dict[str, str]:
+        viewers = self.data.get("viewers")
         return {
+            **self.known,
             "user": self.user,
+            "touser": self.user,
             "amount": f"{_written(self.amount)} {self._currency}".strip(),
             "months": _written(_number(self.data.get("months"))),
-            "viewers": _written(_number(self.data.get("viewers"))),
+            "viewers": self.known.get("viewers", "0") if viewers is None else _written(_number(viewers)),
             "message": self.said,
-            "game": str(self.data.get("game") or "")[:100],
+            "game": str(self.data.get("game") or self.known.get("game") or "")[:100],
         }
 
     @property
@@ -129,12 +137,23 @@ def choose(alerts: Sequence[Alert], happening: Happening, *, seed: str) -> Alert
 
 def fill(template: str, happening: Happening, *, platform: str = "") -> str:
     """A template with its variables; what people bring into it is not read again, and no markup on its platform."""
-    words = {name: as_written(value, platform) for name, value in happening.words().items()}
+    words = happening.words()
     for name in ("amount", "months", "viewers"):
         if words[name] == "1":
             template = re.sub(rf"(\{{{name}\}} {COUNTED})s\b", r"\1", template)
-    filled = VARIABLE.sub(lambda found: words[found[1]], template)
+    filled = variables.read(template).fill(variables.plain(words, platform))
     return " ".join(filled.split())
+
+
+def looked_up(alert: Alert) -> frozenset[str]:
+    """The variables of an alert that somebody has to look up for it."""
+    return variables.read(f"{alert.title} {alert.text} {alert.chat_message}").looked_up
+
+
+def remarks(row: Mapping[str, Any]) -> list[str]:
+    """What the author of an alert may have overlooked in its texts, a sentence each."""
+    texts = (row["title"], row["text"], row["chat_message"])
+    return list(dict.fromkeys(said for text in texts for said in variables.remarks_on(text, IN_ALERTS, also=OWN)))
 
 
 def as_general(alert: Alert, happening: Happening) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Print kong.yml for a place: `render.py --hosts 127.0.0.1` for modules on this machine, each on its own port, and
 `render.py --url http://127.0.0.1:8000` where one process serves them all.
 
-CORS_ORIGINS, SUPER_ADMIN_GROUP, REDIS_HOST and REDIS_PORT are read from the environment; REDIS_PASSWORD is not, Kong itself reads it.
+CORS_ORIGINS, SUPER_ADMIN_GROUP, REDIS_HOST and REDIS_PORT are read from the environment; REDIS_PASSWORD is not, Kong
+itself reads it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ from typing import Any
 
 from py4web import Field
 from pydal.validators import IS_EMPTY_OR, IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
+from waddlebot.base.contracts import Level
 from waddlebot.base.errors import NotFound
+from waddlebot.base.terms import NAMES as TERMS
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
@@ -218,12 +220,40 @@ def _permission_fields(was: dict[str, Any]) -> list[Field]:
             default=limits.get("rate_limit"),
             requires=limit,
         ),
+        *_term_fields(limits),
+    ]
+
+
+def _term_fields(terms: dict[str, Any]) -> list[Field]:
+    """Who may use it when, and how long it rests then."""
+    rest = IS_EMPTY_OR(IS_INT_IN_RANGE(0, 86_401, error_message="Between 0 and 86,400 seconds; 0 is none."))
+    levels = [("", "As usual"), *((level.label, f"{level.label.title()} and above") for level in Level)]
+    exempt = [*levels, ("nobody", "Nobody")]
+    return [
+        Field("cooldown_s", "integer", label="Rests for all, seconds", default=terms.get("cooldown_s"), requires=rest),
+        Field(
+            "cooldown_person_s",
+            "integer",
+            label="Rests for each person, seconds",
+            default=terms.get("cooldown_person_s"),
+            requires=rest,
+        ),
+        Field(
+            "cooldown_exempt",
+            label="Never rests for",
+            default=terms.get("cooldown_exempt", ""),
+            requires=IS_IN_SET(exempt, zero=None),
+        ),
+        Field("level", label="Lowest level", default=terms.get("level", ""), requires=IS_IN_SET(levels, zero=None)),
+        Field("label", label="Only with the label", default=terms.get("label", ""), comment="And for moderators."),
+        Field("only_live", "boolean", label="Only while live", default=terms.get("only_live", False)),
     ]
 
 
 def _permission(form: PageForm) -> dict[str, Any]:
     lists = {name: [line.strip() for line in (form.vars[name] or "").splitlines() if line.strip()] for name in LISTS}
     limits = {name: form.vars[name] for name in LIMITS if form.vars[name] is not None}
+    limits |= {name: form.vars[name] for name in TERMS if form.vars[name] not in (None, "", False)}
     state = {"on": True, "off": False}.get(form.vars["state"])
     return {"is_enabled": state, "permissions": lists, "config": limits}
 

@@ -16,6 +16,7 @@ PAGE = 30
 LOG = """
 SELECT o.id, o.entity_id, o.state, o.detail, o.created_at, o.response_data->>'action' AS action,
     e.session_id::text AS session_id, e.event->>'message' AS message, e.verdict->'moderation'->>'rule_id' AS rule_id,
+    e.verdict->'moderation'->>'times' AS times,
     e.user_id, u.display_name
 FROM outbox o LEFT JOIN router_events e ON (e.platform, e.event_id) = (o.platform, o.event_id)
 LEFT JOIN users u ON u.id = e.user_id

@@ -16,8 +16,9 @@ from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page
 
+from ..services.rules.escalation_steps import Steps
 from ..services.rules.filters import MAX_NUMBER
-from ..services.rules.rule_service import RuleService, UnknownRule
+from ..services.rules.rule_service import RuleService, UnknownRule, remarks
 
 ShortText = Annotated[str, StringConstraints(max_length=255)]
 Text = Annotated[str, StringConstraints(max_length=500)]
@@ -76,6 +77,7 @@ class NewRule(Attributed):
     priority: int = Field(100, ge=-(2**31), lt=2**31)
     is_active: bool = True
     exempt_labels: ExemptLabels = Field(default_factory=list)
+    escalation: Steps = Field(default_factory=list)
 
 
 class DryRun(NewRule):
@@ -103,6 +105,7 @@ class RuleChange(Attributed):
     priority: int | None = Field(None, ge=-(2**31), lt=2**31)
     is_active: bool | None = None
     exempt_labels: ExemptLabels | None = None
+    escalation: Steps | None = None
 
 
 NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "hours", "lines"}
@@ -129,7 +132,8 @@ def create_rule(new: NewRule, caller: Account, database: Database, rules: RuleSe
         by=caller.name,
     )
     log.audit("string_rule_created", result="SUCCESS", community=community_id, rule_id=made["id"], account=caller.name)
-    return {"success": True, "rule_id": made["id"], "message": "The rule works now.", "rule": made}
+    answer = {"success": True, "rule_id": made["id"], "message": "The rule works now.", "rule": made}
+    return {**answer, "remarks": remarks(made)}
 
 
 @endpoint("POST", "/router/string-rules/dry-run", caller=ADMINS_OR_API_USERS, area="rules", body=DryRun)
@@ -165,7 +169,8 @@ def update_rule(rule_id: int, change: RuleChange, caller: Account, rules: RuleSe
         account=caller.name,
         fields=sorted(change.model_fields_set),
     )
-    return {"success": True, "rule_id": rule_id, "message": "The rule works so now.", "rule": made}
+    answer = {"success": True, "rule_id": rule_id, "message": "The rule works so now.", "rule": made}
+    return {**answer, "remarks": remarks(made)}
 
 
 @endpoint("DELETE", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, area="rules")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter
-from waddlebot.base.contracts import Attributed, ModuleName, Strict
+from waddlebot.base.contracts import Attributed, LevelName, ModuleName, Strict
 from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.logs import AAALog
+from waddlebot.base.terms import Cooldown, Label
 from waddlebot.base.wire import validate
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
@@ -48,10 +49,17 @@ class ModuleSwitch(Attributed):
 
 
 class PermissionConfig(Strict):
-    """Uses a minute: `rate_limit` of everybody together, `user_rate_limit` of each person; 0 is no limit."""
+    """Uses a minute: `rate_limit` of everybody together, `user_rate_limit` of each person; 0 is no limit. The rest is
+    who may use it when, and how long it rests then."""
 
     rate_limit: int | None = Field(None, ge=0, le=100_000)
     user_rate_limit: int | None = Field(None, ge=0, le=100_000)
+    cooldown_s: Cooldown | None = None
+    cooldown_person_s: Cooldown | None = None
+    cooldown_exempt: LevelName | Literal["nobody"] | None = None
+    level: LevelName | None = None
+    label: Label | None = None
+    only_live: bool | None = None
 
 
 class SubjectLists(Strict):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydal import DAL
 from pydantic import Field
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.logs import AAALog
-from waddlebot.community.communities import get_community
+from waddlebot.base.variables import remarks_on
+from waddlebot.community.communities import community_of, get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page
 
 from ..services.records.timer_fields import EntityText, Message, MinLines, Minutes, Name, TimerFields
-from ..services.records.timer_service import MAX_TIMERS, TimerService
+from ..services.records.timer_service import IN_TIMERS, MAX_TIMERS, TimerService, preview
 
 
 class TimersQuery(Page):
@@ -30,6 +32,11 @@ class TimerChange(Attributed):
     # Null is everywhere, and not the same as leaving it out.
     entity_id: EntityText | None = None
     is_active: bool | None = None
+
+
+class TimerPreview(Attributed):
+    message: Message
+    entity_id: EntityText | None = None
 
 
 TIMERS, TIMER = "/router/communities/<community>/timers", "/router/communities/<community>/timers/<timer_id:int>"
@@ -51,7 +58,14 @@ def create_timer(
     community_id = get_community(database, caller, community)
     made = timers.create(community_id, new.model_dump())
     log.audit("timer_created", result="SUCCESS", community=community_id, account=caller.name, timer_id=made["id"])
-    return {"success": True, "timer": made}
+    return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
+
+
+@endpoint("POST", f"{TIMERS}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview)
+def preview_timer(community: str, wanted: TimerPreview, caller: Account, db: DAL) -> dict[str, Any]:
+    """Show what a timer would say at this moment, and where; nothing is kept or said."""
+    texts = preview(db, community_of(db, caller, community), wanted.message, wanted.entity_id)
+    return {"success": True, "texts": texts, "remarks": remarks_on(wanted.message, IN_TIMERS)}
 
 
 @endpoint("PUT", TIMER, caller=ADMINS_OR_API_USERS, area="bot", body=TimerChange)
@@ -71,7 +85,7 @@ def update_timer(
         changes["entity_id"] = change.entity_id
     made = timers.update(community_id, timer_id, changes)
     log.audit("timer_changed", result="SUCCESS", community=community_id, account=caller.name, timer_id=timer_id)
-    return {"success": True, "timer": made}
+    return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
 
 
 @endpoint("DELETE", TIMER, caller=ADMINS_OR_API_USERS, area="bot")

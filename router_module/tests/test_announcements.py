@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -294,3 +295,58 @@ def test_a_module_announces_by_the_library(bot, fleet, said):
         router.announce(new_id(), [say("News!")], community_id=bot.slug)
     with pytest.raises(UpstreamError):
         router.announce(new_id(), [say("News!")], entity_id="console:no:where")
+
+
+def test_chosen_channels_are_told_when_a_stream_begins_and_ends(bot, fleet):
+    """Once for each stream, whoever looks, and with what is known of it (contracts §7)."""
+    bot.say("hi")
+    here, channel_id = f"console:{bot.slug}:general", f"{bot.community_id}5"
+    with fleet.database.transaction() as db:
+        sql = "INSERT INTO entities (entity_id, platform, channel_id, community_id) VALUES (%s, 'twitch', %s, %s)"
+        fetch(db, sql, (f"twitch::{channel_id}", channel_id, bot.community_id))
+    place = f"/router/communities/{bot.slug}/live-notices"
+
+    def said() -> list[str]:
+        with fleet.database.transaction() as db:
+            sql = "SELECT response_data FROM outbox WHERE entity_id = %s AND event_id LIKE 'announcement:%%'"
+            return [row["response_data"]["message"] for row in fetch(db, f"{sql} ORDER BY id", (here,))]
+
+    moderator = {"level": "moderator"}
+    assert bot.say("!live add").statuses == ["denied"]
+    assert "Usage: !live add" in bot.say("!live", **moderator).chat
+    assert "is told when" in bot.say("!live add {url}", **moderator, mode="simulate").chat
+    assert "No channel is told" in bot.say("!live list", **moderator).chat
+    assert "{gmae} is said as it stands" in bot.say("!live add {channel}: {title} / {game} {gmae}", **moderator).chat
+    assert fleet.request("POST", place, {"entity_id": here}).json()["error"]["code"] == "live_notice_exists"
+    assert fleet.request("POST", place, {"entity_id": "twitch::nobody"}).status == 404
+    assert bot.say("!live list", **moderator).chat.startswith("here: {channel}")
+    assert "its title" in bot.say("!live preview {title}", **moderator).chat
+
+    def tell(kind: str, **data: object) -> None:
+        event = {**bot.event(""), "platform": "twitch", "server_id": "", "channel_id": channel_id, "message_type": kind}
+        event["user"] = {"platform_user_id": channel_id, "name": "pip", "display_name": "Pip"}
+        assert fleet.request("POST", "/router/events", {**event, "data": data}, key="twitch").status == 200
+
+    tell("stream_online", title="Endgames with *Bob*", game="Chess", viewers=-3, picture=7)
+    eventually(lambda: said() == ["Pip: Endgames with *Bob* / Chess {gmae}"])
+    notices = importlib.import_module("apps.router_module.services.records.live_notice_service")
+    for _ in range(2):
+        notices.LiveNoticeService(fleet.database).step()
+    tell("stream_online", title="Endgames with *Bob*")
+    tell("stream_offline")
+    eventually(lambda: bot.say("!live list", **moderator).statuses == ["success"])
+    with fleet.database.transaction() as db:
+        sql = "UPDATE streams SET updated_at = now() - interval '2 minutes' WHERE entity_id = %s"
+        fetch(db, sql, (f"twitch::{channel_id}",))
+    eventually(lambda: len(said()) == 2)
+    assert said()[1].startswith("Pip is off again, after ")
+    (listed,) = fleet.request("GET", place).json()["live_notices"]
+    assert fleet.request("PUT", f"{place}/{listed['id']}", {"message": " "}).status == 422
+    changed = fleet.request("PUT", f"{place}/{listed['id']}", {"end_message": ""}).json()["live_notice"]
+    assert (changed["end_message"], changed["message"]) == ("", "{channel}: {title} / {game} {gmae}")
+    assert "no more" in bot.say("!live remove", **moderator).chat
+    assert "Nothing is told" in bot.say("!live remove", **moderator).chat
+    entries = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
+    assert [each["action"] for each in entries] == ["live_notice_deleted", "live_notice_changed", "live_notice_created"]
+    assert fleet.request("POST", f"/router/audit/{entries[0]['id']}/undo").status == 200
+    assert [each["entity_id"] for each in fleet.request("GET", place).json()["live_notices"]] == [here]

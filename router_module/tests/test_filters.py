@@ -142,3 +142,32 @@ def test_no_line_takes_long(fleet, text):
     for match_type in filters.MEASURES:
         line.measure(match_type)
     assert time.process_time() - started < 1
+
+
+def test_a_preset_shows_what_it_would_have_done_before_it_is_switched_on(bot, fleet, rule):
+    for line in ("hello there", "STOP SHOUTING AT EVERYBODY", "evil.com", "!points EVIL.COM"):
+        bot.say(line)
+    place = f"/router/communities/{bot.slug}/filter-presets"
+    seen = fleet.request("POST", f"{place}/strict/preview", {}).json()
+    found = {each["match_type"]: each["matched"] for each in seen["filters"]}
+    assert (seen["scanned"], seen["matched"], found["caps"], found["links"]) == (4, 3, 1, 2)
+    calm = fleet.request("POST", f"{place}/calm/preview", {}).json()
+    assert {each["match_type"]: each["matched"] for each in calm["filters"]}["links"] == 1, "commands are not warned"
+    assert fleet.request("POST", f"{place}/wild/preview", {}).json()["error"]["code"] == "unknown_preset"
+    assert fleet.request("POST", f"{place}/strict/preview", {"hours": 169}).status == 422
+    moderator = {"level": "moderator"}
+    assert bot.say("!filters use strict").statuses == ["denied"]
+    for odd in ("", "use", "use wild", "preview", "strict"):
+        assert bot.say(f"!filters {odd}", **moderator).chat.startswith("Usage: !filters")
+    assert "would have hit 3: caps 1, links 2" in bot.say("!filters preview strict", **moderator).chat
+    assert "would have hit" in bot.say("!filters use strict", **moderator, mode="simulate").chat
+    assert bot.say("evil.com").answer["moderation"] is None
+    rule("twitch.tv", "warn", match_type="links")
+    said = bot.say("!filters use strict", **moderator).chat
+    assert said == (
+        "Switched on, strict: caps, symbols, emotes, length, repeats, mentions, zalgo. Kept as they were: links."
+    )
+    assert bot.say("STOP SHOUTING AT ALL").answer["moderation"]["action"] == "block"
+    assert [bot.say("STOP SHOUTING AT ALL").answer["moderation"]["action"] for _ in range(2)] == ["block", "timeout"]
+    assert fleet.request("POST", f"{place}/strict").json()["rules"] == []
+    assert "caps, emotes, length, links" in bot.say("!filters list", **moderator).chat

@@ -296,3 +296,36 @@ def test_on_a_platform_a_refusal_is_told_once_a_minute(fleet, stub):
 
     assert [each["executions"][0]["status"] for each in heard] == ["denied"] * 3
     assert [len(each["responses"]) for each in heard] == [1, 0, 0]
+
+
+def test_a_command_rests_as_its_community_says(bot, fleet):
+    """For a command as for an alias: by chat, by API, and exported (contracts §7)."""
+    assert bot.say("!cooldown !points 30", by="bob").statuses == ["denied"]
+    said = bot.say("!cooldown points 30 person=2m", level="moderator").chat
+    assert said == "!points: rests 30 s for everybody, rests 120 s for each person."
+    assert bot.say("!cooldown !points", level="moderator").chat == said
+    assert bot.say("!points", level="moderator").statuses == ["success"], "moderators are exempt"
+    assert bot.say("!points").statuses == ["success"]
+    assert bot.say("!points", by="bob").answer["executions"][0]["error"]["code"] == "cooldown"
+    assert bot.say("!points", by="bob").chat.startswith("!points rests for everybody here")
+    place = f"/router/communities/{bot.slug}/permissions"
+    body = {"command": "!points", "config": {"cooldown_person_s": 9, "cooldown_exempt": "nobody", "level": "vip"}}
+    assert fleet.request("PUT", place, body).status == 200
+    assert "Only a vip or above" in bot.say("!points", by="bob").chat
+    assert bot.say("!points", by="vic", level="owner").statuses == ["success"]
+    assert bot.say("!points", by="vic", level="owner").statuses == ["rate_limited"]
+    assert "rests 9 s for each person, for all alike, for vips and above" in (
+        bot.say("!cooldown points", level="moderator").chat
+    )
+    for odd in ({"cooldown_s": -1}, {"cooldown_s": 86_401}, {"level": "king"}, {"label": ""}, {"cooldown": 3}):
+        assert fleet.request("PUT", place, {"command": "!points", "config": odd}).status == 422
+    assert bot.say("!cooldown points off", level="moderator").chat == "!points: nothing particular is set."
+    assert bot.say("!points", by="vic").statuses == ["success"]
+    actions = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
+    assert [each["action"] for each in actions] == ["permission_set"] * 3
+    assert fleet.request("POST", f"/router/audit/{actions[0]['id']}/undo").status == 200
+    assert "for vips and above" in bot.say("!cooldown points", level="moderator").chat
+    bot.say("!alias add hey hello", level="moderator")
+    for line, answer in (("!cooldown", "Usage: !cooldown"), ("!cooldown nothing 3", "There is no !nothing here.")):
+        assert answer in bot.say(line, level="moderator").chat
+    assert "!alias set !hey" in bot.say("!cooldown hey 3", level="moderator").chat

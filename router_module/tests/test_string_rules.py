@@ -446,3 +446,101 @@ def test_what_is_not_newly_said_here_is_judged_and_nothing_else(bot, rule, fleet
     assert bot.say("!inventory list", data=again).answer["executions"] == []
     points = fleet.request("GET", f"/router/reputation/{bot.slug}/leaderboard", key="admin").json()
     assert points["leaderboard"] == []
+
+
+# Escalation
+
+
+STEPS = [
+    {"after": 2, "within_s": 60, "action": "delete"},
+    {"after": 3, "within_s": 3600, "action": "timeout", "duration_s": 90},
+    {"after": 4, "within_s": 3600, "action": "ban"},
+]
+
+
+def test_who_breaks_a_rule_again_and_again_is_met_by_its_steps(bot, fleet, rule):
+    made = rule("fish", "warn", escalation=STEPS, warning_message="No {message}, {user}!")
+
+    def done(**more: object) -> tuple[object, ...]:
+        moderation = bot.say("fish", **more).answer["moderation"]
+        return moderation["action"], moderation.get("duration_s"), moderation.get("times")
+
+    assert bot.say("fish").chat == "No fish, Alice!"
+    assert done(mode="simulate") == ("block", None, 2), "a simulated one says what would be, and counts for nothing"
+    assert done() == ("block", None, 2)
+    event = bot.event("fish")
+    twice = [bot.submit(event).answer["moderation"] for _ in range(2)]
+    assert [(each["action"], each["duration_s"], each["times"]) for each in twice] == [("timeout", 90, 3)] * 2
+    assert "timed you out the 3. time" in bot.say("!why").chat
+    assert "Time 3: timed out for 1 minute" in twice[0]["message"]
+    assert done(by="bob") == ("warn", None, None), "everybody counts for themselves"
+    pass_time = "UPDATE violations SET created_at = created_at - interval '61 seconds' WHERE rule_id = %s"
+    with fleet.database.transaction() as db:
+        fetch(db, pass_time, (made["id"],))
+    assert done(by="bob") == ("warn", None, None), "what is longer ago than a step looks back is no part of it"
+    assert done() == ("ban", None, 4)
+
+    path = f"/router/communities/{bot.slug}/violations"
+    listed = fleet.request("GET", path).json()["violations"]
+    assert [(each["display_name"], each["times"], each["action"]) for each in listed] == [
+        ("Alice", 4, "ban"),
+        ("Bob", 2, ""),
+    ]
+    assert bot.say("!forgive @alice", by="bob").statuses == ["denied"]
+    moderator = {"level": "moderator", "by": "mia"}
+    assert bot.say("!forgive", **moderator).chat == "Usage: !forgive @who"
+    assert "Nobody called nobody" in bot.say("!forgive nobody", **moderator).chat
+    assert "4 times" in bot.say("!forgive @alice", **moderator, mode="simulate").chat
+    assert bot.say("!forgive @Alice", **moderator).chat == "Forgiven: Alice broke rules 4 times."
+    assert "nothing to forgive" in bot.say("!forgive alice", **moderator).chat
+    assert done() == ("warn", None, None)
+    bob = next(each["user_id"] for each in listed if each["display_name"] == "Bob")
+    assert fleet.request("DELETE", f"{path}/{bob}").json()["forgiven"] == 2
+    assert fleet.request("DELETE", f"{path}/999999999").status == 404
+
+
+def test_all_of_somebodys_accounts_count_and_lines_at_once_count_one_after_the_other(bot, fleet, rule):
+    rule("fish", "block", escalation=[{"after": 3, "within_s": 60, "action": "ban"}])
+    bot.say("hi", by="ann1")
+    bot.say("hi", by="ann2")
+    with fleet.database.transaction() as db:
+        link = (
+            "UPDATE users SET head_id = (SELECT user_id FROM platform_identities WHERE platform_user_id = 'ann1')"
+            " WHERE id = (SELECT user_id FROM platform_identities WHERE platform_user_id = 'ann2')"
+        )
+        fetch(db, link)
+    importlib.import_module("apps.router_module.app").bus.invalidate("people")
+    said: list[dict[str, object]] = []
+    threads = [
+        threading.Thread(target=lambda who=who: said.append(bot.say("fish", by=who).answer["moderation"]))
+        for who in ("ann1", "ann2", "ann1", "ann2")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted((each["action"], each.get("times")) for each in said) == sorted(
+        [("block", None), ("block", None), ("ban", 3), ("ban", 4)], key=str
+    )
+    with fleet.database.transaction() as db:
+        fetch(db, "UPDATE users SET head_id = NULL WHERE head_id IS NOT NULL")
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"after": 0, "action": "ban"}],
+        [{"after": 1, "action": "kill"}],
+        [{"after": 1, "action": "ban", "duration_s": 5}],
+        [{"after": 1, "action": "timeout", "duration_s": 0}],
+        [{"after": 1, "action": "timeout", "within_s": 2_592_001}],
+        [{"after": 2, "action": "ban"}, {"after": 2, "action": "warn"}],
+        [{"after": n + 1, "action": "warn"} for n in range(11)],
+        [{"after": 1, "action": "ban", "color": "red"}],
+    ],
+)
+def test_steps_that_cannot_be_are_refused(bot, fleet, steps):
+    body = {"community_id": bot.slug, "string": "x", "action": "warn", "match_type": "contains", "escalation": steps}
+    assert fleet.request("POST", "/router/string-rules", body).status == 422
+    fine = {**body, "escalation": [{"after": 1, "action": "ban"}], "action": "command", "command_to_execute": "!x"}
+    assert "escalation" in str(fleet.request("POST", "/router/string-rules", fine).json())

@@ -59,7 +59,7 @@ def test_a_moderator_has_something_said_again_and_again(bot, said, due):
     assert bot.say("!timer add Discord 15 always Join us").statuses == ["denied"]
     moderator = {"level": "moderator"}
     added = bot.say("!timer add Discord 15 lines=0 always Join us: {user} !now", **moderator)
-    assert added.chat == "Timer discord is said every 15 minutes."
+    assert added.chat.startswith("Timer discord is said every 15 minutes. {user} is said as it stands;")
     assert said() == []
     due()
     here = f"console:{bot.slug}:general"
@@ -171,3 +171,20 @@ def test_a_timer_over_http_with_undo(bot, fleet, timer):
     assert fleet.request("POST", f"/router/audit/{entries[0]['id']}/undo").status == 200
     (back,) = fleet.request("GET", place).json()["timers"]
     assert (back["name"], back["minutes"], back["min_lines"]) == ("rules", 30, 7)
+
+
+def test_a_timer_says_what_is_so_at_the_moment(bot, fleet, timer, said, due):
+    bot.say("hi")
+    here = f"console:{bot.slug}:general"
+    path = f"/router/communities/{bot.slug}/timers/preview"
+    shown = fleet.request("POST", path, {"message": "#{count} {user} {random:x|x} in {channel} {gmae}"}).json()
+    assert shown["texts"] == [{"entity_id": here, "message": f"› #1 {{user}} x in {bot.slug} {{gmae}}"}]
+    assert shown["remarks"][0].startswith("{user}, {gmae} is said as it stands")
+    assert fleet.request("POST", path, {"message": "x", "entity_id": "twitch:nobody:"}).status == 404
+    timer("often", message="{count} in {channel}")
+    assert bot.say("!timer preview often", level="moderator").chat == f"In 1 channel: 1 in {bot.slug}"
+    for heard in (1, 2):
+        due()
+        eventually(lambda heard=heard: [text for _, text in said()][heard - 1 :] == [f"{heard} in {bot.slug}"])
+    added = bot.say("!timer add odd 5 hello {touser}", level="moderator").chat
+    assert "{touser} is said as it stands; what is filled in is {channel} {count} " in added

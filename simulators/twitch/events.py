@@ -162,6 +162,17 @@ def online(channel: Account, stream: Stream) -> Event:
     return {"id": stream.id, **broadcaster(channel), "type": "live", "started_at": stream.started_at}
 
 
+def channel_update(channel: Account) -> Event:
+    return {
+        **broadcaster(channel),
+        "title": channel.title,
+        "language": "en",
+        "category_id": "",
+        "category_name": channel.game,
+        "content_classification_labels": [],
+    }
+
+
 def moderator(channel: Account, user: Account) -> Event:
     return {**person("", user), **broadcaster(channel)}
 

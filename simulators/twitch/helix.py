@@ -10,6 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     from .simulator import TwitchSimulator
 
 MAX_CHARS = 500
+MAX_TITLE_CHARS = 140
+CATEGORIES = (
+    "Just Chatting",
+    "Celeste",
+    "Celeste 64: Fragments of the Mountain",
+    "Chess",
+    "Chess Royale",
+    "Science & Technology",
+    "Software and Game Development",
+    "Penguin Diner",
+)
 MAX_PAGE = 100
 MAX_TIMEOUT_S = 1_209_600
 # Answers that are none, from something on the way.
@@ -42,6 +54,10 @@ class Helix:
         handlers: list[tuple[str, str, Handler]] = [
             ("GET", "users", self._users),
             ("GET", "channels", self._channels),
+            ("PATCH", "channels", self._modify_channel),
+            ("GET", "search/categories", self._search_categories),
+            ("POST", "clips", self._make_clip),
+            ("POST", "streams/markers", self._make_marker),
             ("GET", "streams", self._streams),
             ("GET", "clips", self._clips),
             ("GET", "channels/followers", self._followers),
@@ -125,6 +141,60 @@ class Helix:
             raise Refused(400, "1 to 100 broadcaster_id must be specified.")
         found = [self._twitch.accounts.find(each) for each in ids]
         return web.json_response({"data": [_channel(each) for each in found if each]})
+
+    # The stream, with the statuses and words of https://dev.twitch.tv/docs/api/reference/#modify-channel-information
+
+    async def _modify_channel(self, request: web.Request, token: Token) -> web.Response:
+        channel = self._required(request, "broadcaster_id")
+        _check_owner(token, channel, "channel:manage:broadcast")
+        asked = await request.json()
+        title, game_id = asked.get("title"), asked.get("game_id")
+        if title is None and game_id is None:
+            raise Refused(400, "The request body must contain at least one field.")
+        if title is not None and not 1 <= len(title.strip()) <= MAX_TITLE_CHARS:
+            raise Refused(400, "The title field may not contain an empty string, and no more than 140 characters.")
+        game = next((name for name in CATEGORIES if _game_id(name) == game_id), "")
+        if game_id not in (None, "", "0") and not game:
+            raise Refused(400, "The ID in game_id was not found.")
+        self._twitch.change_channel(channel, title=title, game=game if game_id is not None else None)
+        return web.Response(status=204)
+
+    async def _search_categories(self, request: web.Request, _: Token) -> web.Response:
+        query = request.query.get("query", "")
+        if not query:
+            raise Refused(400, 'Missing required parameter "query"')
+        words = query.lower().split()
+        found = [name for name in CATEGORIES if all(word in name.lower() for word in words)]
+        return _paged(request, [{"id": _game_id(name), "name": name, "box_art_url": ""} for name in found])
+
+    async def _make_clip(self, request: web.Request, token: Token) -> web.Response:
+        channel = self._required(request, "broadcaster_id")
+        if token.is_app or "clips:edit" not in token.scopes:
+            raise Refused(401, "Missing scope: clips:edit")
+        if channel.stream is None:
+            raise Refused(404, "Clipping is not possible for an offline channel.")
+        made = self._twitch.clip(channel, channel.stream.title, age_s=0)
+        answer = {"id": made["id"], "edit_url": f"{made['url']}/edit"}
+        return web.json_response({"data": [answer]}, status=202)
+
+    async def _make_marker(self, request: web.Request, token: Token) -> web.Response:
+        asked = await request.json()
+        channel = self._account(str(asked.get("user_id") or ""), "user_id")
+        _check_owner(token, channel, "channel:manage:broadcast")
+        description = str(asked.get("description") or "")
+        if len(description) > MAX_TITLE_CHARS:
+            raise Refused(400, "The string in the description field is too long.")
+        if channel.stream is None:
+            raise Refused(404, "The user specified in user_id is not live streaming.")
+        self._twitch.markers.append((channel.id, description))
+        began = datetime.fromisoformat(channel.stream.started_at)
+        answer = {
+            "id": str(uuid.uuid4().int % 10**12),
+            "created_at": seconds_timestamp(),
+            "description": description,
+            "position_seconds": int((datetime.now(UTC) - began).total_seconds()),
+        }
+        return web.json_response({"data": [answer]})
 
     async def _streams(self, request: web.Request, _: Token) -> web.Response:
         ids, logins = request.query.getall("user_id", []), request.query.getall("user_login", [])
@@ -456,7 +526,7 @@ def _stream(account: Account) -> dict[str, Any]:
         "viewer_count": stream.viewers,
         "started_at": stream.started_at,
         "language": "en",
-        "thumbnail_url": "",
+        "thumbnail_url": f"https://static-cdn.jtvnw.net/previews-ttv/live_user_{account.login}-{{width}}x{{height}}.jpg",
         "tag_ids": [],
         "tags": [],
         "is_mature": False,

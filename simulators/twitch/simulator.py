@@ -96,6 +96,8 @@ class TwitchSimulator(AsyncLoopbackServer):
         self.requests: list[str] = []
         # Those that requests to Helix have come by and that are open.
         self.connections: WeakSet[asyncio.Transport] = WeakSet()
+        # Markers in streams: whose, and their words.
+        self.markers: list[tuple[str, str]] = []
         self.clips: dict[str, list[dict[str, Any]]] = {}
         self.on_said: Callable[[Said], None] | None = None
         self.send_delay_s = 0.0
@@ -190,6 +192,7 @@ class TwitchSimulator(AsyncLoopbackServer):
         """Forget what was said, done and planned; with `everything` also people, consents, tokens, subscriptions."""
         self.messages.clear()
         self.actions.clear()
+        self.markers.clear()
         self.requests.clear()
         self.faults.clear()
         self.points.clear()
@@ -508,6 +511,15 @@ class TwitchSimulator(AsyncLoopbackServer):
         place.title, place.game = title, game
         place.stream = Stream(str(uuid.uuid4().int % 10**11), title, game, viewers, seconds_timestamp())
         return self._tell("stream.online", events.online(place, place.stream))
+
+    def change_channel(self, channel: str | Account, *, title: str | None = None, game: str | None = None) -> None:
+        """Somebody changes what a stream is about, whether it is on or not."""
+        place = self.accounts.get(channel)
+        place.title = place.title if title is None else title
+        place.game = place.game if game is None else game
+        if place.stream is not None:
+            place.stream.title, place.stream.game = place.title, place.game
+        self._tell_soon("channel.update", events.channel_update(place))
 
     def offline(self, channel: str | Account) -> list[int]:
         place = self.accounts.get(channel)

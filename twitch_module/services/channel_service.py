@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydal import DAL
@@ -12,6 +12,7 @@ from waddlebot.base.chat import count_of
 from waddlebot.base.errors import NotFound, UpstreamError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import to_json
+from waddlebot.collecting.streams import StreamNews, Streams, forget_stream
 from waddlebot.community.tokens import Tokens
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.lists import Listed, Page, fetch_page
@@ -84,25 +85,62 @@ class StreamNow:
     viewer_count: int
     title: str
     game_name: str
+    started_at: str = ""
+    picture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelAbout:
+    """A channel, as Helix shows it whether it is live or not."""
+
+    broadcaster_id: str
+    login: str
+    name: str
+    title: str
+    game_name: str
 
 
 class ChannelService:
     """Keeps what is known; any replica may write, the tables have no other owner."""
 
-    def __init__(self, db: Database, tokens: Tokens, log: AAALog) -> None:
+    def __init__(self, db: Database, tokens: Tokens, streams: Streams, log: AAALog) -> None:
         self._db = db
+        self._streams = streams
         self._tokens = tokens
         self._log = log
 
     # What Twitch tells
 
-    def note_stream(self, broadcaster_id: str, *, is_live: bool) -> None:
+    def note_stream(self, broadcaster_id: str, *, is_live: bool, started_at: str = "") -> None:
         """A stream began or ended. How many watch it is found out later, by asking."""
+        self._streams.note([StreamNews(_entity(broadcaster_id), is_live=is_live, started_at=started_at or None)])
         self._db.statement(
             "UPDATE twitch_channels SET is_live = %(live)s, updated_at = now(),"
             " viewer_count = CASE WHEN %(live)s THEN viewer_count ELSE 0 END"
             " WHERE broadcaster_id = %(id)s AND is_live <> %(live)s",
             {"id": broadcaster_id, "live": is_live},
+        )
+
+    def note_channel(self, broadcaster_id: str, *, title: str, game: str) -> None:
+        """What a stream is about has changed, also while it is off."""
+        self._streams.note([StreamNews(_entity(broadcaster_id), title=title, game=game)])
+
+    def note_follow(self, broadcaster_id: str, user_id: str, followed_at: str) -> None:
+        self._streams.note_follow(_entity(broadcaster_id), user_id, followed_at or datetime.now(UTC))
+
+    def save_about(self, channels: Collection[ChannelAbout]) -> None:
+        """What channels are about, also those that are off."""
+        self._streams.note(
+            [
+                StreamNews(
+                    _entity(each.broadcaster_id),
+                    title=each.title,
+                    game=each.game_name,
+                    name=each.name,
+                    url=f"https://www.twitch.tv/{each.login}",
+                )
+                for each in channels
+            ]
         )
 
     def note_revoked_consent(self, user_id: str, *, sent_at: datetime) -> None:
@@ -145,6 +183,7 @@ class ChannelService:
     def close(self, db: DAL, broadcaster_id: str) -> None:
         """Somebody left, in the caller's transaction: their events are deleted from now on, by and by."""
         fetch(db, "DELETE FROM twitch_subscriptions WHERE broadcaster_id = %s", (broadcaster_id,))
+        forget_stream(db, _entity(broadcaster_id))
         fetch(
             db,
             "INSERT INTO twitch_channels (broadcaster_id, purged_to) VALUES (%s, 0)"
@@ -228,6 +267,7 @@ class ChannelService:
 
     def save_streams(self, asked: Collection[str], live: Collection[StreamNow]) -> None:
         """Which of the channels that were asked about are live, and how many watch."""
+        self._note_streams(asked, live)
         self._db.statement(
             "UPDATE twitch_channels c SET is_live = s.id IS NOT NULL, viewer_count = coalesce(s.viewer_count, 0),"
             " title = coalesce(s.title, c.title), game_name = coalesce(s.game_name, c.game_name), updated_at = now()"
@@ -250,6 +290,24 @@ class ChannelService:
                     ]
                 ),
             },
+        )
+
+    def _note_streams(self, asked: Collection[str], live: Collection[StreamNow]) -> None:
+        on = {each.broadcaster_id: each for each in live}
+        self._streams.note(
+            [StreamNews(_entity(each), is_live=False) for each in asked if each not in on]
+            + [
+                StreamNews(
+                    _entity(each.broadcaster_id),
+                    is_live=True,
+                    started_at=each.started_at or None,
+                    title=each.title,
+                    game=each.game_name,
+                    viewers=each.viewer_count,
+                    picture=each.picture,
+                )
+                for each in live
+            ]
         )
 
     def streams(self, broadcaster_ids: Collection[str]) -> dict[str, tuple[bool, int]]:
@@ -301,3 +359,7 @@ class ChannelService:
             {"limit": PURGED_AT_ONCE},
         )
         return bool(rows)
+
+
+def _entity(broadcaster_id: str) -> str:
+    return f"twitch::{broadcaster_id}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from waddlebot.collecting.claims import Claims
 
-from .channel_service import ChannelService, StreamNow
+from .channel_service import ChannelAbout, ChannelService, StreamNow
 from .twitch_api import TwitchAPI
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 ASK_EVERY_S = 60.0
+# What it is about Twitch tells when it changes; this is for what it told while nobody listened.
+ASK_ABOUT_EVERY_S = 600.0
 # Helix takes as many channels in one request.
 ASKED_AT_ONCE = 100
 
@@ -29,6 +31,7 @@ class LiveService:
         self._channels = channels
         self._reported: dict[tuple[str, int], tuple[bool, int]] = {}
         self._ask_at = 0.0
+        self._ask_about_at = 0.0
 
     def step(self, claims: Claims) -> None:
         """Ask Helix now and then, and report at once what has changed. Raises: UpstreamError."""
@@ -38,6 +41,9 @@ class LiveService:
             ids = [each.channel_id for each in held]
             live = self._api.run(self._live_among(ids))
             self._channels.save_streams(ids, live)
+        if held and time.monotonic() >= self._ask_about_at:
+            self._ask_about_at = time.monotonic() + ASK_ABOUT_EVERY_S
+            self._channels.save_about(self._api.run(self._about([each.channel_id for each in held])))
         known = self._channels.streams([each.channel_id for each in held])
         reported: dict[tuple[str, int], tuple[bool, int]] = {}
         for entity in held:
@@ -54,7 +60,31 @@ class LiveService:
             live += await self._api.as_app(partial(_streams, ids=ids[start : start + ASKED_AT_ONCE]))
         return live
 
+    async def _about(self, ids: Sequence[str]) -> list[ChannelAbout]:
+        about: list[ChannelAbout] = []
+        for start in range(0, len(ids), ASKED_AT_ONCE):
+            about += await self._api.as_app(partial(_channels, ids=ids[start : start + ASKED_AT_ONCE]))
+        return about
+
+
+async def _channels(client: HelixClient, *, ids: Sequence[str]) -> list[ChannelAbout]:
+    found = await client.get_channel_information(list(ids))
+    return [
+        ChannelAbout(each.broadcaster_id, each.broadcaster_login, each.broadcaster_name, each.title, each.game_name)
+        for each in found
+    ]
+
 
 async def _streams(client: HelixClient, ids: Sequence[str]) -> list[StreamNow]:
     found = client.get_streams(user_id=list(ids), first=ASKED_AT_ONCE)
-    return [StreamNow(each.user_id, each.viewer_count, each.title, each.game_name) async for each in found]
+    return [
+        StreamNow(
+            each.user_id,
+            each.viewer_count,
+            each.title,
+            each.game_name,
+            each.started_at.isoformat() if each.started_at else "",
+            each.thumbnail_url or "",
+        )
+        async for each in found
+    ]

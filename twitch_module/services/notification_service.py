@@ -18,13 +18,17 @@ from waddlebot.collecting.event_store import Delivery, Holding
 from .translation import (
     AUTHORIZATION_REVOKED,
     BY_TYPE,
+    CHANNEL_UPDATE,
     COPY,
     HAPPENINGS,
     KNOWN_TYPES,
     Authorization,
+    ChannelUpdate,
     ChatMessage,
+    Follow,
     Happening,
     StreamChange,
+    StreamOnline,
 )
 
 MAX_ID_CHARS = 255
@@ -55,7 +59,11 @@ class Origin:
 class Watchers(Protocol):
     """Who acts on what is no event of the fleet. Each may be told the same again."""
 
-    def note_stream(self, broadcaster_id: str, *, is_live: bool) -> None: ...
+    def note_stream(self, broadcaster_id: str, *, is_live: bool, started_at: str = "") -> None: ...
+
+    def note_channel(self, broadcaster_id: str, *, title: str, game: str) -> None: ...
+
+    def note_follow(self, broadcaster_id: str, user_id: str, followed_at: str) -> None: ...
 
     def note_revoked_consent(self, user_id: str, *, sent_at: datetime) -> None: ...
 
@@ -87,7 +95,10 @@ class NotificationService:
         happening: Happening = validate(kind.model_validate, payload.get("event"))
         channel, event_id = happening.broadcaster_user_id, happening.event_id or origin.delivery_id
         if isinstance(happening, StreamChange):
-            self._watchers.note_stream(channel, is_live=happening.is_live)
+            started_at = happening.started_at if isinstance(happening, StreamOnline) else ""
+            self._watchers.note_stream(channel, is_live=happening.is_live, started_at=started_at)
+        if isinstance(happening, Follow):
+            self._watchers.note_follow(channel, happening.user_id, happening.followed_at)
         ignored = self._why_ignored(happening)
         delivery = Delivery(
             delivery_id=origin.delivery_id,
@@ -120,6 +131,12 @@ class NotificationService:
         if subscription.type == AUTHORIZATION_REVOKED:
             user_id = validate(Authorization.model_validate, event).user_id
             self._watchers.note_revoked_consent(user_id, sent_at=origin.sent_at)
+            return "noted"
+        if subscription.type == CHANNEL_UPDATE:
+            update = validate(ChannelUpdate.model_validate, event)
+            if not self._collector.served.serves(update.broadcaster_user_id):
+                return NOT_SERVED
+            self._watchers.note_channel(update.broadcaster_user_id, title=update.title, game=update.category_name)
             return "noted"
         return "version not handled" if subscription.type in KNOWN_TYPES else "type not handled"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from waddlebot.base.manifest import scopes_wanted
 
-from .translation import AUTHORIZATION_REVOKED, CHAT_MESSAGE, STREAM_OFFLINE, STREAM_ONLINE
+from .translation import AUTHORIZATION_REVOKED, CHANNEL_UPDATE, CHAT_MESSAGE, STREAM_OFFLINE, STREAM_ONLINE
 
 if TYPE_CHECKING:
     from .helix import FleetEventSub
@@ -104,6 +104,7 @@ KINDS = (
         lambda sub, who: sub.listen_channel_ban(who.broadcaster_id, _nobody()),
         ("channel:moderate",),
     ),
+    Kind(CHANNEL_UPDATE, "2", _channel, lambda sub, who: sub.listen_channel_update_v2(who.broadcaster_id, _nobody())),
     Kind(STREAM_ONLINE, "1", _channel, lambda sub, who: sub.listen_stream_online(who.broadcaster_id, _nobody())),
     Kind(STREAM_OFFLINE, "1", _channel, lambda sub, who: sub.listen_stream_offline(who.broadcaster_id, _nobody())),
 )
@@ -158,6 +159,12 @@ FEATURES = (
         ("channel:moderate",),
         "Who is banned loses points.",
         "The bot does not notice bans and timeouts.",
+    ),
+    Feature(
+        "Your stream",
+        ("channel:manage:broadcast", "clips:edit"),
+        "Your moderators change title and category, make clips and mark moments: !title, !game, !clip and !marker.",
+        "!title, !game, !clip and !marker change nothing.",
     ),
     Feature(
         "Who moderates",

@@ -376,6 +376,15 @@ class Authorization(Wire):
     user_id: OpaqueId
 
 
+class ChannelUpdate(Wire):
+    """The event of `channel.update`: what a stream is about, whether it is on or not."""
+
+    broadcaster_user_id: ChannelId
+    title: Annotated[str, StringConstraints(max_length=1000)] = ""
+    category_name: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+CHANNEL_UPDATE = "channel.update"
 CHAT_MESSAGE = "channel.chat.message"
 STREAM_ONLINE = "stream.online"
 STREAM_OFFLINE = "stream.offline"

@@ -29,6 +29,7 @@ NEUTRAL = "› "
 # Mentions, commands, emotes and times, as Discord writes them.
 DISCORDS_OWN = re.compile(r"<(?:[@#:/]|[at]:|id:)")
 ZERO_WIDTH_SPACE = "\u200b"
+# Source: https://support.discord.com/hc/en-us/articles/210298617
 # Nobody mistypes a longer name by a letter or two, and comparing long names takes long.
 MAX_GUESSED_CHARS = 64
 

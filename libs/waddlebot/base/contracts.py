@@ -9,7 +9,16 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from .errors import TooLarge
 from .ids import ID_PART, PLATFORM, parse_entity_id
@@ -257,9 +266,20 @@ class ResponseInfo(Wire):
 
 
 class Moderation(Wire):
-    action: Literal["warn", "block"]
+    """What is to be done about a message and who wrote it. All but a warning takes the message away, too; `times` is
+    how often that person has broken a rule that escalates."""
+
+    action: Literal["warn", "block", "timeout", "ban"]
     rule_id: int
     message: str
+    # Of a timeout.
+    duration_s: int | None = None
+    times: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if value is not None}
 
 
 class Answer(Wire):

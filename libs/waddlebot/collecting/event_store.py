@@ -90,6 +90,8 @@ class Order:
     entity_id: str
     session_id: str
     data: dict[str, Any]
+    # Of several for one event.
+    nth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +173,10 @@ WITH done AS (
 )
 INSERT INTO outbox (platform, event_id, execution_id, ordinal, session_id, entity_id, community_id, module_name,
     response_action, response_data, expires_at)
-SELECT '{platform}', o.event_id, NULL, {ordinal}, o.session_id, o.entity_id, e.community_id, 'router', 'moderate',
-    o.data, now() + %(useful_for)s::interval
-FROM jsonb_to_recordset(%(orders)s::jsonb) AS o (id bigint, event_id text, entity_id text, session_id uuid, data jsonb)
-    JOIN done d USING (id) JOIN entities e ON e.entity_id = o.entity_id
+SELECT '{platform}', o.event_id, NULL, {ordinal} + coalesce(o.nth, 0), o.session_id, o.entity_id, e.community_id,
+    'router', 'moderate', o.data, now() + %(useful_for)s::interval
+FROM jsonb_to_recordset(%(orders)s::jsonb) AS o (id bigint, event_id text, entity_id text, session_id uuid, data jsonb,
+        nth integer) JOIN done d USING (id) JOIN entities e ON e.entity_id = o.entity_id
 ON CONFLICT (platform, event_id, execution_id, ordinal) DO NOTHING
 RETURNING id, entity_id
 """

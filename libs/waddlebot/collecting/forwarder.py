@@ -18,7 +18,7 @@ from ..base.metrics import Metrics
 from ..data.outbox import PRIVATE, Priority, Waiting
 from ..web.clients import RouterClient
 from .event_store import EventStore, Order, Result, StoredEvent
-from .moderation import ModerationAction
+from .moderation import Action, ModerationAction
 from .sender import Sender
 
 MAX_BATCHES = 8
@@ -189,15 +189,30 @@ def _result(id_: int, answer: Answer) -> Result:
     return Result(id_, "failed", f"{error.code}: {error.message}" if error else "refused", answer.session_id)
 
 
+# Who is put away has said that for the last time, too; not every platform takes it away by itself.
+WHAT_TO_DO: dict[str, Sequence[Action]] = {
+    "warn": ["warn"],
+    "block": ["delete"],
+    "timeout": ["delete", "timeout"],
+    "ban": ["delete", "ban"],
+}
+
+
 def _orders(id_: int, event: Event, answer: Answer) -> list[Order]:
     """What the platform is to do about an event that broke a rule."""
     if answer.moderation is None or answer.session_id is None:
         return []
-    action = ModerationAction(
-        entity_id=event.entity_id,
-        action="delete" if answer.moderation.action == "block" else "warn",
-        platform_user_id=event.user.platform_user_id,
-        message_id=event.event_id,
-        reason=answer.moderation.message,
-    )
-    return [Order(id_, event.event_id, event.entity_id, answer.session_id, asdict(action))]
+    wanted, session_id = answer.moderation, answer.session_id
+
+    def order(nth: int, action: Action) -> Order:
+        todo = ModerationAction(
+            entity_id=event.entity_id,
+            action=action,
+            platform_user_id=event.user.platform_user_id,
+            message_id=event.event_id,
+            duration_s=wanted.duration_s if action == "timeout" else None,
+            reason=wanted.message,
+        )
+        return Order(id_, event.event_id, event.entity_id, session_id, asdict(todo), nth)
+
+    return [order(nth, action) for nth, action in enumerate(WHAT_TO_DO[wanted.action])]

@@ -14,13 +14,15 @@ from .sender import Outcome, Send
 # How moderation is marked in the outbox, where it waits in front of everything that is said.
 MODERATE = "moderate"
 
+Action = Literal["delete", "warn", "timeout", "ban", "unban"]
+
 
 @dataclass(frozen=True, slots=True)
 class ModerationAction:
     """Something to be done, once. `message_id` is the event's id; a timeout has a duration."""
 
     entity_id: str
-    action: Literal["delete", "warn", "timeout", "ban", "unban"]
+    action: Action
     platform_user_id: str
     message_id: str = ""
     duration_s: int | None = None

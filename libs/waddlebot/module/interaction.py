@@ -94,8 +94,8 @@ class InteractionModule:
         self._specs[command] = spec.model_copy(update={"subcommands": left})
         self._off.update({(command, fold(name)): why for name in subcommands})
 
-    def serve(self) -> None:
-        """Mount POST <prefix>/execute and register with the router."""
+    def serve(self, *, platform: str | None = None) -> None:
+        """Mount POST <prefix>/execute and register with the router; a collector says which platform is its."""
         for spec in self._specs.values():
             wanted: list[str | None] = [sub.name for sub in spec.subcommands] or [None]
             missing = [sub for sub in wanted if (spec.command, sub) not in self._commands]
@@ -115,6 +115,7 @@ class InteractionModule:
             ModuleRegistration(
                 module_name=self.service.name,
                 module_version=self.service.version,
+                platform=platform,
                 endpoint_url=execute_url,
                 health_check_url=f"{self.service.url}{manifest.prefix}/health",
                 commands=[each.model_copy(update={"location_url": execute_url}) for each in self._specs.values()],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
 from waddlebot.base.contracts import CONSOLE, Event
 from waddlebot.base.errors import NotFound
+from waddlebot.community.live import Spot, look_up
 from waddlebot.community.people import People
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch, fetch_one
@@ -19,6 +20,8 @@ from .module_specs import ROUTER
 
 COMMANDS = "commands"
 ENTITIES = "entities"
+LIVE = "live"
+LIVE_TTL_S = 5.0
 
 
 class UnknownEntity(NotFound):
@@ -49,6 +52,7 @@ class CacheManager:
         self._bus = bus
         self._places: Cache[str, Place] = bus.cache(ENTITIES, ttl_s=settings.entity_cache_ttl_s)
         self.people = People(db, bus, ttl_s=settings.entity_cache_ttl_s)
+        self._live: Cache[str, bool] = bus.cache(LIVE, ttl_s=LIVE_TTL_S)
         self._commands: Cache[str, Commands] = bus.cache(COMMANDS, ttl_s=settings.command_cache_ttl_s)
         self._catalogues: Cache[int, Catalogue] = bus.cache(COMMANDS, ttl_s=settings.command_cache_ttl_s)
 
@@ -70,6 +74,28 @@ class CacheManager:
     def core_settings(self, place: Place) -> Mapping[str, Any]:
         """What is set for the bot itself in one place, by the names in the router's manifest."""
         return self.catalogue(place.community_id).config_of(ROUTER, place.entity_id)
+
+    def is_live(self, entity_id: str) -> bool:
+        """Whether a channel that streams is live, and elsewhere whether any of its community's is; some seconds old."""
+        return self._live.get(entity_id, lambda _fresh: self._load_live(entity_id))
+
+    def _load_live(self, entity_id: str) -> bool:
+        with self._db.lookup() as db:
+            row = fetch_one(
+                db,
+                "SELECT coalesce((SELECT is_live FROM coordination WHERE entity_id = %(entity)s), EXISTS ("
+                "  SELECT FROM coordination c JOIN entities e USING (entity_id) WHERE c.is_live AND e.community_id = ("
+                "   SELECT community_id FROM entities WHERE entity_id = %(entity)s))) AS is_live",
+                {"entity": entity_id},
+            )
+        return bool(row and row["is_live"])
+
+    def values(self, names: Collection[str], spot: Spot) -> dict[str, str]:
+        """What variables stand for that have to be looked up, for what the router itself says."""
+        if not names:
+            return {}
+        with self._db.transaction() as db:
+            return look_up(db, names, spot)
 
     def find_command(self, command_id: int) -> Command | None:
         """A module's command, also one that it no longer has."""

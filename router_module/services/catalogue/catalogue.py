@@ -10,20 +10,42 @@ from functools import cached_property
 from typing import Any, overload
 
 from pydal import DAL
-from waddlebot.base.contracts import CommandSpec, MessageType
+from waddlebot.base.contracts import CommandSpec, Level, MessageType
 from waddlebot.base.module_settings import SettingSpec, defaults_of, fitting
+from waddlebot.base.terms import NAMES as TERMS
+from waddlebot.base.terms import USUAL
 from waddlebot.base.text import fold
 from waddlebot.data.database import fetch, fetch_one
 
 from .module_specs import ROUTER, ModuleSpecs, load_module_specs
 
 ALIAS_MODULE = "alias"
+# Whom a cooldown exempts where it exempts nobody.
+NOBODY = "nobody"
 ALL_COMMANDS = "*"
 # How many aliases lead to one another (contracts §3).
 MAX_STEPS = 3
 OTHER_PREFIX = {"!": "#", "#": "!"}
 # A module that was not heard for so long, three heartbeats, is at work nowhere.
 ACTIVE_FOR = "90 seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Who may use a command here, when, and how long it rests then."""
+
+    cooldown_s: int
+    cooldown_person_s: int
+    # None: cooldowns exempt nobody.
+    cooldown_exempt: Level | None
+    # None: as its module says.
+    level: Level | None
+    label: str | None
+    only_live: bool
+
+    @property
+    def rests(self) -> bool:
+        return self.cooldown_s > 0 or self.cooldown_person_s > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +60,8 @@ class Command:
     version: str = ""
     # What it may answer with; None: anything.
     permissions: frozenset[str] | None = None
+    # Of an alias: what its author said of who may use it, as `waddlebot.base.terms` has it.
+    terms: Mapping[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -51,6 +75,7 @@ class Alias:
     entity_id: str | None
     # The command that it stands for, and its first word: `!inventory add`. Empty where it only says something.
     runs: str
+    terms: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_text(self) -> bool:
@@ -84,6 +109,8 @@ class Permission:
     # A minute: of everybody together, and of each person.
     rate_limit: int | None = None
     user_rate_limit: int | None = None
+    # What of `waddlebot.base.terms` was set.
+    terms: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +258,17 @@ class Catalogue:
         found = (self.permissions.get((place, name)) for place in (self._decides(entity_id), None))
         return [each for each in found if each is not None]
 
+    def terms_of(self, command: Command, entity_id: str) -> Terms | None:
+        """Who may use a command here and how long it rests then; None where nobody has said anything of that."""
+        set_here = [each.terms for each in reversed(self.settings_for(command.name, entity_id)) if each.terms]
+        if not set_here and not command.terms:
+            return None
+        merged: dict[str, Any] = {**USUAL, "level": None, **(command.terms or {})}
+        for each in set_here:
+            merged |= each
+        levels = {name: _level(merged[name]) for name in ("level", "cooldown_exempt")}
+        return Terms(**{**merged, **levels})
+
     def is_enabled(self, command: Command, entity_id: str) -> bool:
         """Whether neither this command nor all commands were turned off here."""
         for name in (command.name, ALL_COMMANDS):
@@ -340,6 +378,10 @@ class Catalogue:
         return entity_id if parent is None or entity_id in self._with_settings else parent
 
 
+def _level(name: str | None) -> Level | None:
+    return Level.named(name) if name and name != NOBODY else None
+
+
 def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
     changes: dict[str, Any] = {
         "command": alias.name,
@@ -350,7 +392,8 @@ def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
         "trigger_type": "command",
         "rate_limit": None if alias.is_text else 0,
     }
-    return Command(None, alias_command.module_name, True, alias_command.spec.model_copy(update=changes))
+    spec = alias_command.spec.model_copy(update=changes)
+    return Command(None, alias_command.module_name, True, spec, terms=alias.terms or None)
 
 
 def load_commands(db: DAL) -> Commands:
@@ -403,7 +446,8 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
     aliases = fetch(
         db,
         "SELECT prefix, alias AS name, entity_id,"
-        " coalesce(substring(command from '^\\s*([!#]\\S+(\\s+\\S+)?)'), '') AS runs"
+        " coalesce(substring(command from '^\\s*([!#]\\S+(\\s+\\S+)?)'), '') AS runs,"
+        f" {', '.join(TERMS)}"
         " FROM alias_commands WHERE community_id = %s AND is_active",
         (community_id,),
     )
@@ -430,7 +474,7 @@ def load_catalogue(db: DAL, community_id: int, commands: Commands) -> Catalogue:
     )
     return Catalogue(
         commands,
-        _grouped(Alias(**row) for row in aliases),
+        _grouped(_alias(row) for row in aliases),
         {_place(row): _switch(row) for row in switches if row["enabled"] is not None},
         _load_permissions(db, community_id),
         {_place(row): _config(commands, installed, row) for row in switches if row["config"]},
@@ -448,6 +492,11 @@ def _grouped(aliases: Iterable[Alias]) -> dict[tuple[str, str], list[Alias]]:
     for alias in aliases:
         by_name.setdefault((alias.prefix, alias.name), []).append(alias)
     return by_name
+
+
+def _alias(row: dict[str, Any]) -> Alias:
+    terms = {name: row.pop(name) for name in TERMS}
+    return Alias(**row, terms={} if terms == USUAL else terms)
 
 
 def _place(row: dict[str, Any]) -> tuple[str | None, str]:
@@ -494,6 +543,7 @@ def _load_permissions(db: DAL, community_id: int) -> dict[tuple[str | None, str]
             frozenset(row["denied"] or ()),
             row["config"].get("rate_limit"),
             row["config"].get("user_rate_limit"),
+            {name: row["config"][name] for name in TERMS if name in row["config"]},
         )
         for row in rows
     }

@@ -1,4 +1,5 @@
-"""The router's own commands: !help, !stats, !why, !points, !leaderboard, !permit and !timer."""
+"""The router's own commands: !help, !stats, !why, !points, !leaderboard, and what moderators set with !permit, !timer
+and !cooldown."""
 
 from __future__ import annotations
 
@@ -17,11 +18,16 @@ from waddlebot.module.interaction import find_subcommand, say
 from ..catalogue.cache_manager import CacheManager
 from ..catalogue.catalogue import Catalogue, Command
 from ..engines.execution_engine import Result, Task
+from ..modules.switch_service import SwitchService
 from ..people.rbac_service import Asking, RBACService
 from ..people.reputation_service import ReputationService
 from ..records.explainer import Explainer
 from ..records.session_manager import SessionManager
+from ..rules.escalation import Escalation
 from ..rules.filters import PERMITTED_S
+from ..rules.presets import Presets
+from .cooldown_command import CooldownCommand
+from .live_command import LiveCommand
 from .timer_command import TimerCommand
 
 STATS_KEPT_S = 60.0
@@ -31,7 +37,7 @@ NOTHING = "Nothing was asked of me here in the last day."
 
 
 class BuiltinCommands:
-    """An engine for the commands that only the router itself can answer. They write nothing but permits and timers."""
+    """An engine for the commands that only the router itself can answer. They write permits, and what is set here."""
 
     def __init__(
         self,
@@ -42,6 +48,9 @@ class BuiltinCommands:
         *,
         rbac: RBACService,
         sessions: SessionManager,
+        switches: SwitchService,
+        escalation: Escalation,
+        presets: Presets,
     ) -> None:
         self._sessions = sessions
         self._lookups = lookups
@@ -56,7 +65,11 @@ class BuiltinCommands:
             "points": reputation.say_points,
             "leaderboard": reputation.say_leaderboard,
             "permit": self.permit,
+            "forgive": escalation.forgive_by_name,
+            "filters": presets.say,
             "timer": TimerCommand(db),
+            "live": LiveCommand(db),
+            "cooldown": CooldownCommand(db, lookups, switches),
         }
 
     def execute(self, task: Task) -> Result:

@@ -45,6 +45,7 @@ from ..catalogue.catalogue import Command
 from ..catalogue.module_specs import ROUTER
 from ..engines.execution_engine import Engine, Result, within_permissions, without_what_others_would_read
 from ..records.ledger import Ledger, Orphan, Recorded, Rehearsal
+from ..records.live_notice_service import LiveNoticeService
 from ..records.overlay_delivery import OverlayDelivery
 from ..records.session_manager import SessionManager
 from ..records.usage_service import UsageService
@@ -83,6 +84,7 @@ class CommandProcessor:
         usage: UsageService,
         overlays: OverlayDelivery,
         parking: Parking,
+        notices: LiveNoticeService,
         engines: dict[str, Engine],
         pools: TargetPools,
         log: AAALog,
@@ -98,6 +100,7 @@ class CommandProcessor:
         self._usage = usage
         self._overlays = overlays
         self._parking = parking
+        self._notices = notices
         self._engines = engines
         self._pools = pools
         self._log = log
@@ -224,6 +227,9 @@ class CommandProcessor:
             self._limits.refund(job for work in works for job in work.jobs)
             raise
         new = [work for work in works if not work.duplicate]
+        for work in new:
+            if not work.is_simulated:
+                self._notices.note_event(work.event, work.place.entity_id)
         self._count([work for work in new if not work.is_simulated and not work.deferred])
         self._limits.refund(job for work in works if work.duplicate for job in work.jobs)
 
@@ -380,6 +386,8 @@ class CommandProcessor:
                 work.queue(children)
         if was_not_run(result):
             self._limits.refund([job])
+        elif _did_nothing(job, children):
+            self._limits.refund_cooldown(job)
         if not work.is_simulated and not job.command.is_core:
             self._parking.ended(work.place.community_id, job.command, result)
         if work.is_simulated:
@@ -614,6 +622,12 @@ def _pool_of(work: Work, job: Job) -> str:
     """Whose threads a job runs in: its module's, and for a rule's webhook its community's."""
     name = job.command.module_name
     return f"{name}:{work.place.community_id}" if name == RULES_MODULE else name
+
+
+def _did_nothing(job: Job, children: Sequence[Job]) -> bool:
+    """Whether somebody was refused: by the module, or in everything that the command would have run."""
+    refused = (ExecutionStatus.DENIED, ExecutionStatus.RATE_LIMITED)
+    return job.status is ExecutionStatus.FAILED or (bool(children) and all(each.status in refused for each in children))
 
 
 def _is_brief(job: Job) -> bool:

@@ -8,25 +8,28 @@ every event: the modules that it triggers, and its points
 
 from __future__ import annotations
 
-import re
+import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+from waddlebot.base import variables
 from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutralise, parse_command
 from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
 from waddlebot.base.logs import AAALog
 from waddlebot.base.markup import as_written
 from waddlebot.base.text import fold
+from waddlebot.community.live import Spot
 
 from ...config import RouterSettings
 from ..catalogue.cache_manager import CacheManager
 from ..catalogue.catalogue import Catalogue, Command
 from ..catalogue.module_specs import ROUTER
 from ..people.points import points_for
-from ..people.rbac_service import RBACService
+from ..people.rbac_service import Decision, RBACService
 from ..records.session_manager import SessionManager
 from ..records.work import Job, Said, Work
+from ..rules.escalation import Escalation
 from ..rules.filters import LINKS, SAID, Line
 from ..rules.listeners import Listening
 from ..rules.rule_book import RuleBook, StringRule
@@ -37,8 +40,18 @@ from .rate_limiter import CommandLimits, refusal
 
 # Where the bot may delete a message of somebody else's.
 DELETES_MESSAGES = ("twitch", "discord")
-PLACEHOLDER = re.compile(r"\{(user|message)\}")
+# Where it may time somebody out, or ban them.
+PUTS_AWAY = ("twitch", "discord")
+BY_STEP: dict[str, Literal["warn", "block", "timeout", "ban"]] = {
+    "warn": "warn",
+    "delete": "block",
+    "block": "block",
+    "timeout": "timeout",
+    "ban": "ban",
+}
 BUSY = "busy"
+COOLDOWN = "cooldown"
+TOLD_FOR_S = 60
 DEFAULT_MESSAGES = {"warn": "Please mind the rules of this channel.", "block": "That is not allowed in this channel."}
 
 
@@ -53,10 +66,12 @@ class Planner:
         limits: CommandLimits,
         sessions: SessionManager,
         callbacks: Callbacks,
+        escalation: Escalation,
         log: AAALog,
     ) -> None:
         self._settings = settings
         self._callbacks = callbacks
+        self._escalation = escalation
         self._lookups = lookups
         self._rules = rules
         self._rbac = rbac
@@ -184,12 +199,23 @@ class Planner:
         return self._sessions.is_permitted(work.place.community_id, work.person.head_id)
 
     def _moderate(self, work: Work, rule: StringRule) -> None:
-        action = "block" if rule.action == "block" else "warn"
-        message = rule.message.replace("{user}", work.event.user.shown_name)
-        message = message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[action]
-        work.moderation = Moderation(action=action, rule_id=rule.id, message=message)
+        reached = self._escalation.reach(work, rule.id, rule.escalation) if rule.escalation else None
+        action = BY_STEP[reached.action if reached else rule.action]
+        message = rule.message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[rule.action]
+        message = self._filled_in(message, work)
         platform = work.event.platform
-        if action == "block" and platform not in DELETES_MESSAGES:
+        if reached:
+            message += f" {reached.in_words}"
+        work.moderation = Moderation(
+            action=action,
+            rule_id=rule.id,
+            message=message,
+            duration_s=reached.duration_s if reached else None,
+            times=reached.times if reached else None,
+        )
+        if action in ("timeout", "ban") and platform not in PUTS_AWAY:
+            message += f" (I cannot do that on {platform}.)"
+        elif action == "block" and platform not in DELETES_MESSAGES:
             message += f" (I cannot remove messages on {platform}.)"
         if self.is_told(work, rule):
             work.refusals.append(chat_line(message, work, markup=True))
@@ -197,11 +223,21 @@ class Planner:
     def _run_command(self, work: Work, rule: StringRule, catalogue: Catalogue) -> None:
         """What a rule runs is not seen by rules again, and what that runs in turn is bounded by its depth."""
         named = command_of(rule.command.strip())
-        values = {"user": work.event.user.shown_name, "message": work.event.message}
-        args = [PLACEHOLDER.sub(lambda found: values[found[1]], word) for word in rule.parameters]
+        args = [self._filled_in(word, work, for_chat=False) for word in rule.parameters]
         for command in catalogue.find(*named, work.place.entity_id) if named else ():
             job = Job(command, args, rule_id=rule.id, depth=1, path=(f"rule {rule.id}", command.name))
             work.jobs.append(self.decide(work, job))
+
+    def _filled_in(self, text: str, work: Work, *, for_chat: bool = True) -> str:
+        """A text of a rule with its variables; for chat without the markup that people put into names."""
+        read = variables.read(text)
+        if not read.names:
+            return text
+        place, person = work.place, work.person
+        spot = Spot(place.community_id, place.entity_id, person.head_id, person.ids)
+        values = {"user": work.event.user.shown_name, "message": work.event.message}
+        values |= self._lookups.values(read.looked_up, spot)
+        return read.fill(variables.plain(values, place.platform) if for_chat else values)
 
     def _webhook(self, work: Work, rule: StringRule) -> Job:
         job = Job(webhook_command(rule.id, rule.webhook_url), [], rule_id=rule.id, path=(f"rule {rule.id}",))
@@ -218,6 +254,8 @@ class Planner:
             decision = self._rbac.decide_event(job.command, catalogue=catalogue, **who)
         else:
             decision = self._rbac.decide(job.command, job.args, catalogue=catalogue, **who)
+        if decision.allowed and job.trigger == "command" and self._waits_for_the_stream(work, job, catalogue):
+            decision = Decision(False, "not_live", f"{job.command.name} is for when the stream is on.")
         job.permission = decision
         if decision.allowed:
             self.make_ready(work, job)
@@ -225,6 +263,10 @@ class Planner:
         job.refuse(ExecutionStatus.DENIED, decision.code, decision.reason)
         self._refused(work, job, decision.reason)
         return job
+
+    def _waits_for_the_stream(self, work: Work, job: Job, catalogue: Catalogue) -> bool:
+        terms = catalogue.terms_of(job.command, work.place.entity_id)
+        return terms is not None and terms.only_live and not self._lookups.is_live(work.place.entity_id)
 
     def limit(self, jobs: Sequence[tuple[Work, Job]]) -> None:
         """Take room for the jobs that may run, all in one go, and refuse those for which there is none."""
@@ -245,6 +287,23 @@ class Planner:
             if not decision.allowed:
                 job.refuse(ExecutionStatus.RATE_LIMITED, "rate_limited", refusal(job, decision))
                 self._refused(work, job, refusal(job, decision))
+        self._begin_cooldowns([(work, job, catalogue) for work, job, catalogue in asked if job.error is None])
+
+    def _begin_cooldowns(self, asked: Sequence[tuple[Work, Job, Catalogue]]) -> None:
+        """Refuse what rests; of what may run now, begin the cooldown."""
+        wanted = [
+            (work, job, terms, self._rbac.level_of(work.event, work.person, work.place))
+            for work, job, catalogue in asked
+            if not job.listen and (terms := catalogue.terms_of(job.command, work.place.entity_id)) and terms.rests
+        ]
+        if not wanted:
+            return
+        resting = self._limits.begin_cooldowns(wanted)
+        for work, job, _, _ in wanted:
+            if rest := resting.get(job.execution_id):
+                self._limits.refund([job])
+                job.refuse(ExecutionStatus.RATE_LIMITED, COOLDOWN, rest.refusal(job))
+                self._refused(work, job, rest.refusal(job), told_for_s=max(1, math.ceil(rest.left_s)))
 
     @staticmethod
     def too_much_to_do(job: Job) -> str:
@@ -268,7 +327,7 @@ class Planner:
             call = call.model_copy(update={"callback": self._callbacks.make(call, job.command)})
         job.set_call(call, payload)
 
-    def _refused(self, work: Work, job: Job, reason: str) -> None:
+    def _refused(self, work: Work, job: Job, reason: str, *, told_for_s: int = TOLD_FOR_S) -> None:
         self._log.authz(
             "command_refused",
             result=job.status.value.upper(),
@@ -278,15 +337,16 @@ class Planner:
             reason=job.error.code if job.error else "",
         )
         # What another command asked for is refused in that one's name.
-        if job.is_typed and job.parent_id is None and self.is_told(work, job):
+        if job.is_typed and job.parent_id is None and self.is_told(work, job, for_s=told_for_s):
             work.refusals.append(chat_line(reason, work, job))
 
-    def is_told(self, work: Work, what: Job | StringRule) -> bool:
-        """Once a person, command or rule, and minute (contracts §9); always where somebody is trying things out."""
+    def is_told(self, work: Work, what: Job | StringRule, *, for_s: int = TOLD_FOR_S) -> bool:
+        """Once a person, command or rule, and minute or cooldown (contracts §9); always where somebody is trying things
+        out."""
         if work.is_simulated or work.event.platform == CONSOLE:
             return True
         key = f"rule:{what.id}" if isinstance(what, StringRule) else f"{what.status.value}:{what.command.name}"
-        return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.head_id}:{key}")
+        return self._sessions.first_refusal(f"{work.place.entity_id}:{work.person.head_id}:{key}", for_s=for_s)
 
 
 def chat_line(message: str, work: Work, job: Job | None = None, *, markup: bool = False) -> Said:

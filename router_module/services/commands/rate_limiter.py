@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from waddlebot.base.contracts import Level
 from waddlebot.data.ratelimit import Decision, Limit, RateLimiter, Request
 
 from ...config import RouterSettings
-from ..catalogue.catalogue import ALL_COMMANDS, Catalogue
+from ..catalogue.catalogue import ALL_COMMANDS, Catalogue, Terms
 from ..engines.execution_engine import Result
 from ..records.work import Job, Work
+from .cooldowns import Cooldowns, Resting
 
 EVERYBODY = "everybody here"
 NOT_REACHED = ("busy", "upstream", "circuit_open", "egress_denied")
@@ -20,8 +22,9 @@ TURNED_AWAY = (429, 502, 503, 504)
 class CommandLimits:
     """Limits are for commands and for plain chat that modules listen to: what else happens is never too often."""
 
-    def __init__(self, limiter: RateLimiter, settings: RouterSettings) -> None:
+    def __init__(self, limiter: RateLimiter, cooldowns: Cooldowns, settings: RouterSettings) -> None:
         self._limiter = limiter
+        self._cooldowns = cooldowns
         self._default = settings.default_rate_limit
         self._of_listeners = settings.listen_rate_limit
 
@@ -31,9 +34,19 @@ class CommandLimits:
             job.charged = Request(job.execution_id, self._limits_of(work, job, catalogue))
         return self._limiter.reserve([job.charged for _, job, _ in asked if job.charged])
 
+    def begin_cooldowns(self, asked: Sequence[tuple[Work, Job, Terms, Level]]) -> dict[str, Resting]:
+        """Begin the cooldowns of jobs that may run now; those that may not, by their execution ids."""
+        return self._cooldowns.begin(asked)
+
     def refund(self, jobs: Iterable[Job]) -> None:
         """Give back what jobs took that did not run."""
+        jobs = list(jobs)
         self._limiter.refund([job.charged for job in jobs if job.charged])
+        self._cooldowns.refund(jobs)
+
+    def refund_cooldown(self, job: Job) -> None:
+        """End a cooldown whose command was refused by its module: nothing was done."""
+        self._cooldowns.refund([job])
 
     def _limits_of(self, work: Work, job: Job, catalogue: Catalogue) -> list[Limit]:
         command, entity_id = job.command, work.place.entity_id

@@ -10,21 +10,23 @@ from pydantic import ValidationError
 from waddlebot.base.chat import count_of, shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
-from waddlebot.data.audit import Acting, acting_as
+from waddlebot.base.variables import remarks_on
 from waddlebot.data.database import Database
 
 from ..records.timer_fields import TimerFields
-from ..records.timer_service import create_timer, delete_timer, get_timer, list_timers, update_timer
+from ..records.timer_service import (
+    IN_TIMERS,
+    create_timer,
+    delete_timer,
+    get_timer,
+    list_timers,
+    preview,
+    update_timer,
+)
+from .rehearsing import changing
 
 USAGE = "Usage: !timer add <name> <minutes> [lines=5] [always] [here] <text>"
 Handler = Callable[[DAL, ModuleCall, Sequence[str]], str]
-
-
-class _Rehearsed(Exception):
-    """Takes what a simulated command did back, and brings what it said."""
-
-    def __init__(self, said: str) -> None:
-        self.said = said
 
 
 class TimerCommand:
@@ -34,6 +36,7 @@ class TimerCommand:
             "add": _add,
             "remove": _remove,
             "list": _list,
+            "preview": _preview,
             "pause": _pause,
             "resume": _resume,
         }
@@ -42,16 +45,8 @@ class TimerCommand:
         word, *args = call.trigger.args or [""]
         handler = self._handlers.get(word.lower())
         if handler is None:
-            raise UsageError("Usage: !timer add | remove | list | pause | resume")
-        try:
-            # Whoever typed it changes what it changes.
-            with acting_as(Acting("router", own_id=call.user.own_id)), self._db.transaction() as db:
-                said = handler(db, call, args)
-                if call.mode == "simulate":
-                    raise _Rehearsed(said)
-        except _Rehearsed as rehearsed:
-            return rehearsed.said
-        return said
+            raise UsageError("Usage: !timer add | remove | list | pause | resume | preview")
+        return changing(self._db, call, lambda db: handler(db, call, args))
 
 
 def _add(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
@@ -76,7 +71,8 @@ def _add(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
         wrong = err.errors()[0]
         raise UserError(f"{wrong['loc'][0]}: {wrong['msg']}. {USAGE}") from err
     made = create_timer(db, call.community.id, fields.model_dump())
-    return f"Timer {made['name']} is said {_when(made)}."
+    remarks = remarks_on(made["message"], IN_TIMERS)
+    return " ".join([f"Timer {made['name']} is said {_when(made)}.", *remarks])
 
 
 def _when(timer: dict[str, Any]) -> str:
@@ -96,6 +92,16 @@ def _remove(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
     timer = _named(db, call, args, "remove")
     delete_timer(db, timer)
     return f"Timer {timer['name']} is gone. It said “{shorten(timer['message'], 200)}”"
+
+
+def _preview(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
+    timer = _named(db, call, args, "preview")
+    texts = preview(db, call.community.id, timer["message"], timer["entity_id"])
+    if not texts:
+        return "No channel of this community hears announcements."
+    here = next((each for each in texts if each["entity_id"] == call.entity.entity_id), texts[0])
+    where = "1 channel" if len(texts) == 1 else f"{len(texts)} channels"
+    return f"In {where}: {here['message']}"
 
 
 def _pause(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:

@@ -311,7 +311,7 @@ class SwitchService:
     ) -> dict[str, Any]:
         """The same, in a transaction that is followed by `changed`."""
         name = command_name(command)
-        before = _find_permission(db, scope, name)
+        before = find_permission(db, scope, name)
         subjects = [("allow", each) for each in _subjects(db, allow)] + [("deny", each) for each in _subjects(db, deny)]
         row = fetch_one(
             db,
@@ -339,7 +339,7 @@ class SwitchService:
     def unset_permission(self, scope: Scope, command: str) -> None:
         """Forget what was said about a command here; how often it is used stays. Raises: NotFound."""
         with self._db.transaction() as db:
-            before = _find_permission(db, scope, command_name(command))
+            before = find_permission(db, scope, command_name(command))
             row = fetch_one(
                 db,
                 "UPDATE command_permissions SET is_explicit = false, is_enabled = NULL, config = '{}'"
@@ -417,7 +417,7 @@ def _undo_switch(path: str, before: dict[str, Any] | None, after: dict[str, Any]
     return Undo("PUT", path, body) if before else Undo("DELETE", path)
 
 
-def _find_permission(db: DAL, scope: Scope, name: str) -> dict[str, Any] | None:
+def find_permission(db: DAL, scope: Scope, name: str) -> dict[str, Any] | None:
     """What is set for a command here; a change of it waits for the end of this one."""
     where = (scope.community_id, scope.entity_id, name)
     sql = "p.community_id = %s AND p.entity_id IS NOT DISTINCT FROM %s AND p.command = %s AND p.is_explicit"
@@ -438,7 +438,7 @@ def _record_permission(db: DAL, action: str, scope: Scope, name: str, before: di
         f"permission/{name}{scope.suffix}",
         community_id=scope.community_id,
         before=before,
-        after=_find_permission(db, scope, name),
+        after=find_permission(db, scope, name),
         undo=Undo("PUT", path, before) if before else Undo("DELETE", f"{path}?{urlencode({'command': name})}"),
     )
 

@@ -1,6 +1,7 @@
 """Who may use a command. One documented order decides (design §7):
 
-switched off → denied by name, label or role → allowed by one of these → the command's level → on or off by default.
+switched off → denied by name, label or role → allowed by one of these → the label that it is for → its level → on or
+off by default.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from waddlebot.community.people import Person
 from waddlebot.module.interaction import find_subcommand
 
 from ..catalogue.cache_manager import Place
-from ..catalogue.catalogue import ALL_COMMANDS, Catalogue, Command
+from ..catalogue.catalogue import ALL_COMMANDS, Catalogue, Command, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,11 @@ class RBACService:
         self, asking: Asking, command: Command, args: Sequence[str], entity_id: str, catalogue: Catalogue
     ) -> Decision:
         """The same for somebody of whom a call tells."""
+        terms = catalogue.terms_of(command, entity_id)
         return (
             _by_settings(command, asking, entity_id, catalogue)
-            or _by_level(command, args, asking.level)
+            or _by_label(command, asking, terms)
+            or _by_level(command, args, asking.level, terms)
             or _by_default(command, entity_id, catalogue)
         )
 
@@ -97,9 +100,18 @@ def _by_settings(command: Command, asking: Asking, entity_id: str, catalogue: Ca
     return None
 
 
-def _by_level(command: Command, args: Sequence[str], level: Level) -> Decision | None:
+def _by_label(command: Command, asking: Asking, terms: Terms | None) -> Decision | None:
+    """What is for those with a label is for moderators too."""
+    if terms is None or not terms.label or asking.level >= Level.MODERATOR:
+        return None
+    if terms.label in {fold(each) for each in asking.labels}:
+        return None
+    return Decision(False, "label", f"{command.name} is for everybody labelled {terms.label}.")
+
+
+def _by_level(command: Command, args: Sequence[str], level: Level, terms: Terms | None) -> Decision | None:
     subcommand = find_subcommand(command.spec, args[0]) if args else None
-    needed = needed_level(command, subcommand)
+    needed = needed_level(command, subcommand, terms)
     if level >= needed:
         return None
     what = command.name + (f" {subcommand.name}" if subcommand else "")
@@ -108,13 +120,13 @@ def _by_level(command: Command, args: Sequence[str], level: Level) -> Decision |
 
 def _by_default(command: Command, entity_id: str, catalogue: Catalogue) -> Decision:
     if catalogue.is_on(command, entity_id):
-        level = Level.named(command.spec.level)
+        level = needed_level(command, None, catalogue.terms_of(command, entity_id))
         return Decision(True, "level", f"{command.name} is for every {level.label}.")
     return Decision(False, "default", f"{command.name} is not installed here.")
 
 
-def needed_level(command: Command, subcommand: SubcommandSpec | None) -> Level:
-    level = Level.named(command.spec.level)
+def needed_level(command: Command, subcommand: SubcommandSpec | None, terms: Terms | None = None) -> Level:
+    level = terms.level if terms and terms.level is not None else Level.named(command.spec.level)
     return max(level, Level.named(subcommand.level)) if subcommand else level
 
 

@@ -10,20 +10,24 @@ from functools import partial
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.chat import neutralise
+from waddlebot.base import variables
+from waddlebot.base.chat import neutralise, shorten
 from waddlebot.base.contracts import (
     CONSOLE,
+    MAX_MESSAGE_CHARS,
     OVERLAY_SOURCES,
     RESPONSE_DATA,
     Announced,
     Announcement,
+    ChatData,
     ModuleResponse,
 )
 from waddlebot.base.errors import Invalid, NotAllowed, RateLimited
-from waddlebot.base.ids import new_id
+from waddlebot.base.ids import new_id, parse_entity_id
 from waddlebot.base.manifest import find_manifest
 from waddlebot.base.markup import chat_data
 from waddlebot.community.communities import community_of
+from waddlebot.community.live import Spot, look_up
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.data.outbox import ANNOUNCED, OUTBOX_CHANNEL, TO_OVERLAYS, USEFUL_FOR
 from waddlebot.data.ratelimit import Limit, RateLimiter, Request
@@ -67,6 +71,9 @@ class ModuleOff(NotAllowed):
 
 class TooManyAnnouncements(RateLimited):
     """A module announces 30 times a minute in a community at most."""
+
+
+NOTHING = ModuleResponse(response_action="chat", response_data={"message": "-"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +286,32 @@ def outbox_rows(
     ]
     for ordinal, row in enumerate([*places, *shown]):
         yield {**row, "ordinal": ordinal}
+
+
+def fill_in(db: DAL, text: str, community_id: int, entity_id: str, values: Mapping[str, str]) -> str:
+    """A text that is announced, with its variables as they are for one channel."""
+    read = variables.read(text)
+    if not read.names:
+        return text
+    found = {**look_up(db, read.looked_up, Spot(community_id, entity_id)), **values}
+    return read.fill(variables.plain(found, parse_entity_id(entity_id).platform))
+
+
+def say_in(
+    db: DAL, announcement_id: str, community_id: int, channels: Sequence[dict[str, Any]], texts: Sequence[str]
+) -> Announced:
+    """Announce a text of the router's own in each of these channels, once."""
+    rows = [
+        {**channel, "ordinal": nth, "response_action": "chat", "response_data": _chat(text)}
+        for nth, (channel, text) in enumerate(zip(channels, texts, strict=True))
+    ]
+    responses = [ModuleResponse(response_action="chat", response_data=_chat(text)) for text in texts[:1]]
+    said = Announcement(announcement_id=announcement_id, responses=responses or [NOTHING])
+    return keep_announcement(db, said, "router", community_id, rows, responses)
+
+
+def _chat(text: str) -> dict[str, Any]:
+    return ChatData(message=neutralise(shorten(text, MAX_MESSAGE_CHARS))).model_dump()
 
 
 def put_into_outbox(db: DAL, rows: Sequence[dict[str, Any]], community_id: int, module: str) -> list[int]:

@@ -3,7 +3,6 @@ points. Who owns the community stays."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -12,6 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 from waddlebot.base.contracts import LevelName, ModuleName
 from waddlebot.base.errors import Conflict, NotFound
 from waddlebot.base.text import fold
+from waddlebot.base.variables import unknown_in
 from waddlebot.data.audit import record_all
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.module.people import ensure_person
@@ -19,16 +19,19 @@ from waddlebot.module.portable import Item, Part
 
 from ..modules.switch_service import MAX_SUBJECTS, ModuleState, Scope, SwitchService
 from ..people.roles_service import role_change
+from ..rules.escalation_steps import Steps
 from ..rules.filters import MAX_NUMBER, USUAL
 from ..rules.rule_service import RuleService
 from ..rules.string_matcher import MatchType
+from .live_notice_fields import LiveNoticeFields
+from .live_notice_service import COLUMNS as NOTICE_COLUMNS
+from .live_notice_service import create_notice, get_notice, list_notices, update_notice
 from .point_items import brought_part, points_part
 from .timer_fields import TimerFields
-from .timer_service import COLUMNS, create_timer, get_timer, list_timers, update_timer
+from .timer_service import COLUMNS, IN_TIMERS, create_timer, get_timer, list_timers, update_timer
 
 BY = "portal"
 # What another bot's timer has had filled in; nothing fills in a timer's message here.
-IN_BRACES = re.compile(r"\{\w{1,20}(?::[^{}]*)?\}")
 # A secret is shown to whoever sets it, and an import sets none that anybody sees.
 SIGNED_ANEW = "It is not there yet. Its calls will be signed with a new secret; set its action anew to be shown one."
 Text = Annotated[str, StringConstraints(max_length=500)]
@@ -56,6 +59,7 @@ class RuleItem(Item):
     block_message: Text = ""
     priority: int = Field(100, ge=-(2**31), lt=2**31)
     exempt_labels: list[ShortText] = Field(default_factory=list, max_length=50)
+    escalation: Steps = Field(default_factory=list)
     enabled_entity_ids: list[ShortText] = Field(default_factory=list, max_length=1000)
 
     @model_validator(mode="after")
@@ -100,6 +104,10 @@ class TimerItem(TimerFields, Item):
     kind: Literal["timer"] = "timer"
 
 
+class LiveNoticeItem(LiveNoticeFields, Item):
+    kind: Literal["live_notice"] = "live_notice"
+
+
 def parts(rules: RuleService, switches: SwitchService) -> list[Part[Any]]:
     return [
         rule_part(rules),
@@ -109,6 +117,7 @@ def parts(rules: RuleService, switches: SwitchService) -> list[Part[Any]]:
         timer_part(),
         points_part(),
         brought_part(),
+        notice_part(),
     ]
 
 
@@ -118,7 +127,7 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
             db,
             "SELECT id, string, match_type, number, share, case_sensitive, look_alikes, exempt_level, action,"
             " command_to_execute, command_parameters, webhook_url, warning_message, block_message, priority,"
-            " exempt_labels, ARRAY(SELECT entity_id FROM stringmatch_entities e"
+            " exempt_labels, escalation, ARRAY(SELECT entity_id FROM stringmatch_entities e"
             "  WHERE e.stringmatch_id = r.id ORDER BY 1) AS enabled_entity_ids"
             " FROM stringmatch r WHERE community_id = %s AND is_active ORDER BY priority, id",
             (community_id,),
@@ -158,8 +167,23 @@ def timer_part() -> Part[TimerItem]:
         export,
         put,
         tables=("timers",),
-        unfilled=lambda item: IN_BRACES.findall(item.message),
+        unfilled=lambda item: unknown_in(item.message, IN_TIMERS),
     )
+
+
+def notice_part() -> Part[LiveNoticeItem]:
+    def export(db: DAL, community_id: int) -> list[LiveNoticeItem]:
+        rows = list_notices(db, community_id)
+        return [LiveNoticeItem(**{each: row[each] for each in NOTICE_COLUMNS}).of_row(row["id"]) for row in rows]
+
+    def put(db: DAL, community_id: int, item: LiveNoticeItem, known: LiveNoticeItem | None) -> None:
+        values = item.model_dump(exclude={"kind"})
+        if known is None:
+            create_notice(db, community_id, values)
+        else:
+            update_notice(db, get_notice(db, community_id, notice_id=known.row_id), values)
+
+    return Part(LiveNoticeItem, lambda item: (item.entity_id, item.stream_entity_id), export, put)
 
 
 def switch_part(switches: SwitchService) -> Part[SwitchItem]:

@@ -22,6 +22,7 @@ STATUS_WORDS = {
     "pending": "is still at work",
     "unknown": "may or may not have worked",
 }
+DID = {"warn": "warned you", "block": "blocked it", "timeout": "timed you out", "ban": "banned you"}
 NEVER_RAN = ("denied", "rate_limited")
 OUTBOX_WORDS = {
     "pending": "waits to be said",
@@ -135,7 +136,9 @@ def _rules_in_words(verdict: dict[str, Any] | None) -> list[str]:
     moderation = verdict["moderation"]
     if moderation is None:
         return [hit]
-    did = "blocked it" if moderation["action"] == "block" else "warned you"
+    did = DID[moderation["action"]]
+    if moderation.get("times"):
+        did += f" the {moderation['times']}. time"
     return [f"{hit}, and rule {moderation['rule_id']} {did} (“{moderation['message']}”)"]
 
 
@@ -169,5 +172,8 @@ def _because_in_words(execution: dict[str, Any]) -> str:
         parts.append("it waits for such events")
     if decision.get("permission"):
         parts.append(decision["permission"]["reason"].rstrip("."))
+    if cooldown := decision.get("cooldown"):
+        rests = (("all_s", "everybody here"), ("person_s", "you"))
+        parts += [f"it rests {cooldown[name]} s for {whom} after that" for name, whom in rests if cooldown[name]]
     parts += [f"{each['per_minute']} a minute for {each['for']} at most" for each in decision.get("limits", [])]
     return f" – {'; '.join(parts)}" if parts else ""

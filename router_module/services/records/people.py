@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from waddlebot.module.people import IN_COMMUNITY, Keeps, Personal, is_named, without_ids
+from waddlebot.module.people import AT_ENTITY_OF_COMMUNITY, IN_COMMUNITY, Keeps, Personal, is_named, without_ids
 
 # By way of the entities, which have an index.
 SESSIONS = (
@@ -74,6 +74,24 @@ PEOPLE = [
         within="command_permission_id IN (SELECT id FROM command_permissions WHERE community_id = %(community)s)",
         key="command_permission_id",
         shown="command_permission_id, effect, subject",
+    ),
+    Personal(
+        "violations",
+        where="own_id = ANY(%(own_ids)s)",
+        within=IN_COMMUNITY,
+        shown="community_id, entity_id, rule_id, action, created_at",
+    ),
+    Personal(
+        "cooldowns",
+        where="own_id = ANY(%(own_ids)s)",
+        within=IN_COMMUNITY,
+        shown="community_id, entity_id, command, until",
+    ),
+    Personal(
+        "follows",
+        where="split_part(entity_id, ':', 1) || ':' || platform_user_id = ANY(%(identities)s)",
+        within=AT_ENTITY_OF_COMMUNITY,
+        shown="entity_id, followed_at, checked_at",
     ),
     Personal(
         "rate_limits",

@@ -53,8 +53,8 @@ class SessionManager:
             return bool(self._client.exists(f"waddlebot:permit:{community_id}:{head_id}"))
         return False
 
-    def first_refusal(self, key: str) -> bool:
-        """Whether this refusal was not told within the last minute. While Redis is away every one is told."""
+    def first_refusal(self, key: str, *, for_s: int) -> bool:
+        """Whether this refusal was not told within so many seconds. While Redis is away every one is told."""
         with contextlib.suppress(redis.RedisError):
-            return bool(self._client.set(f"waddlebot:refused:{key}", 1, nx=True, ex=60))
+            return bool(self._client.set(f"waddlebot:refused:{key}", 1, nx=True, ex=for_s))
         return True

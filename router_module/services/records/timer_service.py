@@ -12,18 +12,22 @@ from functools import partial
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.contracts import Announcement, ChatData, ModuleResponse
+from waddlebot.base.chat import neutralise
 from waddlebot.base.errors import Conflict, NotFound
 from waddlebot.base.ids import new_id
 from waddlebot.base.text import fold
+from waddlebot.base.variables import ANYWHERE, OF_A_STREAM
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.lists import Page, fetch_page, list_answer
 
-from .announcement_service import keep_announcement, list_channels, outbox_rows
+from .announcement_service import fill_in, list_channels, say_in
 
 MAX_TIMERS = 100
+MAX_PREVIEWED = 20
+# What a timer's text may say: nobody calls it.
+IN_TIMERS = ANYWHERE | OF_A_STREAM | {"count"}
 # How many communities hear one in one step; the rest is said in the next.
 MAX_SAID = 50
 STEP_S = 2.0
@@ -36,7 +40,7 @@ EXISTS (SELECT FROM coordination c JOIN entities e USING (entity_id) WHERE c.is_
         OR NOT EXISTS (SELECT FROM coordination o WHERE o.entity_id = t.entity_id)))
 """
 TURNS = f"""
-SELECT DISTINCT ON (community_id) id, community_id, entity_id, message, only_live FROM timers t
+SELECT DISTINCT ON (community_id) id, community_id, entity_id, message, only_live, said_count FROM timers t
 WHERE is_active AND due_at <= now() AND lines >= min_lines AND (NOT only_live OR {LIVE})
     AND NOT EXISTS (SELECT FROM timers o WHERE o.community_id = t.community_id
         AND o.said_at > now() - interval '1 minute')
@@ -110,7 +114,8 @@ class TimerService:
                 _say(db, timer)
             fetch(
                 db,
-                "UPDATE timers SET due_at = now() + minutes * interval '1 minute', said_at = now(), lines = 0"
+                "UPDATE timers SET due_at = now() + minutes * interval '1 minute', said_at = now(), lines = 0,"
+                " said_count = said_count + 1"
                 " WHERE id = ANY(%s)",
                 ([timer["id"] for timer in turns],),
             )
@@ -119,7 +124,8 @@ class TimerService:
 
 
 def _say(db: DAL, timer: dict[str, Any]) -> None:
-    """Put it into the outbox for every channel that wants announcements and, if it matters, is not a stream at rest."""
+    """Put it, with its variables, into the outbox for every channel that wants announcements and, if it matters, is no
+    stream at rest."""
     community_id = timer["community_id"]
     channels = list_channels(db, community_id, entity_id=timer["entity_id"])
     if timer["only_live"]:
@@ -130,12 +136,23 @@ def _say(db: DAL, timer: dict[str, Any]) -> None:
         )
         at_rest = {each["entity_id"] for each in asleep}
         channels = [each for each in channels if each["entity_id"] not in at_rest]
-    data = ChatData(message=timer["message"]).model_dump()
-    responses = [ModuleResponse(response_action="chat", response_data=data)]
-    said = Announcement(announcement_id=f"timer:{timer['id']}:{new_id()}", responses=responses)
-    keep_announcement(
-        db, said, "router", community_id, list(outbox_rows(responses, channels, shows_overlays=False)), responses
-    )
+    count = {"count": str(timer["said_count"] + 1)}
+    texts = [fill_in(db, timer["message"], community_id, each["entity_id"], count) for each in channels]
+    say_in(db, f"timer:{timer['id']}:{new_id()}", community_id, channels, texts)
+
+
+def preview(db: DAL, community_id: int, message: str, entity_id: str | None) -> list[dict[str, str]]:
+    """What would be said now, and where. Raises: NotFound for a channel of somebody else's."""
+    _check_channel(db, community_id, entity_id)
+    channels = list_channels(db, community_id, entity_id=entity_id)
+    count = {"count": "1"}
+    return [
+        {
+            "entity_id": each["entity_id"],
+            "message": neutralise(fill_in(db, message, community_id, each["entity_id"], count)),
+        }
+        for each in channels[:MAX_PREVIEWED]
+    ]
 
 
 def get_timer(db: DAL, community_id: int, *, timer_id: int | None = None, name: str | None = None) -> dict[str, Any]:

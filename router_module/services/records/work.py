@@ -31,7 +31,7 @@ from waddlebot.community.people import Person
 from waddlebot.data.ratelimit import Request
 
 from ..catalogue.cache_manager import Place
-from ..catalogue.catalogue import Command
+from ..catalogue.catalogue import Command, Terms
 from ..engines.execution_engine import Result
 from ..people.points import NOTHING, Points
 from ..people.rbac_service import Decision
@@ -62,6 +62,8 @@ class Job:
     permission: Decision | None = None
     # What it took of its limits, to be given back if it does not run.
     charged: Request | None = None
+    # The cooldown that it began, likewise.
+    rests: Terms | None = None
     _call: ModuleCall | None = None
     payload: str = ""
     status: ExecutionStatus = ExecutionStatus.PENDING
@@ -95,6 +97,11 @@ class Job:
             "limits": [{"per_minute": each.per_minute, "for": each.what} for each in self.charged.limits]
             if self.charged
             else [],
+            **(
+                {"cooldown": {"all_s": self.rests.cooldown_s, "person_s": self.rests.cooldown_person_s}}
+                if self.rests
+                else {}
+            ),
             "rule_id": self.rule_id,
             **({"listen": self.listen} if self.listen else {}),
         }
@@ -158,7 +165,7 @@ class Work:
 
     @property
     def is_blocked(self) -> bool:
-        return self.moderation is not None and self.moderation.action == "block"
+        return self.moderation is not None and self.moderation.action != "warn"
 
     @property
     def verdict(self) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
 
 from ..catalogue.cache_manager import Place
+from .escalation_steps import STEPS, Step
 from .filters import USUAL, Filter, Line, make_filter
 from .listeners import MENTION, Listening, list_listeners, pattern_of
 from .string_matcher import Matcher, Pattern
@@ -57,6 +58,8 @@ class StringRule:
     exempt_level: Level | None = None
     # Who has one of these is not warned or blocked.
     exempt_labels: frozenset[str] = frozenset()
+    # What becomes of who breaks it again and again.
+    escalation: tuple[Step, ...] = ()
 
     def exempts(self, labels: Iterable[str]) -> bool:
         return bool(self.exempt_labels) and not self.exempt_labels.isdisjoint(labels)
@@ -251,6 +254,7 @@ def rule_from_row(row: dict[str, Any]) -> StringRule:
         exempt_level=Level.named(row["exempt_level"]) if row["exempt_level"] else None,
         message=row["block_message"] if row["action"] == "block" else row["warning_message"],
         exempt_labels=frozenset(row["exempt_labels"] if row["action"] in ("warn", "block") else ()),
+        escalation=tuple(STEPS.validate_python(row["escalation"])) if row["escalation"] else (),
     )
 
 

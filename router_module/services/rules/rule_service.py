@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from waddlebot.base.chat import is_prefixed, parse_command, shorten
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.base.text import fold
+from waddlebot.base.variables import ANYWHERE, OF_A_PERSON, OF_A_STREAM, remarks_on
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
@@ -35,6 +37,8 @@ PAGE = 1000
 MAX_DRY_RUN_S = 5.0
 MAX_EXAMPLES = 20
 MAX_EXAMPLE_CHARS = 500
+# What the texts of rules may say, beside {message}.
+IN_RULES = ANYWHERE | OF_A_STREAM | OF_A_PERSON
 COLUMNS = (
     "string",
     "match_type",
@@ -52,6 +56,7 @@ COLUMNS = (
     "exempt_labels",
     "number",
     "share",
+    "escalation",
 )
 
 
@@ -199,7 +204,7 @@ class RuleService:
         until = time.monotonic() + MAX_DRY_RUN_S
         scanned, oldest = 0, None
         hit: list[dict[str, Any]] = []
-        for row in self._stored_messages(community_id, entity_ids, hours=hours):
+        for row in self.stored_messages(community_id, entity_ids, hours=hours):
             if time.monotonic() > until:
                 break
             if not _is_seen_by(rule, row["message"]):
@@ -221,7 +226,7 @@ class RuleService:
             ],
         }
 
-    def _stored_messages(
+    def stored_messages(
         self, community_id: int | None, entity_ids: Sequence[str], *, hours: float
     ) -> Iterator[dict[str, Any]]:
         """What was said, newest first, MAX_SCANNED of them at most and never many in memory at once."""
@@ -253,6 +258,9 @@ class RuleService:
                 return
             before = rows[-1]["session_id"]
 
+    def reading(self) -> AbstractContextManager[DAL]:
+        return self._db.lookup()
+
     def webhook_secret(self, rule_id: int) -> str:
         """Raises: UnknownRule; CannotOpen."""
         with self._db.transaction() as db:
@@ -281,6 +289,8 @@ def check_rule(values: Mapping[str, Any], guard: EgressGuard) -> None:
         check_pattern(pattern)
     if values["action"] == "command" and not _command_of(values):
         raise Invalid("command_to_execute is a command such as !welcome.", field="command_to_execute")
+    if values["escalation"] and values["action"] not in ("warn", "block"):
+        raise Invalid("Only what warns or blocks escalates.", field="escalation")
     if values["action"] == "webhook":
         check_webhook_url(values["webhook_url"], guard)
 
@@ -315,6 +325,12 @@ def _is_seen_by(rule: StringRule, message: str) -> bool:
     return rule.action == "block" or parse_command(message) is None
 
 
+def remarks(rule: Mapping[str, Any]) -> list[str]:
+    """What the author of a rule may have overlooked in its texts, a sentence each."""
+    texts = [rule["warning_message"], rule["block_message"], *rule["command_parameters"]]
+    return list(dict.fromkeys(said for text in texts for said in remarks_on(text, IN_RULES, also=("message",))))
+
+
 def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
@@ -325,13 +341,14 @@ def _purpose(rule_id: int) -> str:
 
 def _as_columns(values: Mapping[str, Any]) -> dict[str, Any]:
     written = {**values, **_thresholds(values), "command_parameters": json.dumps(values["command_parameters"])}
+    written["escalation"] = json.dumps(values["escalation"])
     return {column: written[column] for column in COLUMNS}
 
 
 SELECT_RULE = (
     "SELECT r.id, r.community_id, string, match_type, number, share, case_sensitive, look_alikes, exempt_level, action,"
-    " command_to_execute, command_parameters, webhook_url, warning_message, block_message, exempt_labels, priority,"
-    " is_active,"
+    " command_to_execute, command_parameters, webhook_url, escalation, warning_message, block_message,"
+    " exempt_labels, priority, is_active,"
     " match_count, last_matched, created_by, created_at, updated_at,"
     " coalesce((SELECT array_agg(entity_id ORDER BY entity_id) FROM stringmatch_entities e"
     " WHERE e.stringmatch_id = r.id), '{}') AS enabled_entity_ids"

@@ -1,0 +1,334 @@
+"""Live notices: chosen channels are told when a stream begins, and when it ends (contracts §7).
+
+A step looks at what collectors know of streams. That it was told is a row of its own, unique by notice and stream and
+written with the outbox, so that no replica tells twice and none forgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from pydal import DAL
+from waddlebot.base.chat import neutralise
+from waddlebot.base.contracts import Event, MessageType
+from waddlebot.base.errors import Conflict, NotFound
+from waddlebot.base.variables import ANYWHERE, OF_A_STREAM, lasted
+from waddlebot.collecting.streams import StreamNews, Streams
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.web.lists import Page, fetch_page, list_answer
+
+from .announcement_service import fill_in, say_in
+
+MAX_NOTICES = 50
+STEP_S = 2.0
+# What was on before anybody wanted to be told, or while nothing ran, is no news after so long.
+NEWS_FOR = "1 hour"
+# A stream that breaks off and comes back within so long has not ended.
+ENDED_FOR = "1 minute"
+# Twitch tells the title apart from the beginning; so long it is waited for.
+TITLE_WITHIN = "75 seconds"
+MAX_TOLD = 50
+PICTURE_SIZE = {"{width}": "1280", "{height}": "720"}
+# What a notice's text may say, beside {url} and {picture}.
+IN_NOTICES = ANYWHERE | OF_A_STREAM
+OWN = ("url", "picture")
+COLUMNS = ("entity_id", "stream_entity_id", "message", "end_message", "is_active")
+SHOWN = f"id, community_id, {', '.join(COLUMNS)}"
+BEGAN = f"""
+SELECT n.id, n.community_id, n.entity_id, e.platform, n.message, row_to_json(s) AS stream
+FROM streams s JOIN entities se ON se.entity_id = s.entity_id AND se.is_active
+    JOIN live_notices n ON n.community_id = se.community_id AND n.is_active
+        AND coalesce(n.stream_entity_id, s.entity_id) = s.entity_id
+    JOIN entities e ON e.entity_id = n.entity_id AND e.is_active AND e.community_id = n.community_id
+WHERE s.is_live AND s.started_at > now() - interval '{NEWS_FOR}'
+    AND (s.title <> '' OR s.started_at < now() - interval '{TITLE_WITHIN}')
+    AND NOT EXISTS (SELECT FROM live_notices_told t WHERE t.live_notice_id = n.id
+        AND t.stream_entity_id = s.entity_id AND (t.started_at = s.started_at OR t.ended_at IS NULL))
+ORDER BY n.id LIMIT {MAX_TOLD}
+"""
+ENDED = f"""
+SELECT t.id AS told_id, n.id, n.community_id, n.entity_id, e.platform, n.end_message AS message,
+    row_to_json(s) AS stream
+FROM live_notices_told t JOIN live_notices n ON n.id = t.live_notice_id
+    JOIN streams s ON s.entity_id = t.stream_entity_id
+    JOIN entities e ON e.entity_id = n.entity_id
+WHERE t.ended_at IS NULL AND NOT s.is_live AND s.updated_at < now() - interval '{ENDED_FOR}'
+ORDER BY t.id LIMIT {MAX_TOLD}
+"""
+
+
+class UnknownNotice(NotFound):
+    """There is no such live notice."""
+
+    code = "unknown_live_notice"
+
+
+class NoticeExists(Conflict):
+    """That channel is told of that stream already."""
+
+    code = "live_notice_exists"
+
+
+class TooManyNotices(Conflict):
+    """A community has at most 50 live notices. Remove one first."""
+
+    code = "too_many_live_notices"
+
+
+class LiveNoticeService:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._streams = Streams(db)
+
+    def list(self, community_id: int, page: Page) -> dict[str, Any]:
+        with self._db.transaction() as db:
+            listed = fetch_page(
+                partial(fetch, db),
+                f"SELECT {SHOWN}, count(*) OVER () AS total FROM live_notices WHERE community_id = %(community)s"
+                " ORDER BY id LIMIT %(limit)s OFFSET %(offset)s",
+                {"community": community_id},
+                page,
+            )
+        return list_answer("live_notices", listed, page)
+
+    def create(self, community_id: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises: NoticeExists; TooManyNotices; NotFound for a channel of somebody else's."""
+        with self._db.transaction() as db:
+            return create_notice(db, community_id, values)
+
+    def update(self, community_id: int, notice_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises: UnknownNotice; as create does."""
+        with self._db.transaction() as db:
+            return update_notice(db, get_notice(db, community_id, notice_id=notice_id), changes)
+
+    def delete(self, community_id: int, notice_id: int) -> None:
+        """Raises: UnknownNotice."""
+        with self._db.transaction() as db:
+            delete_notice(db, get_notice(db, community_id, notice_id=notice_id))
+
+    def note_event(self, event: Event, entity_id: str) -> None:
+        """A collector tells of a stream by an event: what of it is known now is known to all."""
+        if event.message_type not in (MessageType.STREAM_ONLINE, MessageType.STREAM_OFFLINE):
+            return
+        is_live, data = event.message_type is MessageType.STREAM_ONLINE, event.data
+        started = _text(data, "started_at") or (event.occurred_at or datetime.now(UTC)).isoformat()
+        viewers = data.get("viewers")
+        news = StreamNews(
+            entity_id,
+            is_live=is_live,
+            started_at=_as_time(started) if is_live else None,
+            title=_text(data, "title"),
+            game=_text(data, "game"),
+            viewers=viewers if isinstance(viewers, int) and 0 <= viewers < 2**31 else None,
+            picture=_text(data, "picture"),
+            url=_text(data, "url"),
+            name=event.user.shown_name if event.user.display_name or event.user.name else None,
+        )
+        self._streams.note([news])
+
+    def step(self) -> bool:
+        """Tell of what began and what ended. True when there may be more."""
+        with self._db.transaction() as db:
+            turn = fetch_one(db, "SELECT pg_try_advisory_xact_lock(hashtext('live-notices'), 0) AS ours")
+            if turn is None or not turn["ours"]:
+                return False
+            began, ended = fetch(db, BEGAN), fetch(db, ENDED)
+            for notice in began:
+                _tell_beginning(db, notice)
+            for notice in ended:
+                _tell_end(db, notice)
+        return len(began) == MAX_TOLD or len(ended) == MAX_TOLD
+
+
+def _tell_beginning(db: DAL, notice: dict[str, Any]) -> None:
+    stream = notice["stream"]
+    told = fetch_one(
+        db,
+        "INSERT INTO live_notices_told (live_notice_id, stream_entity_id, started_at) VALUES (%s, %s, %s)"
+        " ON CONFLICT DO NOTHING RETURNING id",
+        (notice["id"], stream["entity_id"], stream["started_at"]),
+    )
+    if told is not None:
+        say_in(db, f"live:{told['id']}", notice["community_id"], [_place(notice)], [_said(db, notice)])
+
+
+def _tell_end(db: DAL, notice: dict[str, Any]) -> None:
+    fetch(db, "UPDATE live_notices_told SET ended_at = now() WHERE id = %s", (notice["told_id"],))
+    if notice["message"].strip():
+        say_in(db, f"live-end:{notice['told_id']}", notice["community_id"], [_place(notice)], [_said(db, notice)])
+
+
+def _place(notice: dict[str, Any]) -> dict[str, Any]:
+    return {"entity_id": notice["entity_id"], "platform": notice["platform"]}
+
+
+def _said(db: DAL, notice: dict[str, Any]) -> str:
+    """A notice's text, about its stream and not the channel that is told."""
+    return " ".join(
+        fill_in(db, notice["message"], notice["community_id"], notice["entity_id"], _values(notice)).split()
+    )
+
+
+def _values(notice: dict[str, Any]) -> dict[str, str]:
+    stream = notice["stream"]
+    picture = stream["picture"]
+    for name, size in PICTURE_SIZE.items():
+        picture = picture.replace(name, size)
+    end = datetime.now(UTC) if stream["is_live"] else datetime.fromisoformat(stream["updated_at"])
+    since = stream["started_at"] and datetime.fromisoformat(stream["started_at"])
+    return {
+        "channel": stream["name"] or stream["entity_id"].rpartition(":")[2],
+        "title": stream["title"] or "no title",
+        "game": stream["game"] or "no category",
+        "viewers": str(stream["viewers"]),
+        "uptime": lasted(end - since) if since else "a while",
+        "url": stream["url"],
+        "picture": picture,
+    }
+
+
+def preview(db: DAL, community_id: int, message: str, entity_id: str) -> str:
+    """What would be told now, of the stream that was on last. Raises: NotFound for a channel of somebody else's."""
+    _check_channel(db, community_id, entity_id)
+    row = fetch_one(
+        db,
+        "SELECT row_to_json(s) AS stream FROM streams s JOIN entities e USING (entity_id) WHERE e.community_id = %s"
+        " ORDER BY s.is_live DESC, s.started_at DESC NULLS LAST LIMIT 1",
+        (community_id,),
+    )
+    stream = row["stream"] if row else EXAMPLE
+    notice = {"stream": stream, "message": message, "community_id": community_id, "entity_id": entity_id}
+    return neutralise(_said(db, notice))
+
+
+EXAMPLE = {
+    "entity_id": "twitch::example",
+    "name": "Your channel",
+    "title": "its title",
+    "game": "its category",
+    "viewers": 0,
+    "picture": "https://…/picture.jpg",
+    "url": "https://www.twitch.tv/…",
+    "is_live": True,
+    "started_at": None,
+    "updated_at": None,
+}
+
+
+def get_notice(
+    db: DAL, community_id: int, *, notice_id: int | None = None, entity_id: str | None = None
+) -> dict[str, Any]:
+    """A notice by its number, or the one of a channel, held until the transaction ends. Raises: UnknownNotice."""
+    row = fetch_one(
+        db,
+        f"SELECT {SHOWN} FROM live_notices WHERE community_id = %s AND (id = %s OR entity_id = %s) ORDER BY id LIMIT 1"
+        " FOR UPDATE",
+        (community_id, notice_id, entity_id),
+    )
+    if row is None:
+        raise UnknownNotice(
+            "Nothing is told of streams here." if entity_id else f"There is no live notice {notice_id}."
+        )
+    return row
+
+
+def create_notice(db: DAL, community_id: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises: as LiveNoticeService.create."""
+    fetch(db, "SELECT pg_advisory_xact_lock(hashtext('live-notices'), %s)", (1 + community_id % (2**31 - 1),))
+    _check_channels(db, community_id, values)
+    count = fetch_one(db, "SELECT count(*) AS there FROM live_notices WHERE community_id = %s", (community_id,))
+    if count is not None and count["there"] >= MAX_NOTICES:
+        raise TooManyNotices()
+    row = fetch_one(
+        db,
+        f"INSERT INTO live_notices (community_id, {', '.join(COLUMNS)})"
+        f" VALUES (%(community_id)s, {', '.join(f'%({column})s' for column in COLUMNS)})"
+        f" ON CONFLICT DO NOTHING RETURNING {SHOWN}",
+        {**values, "community_id": community_id},
+    )
+    if row is None:
+        raise NoticeExists()
+    _record(db, "live_notice_created", None, row)
+    return row
+
+
+def update_notice(db: DAL, before: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises: NoticeExists; NotFound."""
+    values = {column: before[column] for column in COLUMNS} | dict(changes)
+    _check_channels(db, before["community_id"], values)
+    other = (
+        "SELECT 1 FROM live_notices WHERE community_id = %s AND entity_id = %s"
+        " AND stream_entity_id IS NOT DISTINCT FROM %s AND id <> %s"
+    )
+    place = (before["community_id"], values["entity_id"], values["stream_entity_id"], before["id"])
+    if fetch_one(db, other, place):
+        raise NoticeExists()
+    row = fetch_one(
+        db,
+        f"UPDATE live_notices SET {', '.join(f'{column} = %({column})s' for column in COLUMNS)}, updated_at = now()"
+        f" WHERE id = %(id)s RETURNING {SHOWN}",
+        {**values, "id": before["id"]},
+    )
+    assert row is not None, "a notice that is held is gone"
+    _record(db, "live_notice_changed", before, row)
+    return row
+
+
+def delete_notice(db: DAL, before: dict[str, Any]) -> None:
+    fetch(db, "DELETE FROM live_notices WHERE id = %s", (before["id"],))
+    _record(db, "live_notice_deleted", before, None)
+
+
+def list_notices(db: DAL, community_id: int) -> list[dict[str, Any]]:
+    return fetch(db, f"SELECT {SHOWN} FROM live_notices WHERE community_id = %s ORDER BY id", (community_id,))
+
+
+def _check_channels(db: DAL, community_id: int, values: Mapping[str, Any]) -> None:
+    _check_channel(db, community_id, values["entity_id"])
+    if values["stream_entity_id"] is not None:
+        _check_channel(db, community_id, values["stream_entity_id"], field="stream_entity_id")
+
+
+def _check_channel(db: DAL, community_id: int, entity_id: str, *, field: str = "entity_id") -> None:
+    here = "SELECT 1 FROM entities WHERE entity_id = %s AND community_id = %s"
+    if not fetch_one(db, here, (entity_id, community_id)):
+        raise NotFound(f"{entity_id} is not a channel of this community.", field=field)
+
+
+def _text(data: Mapping[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    return value[:1000] if isinstance(value, str) and value else None
+
+
+def _as_time(text: str) -> str:
+    """A time as it was told, or this moment for what is none."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = datetime.now(UTC)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
+
+
+def _record(db: DAL, action: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+    notice = before or after
+    assert notice is not None
+    was = before and {column: before[column] for column in COLUMNS}
+    path = f"/router/communities/{notice['community_id']}/live-notices"
+    undo = Undo("PUT", f"{path}/{notice['id']}", was) if after else Undo("POST", path, was)
+    if not before:
+        undo = Undo("DELETE", f"{path}/{notice['id']}")
+    audit.record(
+        db,
+        "router",
+        action,
+        f"live-notice/{notice['id']}",
+        community_id=notice["community_id"],
+        before=was,
+        after=after and {column: after[column] for column in COLUMNS},
+        undo=undo,
+    )
