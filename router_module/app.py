@@ -155,13 +155,14 @@ processor = CommandProcessor(
     sessions=sessions,
     usage=usage,
     overlays=overlays,
+    rules=rule_book,
     parking=Parking(db, bus, log),
     engines={**engines, **own_engines},
     pools=pools,
     log=log,
     metrics=service.metrics,
 )
-playback_service = PlaybackService(db, lookups, engines, pools, log)
+playback_service = PlaybackService(db, lookups, engines, pools, rule_book, log)
 outbox = OutboxService(db)
 statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
@@ -195,7 +196,7 @@ service.mount(
         registry,
         versions,
         ResponseService(db, processor),
-        AnnouncementService(db, lookups, limiter),
+        AnnouncementService(db, lookups, limiter, rule_book),
         explainer,
         playback_service,
         outbox,

@@ -12,6 +12,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +48,8 @@ from ..records.overlay_delivery import OverlayDelivery
 from ..records.session_manager import SessionManager
 from ..records.usage_service import UsageService
 from ..records.work import Job, Said, Work
+from ..rules.quoted import has_quotes, is_against_rules, within_rules
+from ..rules.rule_book import RuleBook
 from ..rules.rule_webhook import RULES_MODULE, webhook_command
 from .awaited_replies import AwaitedReplies
 from .parking import Parking
@@ -80,6 +83,7 @@ class CommandProcessor:
         sessions: SessionManager,
         usage: UsageService,
         overlays: OverlayDelivery,
+        rules: RuleBook,
         parking: Parking,
         engines: dict[str, Engine],
         pools: TargetPools,
@@ -95,6 +99,7 @@ class CommandProcessor:
         self._sessions = sessions
         self._usage = usage
         self._overlays = overlays
+        self._rules = rules
         self._parking = parking
         self._engines = engines
         self._pools = pools
@@ -354,6 +359,7 @@ class CommandProcessor:
     def settle(self, work: Work, job: Job, result: Result) -> bool:
         """Put what came of an execution on record and into the answer. False when that happened before."""
         result = within_permissions(result, job.command.permissions)
+        result = self._within_rules(work, job, result)
         result = without_what_others_would_read(result, work.event.platform)
         with work.lock:
             job.result, job.status, job.error = result, result.status, result.error
@@ -392,6 +398,17 @@ class CommandProcessor:
             execution_time_ms=result.took_ms,
         )
         return True
+
+    def _within_rules(self, work: Work, job: Job, result: Result) -> Result:
+        """A result without what a module quotes and the rules of the channel do not let be said."""
+        if not has_quotes(job.command.module_name):
+            return result
+        place = work.place
+
+        def breaks(text: str) -> bool:
+            return is_against_rules(self._rules, place.community_id, place.entity_id, text)
+
+        return replace(result, responses=within_rules(result.responses, breaks))
 
     def _show_rehearsed(self, work: Work, speech: Sequence[Said]) -> None:
         """Let overlays show, marked as a test, what no outbox will ever hold."""
