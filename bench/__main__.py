@@ -14,6 +14,7 @@ EVERYTHING = (
     "plain_chat",
     "roles",
     "labels",
+    "slow_ai",
     "claims",
     "discord_channels",
     "overlay_fanout",

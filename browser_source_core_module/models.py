@@ -92,6 +92,7 @@ def define_tables(db: DAL) -> None:
         Field("version", "integer"),
         Field("event"),
         Field("platforms", "json"),
+        Field("labels", "json"),
         Field("is_active", "boolean"),
         Field("min_amount", "double"),
         Field("max_amount", "double"),

@@ -180,6 +180,7 @@ processor = CommandProcessor(
     sessions=sessions,
     usage=usage,
     overlays=overlays,
+    rules=rule_book,
     parking=Parking(db, bus, log),
     notices=live_notice_service,
     engines={**engines, **own_engines},
@@ -187,7 +188,7 @@ processor = CommandProcessor(
     log=log,
     metrics=service.metrics,
 )
-playback_service = PlaybackService(db, lookups, engines, pools, log)
+playback_service = PlaybackService(db, lookups, engines, pools, rule_book, log)
 outbox = OutboxService(db)
 statistics = StatisticsService(db, lookups, rule_book, service.metrics)
 service.more_metrics = statistics.figures
@@ -223,7 +224,7 @@ service.mount(
         registry,
         versions,
         ResponseService(db, processor),
-        AnnouncementService(db, lookups, limiter),
+        AnnouncementService(db, lookups, limiter, rule_book),
         explainer,
         playback_service,
         outbox,

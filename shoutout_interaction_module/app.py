@@ -5,6 +5,7 @@ from __future__ import annotations
 from waddlebot.base.bridge import shared_bridge
 from waddlebot.base.errors import NotConfigured
 from waddlebot.collecting.collector import check_credentials
+from waddlebot.data.retention import EVERY_S
 from waddlebot.module.interaction import InteractionModule
 from waddlebot.module.service import Service
 from waddlebot.web.helix import Helix
@@ -62,5 +63,6 @@ desk = ShoutoutDesk(
     router_url=settings.router_url,
 )
 service.mount(api, using=[service.database, shoutouts, desk])
+service.loops.add("forget-history", lambda: history.forget(service.database), every_s=EVERY_S, once=True)
 service.portable(person_part(people))
 service.erases(*PEOPLE)

@@ -9,7 +9,8 @@ from waddlebot.base.contracts import ModuleRegistration
 from waddlebot.base.encryption import Keyring
 from waddlebot.collecting.collector import Collector, answer_not_configured, check_credentials
 from waddlebot.collecting.pace import Pace
-from waddlebot.collecting.roles import RoleNews
+from waddlebot.collecting.roles import LOOK_EVERY_S as LOOK_AT_ROLES_S
+from waddlebot.collecting.roles import RoleLook, RoleNews
 from waddlebot.community.oauth import OAuthStates
 from waddlebot.community.tokens import Tokens
 from waddlebot.data.retention import EVERY_S, delete_old
@@ -94,7 +95,11 @@ if service.configured:
     )
     news = RoleNews("slack", db, service.client, bus.client, log)
     service.loops.add("role-news", news.step, every_s=5.0, kind="both", wake=news.wake)
-    service.mount(api, using=[records, GroupService(db, installations, calls, news, log)])
+    intake.saw_role = news.saw_one
+    groups = GroupService(db, installations, calls, news, log)
+    look = RoleLook("slack", db, news, log, groups.list_people)
+    service.loops.add("role-look", look.step, every_s=LOOK_AT_ROLES_S, kind="worker", once=True)
+    service.mount(api, using=[records, groups])
     service.check("workspaces", installations.check)
     service.loops.add(
         "delete-commands",

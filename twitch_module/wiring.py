@@ -12,7 +12,8 @@ from waddlebot.collecting.claims import Claims
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.liveness import Liveness
 from waddlebot.collecting.pace import Pace
-from waddlebot.collecting.roles import RoleNews
+from waddlebot.collecting.roles import LOOK_EVERY_S as LOOK_AT_ROLES_S
+from waddlebot.collecting.roles import RoleLook, RoleNews
 from waddlebot.collecting.streams import Streams
 from waddlebot.community.oauth import OAuthStates
 from waddlebot.community.tokens import Tokens
@@ -132,6 +133,8 @@ def build(service: Service, settings: TwitchSettings) -> StreamService:
     news = RoleNews("twitch", db, service.client, service.bus.client, log)
     service.loops.add("role-news", news.step, every_s=5.0, kind="both", wake=news.wake)
     roles = RoleService(twitch, news, log)
+    look = RoleLook("twitch", db, news, log, roles.list_people)
+    service.loops.add("role-look", look.step, every_s=LOOK_AT_ROLES_S, kind="worker", once=True)
     shoutouts = ShoutoutQueue(twitch, db, bot_user_id=bot_user_id, log=log)
     service.loops.add("shoutouts", shoutouts.step, every_s=LOOK_EVERY_S, kind="worker", once=True)
     service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), roles, shoutouts])

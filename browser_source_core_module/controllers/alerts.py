@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydal import DAL
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from waddlebot.base.chat import closest
 from waddlebot.base.contracts import AlertAnimation, AlertPosition, Colour, ModuleResponse, PlatformName, Strict
 from waddlebot.base.errors import Invalid, UsageError
@@ -47,11 +47,17 @@ GENERAL = "general"
 Line = Annotated[str, StringConstraints(max_length=200)]
 Address = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 
+# As labels are kept: without regard to case and spacing.
+LabelName = Annotated[
+    str, StringConstraints(min_length=1, max_length=50), AfterValidator(lambda name: fold(" ".join(name.split())))
+]
+
 
 class AlertFields(Strict):
     """What may be said of an alert; what is left out, or null, stays as it was."""
 
     platforms: list[PlatformName] | None = Field(None, max_length=20)
+    labels: list[LabelName] | None = Field(None, max_length=20)
     is_active: bool | None = None
     min_amount: Amount | None = None
     max_amount: Amount | None = None
@@ -290,7 +296,12 @@ def _happening(call: Call) -> Happening:
     trigger = call.payload.trigger
     user = ANONYMOUS if trigger.data.get("is_anonymous") is True else call.user_name
     happening = Happening(
-        trigger.message_type.value, user, call.payload.entity.platform, trigger.raw.strip(), trigger.data
+        trigger.message_type.value,
+        user,
+        call.payload.entity.platform,
+        trigger.raw.strip(),
+        trigger.data,
+        frozenset() if user == ANONYMOUS else frozenset(call.payload.user.labels),
     )
     return as_test(happening) if call.is_simulated else happening
 

@@ -155,4 +155,4 @@ class AlertService:
 
 
 def _as_columns(alert: Mapping[str, Any]) -> dict[str, Any]:
-    return {**alert, "platforms": json.dumps(list(alert["platforms"]))}
+    return {**alert, **{name: json.dumps(list(alert[name])) for name in ("platforms", "labels")}}

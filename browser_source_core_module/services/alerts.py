@@ -45,13 +45,15 @@ SAMPLE_MESSAGES = {"resub": "Still waddling along!", "donation": "For fish."}
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What is shown and said when something happens. Amounts are bits, viewers, gifts, months, tiers or money."""
+    """What is shown and said when something happens. Amounts are bits, viewers, gifts, months, tiers or money. One with
+    `labels` is for people who have any of these, and before those for everybody."""
 
     event: str
     title: str = "{user}"
     text: str = ""
     chat_message: str = ""
     platforms: Sequence[str] = ()
+    labels: Sequence[str] = ()
     min_amount: float | None = None
     max_amount: float | None = None
     weight: float = 1
@@ -71,6 +73,7 @@ class Alert:
             self.is_active
             and self.event == happening.event
             and (not self.platforms or happening.platform in self.platforms)
+            and (not self.labels or not happening.labels.isdisjoint(self.labels))
             and (self.min_amount is None or amount >= self.min_amount)
             and (self.max_amount is None or amount <= self.max_amount)
         )
@@ -87,6 +90,8 @@ class Happening:
     data: Mapping[str, Any] = field(default_factory=dict)
     # What was looked up for the alert's variables.
     known: Mapping[str, str] = field(default_factory=dict)
+    # What labels whoever caused it has in the community.
+    labels: frozenset[str] = frozenset()
 
     @property
     def amount(self) -> float:
@@ -129,6 +134,7 @@ class Happening:
 def choose(alerts: Sequence[Alert], happening: Happening, *, seed: str) -> Alert | None:
     """One of those that fit, by weight; the same one for the same seed, so that a repeated call shows the same."""
     fitting = [each for each in alerts if each.fits(happening)]
+    fitting = [each for each in fitting if each.labels] or fitting
     if not fitting:
         return None
     weights = [each.weight for each in fitting]
@@ -197,7 +203,9 @@ def sample_for(alert: Alert) -> Happening:
         amount = amount if alert.max_amount is None else min(amount, alert.max_amount)
         data[name] = amount * 1000 if name == "tier" else amount
     platform = alert.platforms[0] if alert.platforms else "twitch"
-    return Happening(alert.event, SAMPLE_NAME, platform, SAMPLE_MESSAGES.get(alert.event, ""), data)
+    return Happening(
+        alert.event, SAMPLE_NAME, platform, SAMPLE_MESSAGES.get(alert.event, ""), data, frozenset(alert.labels)
+    )
 
 
 def _number(value: Any) -> float:

@@ -150,6 +150,15 @@ def test_variations_come_by_weight(overlay):
     assert said["often"] > said["seldom"] and said["never"] == 0
 
 
+def test_who_has_a_label_gets_the_variation_for_it(overlay):
+    add(overlay, event="follow", weight=1000, chat_message="Hello, {user}")
+    add(overlay, event="follow", labels=[" Old-Friend "], chat_message="Welcome back, {user}")
+
+    assert happen(overlay, "follow").chat == "Hello, Pip"
+    assert "has" in overlay.bot.say("!label add @pip old-friend", level="moderator").chat
+    assert happen(overlay, "follow").chat == "Welcome back, Pip"
+
+
 def test_an_alert_is_only_for_its_platforms_and_only_while_it_is_on(overlay):
     add(overlay, event="follow", platforms=["twitch"], chat_message="twitch only")
     off = add(overlay, event="raid", is_active=False)

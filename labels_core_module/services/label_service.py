@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from psycopg2.extras import Json
 from pydal import DAL
 from waddlebot.base.errors import Conflict, Invalid, NotFound, WaddleBotError
 from waddlebot.base.text import at_a_glance
+from waddlebot.base.wire import to_json
 from waddlebot.community.people import LABELS
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
@@ -23,7 +23,7 @@ from waddlebot.data.database import Database, fetch
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .names import check_label
-from .subjects import SubjectType, find_people, find_things
+from .subjects import SubjectType, array_of, find_people, find_things
 
 MODULE = "labels_core"
 MAX_LABELS = 5
@@ -40,15 +40,10 @@ INSERT INTO labels (community_id, name, looks_like)
 SELECT %(community)s, name, looks_like FROM unnest(%(names)s::text[], %(looks)s::text[]) AS new (name, looks_like)
 ON CONFLICT DO NOTHING
 """
-# Of all accounts that are one person with one of these.
+# Also what has ended, which nobody has any more.
 HAD_BY_PEOPLE = """
-WITH numbers AS (
-    SELECT h.head_id, h.head_id AS own_id FROM unnest(%(heads)s::bigint[]) AS h (head_id)
-    UNION ALL SELECT u.head_id, u.id FROM users u WHERE u.head_id = ANY(%(heads)s::bigint[])
-)
-SELECT n.head_id::text AS bearer, l.own_id::text AS subject_id, l.name, l.expires_at, l.metadata
-FROM numbers n JOIN labels_of_people l ON l.own_id = n.own_id AND l.community_id = %(community)s
-WHERE l.expires_at IS NULL OR l.expires_at > now()
+SELECT own_id, name, expires_at, nullif(metadata, '{}') AS metadata, expires_at <= now() AS is_over
+FROM labels_of_people WHERE community_id = %(community)s AND own_id = ANY(%(numbers)s::bigint[])
 """
 HAD_BY_THINGS = """
 SELECT subject_type || ' ' || subject_id AS bearer, subject_id, name, expires_at, metadata FROM labels_of_things
@@ -57,9 +52,8 @@ WHERE community_id = %(community)s AND (expires_at IS NULL OR expires_at > now()
 """
 GIVE = """
 INSERT INTO {table} ({key}, name, expires_at, given_by, given_by_id, metadata)
-SELECT {asked}, name, expires_at, %(by)s, %(by_id)s, metadata
-FROM unnest(%(types)s::text[], %(ids)s::{id_type}[], %(names)s::text[], %(ends)s::timestamptz[], %(metadata)s::jsonb[])
-    AS asked (subject_type, subject_id, name, expires_at, metadata)
+SELECT {asked}, name, expires_at, %(by)s, %(by_id)s, metadata FROM json_to_recordset(%(wishes)s)
+    AS asked (subject_type text, subject_id {id_type}, name text, expires_at timestamptz, metadata jsonb)
 ON CONFLICT ({key}, name) DO UPDATE SET expires_at = excluded.expires_at, metadata = excluded.metadata,
     given_by = excluded.given_by, given_by_id = excluded.given_by_id, given_at = now()
 """
@@ -77,19 +71,19 @@ OF_THINGS = {
 }
 # What has ended is in nobody's way: it is gone before it could be given anew.
 FORGET_ENDED_OF_PEOPLE = """
-DELETE FROM labels_of_people WHERE community_id = %(community)s AND own_id = ANY(%(ids)s::bigint[])
+DELETE FROM labels_of_people WHERE community_id = %(community)s AND own_id = ANY(%(numbers)s::bigint[])
     AND expires_at <= now()
 """
 FORGET_ENDED_OF_THINGS = """
 DELETE FROM labels_of_things WHERE community_id = %(community)s AND expires_at <= now()
 """
 TAKE_FROM_PEOPLE = """
-DELETE FROM labels_of_people l USING unnest(%(ids)s::bigint[], %(names)s::text[]) AS asked (own_id, name)
-WHERE l.community_id = %(community)s AND l.own_id = asked.own_id AND l.name = asked.name
+DELETE FROM labels_of_people l USING json_to_recordset(%(wishes)s) AS asked (subject_id bigint, name text)
+WHERE l.community_id = %(community)s AND l.own_id = asked.subject_id AND l.name = asked.name
 """
 TAKE_FROM_THINGS = """
 DELETE FROM labels_of_things l
-USING unnest(%(types)s::text[], %(ids)s::text[], %(names)s::text[]) AS asked (subject_type, subject_id, name)
+USING json_to_recordset(%(wishes)s) AS asked (subject_type text, subject_id text, name text)
 WHERE l.community_id = %(community)s AND l.subject_type = asked.subject_type AND l.subject_id = asked.subject_id
     AND l.name = asked.name
 """
@@ -201,6 +195,9 @@ class Given:
     colour: str
     description: str
 
+    def as_row(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 Had = dict[tuple[str, str, str], dict[str, Any]]
 
@@ -284,11 +281,13 @@ class LabelService:
         wanted = [each for each in outcomes if each.error is None]
         had = self._find_had(db, community_id, wanted)
         for each in wanted:
-            each.before = had.get(each.key)
-            each.changed = each.before is not None
-            if each.before is None:
+            before = had.get(each.key)
+            if before is None:
                 each.error = NotLabelled()
-        self._take(db, community_id, [each for each in wanted if each.changed], had)
+                continue
+            each.before, each.changed = before, True
+            each.subject_id = _account_of(before)
+        self._take(db, community_id, [each for each in wanted if each.changed])
         self._record(db, community_id, "label_taken", outcomes)
         return outcomes
 
@@ -412,13 +411,19 @@ class LabelService:
     def _find_had(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> Had:
         """What the bearers have now, by type, bearer and name."""
         had: Had = {}
-        heads = {int(each.bearer) for each in outcomes if each.is_of_person}
+        heads = {number: each.bearer for each in outcomes if each.is_of_person for number in each.numbers}
         things = {(each.wish.subject_type, each.subject_id) for each in outcomes if not each.is_of_person}
         if heads:
-            rows = fetch(db, HAD_BY_PEOPLE, {"community": community_id, "heads": list(heads)})
-            had |= {("user", row["bearer"], row["name"]): row for row in rows}
+            asked = {"community": community_id, "numbers": array_of(heads)}
+            rows = fetch(db, HAD_BY_PEOPLE, asked)
+            if any(row["is_over"] for row in rows):
+                fetch(db, FORGET_ENDED_OF_PEOPLE, asked)
+            for row in rows:
+                if not row["is_over"]:
+                    had["user", heads[row["own_id"]], row["name"]] = row
         if things:
             types, ids = zip(*things, strict=True)
+            fetch(db, FORGET_ENDED_OF_THINGS, {"community": community_id})
             rows = fetch(db, HAD_BY_THINGS, {"community": community_id, "types": list(types), "ids": list(ids)})
             had |= {(row["bearer"].split()[0], row["bearer"], row["name"]): row for row in rows}
         return had
@@ -428,30 +433,16 @@ class LabelService:
         by = {"community": community_id, "by": who.account if who else MODULE, "by_id": who.own_id if who else None}
         for is_of_person in (True, False):
             some = [each for each in outcomes if each.is_of_person is is_of_person]
-            if not some:
-                continue
-            rows: dict[str, Any] = {
-                **by,
-                "types": [each.wish.subject_type for each in some],
-                "ids": [int(each.subject_id) if is_of_person else each.subject_id for each in some],
-                "names": [each.name for each in some],
-                "ends": [each.wish.expires_at for each in some],
-                "metadata": [Json(dict(each.wish.metadata)) for each in some],
-            }
-            fetch(db, FORGET_ENDED_OF_PEOPLE if is_of_person else FORGET_ENDED_OF_THINGS, rows)
-            fetch(db, GIVE.format(**(OF_PEOPLE if is_of_person else OF_THINGS)), rows)
+            if some:
+                sql = GIVE.format(**(OF_PEOPLE if is_of_person else OF_THINGS))
+                fetch(db, sql, {**by, "wishes": _as_rows(some)})
 
-    def _take(self, db: DAL, community_id: int, outcomes: Sequence[Outcome], had: Had) -> None:
+    def _take(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
         for is_of_person in (True, False):
             some = [each for each in outcomes if each.is_of_person is is_of_person]
-            rows = {
-                "community": community_id,
-                "types": [each.wish.subject_type for each in some],
-                "ids": [had[each.key]["subject_id"] for each in some],
-                "names": [each.name for each in some],
-            }
             if some:
-                fetch(db, TAKE_FROM_PEOPLE if is_of_person else TAKE_FROM_THINGS, rows)
+                asked = {"community": community_id, "wishes": _as_rows(some)}
+                fetch(db, TAKE_FROM_PEOPLE if is_of_person else TAKE_FROM_THINGS, asked)
 
     def _record(self, db: DAL, community_id: int, action: str, outcomes: Sequence[Outcome]) -> None:
         """Write a change into the audit log: one label as what it was and is, many as one change of many."""
@@ -478,10 +469,10 @@ def _decide(each: Outcome, had: Had, counts: dict[tuple[str, str], int]) -> None
     """Whether a label may be given, and is not there just so."""
     each.before = had.get(each.key)
     if each.before is not None:
-        now = (each.before["expires_at"], each.before["metadata"])
-        each.changed = now != (each.wish.expires_at, dict(each.wish.metadata))
+        now = (each.before["expires_at"], each.before["metadata"] or {})
+        each.changed = now != (each.wish.expires_at, each.wish.metadata)
         # On the account that has it, so that a person never has it twice.
-        each.subject_id = each.before["subject_id"]
+        each.subject_id = _account_of(each.before)
         return
     bearer = each.wish.subject_type, each.bearer
     if counts.get(bearer, 0) >= MAX_LABELS:
@@ -489,6 +480,27 @@ def _decide(each: Outcome, had: Had, counts: dict[tuple[str, str], int]) -> None
         return
     counts[bearer] = counts.get(bearer, 0) + 1
     each.changed = True
+
+
+def _account_of(had: Mapping[str, Any]) -> str:
+    """Which account, or thing, a label that was found is on."""
+    return str(had["own_id"]) if "own_id" in had else str(had["subject_id"])
+
+
+def _as_rows(outcomes: Iterable[Outcome]) -> str:
+    """Wishes as one parameter; a thousand of them as arrays in a statement take PostgreSQL long to read."""
+    return to_json(
+        [
+            {
+                "subject_type": each.wish.subject_type,
+                "subject_id": each.subject_id,
+                "name": each.name,
+                "expires_at": each.wish.expires_at,
+                "metadata": each.wish.metadata,
+            }
+            for each in outcomes
+        ]
+    )
 
 
 def _checked(label: str) -> str | WaddleBotError:
@@ -502,8 +514,8 @@ def _as_item(each: Outcome) -> dict[str, Any]:
     return {"label": each.name, "subject_type": each.wish.subject_type, "subject_id": each.subject_id}
 
 
-def _state(expires_at: datetime | None, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {"expires_at": expires_at, "metadata": dict(metadata)}
+def _state(expires_at: datetime | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"expires_at": expires_at, "metadata": dict(metadata or {})}
 
 
 def _record_one(db: DAL, community_id: int, action: str, each: Outcome) -> None:

@@ -115,6 +115,11 @@ WHERE (community_id, platform, server_id, role_id, platform_user_id) IN (
 """
 COLLECTORS = "SELECT module_name, endpoint_url FROM collector_modules WHERE platform = module_name"
 WITH_RULES = "SELECT DISTINCT g.community_id FROM label_groups g"
+# Whether a community has anything to do with roles; most have not, and labels may come to them by the thousand.
+HAS_ROLES = """
+SELECT EXISTS (SELECT FROM label_groups WHERE community_id = %(community)s)
+    OR EXISTS (SELECT FROM label_roles WHERE community_id = %(community)s) AS has_roles
+"""
 # How each collector is asked.
 PATHS = {"twitch": "/twitch/api/roles", "discord": "/discord/api/roles", "slack": "/slack/api/groups"}
 # What a platform will go on refusing until somebody does something about it.
@@ -165,6 +170,9 @@ class RoleService:
         self.wake.set()
 
     def follow(self, community_id: int) -> None:
+        (row,) = self._db.statement(HAS_ROLES, {"community": community_id})
+        if not row["has_roles"]:
+            return
         with self._db.transaction() as db:
             fetch(db, LOCK, (str(community_id),))
             fetch(db, WANT, {"community": community_id})

@@ -6,16 +6,17 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Literal
 
 import redis
 from waddlebot.base.wire import is_number
 from waddlebot.data.cache import Bus, Cache
-from waddlebot.data.database import Database
+from waddlebot.data.database import Database, fetch
 from waddlebot.web.lists import Listed, Page
 
 from .label_service import CHANGES
-from .subjects import SubjectType
+from .subjects import SubjectType, all_numbers, array_of
 
 Match = Literal["all", "any", "none"]
 # How far a search is counted; counting on would take longer the more there is.
@@ -29,28 +30,33 @@ BRIEFLY_S = 2
 REDIS_PAUSE_S = 2.0
 
 LIVE = "(l.expires_at IS NULL OR l.expires_at > now())"
-OF_LABEL = f"SELECT l.own_id FROM labels_of_people l WHERE l.community_id = %(community)s AND l.name = {{}} AND {LIVE}"
-OF_MEMBERS = (
-    "SELECT m.user_id AS own_id FROM community_memberships m WHERE m.community_id = %(community)s AND m.is_active"
-)
-# By all of somebody's accounts.
-HAS = f"""EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = u.id
-    AND l.community_id = %(community)s AND l.name = {{0}} AND {LIVE})
-OR u.head_id IS NOT NULL AND EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = u.head_id
-    AND l.community_id = %(community)s AND l.name = {{0}} AND {LIVE})
-OR EXISTS (SELECT FROM users o WHERE o.head_id = coalesce(u.head_id, u.id) AND EXISTS (
-    SELECT FROM labels_of_people l WHERE l.own_id = o.id
-    AND l.community_id = %(community)s AND l.name = {{0}} AND {LIVE}))"""
-# Those of one label are read in the order of its index, and no more of them than are wanted.
-FIND_PEOPLE = """
-SELECT coalesce(u.head_id, u.id)::text AS subject_id FROM ({candidates} ORDER BY own_id) AS c
-JOIN users u ON u.id = c.own_id {where} ORDER BY c.own_id LIMIT %(most)s
+OF_LABEL = f"l.community_id = %(community)s AND l.name = {{}} AND {LIVE}"
+LACKS = f"NOT EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = {{}} AND {OF_LABEL})"
+HAS_ANY = f"""EXISTS (SELECT FROM labels_of_people l
+    WHERE l.community_id = %(community)s AND l.name = ANY(%(names)s) AND l.own_id = a.own_id AND {LIVE})"""
+IS_MEMBER = "m.community_id = %(community)s AND m.is_active"
+# Accounts that are one person with others, the one that counts among them. There are few, so they are looked at apart
+# from all those that stand alone, which are read in the order of an index and no further than is wanted.
+LINKED = """
+SELECT id AS own_id, head_id FROM users WHERE head_id IS NOT NULL
+UNION SELECT head_id, head_id FROM users WHERE head_id IS NOT NULL
 """
-# The rarest label leaves the fewest to be looked at.
-RARITY = f"""
-SELECT name, (SELECT count(*) FROM (SELECT FROM labels_of_people l
-    WHERE l.community_id = %(community)s AND l.name = asked.name AND {LIVE} LIMIT 5000) AS counted) AS n
-FROM unnest(%(names)s::text[]) AS asked (name) ORDER BY n, name
+# OFFSET 0: of each that was found, and no join of all.
+ALONE = """NOT EXISTS (SELECT FROM users u WHERE u.id = c.own_id AND u.head_id IS NOT NULL OFFSET 0)
+    AND NOT EXISTS (SELECT FROM users u WHERE u.head_id = c.own_id OFFSET 0)"""
+FIND_ALONE = f"(SELECT c.own_id AS head_id FROM ({{}} OFFSET 0) AS c WHERE {ALONE} ORDER BY c.own_id LIMIT %(most)s)"
+FIND_PEOPLE = """
+SELECT DISTINCT head_id FROM ({alone} UNION ALL ({linked} ORDER BY head_id LIMIT %(most)s)) AS found
+ORDER BY head_id LIMIT %(most)s
+"""
+LINKED_WITH = f"""
+SELECT a.head_id FROM ({LINKED}) AS a JOIN labels_of_people l ON l.own_id = a.own_id
+    AND l.community_id = %(community)s AND l.name = ANY(%(names)s) AND {LIVE}
+GROUP BY a.head_id HAVING count(DISTINCT l.name) >= %(wanted)s
+"""
+LINKED_WITHOUT = f"""
+SELECT a.head_id FROM ({LINKED}) AS a LEFT JOIN community_memberships m ON {IS_MEMBER} AND m.user_id = a.own_id
+GROUP BY a.head_id HAVING count(m.user_id) > 0 AND NOT bool_or({HAS_ANY})
 """
 FIND_THINGS = f"""
 SELECT t.subject_id FROM ({{universe}}) AS t (subject_id)
@@ -64,18 +70,16 @@ UNIVERSE = {
     "group": "SELECT id::text FROM label_groups WHERE community_id = %(community)s",
 }
 WANTED = {"all": ">= %(count)s", "any": "> 0", "none": "= 0"}
-SHOW_PEOPLE = f"""
-SELECT 'user' AS subject_type, p.head_id::text AS subject_id, people.ids, i.name, i.display_name, i.platform,
-    coalesce((SELECT json_agg(json_build_object('label', l.name, 'expires_at', l.expires_at) ORDER BY l.name)
-        FROM labels_of_people l WHERE l.community_id = %(community)s AND l.own_id = ANY(people.ids) AND {LIVE}
-    ), '[]') AS labels
-FROM unnest(%(ids)s::bigint[]) WITH ORDINALITY AS p (head_id, place)
-CROSS JOIN LATERAL (SELECT array_agg(id ORDER BY id) AS ids FROM (
-    SELECT p.head_id AS id UNION SELECT o.id FROM users o WHERE o.head_id = p.head_id) AS each) AS people
-LEFT JOIN LATERAL (SELECT name, display_name, platform FROM platform_identities
-    WHERE user_id = p.head_id ORDER BY id LIMIT 1) AS i ON true
-ORDER BY p.place
+# Of people by all of their numbers; each by one index.
+LABELS_OF = f"""
+SELECT l.own_id, l.name AS label, l.expires_at FROM labels_of_people l
+WHERE l.community_id = %(community)s AND l.own_id = ANY(%(numbers)s::bigint[]) AND {LIVE} ORDER BY l.name, l.own_id
 """
+NAMES_OF = """
+SELECT DISTINCT ON (user_id) user_id, name, display_name, platform FROM platform_identities
+WHERE user_id = ANY(%(numbers)s::bigint[]) ORDER BY user_id, id
+"""
+NAMELESS = {"name": None, "display_name": None, "platform": None}
 SHOW_THINGS = f"""
 SELECT %(type)s AS subject_type, t.subject_id,
     coalesce((SELECT json_agg(json_build_object('label', l.name, 'expires_at', l.expires_at) ORDER BY l.name)
@@ -116,9 +120,30 @@ class SearchService:
         }
         found = self._cached(asked, match)
         ids = found[page.offset : page.offset + page.limit]
-        show = SHOW_PEOPLE if subject_type == "user" else SHOW_THINGS
-        rows = self._db.statement(show, {**asked, "ids": ids}) if ids else []
-        return Listed(rows, len(found))
+        if not ids:
+            return Listed([], len(found))
+        if subject_type == "user":
+            return Listed(self._show_people(community_id, [int(each) for each in ids]), len(found))
+        return Listed(self._db.statement(SHOW_THINGS, {**asked, "ids": ids}), len(found))
+
+    def _show_people(self, community_id: int, heads: Sequence[int]) -> list[dict[str, Any]]:
+        with self._db.reading() as db:
+            numbers = all_numbers(db, heads)
+            asked = {"community": community_id, "numbers": array_of(each for of in numbers.values() for each in of)}
+            labels: dict[int, list[dict[str, Any]]] = {}
+            for row in fetch(db, LABELS_OF, asked):
+                labels.setdefault(row.pop("own_id"), []).append(row)
+            names = {row.pop("user_id"): row for row in fetch(db, NAMES_OF, {"numbers": array_of(heads)})}
+        return [
+            {
+                "subject_type": "user",
+                "subject_id": str(head),
+                "ids": sorted(numbers[head]),
+                **names.get(head, NAMELESS),
+                "labels": sorted((e for n in numbers[head] for e in labels.get(n, ())), key=itemgetter("label")),
+            }
+            for head in heads
+        ]
 
     def _cached(self, asked: dict[str, Any], match: Match) -> list[str]:
         name = hashlib.sha256(json.dumps([match, asked]).encode()).hexdigest()[:32]
@@ -151,20 +176,13 @@ class SearchService:
         if asked["type"] != "user":
             sql = FIND_THINGS.format(universe=UNIVERSE[asked["type"]], wanted=WANTED[match])
             return [row["subject_id"] for row in self._db.statement(sql, asked)]
-        names = asked["names"]
-        if match == "all" and len(names) > 1:
-            names = [row["name"] for row in self._db.statement(RARITY, asked)]
-        values = {f"name{n}": name for n, name in enumerate(names)}
-        places = [f"%({each})s" for each in values]
-        if match == "none":
-            candidates, where = OF_MEMBERS, " AND ".join(f"NOT ({HAS.format(each)})" for each in places)
-        elif match == "any":
-            candidates, where = " UNION ALL ".join(OF_LABEL.format(each) for each in places), ""
-        else:
-            candidates, where = OF_LABEL.format(places[0]), " AND ".join(f"({HAS.format(p)})" for p in places[1:])
-        sql = FIND_PEOPLE.format(candidates=candidates, where=f"WHERE {where}" if where else "")
-        rows = self._db.statement(sql, {**asked, **values})
-        return list(dict.fromkeys(row["subject_id"] for row in rows))
+        labels = {f"name{n}": name for n, name in enumerate(asked["names"])}
+        sql = FIND_PEOPLE.format(
+            alone=" UNION ALL ".join(FIND_ALONE.format(each) for each in _accounts(list(labels), match)),
+            linked=LINKED_WITHOUT if match == "none" else LINKED_WITH,
+        )
+        wanted = len(labels) if match == "all" else 1
+        return [str(row["head_id"]) for row in self._db.statement(sql, {**asked, **labels, "wanted": wanted})]
 
     def _forget(self, community_id: str) -> None:
         """Have searches of a community made anew everywhere."""
@@ -175,3 +193,17 @@ class SearchService:
             self._client.incr(f"{KEY}:change:{community_id}")
         except redis.RedisError:
             self._redis_away_until = time.monotonic() + REDIS_PAUSE_S
+
+
+def _accounts(names: Sequence[str], match: Match) -> list[str]:
+    """Statements that together find accounts with all, any or none of the labels that these parameters name, each in
+    order. Each label is asked for by itself, so that rows of an index are merged and none is sorted."""
+    places = [f"%({each})s" for each in names]
+    if match == "none":
+        lacks = " AND ".join(LACKS.format("m.user_id", each) for each in places)
+        return [f"SELECT m.user_id AS own_id FROM community_memberships m WHERE {IS_MEMBER} AND {lacks} ORDER BY 1"]
+    rows = [f"SELECT l.own_id FROM labels_of_people l WHERE {OF_LABEL.format(each)}" for each in places]
+    if match == "any":
+        return [f"{each} ORDER BY 1" for each in rows]
+    first, *others = (f"({sql}) AS l{n}" for n, sql in enumerate(rows))
+    return [f"SELECT own_id FROM {first} {' '.join(f'JOIN {each} USING (own_id)' for each in others)} ORDER BY 1"]

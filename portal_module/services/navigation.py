@@ -10,13 +10,15 @@ from waddlebot.base.manifest import Area, Right
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`path` is below the community's own; a page without an area is for everybody who has any right there."""
+    """`path` is below the community's own; a page without an area is for everybody who has any right there. `also` are
+    the paths of pages that one comes to from it."""
 
     label: str
     icon: str
     path: str
     area: Area | None = None
     right: Right = "viewer"
+    also: tuple[str, ...] = ()
 
 
 NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
@@ -32,7 +34,7 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("Members", "users", "/members", "people"),
             Entry("Points", "medal", "/points", "people"),
-            Entry("Labels", "tag", "/labels", "people"),
+            Entry("Labels", "tag", "/labels", "people", also=("/groups",)),
             Entry("Inventory", "package", "/inventory", "bot"),
         ),
     ),

@@ -125,7 +125,8 @@ class Seat:
         )
 
     def _link(self, entry: Entry) -> Link:
-        return Link(entry.label, entry.icon, self.path + entry.path)
+        also = tuple(self.path + each for each in entry.also)
+        return Link(entry.label, entry.icon, self.path + entry.path, also=also)
 
     def _sees(self, entry: Entry) -> bool:
         return entry.area is None or self.may(entry.area, entry.right)

@@ -267,6 +267,7 @@ def send_shoutout(request: SendRequest, caller: Account, database: Database, des
         "message": shoutout.line,
         "game": found.profile.game,
         "clip_id": shoutout.clip.id if shoutout.clip else None,
+        "clip": shoutout.clip_state,
         "outbox_ids": outbox_ids,
         "platform_shoutout": on_platform,
     }

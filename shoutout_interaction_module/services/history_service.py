@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from pydal import DAL
-from waddlebot.data.database import fetch, fetch_one
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.data.retention import delete_old
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .words import Clip
@@ -57,7 +58,7 @@ class Entry:
 
 
 class HistoryService:
-    """Each method works in the transaction that it is given."""
+    """Each method but `forget` works in the transaction that it is given."""
 
     def is_resting(self, db: DAL, community_id: int, ids: Sequence[int], *, cooldown: timedelta) -> bool:
         """Whether somebody was shouted out so lately, for whatever reason, that it does not happen again by itself."""
@@ -103,6 +104,11 @@ class HistoryService:
             ),
         )
         return int(row["id"]) if row else None
+
+    @staticmethod
+    def forget(db: Database) -> bool:
+        """Delete some of what is older than records are kept. True when there may be more."""
+        return delete_old(db, "shoutout_history", "created_at")
 
     def list_past(
         self, db: DAL, community_id: int, page: Page, *, ids: Sequence[int] | None = None

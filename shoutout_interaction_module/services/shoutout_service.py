@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydal import DAL
 from waddlebot.base.contracts import ModuleResponse
@@ -38,6 +38,11 @@ class LookUp(Protocol):
     def __call__(self, what: str, ask: Callable[[float], T], /) -> T: ...
 
 
+# What became of the clip: it plays; nobody wants any; there is none of the past week; there is only the one that was
+# shown last; Twitch did not say.
+ClipState = Literal["playing", "off", "none", "shown_before", "refused"]
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Somebody who is to be shouted out."""
@@ -45,7 +50,9 @@ class Found:
     identity: Identity
     profile: Profile
     twitch_id: str = ""
-    clips: Sequence[Clip] = ()
+    # None: Twitch did not say which there are.
+    clips: Sequence[Clip] | None = ()
+    wants_clips: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class Shoutout:
     card: ModuleResponse
     clip: Clip | None
     id: int | None
+    clip_state: ClipState
     # What in the line somebody else chose; the rest is the community's own.
     names: Sequence[str] = ()
 
@@ -100,11 +108,12 @@ class ShoutoutService:
             return _as_we_know(known)
         twitch, profile = self._twitch, streamer.profile
         game = look_up("ask what they played", lambda left_s: twitch.last_game(streamer.id, within_s=left_s))
-        clips: list[Clip] = []
+        clips: list[Clip] | None = []
         if wants_clips:
             clips = look_up("look for a clip", lambda left_s: twitch.clips(streamer.id, within_s=left_s))
         identity = Identity("twitch", streamer.id, streamer.login, profile.name)
-        return Found(identity, Profile(profile.name, profile.link, game, profile.picture), streamer.id, clips)
+        shown = Profile(profile.name, profile.link, game, profile.picture)
+        return Found(identity, shown, streamer.id, clips, wants_clips)
 
     def _find_streamer(
         self, twitch: TwitchLookups, named: Named, known: Known | None, look_up: LookUp
@@ -137,7 +146,7 @@ class ShoutoutService:
         community_id = occasion.community_id
         self.history.lock(db, community_id, known.ids)
         person = self.people.settings_of(db, community_id, known.ids)
-        clip = self.history.choose(db, community_id, known.ids, found.clips)
+        clip = self.history.choose(db, community_id, known.ids, found.clips or ())
         entry = Entry(
             community_id,
             known.own_id,
@@ -150,7 +159,18 @@ class ShoutoutService:
         number = self.history.add(db, entry, clip)
         line = line_of(found.profile, person.message or occasion.settings["message"], person.links)
         card = card_of(found.profile, clip, picture_s=occasion.settings["picture_s"], by=occasion.by_name)
-        return Shoutout(line, card, clip, number, [found.profile.name, found.profile.game])
+        names = [found.profile.name, found.profile.game]
+        return Shoutout(line, card, clip, number, _clip_state(found, clip), names)
+
+
+def _clip_state(found: Found, chosen: Clip | None) -> ClipState:
+    if chosen is not None:
+        return "playing"
+    if not found.wants_clips:
+        return "off"
+    if found.clips is None:
+        return "refused"
+    return "shown_before" if found.clips else "none"
 
 
 def _as_we_know(known: Known | None) -> Found:

@@ -72,8 +72,8 @@ class TwitchLookups:
             return ""
         return " ".join((channels[0].game_name or "").split()) if channels else ""
 
-    def clips(self, user_id: str, *, within_s: float) -> list[Clip]:
-        """Clips of the past week that can be shown; none where Twitch does not say."""
+    def clips(self, user_id: str, *, within_s: float) -> list[Clip] | None:
+        """Clips of the past week that can be shown; None where Twitch does not say."""
         now = datetime.now(UTC)
 
         async def ask(client: HelixClient) -> list[Any]:
@@ -89,7 +89,7 @@ class TwitchLookups:
             found = self._helix.look_up(ask, within_s=min(within_s, EXTRAS_WITHIN_S))
         except ProviderError as err:
             self._log.system("no_clips", result="FAILED", twitch_id=user_id, code=err.code)
-            return []
+            return None
         return [_clip(each) for each in found if each.embed_url and (each.duration or 0) > 0]
 
 

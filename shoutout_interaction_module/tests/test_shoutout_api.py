@@ -27,12 +27,17 @@ def test_one_is_sent_to_where_the_community_is_told_things(bot, twitch, streamer
     assert answer.status == 200, answer.body
     sent = answer.json()
     assert (sent["username"], sent["game"], sent["clip_id"]) == (streamer.name, "Celeste", clip["id"])
+    # Whether a clip plays is told apart from why none does.
+    again = [ask(bot, "POST", "/shoutout/send", {"user": streamer.login}).json()["clip"] for _ in range(1)]
+    twitch.fail_next(403, 10, at="clips")
+    again.append(ask(bot, "POST", "/shoutout/send", {"user": streamer.login}).json()["clip"])
+    twitch.reset()
+    assert [sent["clip"], *again] == ["playing", "shown_before", "refused"]
     assert sent["message"].startswith(f"Go and follow {streamer.name}")
     assert [action for action, _ in said_in(bot, sent["outbox_ids"])] == ["chat", "media"]
     history = ask(bot, "GET", "/shoutout/history").json()
-    assert [(each["username"], each["cause"], each["id"]) for each in history["shoutouts"]] == [
-        (streamer.name, "api", sent["shoutout_id"])
-    ]
+    first = history["shoutouts"][-1]
+    assert (first["username"], first["cause"], first["id"]) == (streamer.name, "api", sent["shoutout_id"])
 
 
 def test_the_same_request_says_nothing_twice(bot, twitch, streamer):

@@ -30,6 +30,17 @@ def test_somebody_of_twitch_gets_a_line_and_a_clip_that_ends_by_its_length(bot, 
     assert (media["artwork_url"], media["requested_by"]) == (clip["thumbnail_url"], "Alice")
 
 
+def test_what_twitch_says_of_somebody_keeps_to_the_rules_of_the_channel(bot, twitch, streamer):
+    twitch.clip(streamer, "A darn fall")
+    rule = {"string": "darn", "match_type": "contains", "action": "block", "community_id": bot.slug}
+    assert bot.fleet.request("POST", "/router/string-rules", rule).status == 200
+    heard = so(bot, f"!so {streamer.login}")
+    assert heard.chat.startswith(f"Go and follow {streamer.name}")
+    assert (shown(bot, heard)["media_type"], shown(bot, heard)["artist"]) == ("clip", "")
+    so(bot, f"!so set {streamer.login} Watch {{user}}, this darn fine streamer")
+    assert "rule of this channel" in so(bot, f"!so {streamer.login}").chat
+
+
 def test_only_moderators_may(bot, twitch, streamer):
     for command in ("so", "shoutout"):
         assert bot.say(f"!{command} {streamer.login}").statuses == ["denied"]

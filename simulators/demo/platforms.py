@@ -234,6 +234,8 @@ class Discord:
         "moderator": ("1296000000000000002", MANAGE_MESSAGES),
         "administrator": ("1296000000000000003", ADMINISTRATOR),
     }
+    # For a label to bring.
+    REGULARS = "1296000000000000004"
 
     def __init__(self, show: Show, *, port: int, seed: str, token: str, client_secret: str) -> None:
         self._show = show
@@ -244,6 +246,7 @@ class Discord:
         self._guild.system_channel_id = self.CHANNEL
         for level, (role_id, permissions) in self.ROLES.items():
             self._guild.add_role(level.title(), permissions, role_id)
+        self._guild.add_role("Regulars", 0, self.REGULARS)
         self._last = ""
 
     @property
@@ -311,12 +314,14 @@ class Discord:
         self._check(self._discord.dispatch(self.GUILD, "INTERACTION_CREATE", payload))
 
     def _meet(self, person: Person) -> str:
-        """Let somebody be a member with just this level's roles."""
+        """Let somebody be a member with just this level's role, and whatever the bot gave them."""
         user = self._guild.owner_id if person.level == "owner" else str(10**17 + number_of(person.name))
         known = self._discord.person(self._guild, user, name=person.name)
         known.name, known.display_name = person.name.lower(), person.name
         member = self._guild.members[user]
-        member.roles = [self.ROLES[person.level][0]] if person.level in self.ROLES else []
+        of_levels = {role_id for role_id, _ in self.ROLES.values()}
+        level = [self.ROLES[person.level][0]] if person.level in self.ROLES else []
+        member.roles = [*level, *(each for each in member.roles if each not in of_levels)]
         member.premium_since = "2026-01-01T00:00:00+00:00" if person.level == "booster" else None
         return user
 

@@ -65,6 +65,7 @@ class Helix:
             ("GET", "moderation/moderators", self._moderators),
             ("POST", "moderation/moderators", self._add_moderator),
             ("DELETE", "moderation/moderators", self._remove_moderator),
+            ("GET", "channels/vips", self._list_vips),
             ("POST", "channels/vips", self._add_vip),
             ("DELETE", "channels/vips", self._remove_vip),
             ("POST", "moderation/bans", self._ban),
@@ -254,6 +255,14 @@ class Helix:
         wanted = request.query.getall("user_id", [])
         accounts = self._twitch.accounts
         found = [accounts.get(each) for each in sorted(channel.moderators) if not wanted or each in wanted]
+        return _paged(request, [_named("user", each) for each in found])
+
+    async def _list_vips(self, request: web.Request, token: Token) -> web.Response:
+        channel = self._required(request, "broadcaster_id")
+        _check_owner(token, channel, "channel:read:vips", "channel:manage:vips")
+        wanted = request.query.getall("user_id", [])
+        accounts = self._twitch.accounts
+        found = [accounts.get(each) for each in sorted(channel.vips) if not wanted or each in wanted]
         return _paged(request, [_named("user", each) for each in found])
 
     # Roles, with the statuses and words of https://dev.twitch.tv/docs/api/reference/#add-channel-vip and its neighbours

@@ -6,7 +6,7 @@ Source: https://docs.slack.dev/reference/methods/usergroups.users.update
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from waddlebot.base.errors import NotAllowed, NotFound, Refused, WaddleBotError
@@ -68,9 +68,13 @@ class GroupService:
         self._log.audit(what, team=team, group=group, user=wanted.platform_user_id, changed=changed, by=by)
         return changed
 
-    def _change(self, team: str, group: str, user: str, *, has: bool) -> bool:
+    def list_people(self, team: str, group: str, _people: Sequence[str]) -> list[str]:
+        """Who is in a group. Raises: as change."""
         answer = self._ask(team, lambda slack, token: slack.usergroups_users_list(token=token, usergroup=group))
-        there = [str(each) for each in answer.get("users") or ()]
+        return [str(each) for each in answer.get("users") or ()]
+
+    def _change(self, team: str, group: str, user: str, *, has: bool) -> bool:
+        there = self.list_people(team, group, [user])
         if (user in there) is has:
             return False
         users = [*there, user] if has else [each for each in there if each != user]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 from waddlebot.base.contracts import IdPart, Wire
@@ -39,6 +39,18 @@ class RevokedTokens(Wire):
     bot: list[str] = Field(default_factory=list)
 
 
+class GroupChanged(Wire):
+    """Source: https://docs.slack.dev/reference/events/subteam_members_changed"""
+
+    subteam_id: IdPart
+    added_users: list[IdPart] = Field(default_factory=list)
+    removed_users: list[IdPart] = Field(default_factory=list)
+
+
+class SawRole(Protocol):
+    def __call__(self, server_id: str, user_id: str, role_id: str, *, has: bool) -> None: ...
+
+
 class EventIntake:
     """Decides about events and has the collector keep them."""
 
@@ -57,6 +69,8 @@ class EventIntake:
         self._secret = secret
         self._log = log
         self._check = Translator()
+        # Who is told that somebody is in a user group now, or no more.
+        self.saw_role: SawRole | None = None
 
     def receive(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """Take a request. Returns what to answer to a challenge, None for everything else, once it is stored.
@@ -123,6 +137,11 @@ class EventIntake:
             user = envelope.event.get("user")
             if isinstance(user, dict) and isinstance(user.get("id"), str):
                 self._people.forget(team, user["id"])
+        elif kind == "subteam_members_changed" and self.saw_role:
+            changed: GroupChanged = validate(GroupChanged.model_validate, envelope.event)
+            for has, people in ((True, changed.added_users), (False, changed.removed_users)):
+                for person in people:
+                    self.saw_role(team, person, changed.subteam_id, has=has)
 
     def _note_rate_limit(self, limited: RateLimited) -> None:
         """Slack has kept events from us: there were more than 30 000 in an hour. It does not send them again."""

@@ -5,7 +5,7 @@ Source: https://dev.twitch.tv/docs/api/reference/#add-channel-vip
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from waddlebot.base.encryption import CannotOpen
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from waddlebot.web.helix_client import HelixClient
 
 Role = Literal["vip", "moderator"]
+MOST_IDS = 100
 # Twitch's words for what is so already.
 SO_ALREADY = ("already a vip", "is not a vip", "already a mod", "is not a mod", "isn't a mod")
 # All places for VIPs are taken; or there are none before the channel has a community of some size.
@@ -42,6 +43,22 @@ class RoleService:
         where = {"channel": wanted.server_id, "user": wanted.platform_user_id, "role": wanted.role_id}
         self._log.audit("role_added" if wanted.has else "role_removed", **where, changed=changed, by=by)
         return changed
+
+    def list_people(self, channel: str, role: str, people: Sequence[str]) -> set[str]:
+        """Who of some people is a VIP or moderator of a channel. Raises: MissingScope; Refused; Away; Later."""
+        found: set[str] = set()
+        for first in range(0, len(people), MOST_IDS):
+            found |= self._api.run(self._list(channel, role, list(people[first : first + MOST_IDS])))
+        return found
+
+    async def _list(self, channel: str, role: str, people: list[str]) -> set[str]:
+        async def call(client: HelixClient) -> set[str]:
+            return {each.user_id async for each in client.holders(role, channel, people)}
+
+        try:
+            return await self._api.as_user(channel, call)
+        except (NoToken, NeedsReauth, CannotOpen) as err:
+            raise MissingScope("The broadcaster has not consented to that yet: ask them to, at /twitch/auth.") from err
 
     async def _change(self, wanted: RoleSeen) -> bool:
         try:

@@ -440,3 +440,22 @@ def test_a_simulated_request_asks_nobody_and_plays_nothing(music):
     heard = music.bot.say("!sr some song", mode="simulate", level="owner")
     assert "look up some song on YouTube" in heard.chat
     assert music.youtube.requests == [] and music.playing is None
+
+
+def test_titles_keep_to_the_rules_of_the_channel_wherever_they_are_read(music):
+    word = new_id()
+    rule = {"string": "darn", "match_type": "word", "action": "warn", "community_id": music.bot.slug}
+    assert music.bot.fleet.request("POST", "/router/string-rules", rule).status == 200
+    song = music.youtube.add(f"Darn {word}", duration_s=100)
+    other = music.youtube.add(f"DARN it {word}", duration_s=100)
+    assert music.bot.say(f"!sr {song.video_id}").chat.startswith("A rule of this channel")
+    (media,) = music.shown()
+    assert (media["title"], music.shown("ticker")) == ("", [])
+    assert music.bot.say("!song").chat.startswith("A rule of this channel")
+    music.bot.say(f"!sr {other.video_id}")
+    music.set(announce_songs=True)
+    music.page_says("started")
+    music.page_says("ended")
+    eventually(lambda: music.announced())
+    assert all("arn" not in each.lower() for each in music.announced())
+    assert all("arn" not in each["title"].lower() for each in music.shown())

@@ -170,6 +170,9 @@ class Manifest(Strict):
     credentials: list[OwnCredential] = Field(default_factory=list)
     scopes: list[ScopeSpec] = Field(default_factory=list)
     callers: list[Callers] = Field(default_factory=list, description="Who may call what, beside what every module has.")
+    quotes: bool = Field(
+        False, description="Its responses have texts from elsewhere in them, so they go through the channel's rules."
+    )
     gateway: GatewaySpec = Field(default_factory=GatewaySpec)
     container: ContainerSpec = Field(default_factory=ContainerSpec)
     folder: Path

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -152,7 +153,7 @@ def record_all(
             "community": community_id,
             "module": module,
             "action": action,
-            "changes": to_json([_hide(asdict(each)) for each in changes]),
+            "changes": to_json([_as_written(each) for each in changes]),
         },
     )
     listed = _listed.get()
@@ -196,12 +197,26 @@ def _check_undo(db: DAL, who: Acting, module: str, community_id: int | None) -> 
         raise NotUndoable(f"That is not how entry {who.undoes} is taken back.")
 
 
+def _as_written(change: Change) -> dict[str, Any]:
+    undo = change.undo
+    call = undo and {"method": undo.method, "path": undo.path, "body": undo.body}
+    written: dict[str, Any] = _hide(
+        {"subject": change.subject, "before": change.before, "after": change.after, "undo": call}
+    )
+    return written
+
+
 def _hide(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
         return {str(key): _hide(each, str(key)) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_hide(each, name) for each in value]
-    return HIDDEN if value and isinstance(value, str) and SECRET_NAMES.search(name) else value
+    return HIDDEN if value and isinstance(value, str) and _is_secret(name) else value
+
+
+@lru_cache(1000)
+def _is_secret(name: str) -> bool:
+    return SECRET_NAMES.search(name) is not None
 
 
 __all__ = ["Acting", "Change", "Undo", "acting_as", "check_undoable", "record", "record_all", "who_acts"]

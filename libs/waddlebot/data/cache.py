@@ -107,19 +107,20 @@ class Cache(Generic[K, V]):
                         self._keep(str(key), value)
         return found
 
-    def drop(self, key: str) -> None:
-        """Forget one key, or everything with `*`."""
+    def drop(self, *keys: str) -> None:
+        """Forget some keys, or everything with `*`."""
         with self._lock:
             self._generation += 1
             now = time.monotonic()
-            if key == "*":
-                self._entries.clear()
-                self._dropped_at.clear()
-            else:
-                self._entries.pop(key, None)
-                if len(self._dropped_at) >= self._max_size:
-                    self._dropped_at = {"*": now}
-            self._dropped_at[key] = now
+            for key in keys:
+                if key == "*":
+                    self._entries.clear()
+                    self._dropped_at.clear()
+                else:
+                    self._entries.pop(key, None)
+                    if len(self._dropped_at) >= self._max_size:
+                        self._dropped_at = {"*": now}
+                self._dropped_at[key] = now
 
     def _keep(self, text: str, value: V) -> None:
         while len(self._entries) >= self._max_size:
@@ -157,8 +158,7 @@ class Bus:
         """Drop keys, or everything without one, of every cache with this name, here and in all other processes. Call it
         after the commit."""
         texts = [str(key) for key in keys] or ["*"]
-        for text in texts:
-            self._drop(name, text)
+        self._drop(name, *texts)
         with contextlib.suppress(redis.RedisError):
             self.client.publish(CHANNEL, write_invalidation(name, texts))
 
@@ -171,11 +171,12 @@ class Bus:
     def stop(self) -> None:
         self._stopping.set()
 
-    def _drop(self, name: str, key: str) -> None:
+    def _drop(self, name: str, *keys: str) -> None:
         for cache in self._caches.get(name, []):
-            cache.drop(key)
+            cache.drop(*keys)
         for forget in self._listeners.get(name, []):
-            forget(key)
+            for key in keys:
+                forget(key)
 
     def _drop_all(self) -> None:
         for name in {*self._caches, *self._listeners}:
@@ -203,8 +204,7 @@ class Bus:
             assert self._watched
             self._watched.note(f"cannot read what {CHANNEL} says: {err}")
             return
-        for key in keys:
-            self._drop(name, key)
+        self._drop(name, *keys)
 
 
 def write_invalidation(name: str, keys: Sequence[str]) -> str:

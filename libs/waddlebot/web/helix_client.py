@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
 from twitchAPI.helper import build_scope
-from twitchAPI.object.api import SendMessageResponse, WarnResponse
+from twitchAPI.object.api import ChannelVIP, Moderator, SendMessageResponse, WarnResponse
 from twitchAPI.twitch import Twitch
 from twitchAPI.type import (
     AuthScope,
@@ -45,6 +45,11 @@ NOT_CONNECTED = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 BROKEN_OFF = (aiohttp.ClientError, TimeoutError, OSError)
 NOT_UNDERSTOOD = (KeyError, TypeError, ValueError, AttributeError, TwitchAPIException)
 
+HOLDERS: dict[str, tuple[str, AuthScope, type[Any]]] = {
+    "vip": ("channels/vips", AuthScope.CHANNEL_MANAGE_VIPS, ChannelVIP),
+    "moderator": ("moderation/moderators", AuthScope.CHANNEL_MANAGE_MODERATORS, Moderator),
+}
+
 
 class HelixClient(Twitch):
     """One token, the app's or a user's. A refused token ends the object: make another."""
@@ -58,6 +63,13 @@ class HelixClient(Twitch):
     ) -> aiohttp.ClientResponse:
         response: aiohttp.ClientResponse = await super()._api_request(method, self.connections, *arguments, **options)
         return response
+
+    def holders(self, role: str, broadcaster_id: str, user_ids: list[str]) -> AsyncIterator[ChannelVIP | Moderator]:
+        """Which of up to 100 people are `vip` or `moderator` of a channel. Twitch also takes the right to give that,
+        which the library does not know."""
+        path, scope, kind = HOLDERS[role]
+        asked = {"broadcaster_id": broadcaster_id, "user_id": user_ids, "first": 100}
+        return self._build_generator("GET", path, asked, AuthType.USER, [scope], kind, split_lists=True)
 
     async def _check_request_return(  # type: ignore[override]
         self, _session: aiohttp.ClientSession, response: aiohttp.ClientResponse, *_: Any, **__: Any

@@ -71,12 +71,14 @@ class CrossSite(NotAllowed):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An entry of the navigation; `icon` is one of `icons.svg`, `count` what waits there."""
+    """An entry of the navigation; `icon` is one of `icons.svg`, `count` what waits there. It is the current one below
+    each of `also`, too."""
 
     label: str
     icon: str
     href: str
     count: int = 0
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,14 @@ class Shell:
 
     def current(self, path: str) -> str:
         """The entry that a path is below, by its address."""
-        found = [each.href for _, links in self.groups for each in links if _is_below(path, each.href)]
-        return max(found, key=len, default="")
+        found = [
+            (len(href), each.href)
+            for _, links in self.groups
+            for each in links
+            for href in (each.href, *each.also)
+            if _is_below(path, href)
+        ]
+        return max(found, default=(0, ""))[1]
 
 
 def _is_below(path: str, href: str) -> bool:

@@ -313,15 +313,21 @@ class Catalogue:
         return [each for each in commands if not each.spec.shared or each.id in chosen]
 
     def _choose(self, group: str, sharing: list[Command], entity_id: str) -> Command:
-        """The module that the router's setting of that name names; else the first that has credentials and is at work,
-        else the first that has credentials, else the first."""
+        """The module that the router's setting of that name names; else the first that is at work and can be, else one
+        that this community has connected, else one that needs no more than the operator's key, else the first."""
         if len(sharing) == 1:
             return sharing[0]
         wanted = self.config_of(ROUTER, entity_id).get(group)
         named = [each for each in sharing if each.module_name == wanted]
         ready = [each for each in sharing if self._has_credentials(each.module_name)]
         at_work = [each for each in ready if each.module_name in self.active]
-        return [*named, *at_work, *ready, *sharing][0]
+        connected = [each for each in ready if self._is_connected(each.module_name)]
+        return [*named, *at_work, *connected, *ready, *sharing][0]
+
+    def _is_connected(self, module_name: str) -> bool:
+        """Whether a module has credentials of this community's own."""
+        specs = self.commands.modules.get(module_name)
+        return specs is not None and any(each.provider in self.providers for each in specs.credentials)
 
     def _has_credentials(self, module_name: str) -> bool:
         """Whether a module can do its work for this community: what needs none of it only needs the operator's."""

@@ -50,6 +50,8 @@ from ..records.overlay_delivery import OverlayDelivery
 from ..records.session_manager import SessionManager
 from ..records.usage_service import UsageService
 from ..records.work import Job, Said, Work
+from ..rules.quoted import has_quotes, is_against_rules, within_rules
+from ..rules.rule_book import RuleBook
 from ..rules.rule_webhook import RULES_MODULE, webhook_command
 from .awaited_replies import AwaitedReplies
 from .parking import Parking
@@ -83,6 +85,7 @@ class CommandProcessor:
         sessions: SessionManager,
         usage: UsageService,
         overlays: OverlayDelivery,
+        rules: RuleBook,
         parking: Parking,
         notices: LiveNoticeService,
         engines: dict[str, Engine],
@@ -99,6 +102,7 @@ class CommandProcessor:
         self._sessions = sessions
         self._usage = usage
         self._overlays = overlays
+        self._rules = rules
         self._parking = parking
         self._notices = notices
         self._engines = engines
@@ -362,6 +366,7 @@ class CommandProcessor:
     def settle(self, work: Work, job: Job, result: Result) -> bool:
         """Put what came of an execution on record and into the answer. False when that happened before."""
         result = within_permissions(result, job.command.permissions)
+        result = self._within_rules(work, job, result)
         result = without_what_others_would_read(result, work.event.platform)
         # Its jobs end one after the other, so that the last of them knows that it is. Whoever waits for the answer does
         # not wait for Redis and PostgreSQL: the work itself changes only when all of it is on record.
@@ -405,6 +410,17 @@ class CommandProcessor:
             execution_time_ms=result.took_ms,
         )
         return True
+
+    def _within_rules(self, work: Work, job: Job, result: Result) -> Result:
+        """A result without what a module quotes and the rules of the channel do not let be said."""
+        if not has_quotes(job.command.module_name):
+            return result
+        place = work.place
+
+        def breaks(text: str) -> bool:
+            return is_against_rules(self._rules, place.community_id, place.entity_id, text)
+
+        return replace(result, responses=within_rules(result.responses, breaks))
 
     def _show_rehearsed(self, work: Work, speech: Sequence[Said]) -> None:
         """Let overlays show, marked as a test, what no outbox will ever hold."""

@@ -35,6 +35,8 @@ from waddlebot.web.auth import Account
 from waddlebot.web.lists import Page, fetch_page, list_answer
 
 from ..catalogue.cache_manager import CacheManager, UnknownEntity
+from ..rules.quoted import has_quotes, is_against_rules, within_rules
+from ..rules.rule_book import RuleBook
 
 A_MINUTE = 30
 # Where a community's people expect a bot to speak up. Elsewhere a channel is a place of work until its owner says so.
@@ -83,10 +85,11 @@ class _Place:
 
 
 class AnnouncementService:
-    def __init__(self, db: Database, lookups: CacheManager, limiter: RateLimiter) -> None:
+    def __init__(self, db: Database, lookups: CacheManager, limiter: RateLimiter, book: RuleBook) -> None:
         self._db = db
         self._lookups = lookups
         self._limiter = limiter
+        self._book = book
 
     def announce(self, said: Announcement, caller: Account) -> Announced:
         """Have something said once. The same id again says what came of it the first time.
@@ -106,6 +109,8 @@ class AnnouncementService:
             )
         if known:
             return known
+        if has_quotes(module):
+            responses = within_rules(responses, lambda text: self._breaks(place, text))
         is_on = self._switch_of(module, place.community_id)
         channels = [each for each in channels if is_on(each["entity_id"])]
         if not channels and not is_on(place.entity_id):
@@ -131,6 +136,9 @@ class AnnouncementService:
         """Whether a module is on at an entity, or without one in the community as a whole."""
         catalogue, is_core = self._lookups.catalogue(community_id), find_manifest(module) is not None
         return lambda entity_id: catalogue.is_module_on(module, entity_id, is_core=is_core)
+
+    def _breaks(self, place: _Place, text: str) -> bool:
+        return is_against_rules(self._book, place.community_id, place.entity_id or "", text)
 
     def _check_pace(self, module: str, community_id: int, announcement_id: str) -> None:
         limit = Limit(f"announce:{module}:{community_id}", A_MINUTE, "the community")

@@ -35,6 +35,8 @@ from waddlebot.data.database import Database, fetch_one
 from ..catalogue.cache_manager import CacheManager
 from ..catalogue.catalogue import Catalogue, Command
 from ..engines.execution_engine import Engine, Result
+from ..rules.quoted import has_quotes, is_against_rules, within_rules
+from ..rules.rule_book import RuleBook
 from .announcement_service import list_channels, outbox_rows, put_into_outbox
 
 TRIGGER = "playback"
@@ -67,12 +69,19 @@ class _Task:
 
 class PlaybackService:
     def __init__(
-        self, db: Database, lookups: CacheManager, engines: Mapping[str, Engine], pools: TargetPools, log: AAALog
+        self,
+        db: Database,
+        lookups: CacheManager,
+        engines: Mapping[str, Engine],
+        pools: TargetPools,
+        book: RuleBook,
+        log: AAALog,
     ) -> None:
         self._db = db
         self._lookups = lookups
         self._engines = engines
         self._pools = pools
+        self._book = book
         self._log = log
         self.wake = threading.Event()
 
@@ -157,6 +166,10 @@ class PlaybackService:
         """Put what came of it on record, with what is said, once."""
         status = result.status.value if result else "off"
         responses = result.responses if result and result.status is ExecutionStatus.SUCCESS else []
+        if has_quotes(row["module_name"]):
+            responses = within_rules(
+                responses, lambda text: is_against_rules(self._book, row["community_id"], "", text)
+            )
         with self._db.transaction() as db:
             done = fetch_one(
                 db,
