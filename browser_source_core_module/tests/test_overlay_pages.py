@@ -141,8 +141,9 @@ def test_a_right_to_left_ticker_begins_at_the_right(show):
     screen.overlay.ticker("مرحبا بكم جميعا " * 5, display_s=1)
     screen.wait("document.querySelector('.bar.long')")
     text, window = screen.page.evaluate(AT_THE_BEGINNING)
-    assert text["x"] < 0 and text["right"] <= window["right"] + 1
-    screen.wait("document.querySelector('.text').getBoundingClientRect().x > 0", within_s=30)
+    assert text["left"] < window["left"] and text["right"] <= window["right"] + 1
+    left = "Math.round(document.querySelector('{}').getBoundingClientRect().left)"
+    screen.wait(f"{left.format('.text')} >= {left.format('.window')} - 1", within_s=30)
 
 
 def test_with_reduced_motion_a_long_ticker_stands_still_and_is_all_there(show):
