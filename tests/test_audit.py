@@ -426,7 +426,7 @@ def test_the_command_lines_keys_and_channels_are_on_record(bot, fleet, tmp_path,
     assert [each["action"] for each in told] == ["server_removed", "server_added", "key_revoked", "key_made"]
     assert told[3]["after"]["key"] == "•"
     assert api_key.split("_")[2] not in str(found)
-    assert told[1]["after"] == {"entity_id": f"twitch::{name}", "is_active": True}
+    assert told[1]["after"] == {"entity_id": f"twitch::{number}", "is_active": True}
     for words, said in (
         (["--platform", "twitch", "--channel", "foo"], "by its number"),
         (["--platform", "discord", "--channel", "7"], "--server"),
