@@ -147,7 +147,9 @@ def test_streamelements_moves_in_with_its_points(bot, portal_key):
     assert points() == had + 100
     # Taken back are all points from there, by the import that was last.
     with bot.fleet.database.transaction() as db:
-        rows = fetch(db, "SELECT id FROM audit WHERE action = 'imported' AND community_id = %s", (bot.community_id,))
+        rows = fetch(
+            db, "SELECT id FROM audit WHERE action = 'imported' AND community_id = %s ORDER BY id", (bot.community_id,)
+        )
     undone = bot.fleet.request("POST", f"/router/audit/{rows[-1]['id']}/undo", key="admin")
     assert (undone.status, points()) == (200, had - 1200)
 
