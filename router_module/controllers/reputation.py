@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydal import DAL
 from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import Attributed
-from waddlebot.community.communities import get_community
+from waddlebot.community.communities import community_of, get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, ANY_KEY, COLLECTORS_OR_SERVICES, Account
 from waddlebot.web.endpoint import endpoint
@@ -77,9 +77,9 @@ def correct_points(
 
 
 @endpoint("DELETE", "/router/reputation/<community>/brought/<origin>", caller=ADMINS_OR_API_USERS, area="people")
-def take_brought_points(community: str, origin: str, caller: Account, database: Database, db: DAL) -> dict[str, Any]:
+def take_brought_points(community: str, origin: str, caller: Account, db: DAL) -> dict[str, Any]:
     """Take from everybody the points that were brought from another bot."""
-    community_id = get_community(database, caller, community)
+    community_id = community_of(db, caller, community)
     return {"success": True, "community_id": community_id, "people": take_back(db, community_id, origin)}
 
 

@@ -4,7 +4,7 @@ points. Who owns the community stays."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydal import DAL
 from pydantic import Field, StringConstraints, model_validator
@@ -62,13 +62,15 @@ class RuleItem(Item):
     escalation: Steps = Field(default_factory=list)
     enabled_entity_ids: list[ShortText] = Field(default_factory=list, max_length=1000)
 
-    @model_validator(mode="after")
-    def _as_it_is_kept(self) -> Self:
-        """A filter's number and share that are not said are the usual ones; anything else has none."""
-        usual = USUAL.get(self.match_type, (None, None))
-        self.number = usual[0] if self.number is None else self.number
-        self.share = usual[1] if self.share is None else self.share
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_is_kept(cls, said: Any) -> Any:
+        """A filter's number and share that are not said are the usual ones."""
+        usual = USUAL.get(str(said.get("match_type"))) if isinstance(said, dict) else None
+        if usual is None:
+            return said
+        given = {name: value for name, value in said.items() if value is not None or name not in ("number", "share")}
+        return {"number": usual[0], "share": usual[1], **given}
 
 
 class SwitchItem(Item):

@@ -244,19 +244,25 @@ def _filters(found: Found, filters: Filters) -> None:
             filters.made.leave(name, "It is switched off there.")
             continue
         exempt, settings = level_of(each.exclude), each.settings
-        punished = {"timeout_s": each.timeout.length}
+        punished_s = each.timeout.length
         if each.type in ("caps", "symbols"):
             number = settings.min or settings.limit
             filters.add(
-                name, each.type, exempt, string=each.type, number=number, share=settings.percent or 0, **punished
+                name,
+                each.type,
+                exempt,
+                string=each.type,
+                number=number,
+                share=settings.percent or 0,
+                timeout_s=punished_s,
             )
         elif each.type == "emotes":
-            filters.add(name, "emotes", exempt, string="emotes", number=settings.limit, share=0, **punished)
+            filters.add(name, "emotes", exempt, string="emotes", number=settings.limit, share=0, timeout_s=punished_s)
         elif each.type == "paragraph":
-            filters.add(name, "length", exempt, string="length", number=settings.limit, share=0, **punished)
+            filters.add(name, "length", exempt, string="length", number=settings.limit, share=0, timeout_s=punished_s)
         elif each.type == "links":
             allowed = filters.addresses(name, "\n".join(each.whitelist))
-            filters.add(name, "links", exempt, string=allowed, **punished)
+            filters.add(name, "links", exempt, string=allowed, timeout_s=punished_s)
         else:
             filters.made.leave(name, "There is no such filter here.")
             continue
