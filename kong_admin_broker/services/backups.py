@@ -234,7 +234,8 @@ def _sha256(content: str) -> str:
 
 ACTIVE = "SELECT * FROM kong_admin_users WHERE state = 'active' ORDER BY id"
 LIST = """
-SELECT b.id, a.name AS created_by, b.user_count AS users, b.key_count AS keys, b.sha256, b.created_at, count(*) OVER () AS total
+SELECT b.id, a.name AS created_by, b.user_count AS users, b.key_count AS keys, b.sha256, b.created_at,
+    count(*) OVER () AS total
 FROM kong_admin_backups b LEFT JOIN service_accounts a ON a.id = b.account_id
 ORDER BY b.id DESC LIMIT %(limit)s OFFSET %(offset)s
 """
