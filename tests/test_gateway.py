@@ -410,7 +410,11 @@ def test_the_stack_publishes_the_gateway_alone_and_gives_each_container_its_own_
     services = stack["services"]
 
     assert [name for name, each in services.items() if "ports" in each] == ["kong"]
-    assert {name for name, each in services.items() if "kong-admin" in each["networks"]} == {"kong", "gateway-accounts"}
+    assert {name for name, each in services.items() if "kong-admin" in each["networks"]} == {
+        "kong",
+        "gateway-accounts",
+        "kong-admin-broker",
+    }
     assert services["kong"]["environment"]["KONG_ADMIN_LISTEN"].startswith("172.30.53.2:")
     for manifest in MANIFESTS:
         service = services[manifest.host]

@@ -30,6 +30,14 @@ SAMPLES = {
         ("POST", "super-admins", lambda world: {"body": {"username": f"doors-{new_id()}"}}),
         ("PUT", "super-admins/{username}", lambda world: {"body": {"notes": "hello"}}),
         ("POST", "super-admins/{username}/regenerate-key", lambda world: {"body": {"overlap_s": 0}}),
+        *(
+            ("POST", path, lambda world: {"body": {}})
+            for path in (
+                *(f"super-admins/{{username}}/{each}" for each in ("deactivate", "reactivate", "verification")),
+                "reconcile",
+                "backup",
+            )
+        ),
         ("POST", "restore", lambda world: {"body": {"content": world.found["backup"]}}),
     ]
 }

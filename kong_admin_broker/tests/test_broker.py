@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +19,7 @@ from waddlebot.data.chain import verify
 from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.plugin import eventually
+from waddlebot.testing.surroundings import AS_STARTED
 from waddlebot.web.auth import MAX_KEY_LENGTH, make_key
 
 from simulators.kong import KongSimulator
@@ -378,6 +382,22 @@ def test_a_log_that_was_tampered_with_is_told(broker):
     assert hidden.problems == ("the head of the log is not the one that was sealed",)
     with pytest.raises(Exception, match="append-only"), database.transaction() as db:
         fetch(db, "UPDATE kong_admin_audit_log SET action = 'x'")
+
+
+def test_the_command_line_says_whether_the_log_holds(broker, tmp_path):
+    broker.make()
+    digest = verify(broker.fleet.database, part("keyring")).digest
+
+    def run(*arguments: str) -> Any:
+        names = ("DATABASE_URL", "WADDLEBOT_ENCRYPTION_KEYS")
+        environment = {**AS_STARTED, **{name: os.environ[name] for name in names}}
+        command = [sys.executable, "-m", "waddlebot.cli.cli", "audit", "verify", "--home", str(tmp_path), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    done = run("--digest", digest)
+    assert (done.returncode, "its end is sealed" in done.stdout) == (0, True), done.stderr
+    other = run("--digest", "0" * 64)
+    assert (other.returncode, other.stdout) == (1, "no row has the digest that was kept\n")
 
 
 def test_kong_is_told_of_without_its_secrets_and_lists_go_on(broker):
