@@ -18,6 +18,7 @@ from .controllers import (
     carrying,
     channels,
     commands,
+    daily,
     groups,
     home,
     installing,
@@ -107,7 +108,7 @@ module.serve()
 
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
-pages += [ai, carrying, groups, labels, market, music, shoutouts]
+pages += [ai, carrying, daily, groups, labels, market, music, shoutouts]
 pages += [moderation, platforms, playground, points, profile, public, rights, rules]
 carried = Carrying(fleet, service.bus.client)
 ways_in = [sign_in_links, second_steps, platform_logins, invitations]
