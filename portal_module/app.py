@@ -18,6 +18,7 @@ from .controllers import (
     carrying,
     channels,
     commands,
+    daily,
     groups,
     home,
     imports,
@@ -111,7 +112,7 @@ module.serve()
 
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
-pages += [ai, carrying, groups, imports, labels, market, music, shoutouts]
+pages += [ai, carrying, daily, groups, imports, labels, market, music, shoutouts]
 pages += [moderation, platforms, playground, points, profile, public, rights, rules]
 ways_in = [sign_in_links, second_steps, platform_logins, invitations, ConsentPages.parse(settings.consent_urls)]
 carried = [Carrying(fleet, service.bus.client), ImportService(service.database, service.bus.client)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -107,7 +107,7 @@ class Calling:
     spot: Spot
     user: str
     args: Sequence[str]
-    escape: Callable[[str], str] = str
+    platform: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from pydantic import StringConstraints
 from waddlebot.base.contracts import LevelName
 from waddlebot.base.terms import NAMES as TERMS
 from waddlebot.base.terms import Cooldown, Label
+from waddlebot.base.variables import unknown_in
 from waddlebot.data.database import fetch
 from waddlebot.module.people import IN_COMMUNITY, Personal, is_named
 from waddlebot.module.portable import Item, Part
 
 from .alias_service import AliasService, NoSuchEntity, find_name
-from .template import Template
 
 BY = "portal"
 
@@ -63,7 +63,7 @@ def alias_part(aliases: AliasService) -> Part[AliasItem]:
         export,
         put,
         tables=("alias_commands",),
-        unfilled=lambda item: Template(item.command, None).unknown_placeholders(),
+        unfilled=lambda item: unknown_in(item.command),
     )
 
 

@@ -301,7 +301,7 @@ def _happening(call: Call) -> Happening:
         call.payload.entity.platform,
         trigger.raw.strip(),
         trigger.data,
-        frozenset() if user == ANONYMOUS else frozenset(call.payload.user.labels),
+        labels=frozenset() if user == ANONYMOUS else frozenset(call.payload.user.labels),
     )
     return as_test(happening) if call.is_simulated else happening
 

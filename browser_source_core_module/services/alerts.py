@@ -204,7 +204,7 @@ def sample_for(alert: Alert) -> Happening:
         data[name] = amount * 1000 if name == "tier" else amount
     platform = alert.platforms[0] if alert.platforms else "twitch"
     return Happening(
-        alert.event, SAMPLE_NAME, platform, SAMPLE_MESSAGES.get(alert.event, ""), data, frozenset(alert.labels)
+        alert.event, SAMPLE_NAME, platform, SAMPLE_MESSAGES.get(alert.event, ""), data, labels=frozenset(alert.labels)
     )
 
 

@@ -42,7 +42,9 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Bot",
         (
             Entry("Commands", "terminal", "/commands", "bot"),
+            Entry("Timers", "clock", "/timers", "bot"),
             Entry("Rules", "regex", "/rules", "rules"),
+            Entry("Filters", "shield", "/filters", "rules"),
             Entry("Moderation", "megaphone", "/moderation", "rules"),
             Entry("Modules", "blocks", "/modules", "bot"),
             Entry("Marketplace", "store", "/marketplace", "bot"),

@@ -234,6 +234,7 @@ PAGES = (
     *("/portal/c/demo/commands/edit?command=!help", "/portal/c/demo/rules", "/portal/c/demo/rules/new"),
     *("/portal/c/demo/labels", "/portal/c/demo/labels?labels=regular", "/portal/c/demo/groups"),
     *("/portal/c/demo/marketplace", "/portal/c/demo/music", "/portal/c/demo/ai", "/portal/c/demo/shoutouts"),
+    *("/portal/c/demo/timers", "/portal/c/demo/filters?look=strict"),
     *("/portal/c/demo/data", "/portal/c/demo/data/person", "/portal/c/demo/imports"),
     *("/portal/c/demo/modules", "/portal/c/demo/modules/router", "/portal/c/demo/overlays"),
     *("/portal/c/demo/overlays/alerts/new", "/portal/c/demo/channels", "/portal/c/demo/audit", "/portal/c/demo/keys"),
