@@ -337,8 +337,9 @@ def test_a_database_that_is_killed_while_it_starts_is_started_again(running):
 @pytest.mark.timeout(400)
 def test_a_home_outlives_sigterm_and_kill_9_and_says_in_one_line_that_its_database_is_broken(tmp_path):
     """One home through three starts: each costs ten seconds of a processor."""
-    home = tmp_path / "home"
+    home, started = tmp_path / "home", time.monotonic()
     first = Up(home).wait_until_ready()
+    first_took_s = time.monotonic() - started
     first.say('!inventory add "Lamp" "bright"', "--level", "owner")
     assert any("shown only this once" in line for line in first.output)
     tree = first.tree()
@@ -349,11 +350,14 @@ def test_a_home_outlives_sigterm_and_kill_9_and_says_in_one_line_that_its_databa
     started = time.monotonic()
     second = Up(home).wait_until_ready()
     took_s = time.monotonic() - started
-    assert second.say("!inventory list").stdout == "1 item: Lamp\n"
-    assert not any("shown only this once" in line for line in second.output)
-    assert took_s < 40
+    try:
+        assert second.say("!inventory list").stdout == "1 item: Lamp\n"
+        assert not any("shown only this once" in line for line in second.output)
+        assert took_s < max(40, 2 * first_took_s)
+        answered = kill_under_load(second)
+    finally:
+        second.stop()
 
-    answered = kill_under_load(second)
     third = Up(home).wait_until_ready()
     try:
         for name in answered:
