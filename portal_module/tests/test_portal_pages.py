@@ -300,7 +300,7 @@ def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
     page.fill("[name=number]", "8")
     page.click("text=Save rule")
     page.wait_for_url("**/portal/c/demo/rules")
-    sql = "SELECT string, number, share FROM string_rules WHERE match_type = 'caps'"
+    sql = "SELECT string, number, share FROM stringmatch WHERE match_type = 'caps'"
     assert running.rows(sql) == [("Filter: capital letters", 8, 70)]
     page.keyboard.press("Control+k")
     page.keyboard.type("audit")
