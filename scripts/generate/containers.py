@@ -92,7 +92,7 @@ RUN python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir --requ
 COPY . ./
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps . \\
  && /opt/venv/bin/pip uninstall --yes --quiet pip \\
- && mkdir /app && cp --parents */manifest.toml /app && cp -r {package} /app \\
+ && mkdir /app && cp --parents ./*/manifest.toml /app && cp -r {package} /app \\
  && rm -rf /app/*/tests /app/*/k8s /app/*/Dockerfile
 
 FROM {BASE}
