@@ -38,7 +38,7 @@ trap leave EXIT
 
 get_engine() {
   command -v dockerd > /dev/null && command -v mmdebstrap > /dev/null && [ -x "$DOCKER_CONFIG/cli-plugins/docker-compose" ] && return
-  command -v dockerd > /dev/null && command -v mmdebstrap > /dev/null \
+  { command -v dockerd && command -v mmdebstrap; } > /dev/null \
     || apt-get install -y -qq --no-install-recommends docker.io mmdebstrap > "$work/apt.log" 2>&1
   # Compose 2 and buildx are in Debian 13: Go programs, which run anywhere. This machine's own apt is left alone.
   mkdir -p "$work"/{lists,cache/archives/partial,debs} "$DOCKER_CONFIG/cli-plugins"
@@ -84,20 +84,20 @@ compose config -q
 get_standins
 say "base images"
 
-chosen=${MODULES:-$("$python" scripts/containers/check_stack.py modules)}
-for module in $chosen; do
+read -r -a chosen <<< "${MODULES:-$("$python" scripts/containers/check_stack.py modules)}"
+for module in "${chosen[@]}"; do
   folder=$("$python" scripts/containers/check_stack.py folder "$module")
   docker build -q --network host -f "$folder/Dockerfile" -t "waddlebot/$module:latest" . > /dev/null
   say "image $module: $(($(docker image inspect -f '{{.Size}}' "waddlebot/$module:latest") / 1000000)) MB"
 done
 
 services=()
-for module in $chosen; do mapfile -t -O "${#services[@]}" services < <("$python" scripts/containers/check_stack.py services "$module"); done
+for module in "${chosen[@]}"; do mapfile -t -O "${#services[@]}" services < <("$python" scripts/containers/check_stack.py services "$module"); done
 compose up -d --no-build --pull never --wait --wait-timeout "${WAIT_S:-300}" "${services[@]}" postgres-replica \
   2>&1 | grep -vE 'Creat|Start|Wait|Running|Healthy|Exited' || true
 say "the stack is up"
 COMPOSE_FILES="docker-compose.yml:tests/containers/ci.yml" ENV_FILE=$work/env \
-  "$python" scripts/containers/check_stack.py check $chosen
+  "$python" scripts/containers/check_stack.py check "${chosen[@]}"
 say "all holds"
 compose down -v -t 10 > /dev/null 2>&1
 [ -z "$(docker ps -aq)" ] || die "Containers are left: $(docker ps -a --format '{{.Names}}')"

@@ -94,8 +94,9 @@ RUN python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-cache-dir --requ
 COPY . ./
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps . \\
  && /opt/venv/bin/pip uninstall --yes --quiet pip \\
- && mkdir /app && cp --parents */manifest.toml /app && cp -r {package} /app \\
- && rm -rf /app/*/tests /app/*/k8s /app/*/Dockerfile
+ && mkdir /app && cp --parents ./*/manifest.toml /app && cp -r {package} /app \\
+ && rm -rf /app/*/tests /app/*/k8s /app/*/Dockerfile \\
+ && mkdir /logs
 
 FROM {BASE}
 LABEL org.opencontainers.image.title="{manifest.title}" org.opencontainers.image.licenses="Apache-2.0"
@@ -105,12 +106,14 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
     LOG_DIR=/tmp/log TMPDIR=/tmp
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
+# A new volume there is whose this is.
+COPY --from=build --chown={USER} /logs /var/log/waddlebotlog
 COPY kong/scripts /kong/scripts
 COPY kong/kong.yml /kong/kong.yml
 WORKDIR /app
 USER {USER}
 EXPOSE {manifest.port}
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \\
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s \\
   CMD ["python3", "-m", "waddlebot.fleet.probe", "{manifest.prefix}/health"]
 CMD ["python3", "-m", "waddlebot.fleet.serve", "web"]
 """
