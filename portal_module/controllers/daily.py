@@ -120,7 +120,7 @@ def _timer_fields(places: list[tuple[str, str]]) -> list[Field]:
             "text",
             label="What is said",
             requires=IS_NOT_EMPTY("Write what is said."),
-            comment="{channel} {title} {game} {uptime} {viewers} {count} {random:a|b} {time:Europe/Berlin} are filled in.",
+            comment="{channel} {title} {game} {uptime} {viewers} {count} {random:a|b} {time:UTC} are filled in.",
         ),
         Field("minutes", "integer", label="Every so many minutes", default=30, requires=IS_INT_IN_RANGE(1, 1441)),
         Field("min_lines", "integer", label="After so many lines", default=5, requires=IS_INT_IN_RANGE(0, 1001)),
