@@ -234,6 +234,7 @@ def make_things(world: World) -> None:
         "token_to_end": answer["tokens"]["media"]["id"],
         "timer_id": make_timer(world),
         "notice_id": make_notice(world),
+        "preset": "calm",
         "rule_id": fleet.request("POST", "/router/string-rules", rule, key="admin").json()["rule_id"],
         "alias_id": fleet.request("POST", "/alias/create", alias, key="admin").json()["alias"]["id"],
     }
@@ -440,6 +441,7 @@ SAMPLES: dict[str, Any] = {
         "body": {"name": new_id(), "minutes": 60, "message": "hello"}
     },
     "POST /router/communities/{community}/timers/preview": lambda w: {"body": {"message": "hello"}},
+    "POST /router/communities/{community}/filter-presets/{preset}/preview": lambda w: {"body": {}},
     "POST /router/communities/{community}/live-notices": lambda w: {"body": {"entity_id": new_channel(w)}},
     "POST /router/communities/{community}/live-notices/preview": lambda w: {
         "body": {"entity_id": new_channel(w), "message": "hello"}

