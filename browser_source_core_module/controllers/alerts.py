@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydal import DAL
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from waddlebot.base.chat import closest
 from waddlebot.base.contracts import AlertAnimation, AlertPosition, Colour, ModuleResponse, PlatformName, Strict
 from waddlebot.base.errors import Invalid, UsageError
 from waddlebot.base.ids import new_id
+from waddlebot.base.terms import Label
 from waddlebot.base.text import fold
 from waddlebot.community.communities import Reference, community_of, get_community
 from waddlebot.community.live import Spot, look_up
@@ -47,17 +48,12 @@ GENERAL = "general"
 Line = Annotated[str, StringConstraints(max_length=200)]
 Address = Annotated[str, StringConstraints(max_length=2000, strip_whitespace=True)]
 
-# As labels are kept: without regard to case and spacing.
-LabelName = Annotated[
-    str, StringConstraints(min_length=1, max_length=50), AfterValidator(lambda name: fold(" ".join(name.split())))
-]
-
 
 class AlertFields(Strict):
     """What may be said of an alert; what is left out, or null, stays as it was."""
 
     platforms: list[PlatformName] | None = Field(None, max_length=20)
-    labels: list[LabelName] | None = Field(None, max_length=20)
+    labels: list[Label] | None = Field(None, max_length=20)
     is_active: bool | None = None
     min_amount: Amount | None = None
     max_amount: Amount | None = None

@@ -10,6 +10,7 @@ from pydal import DAL
 from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import AlertAnimation, AlertPosition, Colour, PlatformName
 from waddlebot.base.errors import Conflict, Invalid
+from waddlebot.base.terms import Label
 from waddlebot.data.database import fetch
 from waddlebot.module.portable import Item, Part
 from waddlebot.web.auth import Account
@@ -44,6 +45,7 @@ class AlertItem(Item):
     kind: Literal["alert"] = "alert"
     event: EventName
     platforms: list[PlatformName] = Field(default_factory=list, max_length=20)
+    labels: list[Label] = Field(default_factory=list, max_length=20)
     is_active: bool = True
     min_amount: Amount | None = None
     max_amount: Amount | None = None
@@ -105,7 +107,7 @@ def alert_part(alerts: AlertService) -> Part[AlertItem]:
         return f"Without its {' and '.join(lost)}, which is not in this export." if lost else None
 
     def key(item: AlertItem) -> Any:
-        return item.event, item.title, item.text, item.min_amount, item.max_amount
+        return item.event, item.title, item.text, item.min_amount, item.max_amount, tuple(item.labels)
 
     return Part(AlertItem, key, export, put, tables=("browser_source_alerts",))
 

@@ -122,7 +122,8 @@ def test_streamelements_moves_in_with_its_points(bot, portal_key):
     files = sample("streamelements")
     files["leaderboard.csv"] = files["leaderboard.csv"].replace("pip", name)
     done = bring(bot, "streamelements", files, apply=True)
-    assert bot.say("!hello").chat == bot.say("!hi").chat == "Hello Alice!"
+    assert bot.say("!hello").chat == "Hello Alice!"
+    assert "rests for" in bot.say("!hello", by="bob").chat
     assert bot.say("!clean").statuses == ["denied"]
     assert "not been seen" in why(done, "nobody_yet").replace("has been seen", "not been seen")
     assert "costs nothing" in why(done, "!gamble", of="differs") or "fills that in" in why(done, "!gamble")

@@ -16,7 +16,10 @@ from .text import fold
 MAX_COOLDOWN_S: Final = 86_400
 Cooldown = Annotated[int, Field(ge=0, le=MAX_COOLDOWN_S)]
 # As labels are kept: without regard to case.
-Label = Annotated[str, StringConstraints(min_length=1, max_length=50, strip_whitespace=True), AfterValidator(fold)]
+# As labels are kept: without regard to case and spacing.
+Label = Annotated[
+    str, StringConstraints(min_length=1, max_length=50), AfterValidator(lambda name: fold(" ".join(name.split())))
+]
 ExemptLevel = LevelName
 
 # What is set for nothing at all.

@@ -185,7 +185,9 @@ def notice_part() -> Part[LiveNoticeItem]:
         else:
             update_notice(db, get_notice(db, community_id, notice_id=known.row_id), values)
 
-    return Part(LiveNoticeItem, lambda item: (item.entity_id, item.stream_entity_id), export, put)
+    return Part(
+        LiveNoticeItem, lambda item: (item.entity_id, item.stream_entity_id), export, put, tables=("live_notices",)
+    )
 
 
 def switch_part(switches: SwitchService) -> Part[SwitchItem]:
