@@ -18,6 +18,7 @@ ALL = {
     "channel.cheer",
     "channel.raid",
     "channel.ban",
+    "channel.update",
     "stream.online",
     "stream.offline",
 }
@@ -115,7 +116,14 @@ def test_what_is_not_granted_is_missing_in_words(browser, streamer):
     eventually(
         lambda: (
             streamer.subscribed
-            == {"channel.chat.message", "channel.cheer", "channel.raid", "stream.online", "stream.offline"}
+            == {
+                "channel.chat.message",
+                "channel.cheer",
+                "channel.raid",
+                "channel.update",
+                "stream.online",
+                "stream.offline",
+            }
         )
     )
 

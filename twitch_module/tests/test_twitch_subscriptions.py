@@ -28,7 +28,10 @@ def subscribed_by_loop(channel, types, *, within_s=30):
 
 def test_a_channel_that_an_operator_added_gets_what_needs_no_consent(channel, fleet):
     fleet.request("POST", "/router/coordination/populate", {"platform": "twitch"}, key="twitch")
-    eventually(lambda: channel.subscribed == {CHAT, "channel.raid", "stream.online", "stream.offline"}, within_s=30)
+    eventually(
+        lambda: channel.subscribed == {CHAT, "channel.raid", "channel.update", "stream.online", "stream.offline"},
+        within_s=30,
+    )
 
 
 def test_what_is_missing_is_made_and_what_is_there_stays(joined, twitch):
