@@ -388,7 +388,7 @@ def _stores() -> dict[str, Any]:
     listens = ["CMD-SHELL", "pg_isready -h 127.0.0.1 -U waddlebot"]
     replica = (
         "[ -s $$PGDATA/PG_VERSION ] || pg_basebackup -h postgres -U waddlebot -D $$PGDATA -R -X stream && "
-        "chmod 700 $$PGDATA && exec postgres -c hot_standby=on"
+        "chmod 700 $$PGDATA && exec postgres -c hot_standby=on -c max_connections=800"
     )
     return {
         "postgres": {

@@ -403,7 +403,7 @@ def _stores() -> Iterator[dict[str, Any]]:
     yield from _postgres("kong-database", "kong", "KONG_PG_PASSWORD")
     first = (
         "[ -s $PGDATA/PG_VERSION ] || pg_basebackup -h postgres -U waddlebot -D $PGDATA -R -X stream; "
-        "chmod 700 $PGDATA && exec postgres -c hot_standby=on"
+        "chmod 700 $PGDATA && exec postgres -c hot_standby=on -c max_connections=800"
     )
     yield from _store(
         "postgres-replica",
