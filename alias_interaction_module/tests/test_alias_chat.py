@@ -24,8 +24,8 @@ def uses_of(bot: Bot, name: str) -> int:
 
 
 USAGE = (
-    "Usage: !alias add <alias_name> <command> | edit <alias_name> <command> | remove <alias_name> | set <alias_name> [cooldown=30] [person=60]"
-    " [exempt=vip] [level=vip] [label=regular] [live=yes] | list [page] | stats [alias_name]"
+    "Usage: !alias add <alias_name> <command> | edit <alias_name> <command> | remove <alias_name> | set <alias_name>"
+    " [cooldown=30] [person=60] [exempt=vip] [level=vip] [label=regular] [live=yes] | list [page] | stats [alias_name]"
 )
 # Commands
 

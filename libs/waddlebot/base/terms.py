@@ -15,7 +15,6 @@ from .text import fold
 
 MAX_COOLDOWN_S: Final = 86_400
 Cooldown = Annotated[int, Field(ge=0, le=MAX_COOLDOWN_S)]
-# As labels are kept: without regard to case.
 # As labels are kept: without regard to case and spacing.
 Label = Annotated[
     str, StringConstraints(min_length=1, max_length=50), AfterValidator(lambda name: fold(" ".join(name.split())))
