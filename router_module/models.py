@@ -117,6 +117,7 @@ def define_tables(db: DAL) -> None:
         Field("match_type"),
         Field("case_sensitive", "boolean"),
         Field("look_alikes", "boolean"),
+        Field("escalation", "json"),
         Field("number", "integer"),
         Field("share", "integer"),
         Field("exempt_level"),

@@ -9,4 +9,4 @@ from crashing_fleet import crash_at_every_step, crashing_fleet
 @pytest.mark.timeout(1200)
 def test_a_command_survives_a_crash_at_every_step(tmp_path):
     with crashing_fleet(tmp_path) as crashing:
-        assert crash_at_every_step(crashing, '!inventory add "{}" x') > 12
+        assert crash_at_every_step(crashing, '!inventory add "{}" x') >= 10

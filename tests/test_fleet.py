@@ -404,7 +404,9 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
     up = Up(tmp_path / "file" / "home")
 
     assert up.wait() == 1
-    assert up.output == [f"waddlebot: Cannot write to the home {tmp_path}/file/home: Not a directory.\n"]
+    assert up.output == [
+        f"waddlebot: Cannot write to the home {tmp_path}/file/home: {tmp_path}/file is a file, not a folder.\n"
+    ]
 
 
 @pytest.mark.parametrize(
