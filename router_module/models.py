@@ -148,6 +148,7 @@ def define_tables(db: DAL) -> None:
         Field("only_live", "boolean"),
         Field("is_active", "boolean"),
         Field("lines", "integer"),
+        Field("said_count", "bigint"),
         Field("due_at", "datetime"),
         Field("said_at", "datetime"),
         Field("created_at", "datetime"),
