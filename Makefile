@@ -26,7 +26,8 @@ say: $(VENV)/.fleet ## Say one line to the running fleet: make say TEXT='!help'
 
 test: $(VENV)/.dev ## Run every test: make test ARGS="-k alias"
 	@scripts/ensure_chromium.sh
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@mkdir -p .pytest_cache; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS); \
+	code=$$?; echo $$code > .pytest_cache/exit; exit $$code
 
 coverage: $(VENV)/.dev ## Run every test and say what of each module no test runs
 	@rm -rf .coverage.d && mkdir .coverage.d
