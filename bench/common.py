@@ -84,11 +84,12 @@ def run_load(
 
 
 def cpu_seconds(process: psutil.Process) -> float:
+    """Of a process tree, those that ended in it included."""
     total = 0.0
     for each in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             used = each.cpu_times()
-            total += used.user + used.system
+            total += used.user + used.system + used.children_user + used.children_system
     return total
 
 
