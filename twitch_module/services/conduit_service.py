@@ -117,7 +117,10 @@ class ConduitService:
         return Conduit(rows[0]["conduit_id"], rows[0]["shard_count"]) if rows else None
 
     async def prepare(self) -> None:
-        """Have the conduit and an app token at hand: after a socket's welcome there are ten seconds. Raises as `ensure`."""
+        """Have the conduit and an app token at hand, since after its welcome a socket has ten seconds.
+
+        Raises as `ensure`.
+        """
         await asyncio.to_thread(self.get)
         try:
             await self.list_shards()
@@ -208,7 +211,8 @@ class ConduitService:
         total, at_most = self.costs()
         if at_most and total >= WARNED_AT * at_most:
             raise UpstreamError(
-                f"subscriptions cost {total} of {at_most}. Channels whose streamers consent at /twitch/auth cost nothing."
+                f"subscriptions cost {total} of {at_most}. Channels whose streamers consent cost nothing: send them to"
+                " /twitch/auth"
             )
         return f"{total} of {at_most or '?'}"
 
@@ -269,9 +273,7 @@ class ConduitService:
         return conduit
 
     def _save(self, conduit: Conduit) -> None:
-        self._db.statement(
-            SAVE, {"client": self._api.app.app_id, "id": conduit.id, "count": conduit.shard_count}
-        )
+        self._db.statement(SAVE, {"client": self._api.app.app_id, "id": conduit.id, "count": conduit.shard_count})
 
     async def _ask(
         self,

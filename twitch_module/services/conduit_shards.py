@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from waddlebot.base.contracts import ClaimedEntity
-from waddlebot.base.errors import Busy, UpstreamError, WaddleBotError
+from waddlebot.base.errors import UpstreamError, WaddleBotError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.watched import Watched
 from waddlebot.collecting.claims import Claims
@@ -67,9 +67,7 @@ class ShardSocket(EventSubSocket):
     """One claimed shard's session. Everything runs on the bridge's loop."""
 
     def __init__(self, parts: Parts, entity: ClaimedEntity) -> None:
-        super().__init__(
-            parts.collector, parts.notifications, entity_id=entity.entity_id, holding=None, log=parts.log
-        )
+        super().__init__(parts.collector, parts.notifications, entity_id=entity.entity_id, holding=None, log=parts.log)
         self.id = int(entity.channel_id)
         self.state, self.detail = "connecting", ""
         self.session_id = ""
@@ -185,9 +183,7 @@ class ShardService:
         self._leaving: dict[Future[None], ShardSocket] = {}
         # Nobody else is there to take a shard over.
         self._is_alone = False
-        self._parts = Parts(
-            api, conduit, collector, notifications, url, log, self._is_held, self._find_open_session
-        )
+        self._parts = Parts(api, conduit, collector, notifications, url, log, self._is_held, self._find_open_session)
 
     def step(self) -> None:
         """Claim this replica's share and say how its shards are. Twitch is not asked: it may be away, claims go on.
