@@ -71,6 +71,8 @@ class Conduits:
         self.repeats = False
         # Shards whose next assignment is answered with an error of their own.
         self.refuses: dict[str, int] = {}
+        # Sessions that a shard was ever bound to.
+        self._used: set[str] = set()
         # Notifications that went to another shard than their channel's, and those that went nowhere.
         self.moved = 0
         self.dropped = 0
@@ -155,6 +157,7 @@ class Conduits:
         connected_at = sockets.connected_at(session_id) if sockets else None
         if transport.get("method") != "websocket" or connected_at is None:
             raise _ShardRefused(id_, "the websocket session does not exist or is not connected", INVALID_SESSION)
+        self._used.add(session_id)
         about = {"method": "websocket", "session_id": session_id, "connected_at": connected_at}
         conduit.shards[id_] = Shard(id_, ENABLED, about)
         return conduit.shards[id_]
@@ -181,7 +184,8 @@ class Conduits:
     # Delivering
 
     def uses(self, session_id: str) -> bool:
-        return any(shard.session_id == session_id for each in self.by_id.values() for shard in each.shards.values())
+        """Whether a shard is or was bound to it; what never was is closed after ten seconds."""
+        return session_id in self._used
 
     def note_gone(self, session_id: str, status: str) -> None:
         """A socket has ended, and with it what was bound to it."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,8 +20,6 @@ from waddlebot.data.database import Database
 
 from .twitch_api import TwitchAPI
 
-# What is known of the conduit is believed so long by those who only make subscriptions.
-KNOWN_FOR_S = 10.0
 # A replica that has not been heard of for so long has no share of the shards any more.
 REPLICA_FOR = timedelta(seconds=10)
 STALE_AFTER = timedelta(seconds=30)
@@ -82,13 +79,9 @@ class ConduitService:
         self._log = log
         self._making = threading.Lock()
         self._known: Conduit | None = None
-        self._known_at = 0.0
 
     def get(self) -> Conduit:
-        """The conduit as it was at most some seconds ago; one is made if there is none. Raises as `ensure`."""
-        known = self._known
-        if known is not None and time.monotonic() - self._known_at < KNOWN_FOR_S:
-            return known
+        """The conduit that this fleet uses; one is made if there is none. Raises as `ensure`."""
         row = self.find()
         return self._know(row) if row is not None else self.ensure()
 
@@ -233,7 +226,7 @@ class ConduitService:
         return rows[0]["bound"], conduit.shard_count if conduit else 0
 
     def _know(self, conduit: Conduit) -> Conduit:
-        self._known, self._known_at = conduit, time.monotonic()
+        self._known = conduit
         return conduit
 
     async def _ensure(self, ours: Conduit | None) -> Conduit:
@@ -269,6 +262,9 @@ class ConduitService:
         self._save(conduit)
         if is_anew:  # The subscriptions have gone with the old one.
             self._db.statement("UPDATE twitch_channels SET checked_at = NULL")
+            self._db.statement(
+                "UPDATE twitch_subscriptions SET retry_at = now() WHERE transport = 'conduit' AND subscription_id = ''"
+            )
         self._log.system("conduit_made", conduit_id=conduit.id, shards=conduit.shard_count, is_anew=is_anew)
         return conduit
 

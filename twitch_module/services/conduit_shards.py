@@ -139,7 +139,9 @@ class ShardSocket(EventSubSocket):
         """Until there is a session anew, what is the shard's comes by another of ours."""
         with contextlib.suppress(WaddleBotError):
             session_id = self._parts.find_open_session()
-            if session_id and await asyncio.to_thread(self._parts.is_held, self._entity):
+            if not session_id:
+                return
+            if await asyncio.to_thread(self._parts.is_held, self._entity):
                 await self._parts.conduit.bind(self.id, session_id)
                 self.state = "lent"
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from .conduit_service import ConduitService
+
+# Whether a subscription's transport is such a one.
+Fits = Callable[[Mapping[str, str]], bool]
 
 
 class Place(Protocol):
@@ -22,11 +25,11 @@ class Place(Protocol):
     def transport(self) -> dict[str, str]:
         """What a new subscription is made with."""
 
-    def is_here(self, transport: Mapping[str, str]) -> bool:
-        """Whether a subscription delivers here."""
+    def here(self) -> Fits:
+        """Which subscriptions deliver here."""
 
-    def is_former(self, transport: Mapping[str, str]) -> bool:
-        """Whether it delivers where this fleet had it before it changed its transport."""
+    def former(self) -> Fits:
+        """Which deliver where this fleet had them before it changed its transport."""
 
     def note_costs(self, total: int, at_most: int) -> None:
         """What all of the application's subscriptions cost, and may cost."""
@@ -46,12 +49,12 @@ class WebhookPlace:
     def transport(self) -> dict[str, str]:
         return {"method": "webhook", "callback": self.callback, "secret": self.secret}
 
-    def is_here(self, transport: Mapping[str, str]) -> bool:
-        return transport.get("callback") == self.callback
+    def here(self) -> Fits:
+        return lambda transport: transport.get("callback") == self.callback
 
-    def is_former(self, transport: Mapping[str, str]) -> bool:
-        conduit_id = transport.get("conduit_id")
-        return bool(conduit_id) and conduit_id in self.conduit.own_ids()
+    def former(self) -> Fits:
+        own = self.conduit.own_ids()
+        return lambda transport: transport.get("conduit_id") in own
 
     def note_costs(self, total: int, at_most: int) -> None:
         """Nobody asks for them here."""
@@ -70,11 +73,12 @@ class ConduitPlace:
     def transport(self) -> dict[str, str]:
         return {"method": "conduit", "conduit_id": self.conduit.get().id}
 
-    def is_here(self, transport: Mapping[str, str]) -> bool:
-        return transport.get("conduit_id") == self.conduit.get().id
+    def here(self) -> Fits:
+        conduit_id = self.conduit.get().id
+        return lambda transport: transport.get("conduit_id") == conduit_id
 
-    def is_former(self, transport: Mapping[str, str]) -> bool:
-        return transport.get("callback") == self.callback
+    def former(self) -> Fits:
+        return lambda transport: transport.get("callback") == self.callback
 
     def note_costs(self, total: int, at_most: int) -> None:
         self.conduit.save_costs(total, at_most)

@@ -312,7 +312,11 @@ class SubscriptionService:
         except ProviderError as err:
             if not err.status:
                 raise
-            return refused_row(self._row(broadcaster_id, kind, status="refused"), err)
+            row = self._row(broadcaster_id, kind, status="refused")
+            if self._place.name == "conduit" and err.status < 429 and "conduit" in err.words.lower():
+                # It is gone, and will be made anew before this is tried again.
+                return replace(row, status="failed", reason=err.words, retry_in_s=BROKEN_FOR_S)
+            return refused_row(row, err)
         return self._row(broadcaster_id, kind, status=MADE, subscription_id=made)
 
     async def _listen(self, kind: Kind, who: Who) -> str:
@@ -351,9 +355,9 @@ class SubscriptionService:
         if pages:
             self._place.note_costs(pages[-1].total_cost, pages[-1].max_total_cost)
         found = [each for page in pages for each in page.found]
-        here = [each for each in found if self._place.is_here(each.transport)]
-        former = [each for each in found if self._place.is_former(each.transport)]
-        return [*here, *(replace(each, is_former=True) for each in former)]
+        is_here, is_former = self._place.here(), self._place.former()
+        former = [replace(each, is_former=True) for each in found if is_former(each.transport)]
+        return [*(each for each in found if is_here(each.transport)), *former]
 
     async def _delete(self, subscription_ids: Iterable[str]) -> None:
         gate = asyncio.Semaphore(IN_FLIGHT)
