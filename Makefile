@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 # Tests wait for each other's processes now and then, so there are more workers than cores. The files that ask for the most
 # time come first (waddlebot/testing/plugin.py), so that nobody waits for one of them at the end.
 WORKERS ?= 4
-# Every fleet and worker loads the same code: compiling it anew each time would cost more than many a test.
-unexport PYTHONDONTWRITEBYTECODE
-
 # Hundreds of processes are started by the tests: without bytecode each would compile all that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
+# A traceback of Python 3.11 parses its lines to underline a part of them. When the garbage collector lets something
+# log one while pytest parses a test that failed, pytest breaks off with a SystemError.
+export PYTHONNODEBUGRANGES := 1
 
 help: ## Show what make can do
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -26,7 +26,8 @@ say: $(VENV)/.fleet ## Say one line to the running fleet: make say TEXT='!help'
 
 test: $(VENV)/.dev ## Run every test: make test ARGS="-k alias"
 	@scripts/ensure_chromium.sh
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@mkdir -p .pytest_cache; $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS); \
+	code=$$?; echo $$code > .pytest_cache/exit; exit $$code
 
 coverage: $(VENV)/.dev ## Run every test and say what of each module no test runs
 	@rm -rf .coverage.d && mkdir .coverage.d

@@ -164,7 +164,10 @@ class Bench:
             names = sorted({f"label {n * 3 % NAMES}", f"label {(n * 5 + 1) % NAMES}"})
             match = ("all", "any", "none")[n % 3]
             bus.invalidate("label_changes", community)
-            times.append(seconds(lambda names=names, match=match: search(community, names, match, "user", Page())))
+            with self.service.database.reading() as db:
+                times.append(
+                    seconds(lambda db=db, names=names, match=match: search(db, community, names, match, "user", Page()))
+                )
         return p95_ms(times)
 
     def fill(self, people: Sequence[int]) -> None:

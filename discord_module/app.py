@@ -6,7 +6,7 @@ from waddlebot.base.bridge import shared_bridge
 from waddlebot.base.contracts import ModuleRegistration
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.ids import parse_entity_id
-from waddlebot.collecting.collector import Collector, answer_not_configured, check_credentials
+from waddlebot.collecting.collector import SERVERS, Collector, answer_not_configured, check_credentials
 from waddlebot.collecting.pace import Pace
 from waddlebot.collecting.roles import RoleNews
 from waddlebot.community.oauth import OAuthStates
@@ -31,7 +31,7 @@ from .services.translation import translate
 from .services.voice_service import VoiceService
 
 VOICE_EVERY_S = 5.0
-COMMANDS_EVERY_S = 10.0
+COMMANDS_EVERY_S = 1.0
 SILENT_EVERY_S = 1.0
 FORGET_EVERY_S = 60.0
 SHARD_COUNT_EVERY_S = 600.0
@@ -109,8 +109,13 @@ if settings.bot_token and settings.application_id and settings.public_key:
         client=lambda: bot.client,
         submit=shared_bridge().submit,
         is_leader=lambda: "discord:shard:0" in claims.held,
+        changed=guilds.changed,
         log=log,
     )
+
+    # Modules, switches and aliases, and which servers are served.
+    for what in ("commands", SERVERS):
+        service.bus.listen(what, lambda _: guilds.changed.set())
     oauth = OAuthService(
         db,
         service.bus,
@@ -154,7 +159,7 @@ if settings.bot_token and settings.application_id and settings.public_key:
     loops.add("gateway-inbox", inbox.step, every_s=0.5, kind="worker", wake=inbox.wake, finish=inbox.finish)
     loops.add("shard-reports", shards.report, every_s=REPORT_EVERY_S, kind="worker", wake=shards.changed)
     loops.add("voice", shards.count_voice, every_s=VOICE_EVERY_S, kind="worker", wake=inbox.voice_changed)
-    loops.add("slash-commands", commands.step, every_s=COMMANDS_EVERY_S, kind="worker", wake=guilds.changed)
+    loops.add("slash-commands", commands.step, every_s=COMMANDS_EVERY_S, kind="worker")
     loops.add("silent-commands", finish_silent, every_s=SILENT_EVERY_S, kind="worker", once=True)
     loops.add("role-news", roles.step, every_s=5.0, kind="both", wake=roles.wake)
     loops.add("old-interactions", receiver.forget_old, every_s=FORGET_EVERY_S, kind="worker", once=True)

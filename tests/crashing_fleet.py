@@ -51,8 +51,11 @@ class CrashingFleet:
         assert response is None or response.status == 200, response.body
         return response and response.json()
 
-    def crash(self, event: dict, *, at: int) -> bool:
-        """Hand an event over and die at that step of it, and serve again. False when there are fewer steps."""
+    def crash(self, event: dict, *, at: int, cold: bool = False) -> bool:
+        """Hand an event over, to a process that knows nothing yet if it is cold, die at that step of it, and serve
+        again. False when there are fewer steps."""
+        if cold:
+            self.start()
         if self.submit(event, crash_at=at) is not None:
             return False
         self.start()
@@ -148,16 +151,15 @@ def event_for(text: str) -> dict:
     }
 
 
-def crash_at_every_step(crashing: CrashingFleet, text: str) -> int:
+def crash_at_every_step(crashing: CrashingFleet, text: str, *, cold: bool) -> int:
     """Add an item once for each step, dying at that step; returns how many steps there were.
 
-    Whoever finished the last event dies in the next one: there is less that it has to look up than after a start, and
-    the same that it writes and commits.
+    A cold process reads more before it writes the same, and takes a start more for each step.
     """
     for step in range(1, MAX_STEPS):
         name = f"item {step} {new_id()}"
         event = event_for(text.format(name))
-        crashed = crashing.crash(event, at=step)
+        crashed = crashing.crash(event, at=step, cold=cold)
         answer = crashing.submit_until_done(event)
 
         where = f"after dying at step {step}"

@@ -301,12 +301,12 @@ def test_a_header_takes_back_only_what_it_names(bot, key):
 
 
 def test_chat_is_on_record_with_who_typed(bot):
-    bot.say('!inventory add "Blue Sword" shiny', by="mo", level="moderator")
-    bot.say("!alias add hi hello", by="mo", level="moderator")
+    bot.say('!inventory add "Blue Sword" shiny', by="zuzu", level="moderator")
+    bot.say("!alias add hi hello", by="zuzu", level="moderator")
     added, item = entries(bot)
-    assert (added["action"], added["own_id"], added["actor_account"]) == ("alias_added", user_id(bot, "mo"), "router")
-    assert (item["action"], item["own_id"]) == ("item_added", user_id(bot, "mo"))
-    assert "mo" not in str((added["before"], added["after"], item["after"], item["undo"]))
+    assert (added["action"], added["own_id"], added["actor_account"]) == ("alias_added", user_id(bot, "zuzu"), "router")
+    assert (item["action"], item["own_id"]) == ("item_added", user_id(bot, "zuzu"))
+    assert "zuzu" not in str((added["before"], added["after"], item["after"], item["undo"]))
 
 
 def test_what_fails_or_is_simulated_leaves_no_entry(bot):

@@ -278,7 +278,7 @@ def test_people_who_have_nothing_to_say_are_not_deafness(ears, simulated):
     simulated.advance(hours=5)
     ears.judge()
     assert (state_of(ears, quiet), ears.deaf) == ("hearing", [])
-    assert ears.check() == "1 channels, none deaf"
+    assert ears.check() == "1 channel, none deaf"
 
 
 def test_a_source_that_breaks_its_promise_is_deaf_and_is_told_once(ears, simulated):

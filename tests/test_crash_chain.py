@@ -7,8 +7,9 @@ from crashing_fleet import crash_at_every_step, crashing_fleet, event_for
 
 
 @pytest.mark.timeout(1200)
-def test_a_chain_of_commands_survives_a_crash_at_every_step(tmp_path):
+@pytest.mark.parametrize(("cold", "steps"), [(False, 21), pytest.param(True, 26, marks=pytest.mark.soak)])
+def test_a_chain_of_commands_survives_a_crash_at_every_step(tmp_path, cold, steps):
     with crashing_fleet(tmp_path) as crashing:
         crashing.submit_until_done(event_for('!alias add !new "!inventory add {args} x"'))
 
-        assert crash_at_every_step(crashing, '!new "{}"') > 20
+        assert crash_at_every_step(crashing, '!new "{}"', cold=cold) >= steps

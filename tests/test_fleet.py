@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -79,6 +77,13 @@ class Up:
     def tree(self) -> list[psutil.Process]:
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
+
+    def find(self, is_it: Callable[[psutil.Process], bool]) -> psutil.Process | None:
+        for each in self.tree():
+            with contextlib.suppress(psutil.Error):  # It may just have ended.
+                if is_it(each):
+                    return each
+        return None
 
     def stop(self) -> int:
         """SIGTERM, and wait. Returns the exit status."""
@@ -292,43 +297,37 @@ def test_a_second_fleet_in_the_same_home_or_port_is_refused(running, tmp_path):
 
 
 def test_processes_that_die_come_back(running):
-    def web() -> int:
-        found = [each for each in running.tree() if each.ppid() == running.process.pid and "web" in each.cmdline()]
-        return found[0].pid if found else 0
+    def web() -> psutil.Process | None:
+        return running.find(lambda each: each.ppid() == running.process.pid and "web" in each.cmdline())
 
-    before = web()
-    os.kill(before, signal.SIGKILL)
+    before = eventually(web)
+    before.kill()
 
     said = running.say("!inventory list")
     assert "Blue Sword" in said.stdout
-    assert web() not in (0, before)
+    assert web() not in (None, before)
 
 
 def test_the_host_of_community_modules_is_started_when_it_is_wanted_and_comes_back(running):
-    def pids() -> list[int]:
-        return [each.pid for each in running.tree() if "waddlebot.sandbox.host" in each.cmdline()]
+    def host() -> psutil.Process | None:
+        return running.find(lambda each: "waddlebot.sandbox.host" in each.cmdline())
 
     url = f"http://127.0.0.1:{running.port + 30}/health"
     assert HTTPClient().request("GET", url).json()["is_fenced"] is True
-    (first,) = pids()
-    os.kill(first, signal.SIGKILL)
+    first = eventually(host)
+    first.kill()
 
     assert HTTPClient().request("GET", url).json()["is_fenced"] is True
-    assert first not in pids()
+    assert host() != first
 
 
 def test_a_database_that_is_killed_while_it_starts_is_started_again(running):
-    def database(except_pid: int = 0) -> int:
-        for each in running.tree():
-            with contextlib.suppress(psutil.Error):  # It may just have ended.
-                if each.pid != except_pid and "bin/postgres" in " ".join(each.cmdline()):
-                    return each.pid
-        return 0
+    def database(but: psutil.Process | None = None) -> psutil.Process | None:
+        return running.find(lambda each: each != but and "bin/postgres" in " ".join(each.cmdline()))
 
-    first = database()
-    os.kill(first, signal.SIGKILL)
-    eventually(lambda: database(first))
-    os.kill(database(first), signal.SIGKILL)
+    first = eventually(database)
+    first.kill()
+    eventually(lambda: database(first)).kill()
 
     assert "Blue Sword" in running.say("!inventory list").stdout
     assert running.process.poll() is None
@@ -404,7 +403,9 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path):
     up = Up(tmp_path / "file" / "home")
 
     assert up.wait() == 1
-    assert up.output == [f"waddlebot: Cannot write to the home {tmp_path}/file/home: Not a directory.\n"]
+    assert up.output == [
+        f"waddlebot: Cannot write to the home {tmp_path}/file/home: {tmp_path}/file is a file, not a folder.\n"
+    ]
 
 
 @pytest.mark.parametrize(

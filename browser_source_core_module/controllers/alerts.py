@@ -16,6 +16,7 @@ from waddlebot.base.terms import Label
 from waddlebot.base.text import fold
 from waddlebot.community.communities import Reference, community_of, get_community
 from waddlebot.community.live import Spot, look_up
+from waddlebot.data.audit import who_acts
 from waddlebot.data.database import Database
 from waddlebot.module.interaction import Call, say
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -84,7 +85,8 @@ class NewAlert(AlertFields):
 
 
 class AlertChange(AlertFields):
-    version: int
+    # Left out only by who takes a change back: the audit log knows then whether it is as it was left.
+    version: int | None = None
     # May be repeated from what was read.
     id: int | None = None
     event: EventName | None = None
@@ -130,6 +132,9 @@ def add_alert(wanted: NewAlert, query: AlertsQuery, caller: Account, db: DAL, al
 )
 def change_alert(alert_id: int, wanted: AlertChange, caller: Account, db: DAL, alerts: AlertService) -> dict[str, Any]:
     """Change an alert, as it was read: 409 when somebody else was faster."""
+    acting = who_acts()
+    if wanted.version is None and (acting is None or acting.undoes is None):
+        raise Invalid("version is missing.", field="version")
     made = alerts.change(db, alert_id, wanted.version, wanted.said(), caller)
     return {"success": True, "alert": made, "remarks": remarks(made)}
 

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from pydal import DAL
 from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.base.logs import AAALog
+from waddlebot.data import audit
+from waddlebot.data.audit import Undo
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.web.auth import Account
 
@@ -21,6 +23,7 @@ MAX_ALERTS = 200
 # What a request sets, and the columns of the same names.
 FIELDS = tuple(each.name for each in dataclasses.fields(Alert) if each.name != "is_video")
 SHOWN = f"id, version, {', '.join(FIELDS)}"
+PATH = "/browser/source/admin/alerts"
 
 
 class UnknownAlert(NotFound):
@@ -79,6 +82,7 @@ class AlertService:
             {**_as_columns(alert), "community": community_id, "by": by},
         )
         assert row is not None
+        _record(db, "alert_added", community_id, None, row)
         self._log.audit("alert_added", community=community_id, user=by, alert=row["id"], alert_event=row["event"])
         return row
 
@@ -111,6 +115,7 @@ class AlertService:
             {**_as_columns(alert), "id": alert_id},
         )
         assert row is not None
+        _record(db, "alert_changed", before["community_id"], before, row)
         self._log.audit("alert_changed", community=before["community_id"], user=caller.name, alert=alert_id)
         return row
 
@@ -118,6 +123,7 @@ class AlertService:
         """Raises: UnknownAlert; ChangedMeanwhile."""
         before = self._at_version(db, alert_id, version, caller)
         fetch(db, "DELETE FROM browser_source_alerts WHERE id = %s", (alert_id,))
+        _record(db, "alert_deleted", before["community_id"], before, None)
         self._log.audit("alert_deleted", community=before["community_id"], user=caller.name, alert=alert_id)
 
     def _at_version(self, db: DAL, alert_id: int, version: int | None, caller: Account) -> dict[str, Any]:
@@ -152,6 +158,30 @@ class AlertService:
             host = urlsplit(said).hostname or said[:60]
             raise Invalid(f"{name}: nothing is loaded from {host}. Upload the file first.", field=name)
         return said
+
+
+def _record(
+    db: DAL, action: str, community_id: int, before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> None:
+    """Write a change into the audit log, with how it is taken back."""
+    alert = after or before
+    assert alert is not None
+    was, now = (row and {name: row[name] for name in FIELDS} for row in (before, after))
+    undo = Undo("PUT", f"{PATH}/{alert['id']}", was)
+    if before is None:
+        undo = Undo("DELETE", f"{PATH}/{alert['id']}")
+    if after is None:
+        undo = Undo("POST", PATH, {**(was or {}), "community_id": community_id})
+    audit.record(
+        db,
+        "browser_source_core",
+        action,
+        f"alert/{alert['id']}",
+        community_id=community_id,
+        before=was,
+        after=now,
+        undo=undo,
+    )
 
 
 def _as_columns(alert: Mapping[str, Any]) -> dict[str, Any]:

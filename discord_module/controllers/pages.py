@@ -39,6 +39,7 @@ class ConsentPages(Pages):
             f"WaddleBot is in {added.guild_name or 'your server'}",
             server=added.guild_name or added.guild_id,
             community=added.settled.community_name,
+            slug=added.settled.slug,
             is_new=added.settled.is_new,
             states=[(True, "Slash commands", "appear in the server within a minute"), self._connection()],
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import timedelta
@@ -29,6 +31,9 @@ REFUSED_FOR = timedelta(hours=1)
 FAILED_FOR = timedelta(seconds=30)
 # However often a community changes its aliases: Discord takes 200 new commands a day for a server.
 CHANGED_FOR = timedelta(seconds=15)
+# A change is looked at once more, when every process has heard of it; and all servers now and then, whatever was heard.
+SETTLED_AFTER_S = 10.0
+LOOK_EVERY_S = 300.0
 
 # One container at a time tells a server: whoever moves its time on. A server that is served no longer has no commands.
 DUE = """
@@ -36,6 +41,10 @@ SELECT g.guild_id, g.commands_hash, (
     SELECT s.community_id FROM servers s WHERE s.platform = 'discord' AND s.server_id = g.guild_id AND s.is_active
     ORDER BY s.channel LIMIT 1) AS community_id
 FROM discord_guilds g WHERE g.left_at IS NULL AND g.commands_retry_at <= now() ORDER BY g.guild_id
+"""
+NEXT = """
+SELECT extract(epoch FROM min(commands_retry_at) - now())::float AS in_s FROM discord_guilds
+WHERE left_at IS NULL AND commands_retry_at > now()
 """
 TAKE = """
 UPDATE discord_guilds SET commands_retry_at = now() + %s
@@ -72,7 +81,10 @@ Submit = Callable[[Coroutine[Any, Any, Any]], "Future[Any]"]
 
 
 class CommandService:
-    """Run `step` in a worker of whoever holds the first shard; a second one in a hurry changes nothing."""
+    """Run `step` often, in a worker of whoever holds the first shard; a second one in a hurry changes nothing.
+
+    It looks at the servers when `changed` is set, which it clears, when one is due again, and every five minutes.
+    """
 
     def __init__(
         self,
@@ -84,6 +96,7 @@ class CommandService:
         client: Callable[[], RestClient],
         submit: Submit,
         is_leader: Callable[[], bool],
+        changed: threading.Event,
         log: AAALog,
     ) -> None:
         self._db = db
@@ -94,11 +107,28 @@ class CommandService:
         self._submit = submit
         self._is_leader = is_leader
         self._log = log
+        self._changed = changed
+        self._look_at = 0.0
 
     def step(self) -> bool:
         """Tell the next servers that need it. True when there are more. Raises: UpstreamError."""
         if not self._is_leader():
             return False
+        is_changed = self._changed.is_set()
+        if not is_changed and time.monotonic() < self._look_at:
+            return False
+        self._changed.clear()
+        try:
+            has_more = self._look()
+            in_s = self._db.statement(NEXT)[0]["in_s"]
+        except BaseException:
+            self._changed.set()
+            raise
+        waits_s = [LOOK_EVERY_S, *([SETTLED_AFTER_S] if is_changed else []), *([in_s] if in_s is not None else [])]
+        self._look_at = 0.0 if has_more else time.monotonic() + min(waits_s)
+        return has_more
+
+    def _look(self) -> bool:
         due = self._db.statement(DUE)
         if not due:
             return False

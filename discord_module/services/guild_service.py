@@ -39,8 +39,9 @@ class GuildService:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        # Set when a server was seen that may lack its commands.
+        # Set when a server may have other commands than it ought to, as all may at first.
         self.changed = threading.Event()
+        self.changed.set()
 
     def note(self, guild: GuildSeen) -> None:
         self._db.statement(

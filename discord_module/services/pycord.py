@@ -1,8 +1,9 @@
 """py-cord, made fit for a collector. Imported at first use only: it loads aiohttp and a hundred modules of its own.
 
 What its own ways do not suit (2.8): a dispatch that it cannot read ends the whole client, and `is_closed` may not say
-so; it waits 5 s to identify, not knowing of other containers; its default handler of interactions registers commands
-anew for each shard; and a request that is cancelled while it sleeps through a global rate limit blocks every later one.
+so; it waits 5 s to identify, not knowing of other containers; it resumes where sessions begin; its default handler of
+interactions registers commands anew for each shard; and a request that is cancelled while it sleeps through a global
+rate limit blocks every later one.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import aiohttp
 import discord
+import discord.shard
+from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from discord.http import Route
 from discord.state import AutoShardedConnectionState
+from yarl import URL
 
 from ..dataclasses import GuildSeen, Person, Sighting, VoiceState
 
@@ -63,6 +67,7 @@ class TolerantState(AutoShardedConnectionState):
 
     def __init__(self, *args: Any, nonsense: Callable[[str, Exception], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.session: Session | None = None
         self.parsers = {name: self._guarded(name, parse, nonsense) for name, parse in self.parsers.items()}
 
     def _guarded(
@@ -89,6 +94,71 @@ class TolerantState(AutoShardedConnectionState):
 
     def parse_interaction_create(self, data: Any) -> None:
         self.dispatch("interaction_payload", discord.Interaction(data=data, state=self), data)
+
+
+@dataclass(slots=True)
+class Session:
+    """What Discord wants to see again from who resumes. `resume_url` is empty once nobody answered there."""
+
+    id: str
+    sequence: int
+    resume_url: str
+
+
+class ResumingSocket(DiscordWebSocket):
+    """Resumes where Discord wants it, for as long as Discord has not ended the session.
+
+    py-cord (2.8) resumes where sessions begin, and identifies anew when the way there broke off once.
+    Source: https://discord.com/developers/docs/events/gateway#resuming
+    """
+
+    @classmethod
+    async def from_client(cls, client: ShardBot, **options: Any) -> ResumingSocket:  # type: ignore[override]
+        session = _state_of(client).session
+        if session is None:
+            made: ResumingSocket = await super().from_client(
+                client, shard_id=options["shard_id"], initial=options.get("initial", False)
+            )
+            return made
+        try:
+            made = await super().from_client(
+                client,
+                shard_id=options["shard_id"],
+                gateway=_with_query(session.resume_url) if session.resume_url else None,
+                session=session.id,
+                sequence=session.sequence,
+                resume=True,
+            )
+        except NOT_REACHED:
+            session.resume_url = ""
+            raise
+        made.resume_gateway_url = session.resume_url
+        return made
+
+    async def received_message(self, msg: Any, /) -> None:
+        state = _state_of(self)
+        try:
+            await super().received_message(msg)
+        except ReconnectWebSocket as err:
+            if not err.resume:
+                state.session = None
+            raise
+        if self.session_id and self.sequence is not None:
+            state.session = Session(self.session_id, self.sequence, self.resume_gateway_url or "")
+
+
+def _state_of(owner: ShardBot | ResumingSocket) -> TolerantState:
+    state = owner._connection
+    assert isinstance(state, TolerantState)
+    return state
+
+
+def _with_query(url: str) -> str:
+    return str(URL(url).with_query(encoding="json", v="10", compress="zlib-stream"))
+
+
+# py-cord makes its sockets of whatever stands here.
+discord.shard.DiscordWebSocket = ResumingSocket  # type: ignore[misc]
 
 
 class ShardBot(discord.AutoShardedBot):

@@ -47,6 +47,7 @@ def test_a_move_to_another_gateway_loses_and_doubles_nothing(settled):
     eventually(lambda: settled.points_of("900") == 5, within_s=30)
 
     assert settled.discord.gateway.resumes[-1] is True
+    assert settled.discord.gateway.resumed_elsewhere == 0
     assert answers(settled)
     assert len(settled.rows_of("chatMessage")) == 2
 

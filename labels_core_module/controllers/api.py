@@ -136,14 +136,14 @@ def remove_labels(
 
 @endpoint("GET", "/labels/search", caller=ADMINS_OR_API_USERS, area="people", query=SearchQuery)
 def search_labels(
-    query: SearchQuery, caller: Account, communities: Communities, searches: SearchService
+    query: SearchQuery, caller: Account, communities: Communities, searches: SearchService, db: DAL
 ) -> dict[str, Any]:
     """List who or what has all, any or none of some labels."""
     community_id = communities.get(caller, query.community_id)
     names = [check_label(each) for each in query.labels.split(",") if each.strip()]
     if not 1 <= len(set(names)) <= MAX_SEARCHED:
         raise Invalid(f"Name 1 to {MAX_SEARCHED} labels, with commas between.", field="labels")
-    found = searches.search(community_id, names, query.match, query.subject_type, query)
+    found = searches.search(db, community_id, names, query.match, query.subject_type, query)
     return list_answer("subjects", found, query, match=query.match, searched=names)
 
 

@@ -59,7 +59,7 @@ class LabelChat:
         return self._found(call, [name], name)
 
     def _found(self, call: Call, names: Sequence[str], what: str) -> str:
-        found = self._searches.search(call.community_id, names, "all", "user", Page(limit=SHOWN))
+        found = self._searches.search(call.db, call.community_id, names, "all", "user", Page(limit=SHOWN))
         if not found.rows:
             return f"Nobody has {what}."
         people = ", ".join(shorten(row["display_name"] or row["name"] or "somebody", 40) for row in found.rows)

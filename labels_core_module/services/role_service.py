@@ -113,7 +113,11 @@ WHERE (community_id, platform, server_id, role_id, platform_user_id) IN (
     WHERE is_wanted AND has_it AND NOT is_asked AND changed_at < now() - interval '{RECHECK_AFTER}'
     LIMIT {RECHECKED} FOR UPDATE SKIP LOCKED)
 """
-COLLECTORS = "SELECT module_name, endpoint_url FROM collector_modules WHERE platform = module_name"
+# A collector with commands has registered where these are executed.
+COLLECTORS = """
+SELECT module_name, substring(endpoint_url FROM '^[a-z]+://[^/]+') AS url FROM collector_modules
+WHERE platform = module_name
+"""
 WITH_RULES = "SELECT DISTINCT g.community_id FROM label_groups g"
 # Whether a community has anything to do with roles; most have not, and labels may come to them by the thousand.
 HAS_ROLES = """
@@ -184,7 +188,7 @@ class RoleService:
         due = self._db.statement(DUE, {"most": AT_ONCE})
         if not due:
             return False
-        urls = {row["module_name"]: row["endpoint_url"].rstrip("/") for row in self._db.statement(COLLECTORS)}
+        urls = {row["module_name"]: row["url"] for row in self._db.statement(COLLECTORS)}
         list(self._workers.map(lambda row: self._ask(row, urls.get(row["platform"])), due))
         return len(due) == AT_ONCE
 

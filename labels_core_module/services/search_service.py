@@ -10,6 +10,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 import redis
+from pydal import DAL
 from waddlebot.base.wire import is_number
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
@@ -107,7 +108,7 @@ class SearchService:
         bus.listen(CHANGES, self._forget)
 
     def search(
-        self, community_id: int, labels: Sequence[str], match: Match, subject_type: SubjectType, page: Page
+        self, db: DAL, community_id: int, labels: Sequence[str], match: Match, subject_type: SubjectType, page: Page
     ) -> Listed[dict[str, Any]]:
         """Who or what has all, any or none of these labels, people once with all of their accounts. What is found is
         counted to MAX_COUNTED, or as far as the page reaches."""
@@ -123,17 +124,16 @@ class SearchService:
         if not ids:
             return Listed([], len(found))
         if subject_type == "user":
-            return Listed(self._show_people(community_id, [int(each) for each in ids]), len(found))
+            return Listed(self._show_people(db, community_id, [int(each) for each in ids]), len(found))
         return Listed(self._db.statement(SHOW_THINGS, {**asked, "ids": ids}), len(found))
 
-    def _show_people(self, community_id: int, heads: Sequence[int]) -> list[dict[str, Any]]:
-        with self._db.reading() as db:
-            numbers = all_numbers(db, heads)
-            asked = {"community": community_id, "numbers": array_of(each for of in numbers.values() for each in of)}
-            labels: dict[int, list[dict[str, Any]]] = {}
-            for row in fetch(db, LABELS_OF, asked):
-                labels.setdefault(row.pop("own_id"), []).append(row)
-            names = {row.pop("user_id"): row for row in fetch(db, NAMES_OF, {"numbers": array_of(heads)})}
+    def _show_people(self, db: DAL, community_id: int, heads: Sequence[int]) -> list[dict[str, Any]]:
+        numbers = all_numbers(db, heads)
+        asked = {"community": community_id, "numbers": array_of(each for of in numbers.values() for each in of)}
+        labels: dict[int, list[dict[str, Any]]] = {}
+        for row in fetch(db, LABELS_OF, asked):
+            labels.setdefault(row.pop("own_id"), []).append(row)
+        names = {row.pop("user_id"): row for row in fetch(db, NAMES_OF, {"numbers": array_of(heads)})}
         return [
             {
                 "subject_type": "user",

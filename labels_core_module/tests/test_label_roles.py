@@ -169,7 +169,7 @@ def test_with_the_group_or_the_rule_its_roles_go(place, fleet):
     undone = fleet.request("POST", f"/router/audit/{entries.json()['audit'][0]['id']}/undo", {}, key="admin")
     assert undone.status == 200, undone.body
     (group,) = fleet.request("GET", "/labels/groups", query={"community_id": place.bot.slug}).json()["groups"]
-    assert (group["name"], group["entities"], len(group["rules"])) == ("everywhere", [f"discord:{place.guild.id}:"], 0)
+    assert (group["name"], group["entities"], len(group["rules"])) == ("everywhere", [f"discord:{place.guild.id}:"], 1)
 
 
 def test_who_died_between_giving_and_writing_it_down_has_given_it(place, fleet):

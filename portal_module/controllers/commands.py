@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from py4web import Field
@@ -9,6 +10,7 @@ from pydal.validators import IS_EMPTY_OR, IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMP
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import NotFound
 from waddlebot.base.terms import NAMES as TERMS
+from waddlebot.base.terms import USUAL
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
@@ -21,6 +23,14 @@ from ..services.fleet_api import FleetAPI, FleetRefused, quoted
 from ..services.seats import Seats
 from .parts import Buttons, asked, check_act, refuse, value
 
+LEVELS = {
+    Level.MEMBER: "Everybody",
+    Level.SUBSCRIBER: "Subscribers and above",
+    Level.VIP: "VIPs and above",
+    Level.MODERATOR: "Moderators and above",
+    Level.ADMIN: "Admins and above",
+    Level.OWNER: "Owners",
+}
 SUBJECTS = "One in a line: role:vip, label:regular, twitch:12826, or a member's number as user:12."
 
 
@@ -103,7 +113,7 @@ def add_alias(
         submit_value="Add alias",
     )
     if form.accepted:
-        body = {"alias": form.vars["alias"], "command": form.vars["command"], "community_id": seat.community_id}
+        body = {**_alias(form), "community_id": seat.community_id}
         body |= {"entity_id": form.vars["entity_id"]} if form.vars["entity_id"] else {}
         try:
             made = fleet.ask(seat, "bot", "POST", "/alias/create", body)
@@ -131,19 +141,17 @@ def edit_alias(
     with database.reading() as db:
         row = fetch_one(
             db,
-            "SELECT id, prefix || alias AS alias, command, entity_id, is_active FROM alias_commands"
-            " WHERE id = %s AND community_id = %s",
+            f"SELECT id, prefix || alias AS alias, command, entity_id, is_active, {', '.join(TERMS)}"
+            " FROM alias_commands WHERE id = %s AND community_id = %s",
             (alias, seat.community_id),
         )
     if row is None:
         raise NotFound("There is no such alias here.")
     form = PageForm(_alias_fields([], row), session, form_name="alias", submit_value="Save alias")
     if form.accepted:
-        body = {name: form.vars[name] for name in ("alias", "command")}
+        body = {**_alias(form), "alias_id": alias, "is_active": form.vars["is_active"]}
         try:
-            fleet.ask(
-                seat, "bot", "PUT", "/alias/update", {**body, "alias_id": alias, "is_active": form.vars["is_active"]}
-            )
+            fleet.ask(seat, "bot", "PUT", "/alias/update", body)
         except FleetRefused as err:
             refuse(form, err)
         else:
@@ -192,9 +200,19 @@ def _alias_fields(places: list[tuple[str, str]], row: dict[str, Any]) -> list[Fi
     ]
     if places:
         fields.append(Field("entity_id", label="Where", default="", requires=IS_IN_SET(places, zero=None)))
-    else:
+    terms = {**USUAL, **row}
+    fields += _term_fields({**terms, "cooldown_exempt": terms["cooldown_exempt"] or "nobody"}, unset=())
+    if not places:
         fields.append(Field("is_active", "boolean", label="It is on", default=row.get("is_active", True)))
     return fields
+
+
+def _alias(form: PageForm) -> dict[str, Any]:
+    """What an alias is called, stands for, and who may use it when, as its API takes it."""
+    terms = {name: form.vars[name] for name in TERMS}
+    terms |= {name: terms[name] or 0 for name in ("cooldown_s", "cooldown_person_s")}
+    terms |= {name: None for name, nothing in (("cooldown_exempt", "nobody"), ("label", "")) if terms[name] == nothing}
+    return {"alias": form.vars["alias"], "command": form.vars["command"], **terms}
 
 
 def _permission_fields(was: dict[str, Any]) -> list[Field]:
@@ -224,10 +242,10 @@ def _permission_fields(was: dict[str, Any]) -> list[Field]:
     ]
 
 
-def _term_fields(terms: dict[str, Any]) -> list[Field]:
-    """Who may use it when, and how long it rests then."""
+def _term_fields(terms: Mapping[str, Any], *, unset: Sequence[tuple[str, str]] = (("", "As usual"),)) -> list[Field]:
+    """Who may use it when, and how long it rests then; `unset` is what a level may be that is not said."""
     rest = IS_EMPTY_OR(IS_INT_IN_RANGE(0, 86_401, error_message="Between 0 and 86,400 seconds; 0 is none."))
-    levels = [("", "As usual"), *((level.label, f"{level.label.title()} and above") for level in Level)]
+    levels = [*unset, *((level.label, LEVELS[level]) for level in Level)]
     exempt = [*levels, ("nobody", "Nobody")]
     return [
         Field("cooldown_s", "integer", label="Rests for all, seconds", default=terms.get("cooldown_s"), requires=rest),
@@ -245,7 +263,7 @@ def _term_fields(terms: dict[str, Any]) -> list[Field]:
             requires=IS_IN_SET(exempt, zero=None),
         ),
         Field("level", label="Lowest level", default=terms.get("level", ""), requires=IS_IN_SET(levels, zero=None)),
-        Field("label", label="Only with the label", default=terms.get("label", ""), comment="And for moderators."),
+        Field("label", label="Only with the label", default=terms.get("label") or "", comment="And for moderators."),
         Field("only_live", "boolean", label="Only while live", default=terms.get("only_live", False)),
     ]
 

@@ -66,7 +66,7 @@ def change_timer(
     """Switch a timer or a notice on or off, or remove it."""
     seat = seats.take(login, community, "bot", "editor")
     check_act(session)
-    path = f"{_path(seat, 'timer' if value('kind') == 'timer' else 'notice')}/{quoted(value('id'))}"
+    path = f"{_path(seat, 'timer' if value('of') == 'timer' else 'notice')}/{quoted(value('id'))}"
     try:
         if value("do") == "remove":
             fleet.ask(seat, "bot", "DELETE", path)

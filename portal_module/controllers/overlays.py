@@ -308,6 +308,12 @@ def _fields(was: dict[str, Any]) -> list[Field]:
             default=was.get("weight", 1),
             requires=IS_FLOAT_IN_RANGE(0, 1000),
         ),
+        Field(
+            "labels",
+            label="Only for who has a label",
+            default=", ".join(was.get("labels", [])),
+            comment="Their names, with commas between; one is enough. It goes before those for everybody.",
+        ),
         Field("is_active", "boolean", label="Alert is on", default=was.get("is_active", True)),
     ]
     if not was:
@@ -325,6 +331,7 @@ def _body(seat: Seat, fleet: FleetAPI, form: PageForm) -> dict[str, Any]:
     """The form as the API takes it; files are handed over first, and their addresses put in."""
     body = {name: form.vars.get(name) for name in SENT}
     body["is_active"] = bool(body["is_active"])
+    body["labels"] = [each.strip() for each in (form.vars["labels"] or "").split(",") if each.strip()]
     for name in ("image", "sound"):
         sent = request.files.get(f"{name}_file")
         if content := (sent.file.read() if sent is not None and sent.filename else b""):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from py4web import request
 from waddlebot.base.errors import WaddleBotError
@@ -28,13 +29,15 @@ def send_there(platform: str, logins: PlatformLogins, site: Site) -> Raw:
 def come_back(platform: str, logins: PlatformLogins, site: Site, flash: PageFlash) -> Any:
     """Sign in whoever was there."""
     asked, cookies, login = request.query, request.environ.get("HTTP_COOKIE", ""), site.signin.login_now
+    following = ""
     try:
-        entered = logins.finish(
-            platform, asked.get("state") or "", asked.get("code") or "", cookies, login_id=login.id if login else None
-        )
+        begun = logins.take_up(asked.get("state") or "", cookies)
+        following = str(begun["next"])
+        entered = logins.finish(platform, begun, asked.get("code") or "", login_id=login.id if login else None)
     except WaddleBotError as err:
         flash.set(err.message, "bad")
-        return go_to("/portal/profile" if login else f"{site.signin.route}/login")
+        again = f"{site.signin.route}/login" + (f"?{urlencode({'next': following})}" if following else "")
+        return go_to("/portal/profile" if login else again)
     if entered.is_connected:
         flash.set("Connected. You may sign in with it from now on.")
         return go_to(entered.following)

@@ -19,6 +19,7 @@ from ..services.channels import ago, list_places
 from ..services.fleet_api import FleetAPI, FleetRefused
 from ..services.seats import Seat, Seats
 from .parts import Buttons, check_act, refuse, value
+from .rule_steps import read_steps, rows_of, step_fields
 
 MATCHES = (
     ("contains", "Contains"),
@@ -82,7 +83,7 @@ def add_rule(
     form = PageForm(_fields(database, seat, {}), session, form_name="rule", _id="rule")
     if form.accepted:
         try:
-            body = {**_body(form.vars), "community_id": seat.community_id}
+            body = {**_body(form.vars), "escalation": _steps(form), "community_id": seat.community_id}
             fleet.ask(seat, "rules", "POST", "/router/string-rules", body)
         except FleetRefused as err:
             refuse(form, err, **NAMES)
@@ -90,7 +91,8 @@ def add_rule(
             flash.set("Rule made. It counts from now on.")
             return go_to(f"{seat.path}/rules")
     tested = _test(seat, fleet, form.vars if form.submitted else {"string": ""}, SAMPLE_LINES)
-    return seat.shown("New rule", form=form, rule=None, lines=SAMPLE_LINES, button=Buttons(session), **tested)
+    shown = {"form": form, "rule": None, "steps": rows_of([]), "lines": SAMPLE_LINES, "button": Buttons(session)}
+    return seat.shown("New rule", **shown, **tested)
 
 
 @page("GET POST", "/portal/c/<community>/rules/<rule:int>", "rule.html")
@@ -111,14 +113,16 @@ def edit_rule(
     form = PageForm(_fields(database, seat, was), session, form_name="rule", _id="rule")
     if form.accepted:
         try:
-            fleet.ask(seat, "rules", "PUT", path, _body(form.vars))
+            fleet.ask(seat, "rules", "PUT", path, {**_body(form.vars), "escalation": _steps(form)})
         except FleetRefused as err:
             refuse(form, err, **NAMES)
         else:
             flash.set("Rule saved. It counts from now on.")
             return go_to(f"{seat.path}/rules/{rule}")
     tested = _test(seat, fleet, form.vars if form.submitted else _shown(was), SAMPLE_LINES)
-    return seat.shown(f"Rule {rule}", form=form, rule=was, lines=SAMPLE_LINES, button=Buttons(session), **tested)
+    steps = rows_of(was["escalation"])
+    shown = {"form": form, "rule": was, "steps": steps, "lines": SAMPLE_LINES, "button": Buttons(session)}
+    return seat.shown(f"Rule {rule}", **shown, **tested)
 
 
 @page("POST", "/portal/c/<community>/rules/test", "rule_test.html")
@@ -236,6 +240,7 @@ def _fields(database: Database, seat: Seat, was: dict[str, Any]) -> list[Field]:
         Field("case_sensitive", "boolean", label="Upper and lower case differ", default=shown["case_sensitive"]),
         Field("look_alikes", "boolean", label="What looks alike counts, too", default=shown["look_alikes"]),
         Field("is_active", "boolean", label="Rule is on", default=shown["is_active"]),
+        *step_fields(was.get("escalation", [])),
     ]
 
 
@@ -287,6 +292,11 @@ def _body(form: dict[str, Any]) -> dict[str, Any]:
     if action in SAYS:
         body[SAYS[action]] = form.get("say") or ""
     return body
+
+
+def _steps(form: PageForm) -> list[dict[str, Any]]:
+    """Only what warns or deletes goes further, and the form shows the steps of nothing else."""
+    return read_steps(form.vars) if form.vars["action"] in SAYS else []
 
 
 def _number(text: Any) -> int | None:

@@ -130,7 +130,8 @@ class Carrying:
     def _of_each(self, ask: Callable[[str], dict[str, Any]]) -> Gathered:
         found = Gathered()
         for manifest in sorted(all_manifests(), key=lambda each: (each.name == LAST, each.port)):
-            if manifest.prefix:
+            # The broker has nothing of communities and people, and is out of everybody's reach but operators'.
+            if manifest.kind != "admin":
                 self._put(found, manifest.name, partial(ask, manifest.prefix))
         return found
 

@@ -138,13 +138,17 @@ class PlatformLogins:
         }
         return f"{provider.authorize_url}?{urlencode(asked)}", started
 
-    def finish(self, platform: str, state: str, code: str, cookies: str, *, login_id: int | None = None) -> Entered:
+    def take_up(self, state: str, cookies: str) -> dict[str, Any]:
+        """What was begun in the browser that comes back, once; `next` is where it wanted to go. Raises: BadState and
+        its kinds."""
+        return self._states.finish(state, cookies)
+
+    def finish(self, platform: str, begun: Mapping[str, Any], code: str, *, login_id: int | None = None) -> Entered:
         """The login of whoever came back, made if they are new here. `login_id` is who is signed in in that browser.
 
-        Raises: BadState and its kinds; NotLetIn; SomebodyElses; OnePersonEach; NotFound; UpstreamError.
+        Raises: NotLetIn; SomebodyElses; OnePersonEach; NotFound; UpstreamError.
         """
         provider = self._get(platform)
-        begun = self._states.finish(state, cookies)
         connecting = begun.get("connecting")
         if begun.get("platform") != platform or not code or connecting not in (None, login_id):
             raise NotLetIn()

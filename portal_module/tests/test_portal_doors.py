@@ -456,7 +456,7 @@ def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
     assert elsewhere == "/portal/auth/login", "and in its own browser only"
     location, cookie = begin_with(fleet, "twitch")
     denied, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}", deny=True), cookie)
-    assert denied == "/portal/auth/login"
+    assert denied == "/portal/auth/login?next=%2Fportal%2Fprofile", "where they wanted to go is kept"
 
 
 def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):
@@ -493,6 +493,129 @@ def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fle
     shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation").body.decode()
     for each in ("Spammer", "spam!", "Deleted", "Not done", "no moderator"):
         assert each in shown, each
+
+
+def fill_in(visitor: Visitor, path: str, name: str, **values: str) -> Any:
+    """Send a page's form as it is shown, but for these values."""
+    page = visitor.ask("GET", path).body.decode()
+    key = re.search(r'name="_formkey"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="_formkey"', page)
+    return visitor.ask("POST", path, {"_formname": name, "_formkey": key[1] or key[2], **values})
+
+
+def undo_newest(world: World, fleet: Any, subject: str) -> None:
+    """Take the newest change of something back, by the button of the audit log."""
+    with fleet.database.transaction() as db:
+        newest = fetch_one(db, "SELECT max(id) AS id FROM audit WHERE subject LIKE %s", (subject,))
+    owner, path = world.people["owner"], f"/portal/c/{world.bot.slug}/audit"
+    key = re.search(r'name="_key" value="([0-9a-f]+)"', owner.ask("GET", path).body.decode())
+    assert owner.ask("POST", f"{path}/{newest['id']}/undo", {"_key": key[1]}).status == 303
+
+
+def test_forms_set_terms_steps_and_labels_and_show_them_again(world, fleet):
+    editor, path = world.people["editor"], f"/portal/c/{world.bot.slug}"
+    slug = {"community_id": world.bot.slug}
+
+    def found(url: str, rows: str) -> dict[str, Any]:
+        return max(fleet.request("GET", url, key="admin", query=slug).json()[rows], key=lambda each: each["id"])
+
+    terms = {"cooldown_s": "30", "cooldown_person_s": "", "cooldown_exempt": "nobody", "level": "vip"}
+    said = {"alias": "!cool", "command": "cool", "label": " Fans ", "only_live": "on", **terms}
+    assert fill_in(editor, f"{path}/commands/aliases/new", "alias", **said, entity_id="").status == 303
+    alias = found("/alias/list", "aliases")
+    assert {name: alias[name] for name in (*terms, "label", "only_live")} == {
+        "cooldown_s": 30,
+        "cooldown_person_s": 0,
+        "cooldown_exempt": None,
+        "level": "vip",
+        "label": "fans",
+        "only_live": True,
+    }
+    page = editor.ask("GET", f"{path}/commands/aliases/{alias['id']}").body.decode()
+    assert 'value="fans"' in page and re.search(
+        r'<option[^>]*selected[^>]*value="nobody"|value="nobody"[^>]*selected', page
+    )
+    plain = {"alias": "!cool", "command": "cool", "label": "", "cooldown_exempt": "moderator", "level": "member"}
+    assert fill_in(editor, f"{path}/commands/aliases/{alias['id']}", "alias", **plain, is_active="on").status == 303
+    alias = found("/alias/list", "aliases")
+    assert (alias["cooldown_s"], alias["cooldown_exempt"], alias["label"], alias["only_live"]) == (
+        0,
+        "moderator",
+        None,
+        False,
+    )
+    late = fill_in(
+        editor,
+        f"{path}/commands/aliases/new",
+        "alias",
+        **{**said, "alias": "!late", "cooldown_s": "86401"},
+        entity_id="",
+    )
+    assert late.status == 422 and b"86,400" in late.body
+
+    rule = {
+        "string": "spoiler",
+        "match_type": "contains",
+        "action": "block",
+        "place": "",
+        "priority": "9",
+        "exempt_level": "",
+    }
+    rows = {
+        "step0_after": "5",
+        "step0_action": "ban",
+        "step1_after": "2",
+        "step1_within": "1h",
+        "step1_action": "timeout",
+    }
+    rows |= {"step1_for": "90s", "step2_action": "delete", "is_active": "on"}
+    assert fill_in(editor, f"{path}/rules/new", "rule", **rule, **rows).status == 303
+    made = found("/router/string-rules", "rules")
+    assert made["escalation"] == [
+        {"after": 2, "within_s": 3600, "action": "timeout", "duration_s": 90},
+        {"after": 5, "within_s": 86_400, "action": "ban", "duration_s": None},
+    ]
+    page = editor.ask("GET", f"{path}/rules/{made['id']}").body.decode()
+    assert 'value="1h"' in page and 'value="90s"' in page and 'value="1d"' in page
+    for bad in ({"step0_within": "soon"}, {"step0_within": "31d"}, {"step0_after": "0"}, {"step1_after": "5"}):
+        assert fill_in(editor, f"{path}/rules/{made['id']}", "rule", **{**rule, **rows, **bad}).status == 422, bad
+    assert found("/router/string-rules", "rules")["escalation"] == made["escalation"]
+    none = dict.fromkeys(("step0_action", "step1_action", "step2_action"), "warn")
+    assert fill_in(editor, f"{path}/rules/{made['id']}", "rule", **rule, **none).status == 303
+    assert found("/router/string-rules", "rules")["escalation"] == []
+
+    look = {"title": "Hi", "position": "top", "animation": "slide", "display_s": "8", "volume": "60", "weight": "1"}
+    said = {**look, "event": "raid", "labels": " Fans, regular,", "is_active": "on"}
+    assert fill_in(editor, f"{path}/overlays/alerts/new", "alert", **said).status == 303
+    alert = found("/browser/source/admin/alerts", "alerts")
+    assert (alert["title"], alert["labels"]) == ("Hi", ["fans", "regular"])
+    edit = f"{path}/overlays/alerts/{alert['id']}"
+    assert b'value="fans, regular"' in editor.ask("GET", edit).body
+    assert fill_in(editor, edit, "alert", **{**look, "title": "Ho"}, labels="").status == 303
+    assert found("/browser/source/admin/alerts", "alerts")["labels"] == []
+
+
+def test_what_is_done_to_an_alert_is_in_the_audit_log_and_taken_back(world, fleet):
+    url, slug = "/browser/source/admin/alerts", {"community_id": world.bot.slug}
+
+    def titles() -> list[str]:
+        listed = fleet.request("GET", url, key="admin", query=slug).json()["alerts"]
+        return [each["title"] for each in listed if each["event"] == "boost"]
+
+    new = {"event": "boost", "title": "one", "labels": ["fans"], "max_amount": None, **slug}
+    made = fleet.request("POST", url, new, key="admin").json()["alert"]
+    for version, title in ((1, "two"), (2, "three")):
+        change = {"version": version, "title": title}
+        assert fleet.request("PUT", f"{url}/{made['id']}", change, key="admin").status == 200
+    undo_newest(world, fleet, f"alert/{made['id']}")
+    assert titles() == ["two"]
+    assert fleet.request("PUT", f"{url}/{made['id']}", {"title": "four"}, key="admin").status == 422, (
+        "it needs a version"
+    )
+    assert fleet.request("DELETE", f"{url}/{made['id']}", key="admin").status == 200
+    undo_newest(world, fleet, f"alert/{made['id']}")
+    assert titles() == ["two"], "as it was, under a new number"
+    undo_newest(world, fleet, "alert/%")
+    assert titles() == [], "what made it is taken back as well"
 
 
 def test_mail_goes_by_sendmail_where_no_server_is_named(fleet, tmp_path, monkeypatch):

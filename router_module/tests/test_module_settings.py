@@ -229,7 +229,7 @@ def test_the_router_reads_its_own_settings_for_a_place_and_sees_a_change_at_once
 
 
 def test_a_module_with_neither_settings_nor_commands_cannot_be_set(fleet, bot):
-    assert put(fleet, bot, "twitch", config={"a": 1}).status == 404
+    assert put(fleet, bot, "slack", config={"a": 1}).status == 404
     assert put(fleet, bot, "nonsense", config={"a": 1}).status == 404
 
 

@@ -145,10 +145,11 @@ def test_auto_is_the_one_with_credentials_that_plays_else_the_first_with_credent
     assert bot.say("!track").chat == "youtube_music plays"
 
 
-def test_a_module_without_the_operators_credentials_waits_behind_the_others(fleet, bot, players):
+def test_what_the_community_connected_goes_before_the_operators_key(fleet, bot, players):
     youtube, _ = players
-    connect(bot)
     assert bot.say("!track").chat == "youtube_music plays"
+    connect(bot)
+    assert bot.say("!track").chat == "spotify plays"
     youtube.beat(status="unconfigured")
     assert bot.say("!track").chat == "spotify plays"
 

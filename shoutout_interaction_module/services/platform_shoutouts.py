@@ -48,9 +48,11 @@ class PlatformShoutouts:
     def _find_collector(self) -> str | None:
         """Where the collector of Twitch has said that it is, if that is an address of this fleet's."""
         rows = self._database.statement(
-            "SELECT endpoint_url FROM collector_modules WHERE module_name = 'twitch' AND platform = 'twitch'"
+            # A collector with commands has registered where these are executed.
+            "SELECT substring(endpoint_url FROM '^[a-z]+://[^/]+') AS url FROM collector_modules"
+            " WHERE module_name = 'twitch' AND platform = 'twitch'"
         )
-        url = str(rows[0]["endpoint_url"]).rstrip("/") if rows else ""
+        url = str(rows[0]["url"]) if rows else ""
         return url if is_below(url, self._bases) else None
 
 

@@ -62,8 +62,10 @@ class Session:
 class Connection:
     """One socket."""
 
-    def __init__(self, socket: web.WebSocketResponse, *, compressed: bool) -> None:
+    def __init__(self, socket: web.WebSocketResponse, *, compressed: bool, resumes: str = "") -> None:
         self.socket = socket
+        # The session whose address this is.
+        self.resumes = resumes
         self.session: Session | None = None
         self.deaf = False
         # By us, so that its session can be resumed whatever code the other side answers with.
@@ -101,11 +103,14 @@ class Gateway:
         self.identifies: list[tuple[float, int]] = []
         self.identified_too_soon: list[int] = []
         self.resumes: list[bool] = []
+        # Those that came to another address than their READY named.
+        self.resumed_elsewhere = 0
         self.close_codes: list[int] = []
         self._identified_at: dict[int, float] = {}
 
     def reset(self) -> None:
         self.acks, self.refuses_resumes = True, False
+        self.resumed_elsewhere = 0
         self.allowed_intents = PRIVILEGED
         for records in (self.identifies, self.identified_too_soon, self.resumes, self.close_codes):
             records.clear()
@@ -115,7 +120,8 @@ class Gateway:
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=4096 * 4, compress=False)
         await socket.prepare(request)
-        connection = Connection(socket, compressed=request.query.get("compress") == "zlib-stream")
+        compressed = request.query.get("compress") == "zlib-stream"
+        connection = Connection(socket, compressed=compressed, resumes=request.match_info.get("session", ""))
         self.connections.add(connection)
         try:
             await connection.send({"op": HELLO, "d": {"heartbeat_interval": int(self.heartbeat_interval_s * 1000)}})
@@ -187,7 +193,7 @@ class Gateway:
                 "user": {**world.bot.payload(), "verified": True, "mfa_enabled": False, "email": None},
                 "guilds": [{"id": guild.id, "unavailable": True} for guild in guilds],
                 "session_id": session.id,
-                "resume_gateway_url": self.url,
+                "resume_gateway_url": f"{self.url}/{session.id}",
                 "application": {"id": world.application_id, "flags": 0},
                 "shard": [session.shard, session.shard_count],
                 "_trace": ["simulated"],
@@ -201,6 +207,7 @@ class Gateway:
         session = self.sessions.get(data.get("session_id") or "")
         accepted = session is not None and not self.refuses_resumes and data.get("token") == self.token
         self.resumes.append(accepted)
+        self.resumed_elsewhere += connection.resumes != data.get("session_id")
         if session is None or not accepted:
             if session is not None:
                 self.sessions.pop(session.id, None)

@@ -112,6 +112,7 @@ class DiscordSimulator(AsyncLoopbackServer):
         self._session = ClientSession(timeout=ClientTimeout(total=10))
         app = web.Application(client_max_size=4 * 1024 * 1024, middlewares=self.middlewares)
         app.add_routes([web.get("/gateway", self.gateway.serve), web.get("/gateway/", self.gateway.serve)])
+        app.add_routes([web.get("/gateway/{session}", self.gateway.serve)])
         app.add_routes([*_control_routes(self), *self.rest.routes()])
         return app
 

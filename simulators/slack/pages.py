@@ -6,6 +6,7 @@ import html
 import json
 import secrets
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -77,7 +78,7 @@ class Pages:
         user = next((each.id for each in team.users.values() if each.name == name.lower()), "")
         if not user:
             user = f"U{secrets.token_hex(5).upper()}"
-            self._slack.change_user(user, name=name.lower(), display_name=name)
+            team.users[user] = replace(team.user(user), name=name.lower(), display_name=name)
         code = self.make_code(team.id, user, query["redirect_uri"], query["scope"])
         raise web.HTTPFound(f"{query['redirect_uri']}?{urlencode({'code': code, **back})}")
 

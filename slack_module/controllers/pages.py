@@ -35,5 +35,6 @@ class ConsentPages(Pages):
             cookies=cookies,
             missing=found.missing_scopes,
             community=found.settled.community_name,
+            slug=found.settled.slug,
             may_delete=found.may_delete,
         )

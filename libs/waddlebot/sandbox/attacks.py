@@ -307,14 +307,14 @@ def bomb_with_processes(_targets: Targets) -> None:
 
 @attack
 def send_signals(_targets: Targets) -> None:
+    """The signal that nobody feels: where the fence has a hole, nobody shall be ended by those who look for it."""
     parent = os.getppid()
     each_refused(
         {
-            **with_each(os.kill, [(pid, signal.SIGKILL) for pid in (parent, -1, 0, 1)]),
-            "nothing": lambda: os.kill(parent, 0),
-            "tgkill": lambda: call("tgkill", parent, parent, signal.SIGKILL),
-            "tkill": lambda: call("tkill", parent, signal.SIGKILL),
-            "queue": lambda: call("rt_sigqueueinfo", parent, signal.SIGTERM, ctypes.create_string_buffer(128)),
+            **with_each(os.kill, [(pid, 0) for pid in (parent, -1, 0, 1)]),
+            "tgkill": lambda: call("tgkill", parent, parent, 0),
+            "tkill": lambda: call("tkill", parent, 0),
+            "queue": lambda: call("rt_sigqueueinfo", parent, 0, ctypes.create_string_buffer(128)),
             "pidfd": lambda: os.pidfd_open(parent),
             "pidfd_getfd": lambda: call("pidfd_getfd", 3, 0, 0),
         }
@@ -334,9 +334,9 @@ def reach_into_other_processes(_targets: Targets) -> None:
             "write": lambda: call("process_vm_writev", parent, memory, 1, memory, 1, 0),
             "limits": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE, limits),
             "see limits": lambda: resource.prlimit(parent, resource.RLIMIT_NOFILE),
-            "priority": lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
-            "processors": lambda: os.sched_setaffinity(parent, {0}),
-            "scheduler": lambda: os.sched_setscheduler(parent, os.SCHED_IDLE, os.sched_param(0)),
+            "priority": lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, 0)),
+            "processors": lambda: os.sched_setaffinity(parent, os.sched_getaffinity(0)),
+            "scheduler": lambda: os.sched_setscheduler(parent, os.SCHED_OTHER, os.sched_param(0)),
         }
     )
 

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,6 +20,8 @@ from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
 from .simulated import SimulatedDatabase
 from .surroundings import AS_STARTED  # noqa: F401 - taken before any fixture runs
+
+T = TypeVar("T")
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -222,12 +224,16 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def eventually(check: Callable[[], object], *, within_s: float = 10, what: str = "") -> None:
-    """Wait until a check holds. For what other threads or processes do; fails after `within_s`."""
+def eventually(check: Callable[[], T | None], *, within_s: float = 10, what: str = "") -> T:
+    """Wait until a check holds, and return what it found. For what other threads or processes do.
+
+    Fails after `within_s`.
+    """
     until = time.monotonic() + within_s
-    while not check():
+    while not (found := check()):
         assert time.monotonic() < until, f"not within {within_s} s: {what or check}"
         time.sleep(0.01)
+    return found
 
 
 def _is_ready(fleet: Fleet, prefix: str) -> bool:
