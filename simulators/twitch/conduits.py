@@ -5,7 +5,9 @@ Source: https://dev.twitch.tv/docs/eventsub/handling-conduit-events/
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import threading
 import time
 import uuid
 import zlib
@@ -23,6 +25,7 @@ MAX_CONDUITS = 5
 MAX_SHARDS = 20_000
 MAX_AT_ONCE = 100
 PAGE = 100
+MAX_HOLD_S = 30.0
 DELETED_AFTER_S = 72 * 3600.0
 INVALID_SHARD, INVALID_SESSION = "invalid_parameter", "websocket_session_not_found"
 
@@ -71,6 +74,8 @@ class Conduits:
         self.repeats = False
         # Shards whose next assignment is answered with an error of their own.
         self.refuses: dict[str, int] = {}
+        # By shard, or "create": what its next request waits for, then the one after it; None for those that need not.
+        self.holds: dict[str, list[threading.Event | None]] = {}
         # Sessions that a shard was ever bound to.
         self._used: set[str] = set()
         # Notifications that went to another shard than their channel's, and those that went nowhere.
@@ -80,6 +85,7 @@ class Conduits:
     def clear(self) -> None:
         self.by_id.clear()
         self.refuses.clear()
+        self.holds.clear()
         self.keeps_surplus = self.repeats = False
         self.deleted_after_s = DELETED_AFTER_S
         self.moved = self.dropped = 0
@@ -95,6 +101,11 @@ class Conduits:
     def shard_of(self, conduit: Conduit, channel: str) -> str:
         """The same channel is always the same shard's, while there are as many."""
         return str(zlib.crc32(channel.encode()) % conduit.count)
+
+    async def wait(self, what: str) -> None:
+        """Hold a request up for as long as a test wants."""
+        if (waiting := self.holds.get(what)) and (hold := waiting.pop(0)):
+            await asyncio.to_thread(hold.wait, MAX_HOLD_S)
 
     # Managing
 
@@ -285,6 +296,7 @@ class ConduitRoutes:
 
     async def post(self, request: web.Request, token: Token) -> web.Response:
         _check_app(token)
+        await self._conduits.wait("create")
         made = self._conduits.create((await request.json()).get("shard_count"))
         return web.json_response({"data": [made.to_wire()]})
 
@@ -312,7 +324,10 @@ class ConduitRoutes:
     async def patch_shards(self, request: web.Request, token: Token) -> web.Response:
         _check_app(token)
         asked = await request.json()
-        done, errors = self._conduits.assign(str(asked.get("conduit_id", "")), asked.get("shards") or [])
+        shards = asked.get("shards") or []
+        for each in shards:
+            await self._conduits.wait(str(each.get("id")))
+        done, errors = self._conduits.assign(str(asked.get("conduit_id", "")), shards)
         return web.json_response({"data": [each.to_wire() for each in done], "errors": errors}, status=202)
 
 

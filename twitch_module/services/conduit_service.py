@@ -6,17 +6,20 @@ Source: https://dev.twitch.tv/docs/eventsub/handling-conduit-events/
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector as MetricsCollector
 from waddlebot.base.errors import ProviderError, Refused, UpstreamError, WaddleBotError
 from waddlebot.base.logs import AAALog
-from waddlebot.data.database import Database
+from waddlebot.base.wire import to_json
+from waddlebot.data.database import Database, DatabaseUnavailable
 
 from .twitch_api import TwitchAPI
 
@@ -24,6 +27,8 @@ from .twitch_api import TwitchAPI
 REPLICA_FOR = timedelta(seconds=10)
 STALE_AFTER = timedelta(seconds=30)
 WARNED_AT = 0.8
+# As many as Twitch lets an application have.
+MAX_CONDUITS = 5
 ENABLED = "enabled"
 LOCK = "SELECT pg_advisory_lock(hashtextextended('twitch conduit', 0))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('twitch conduit', 0))"
@@ -34,7 +39,9 @@ ON CONFLICT (client_id) DO UPDATE SET conduit_id = excluded.conduit_id, shard_co
 """
 REPORT = """
 INSERT INTO twitch_conduit_shards AS s (shard_id, container_id, state, detail, heard_at)
-VALUES (%(shard)s, %(container)s, %(state)s, %(detail)s, %(heard_at)s)
+SELECT shard_id, %(container)s::text, state, left(detail, 500), heard_at
+FROM jsonb_to_recordset(%(shards)s::jsonb) AS r (shard_id integer, state text, detail text, heard_at timestamptz)
+ORDER BY shard_id
 ON CONFLICT (shard_id) DO UPDATE SET container_id = excluded.container_id, state = excluded.state,
     detail = excluded.detail, heard_at = coalesce(excluded.heard_at, s.heard_at), updated_at = now()
 """
@@ -65,6 +72,16 @@ class BoundShard:
     session_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """How a shard is, as whoever has claimed it says."""
+
+    shard_id: int
+    state: Literal["connecting", "bound", "lent"]
+    detail: str
+    heard_at: datetime | None
+
+
 class ConduitGone(UpstreamError):
     """Twitch does not know the conduit any more: it deletes one that nobody has served for three days."""
 
@@ -90,10 +107,13 @@ class ConduitService:
 
         Raises: Refused, where the application has as many as Twitch allows; Later; Away; Unclear.
         """
+        ours, there = self._look()
+        if ours is not None and ours == there and ours.shard_count >= self._shard_count:
+            return self._know(ours)
         with self._making, self._db.session() as session:
             session.run(LOCK)
             try:
-                return self._know(self._api.run(self._ensure(self.find())))
+                return self._know(self._mend(*self._look()))
             finally:
                 session.run(UNLOCK)
 
@@ -109,16 +129,19 @@ class ConduitService:
         )
         return Conduit(rows[0]["conduit_id"], rows[0]["shard_count"]) if rows else None
 
-    async def prepare(self) -> None:
-        """Have the conduit and an app token at hand, since after its welcome a socket has ten seconds.
+    async def prepare(self) -> dict[int, BoundShard]:
+        """Have the conduit and an app token at hand, since after its welcome a socket has ten seconds, and return what
+        is bound. What is known of the conduit will do while the database is away.
 
-        Raises as `ensure`.
+        Raises: Refused; Later; Away; Unclear.
         """
-        await asyncio.to_thread(self.get)
+        with contextlib.suppress(DatabaseUnavailable):
+            await asyncio.to_thread(self.get)
         try:
-            await self.list_shards()
+            return await self.list_shards()
         except ConduitGone:
             await asyncio.to_thread(self.ensure)
+            return {}
 
     async def bind(self, shard_id: int, session_id: str) -> None:
         """Have a shard's notifications come to a session. Raises: Refused with Twitch's words about this one shard;
@@ -169,17 +192,15 @@ class ConduitService:
         )
         return int(rows[0]["others"])
 
-    def report(self, shard_id: int, container_id: str, state: str, detail: str, heard_at: datetime | None) -> None:
-        self._db.statement(
-            REPORT,
-            {
-                "shard": shard_id,
-                "container": container_id,
-                "state": state,
-                "detail": detail[:500],
-                "heard_at": heard_at,
-            },
-        )
+    def report(self, container_id: str, shards: Sequence[ShardState]) -> None:
+        """Say how this replica's shards are."""
+        rows = [dataclasses.asdict(each) for each in shards]
+        self._db.statement(REPORT, {"container": container_id, "shards": to_json(rows)})
+
+    def last_heard(self, shard_id: int) -> datetime | None:
+        """When whoever had the shard heard something last, as far as they said."""
+        rows = self._db.statement("SELECT heard_at FROM twitch_conduit_shards WHERE shard_id = %s", (shard_id,))
+        return rows[0]["heard_at"] if rows else None
 
     def check(self) -> str:
         """Say how many shards are bound. Raises: UpstreamError, with what the first that is not lacks."""
@@ -229,26 +250,34 @@ class ConduitService:
         self._known = conduit
         return conduit
 
-    async def _ensure(self, ours: Conduit | None) -> Conduit:
-        listed = (await self._ask("GET", "eventsub/conduits"))["data"]
-        there = next((int(each["shard_count"]) for each in listed if ours and each["id"] == ours.id), None)
-        wanted = max(self._shard_count, ours.shard_count if ours else 0)
-        if ours is None or there is None:
-            return self._made(await self._create(wanted, others=len(listed)), is_anew=ours is not None)
-        if there < wanted:  # Never fewer: the channels of the highest would be nobody's.
-            await self._ask("PATCH", "eventsub/conduits", body={"id": ours.id, "shard_count": wanted})
-        elif there > wanted:
-            wanted = there
-        found = Conduit(ours.id, wanted)
-        if found != ours:
-            self._save(found)
+    def _look(self) -> tuple[Conduit | None, Conduit | None]:
+        """The conduit as our table has it, and as Twitch does."""
+        ours = self.find()
+        listed = self._api.run(self._list())
+        return ours, listed.get(ours.id) if ours else None
+
+    def _mend(self, ours: Conduit | None, there: Conduit | None) -> Conduit:
+        wanted = max([self._shard_count, *(each.shard_count for each in (ours, there) if each)])
+        if there is None:
+            return self._made(self._api.run(self._create(wanted)), is_anew=ours is not None)
+        if there.shard_count < wanted:  # Never fewer: the channels of the highest would be nobody's.
+            body = {"id": there.id, "shard_count": wanted}
+            self._api.run(self._ask("PATCH", "eventsub/conduits", body=body))
+        found = Conduit(there.id, wanted)
+        self._save(found)
         return found
 
-    async def _create(self, shard_count: int, *, others: int) -> Conduit:
+    async def _list(self) -> dict[str, Conduit]:
+        """All of the application's, whoever made them."""
+        listed = (await self._ask("GET", "eventsub/conduits"))["data"]
+        return {each["id"]: Conduit(str(each["id"]), int(each["shard_count"])) for each in listed}
+
+    async def _create(self, shard_count: int) -> Conduit:
         try:
             answer = await self._ask("POST", "eventsub/conduits", body={"shard_count": shard_count})
         except ProviderError as err:
-            if err.status != 429 or others < 5:
+            others = len(await self._list()) if err.status == 429 else 0
+            if others < MAX_CONDUITS:
                 raise
             raise Refused(
                 f"The application has {others} conduits, as many as Twitch allows, and none of them is this fleet's."

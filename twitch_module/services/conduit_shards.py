@@ -15,15 +15,16 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from waddlebot.base.contracts import ClaimedEntity
-from waddlebot.base.errors import UpstreamError, WaddleBotError
+from waddlebot.base.errors import Busy, UpstreamError, WaddleBotError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.watched import Watched
 from waddlebot.collecting.claims import Claims
 from waddlebot.collecting.collector import Collector
 
-from .conduit_service import ENABLED, ConduitGone, ConduitService
+from .conduit_service import ENABLED, BoundShard, ConduitGone, ConduitService, ShardState
 from .eventsub_socket import (
     DRAIN_S,
     FIRST_PAUSE_S,
@@ -69,19 +70,28 @@ class ShardSocket(EventSubSocket):
     def __init__(self, parts: Parts, entity: ClaimedEntity) -> None:
         super().__init__(parts.collector, parts.notifications, entity_id=entity.entity_id, holding=None, log=parts.log)
         self.id = int(entity.channel_id)
-        self.state, self.detail = "connecting", ""
+        self.state: Literal["connecting", "bound", "lent"] = "connecting"
+        # Why it is not bound.
+        self.detail = ""
         self.session_id = ""
         self._parts = parts
         self._entity = entity
         self._url = socket_url(parts.url)
+        # Its own session's binding and its lending may not pass each other.
+        self._binding = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
         return self.state == "bound"
 
-    @property
-    def heard_at(self) -> datetime | None:
-        return self._heard_at
+    def is_bound_right(self, there: BoundShard | None) -> bool:
+        """Whether what comes for the shard comes to its own session, or while that is lost to any."""
+        if there is None or there.status != ENABLED:
+            return False
+        return there.session_id == self.session_id or not self.is_open
+
+    def say_state(self) -> ShardState:
+        return ShardState(self.id, self.state, self.detail, self._heard_at)
 
     async def run(self) -> None:
         """Hear the shard until this is cancelled, connecting anew as often as it takes."""
@@ -104,8 +114,9 @@ class ShardSocket(EventSubSocket):
         self._take_delivery = self._collector.take
 
     async def rebind(self) -> None:
-        """Have the shard come here again after Twitch, or another holder by then, had it elsewhere."""
+        """Have the shard come here again after Twitch, or another holder by then, had it elsewhere or nowhere."""
         if not self.is_open:
+            await self._lend()
             return
         with contextlib.suppress(WaddleBotError):
             await self._bind(self.session_id)
@@ -113,10 +124,13 @@ class ShardSocket(EventSubSocket):
 
     async def _hear(self) -> None:
         """One session, with all the connections that it moves to. Raises: WaddleBotError when it ends."""
-        await self._parts.conduit.prepare()
+        before = (await self._parts.conduit.prepare()).get(self.id)
         now = await self._connect(self._url)
         try:
             await self._bind(now.session_id)
+            if self._heard_at is None and before is not None and before.status != ENABLED:
+                with contextlib.suppress(Busy):
+                    self._heard_at = await asyncio.to_thread(self._parts.conduit.last_heard, self.id)
             await self._note_gap()
             self._heard_at = datetime.now(UTC)
             while True:
@@ -126,24 +140,39 @@ class ShardSocket(EventSubSocket):
 
     async def _bind(self, session_id: str) -> None:
         """Raises: SocketEnded when the claim is lost, or Twitch refuses; as `ConduitService.bind`."""
-        if not await asyncio.to_thread(self._parts.is_held, self._entity):
-            raise SocketEnded("The claim of this shard is lost.")
-        try:
-            await self._parts.conduit.bind(self.id, session_id)
-        except ConduitGone:
-            await asyncio.to_thread(self._parts.conduit.ensure)
-            await self._parts.conduit.bind(self.id, session_id)
-        self.session_id, self.state, self.detail = session_id, "bound", ""
+        async with self._binding:
+            if not await self._is_held():
+                raise SocketEnded("The claim of this shard is lost.")
+            try:
+                await self._parts.conduit.bind(self.id, session_id)
+            except ConduitGone:
+                await asyncio.to_thread(self._parts.conduit.ensure)
+                await self._parts.conduit.bind(self.id, session_id)
+            self.session_id, self.state, self.detail = session_id, "bound", ""
 
     async def _lend(self) -> None:
         """Until there is a session anew, what is the shard's comes by another of ours."""
-        with contextlib.suppress(WaddleBotError):
+        async with self._binding:
             session_id = self._parts.find_open_session()
-            if not session_id:
+            if self.is_open or not session_id:
                 return
-            if await asyncio.to_thread(self._parts.is_held, self._entity):
-                await self._parts.conduit.bind(self.id, session_id)
-                self.state = "lent"
+            with contextlib.suppress(WaddleBotError):
+                if await self._is_held():
+                    await self._parts.conduit.bind(self.id, session_id)
+                    self.state = "lent"
+                    await self._note_gap()
+                    self._heard_at = None
+
+    async def _is_held(self) -> bool:
+        return await asyncio.to_thread(self._parts.is_held, self._entity)
+
+    async def _note_gap(self) -> None:
+        try:
+            await super()._note_gap()
+        except Busy as err:  # Without a database there is nowhere to note it, and the session goes on.
+            self._log.system(
+                "gap_not_noted", result="FAILED", entity_id=self.entity_id, since=self._heard_at, code=err.code
+            )
 
     def _note_promise(self, keepalive_s: float) -> None:
         """A shard is no channel: `ConduitService.check` tells of it, by what is reported here."""
@@ -199,16 +228,14 @@ class ShardService:
         self.claims.shard_count = conduit.shard_count
         self.claims.max_claims = self._conduit.share(self._container, conduit.shard_count)
         self.claims.step()
-        for socket, _ in list(self._sockets.values()):
-            self._conduit.report(socket.id, self._container, socket.state, socket.detail, socket.heard_at)
+        self._conduit.report(self._container, [socket.say_state() for socket, _ in list(self._sockets.values())])
 
     def check_bound(self) -> None:
         """Have a conduit, and bind anew what Twitch has elsewhere or disabled. Raises: ProviderError."""
         self._conduit.ensure()
         bound = self._api.run(self._conduit.list_shards())
         for socket, _ in list(self._sockets.values()):
-            there = bound.get(socket.id)
-            if there is None or there.status != ENABLED or there.session_id != socket.session_id:
+            if not socket.is_bound_right(bound.get(socket.id)):
                 self._api.bridge.start(socket.rebind())
 
     def finish(self) -> None:
@@ -246,8 +273,8 @@ class ShardService:
             while socket.is_open and time.monotonic() < until and not self._is_alone:
                 await asyncio.sleep(LOOK_EVERY_S)
                 with contextlib.suppress(WaddleBotError):
-                    there = (await self._conduit.list_shards()).get(socket.id)
-                    if there is not None and there.session_id != socket.session_id:
+                    bound = (await self._conduit.list_shards()).values()
+                    if all(each.session_id != socket.session_id for each in bound):
                         break
             await asyncio.sleep(DRAIN_S)
         finally:
