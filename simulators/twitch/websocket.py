@@ -28,7 +28,7 @@ INVALID_RECONNECT = 4007
 WHY_CLOSED = {
     CLIENT_SENT_TRAFFIC: ("client sent inbound traffic", "websocket_received_inbound_traffic"),
     CONNECTION_UNUSED: ("connection unused", "websocket_connection_unused"),
-    RECONNECT_GRACE_EXPIRED: ("reconnect grace time expired", "websocket_disconnected"),
+    RECONNECT_GRACE_EXPIRED: ("reconnect grace time expired", "websocket_failed_to_reconnect"),
     NETWORK_TIMEOUT: ("network timeout", "websocket_network_timeout"),
     NETWORK_ERROR: ("network error", "websocket_network_error"),
     INVALID_RECONNECT: ("invalid reconnect", "websocket_disconnected"),
