@@ -227,8 +227,9 @@ class ShardService:
             return
         self.claims.shard_count = conduit.shard_count
         self.claims.max_claims = self._conduit.share(self._container, conduit.shard_count)
-        self.claims.step()
+        # Before the router is asked, which may be away while the shards are well.
         self._conduit.report(self._container, [socket.say_state() for socket, _ in list(self._sockets.values())])
+        self.claims.step()
 
     def check_bound(self) -> None:
         """Have a conduit, and bind anew what Twitch has elsewhere or disabled. Raises: ProviderError."""

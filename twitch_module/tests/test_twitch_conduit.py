@@ -7,13 +7,14 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twitch_browser import Browser
+from waddlebot.community.directory import add_server
 from waddlebot.data.database import Database, fetch
 from waddlebot.fleet.embedded import free_port, stop_process
 from waddlebot.fleet.fleet import Child, answers_200
@@ -268,17 +269,32 @@ def test_a_message_is_answered_by_conduit_and_nothing_that_comes_twice_counts_tw
         home.fleet.twitch.conduits.repeats = False
 
 
-def test_health_and_metrics_tell_how_many_shards_are_bound_and_what_subscriptions_cost(home):
+def test_health_and_metrics_tell_how_many_shards_are_bound_and_what_subscriptions_may_cost(home):
     fleet = home.fleet
     eventually(lambda: check(fleet, "conduit")["ok"], within_s=20)
     assert check(fleet, "conduit")["detail"] == "2 shards, all bound"
     assert (metric(fleet, "conduit_shards"), metric(fleet, "conduit_shards_bound")) == (2, 2)
     eventually(lambda: metric(fleet, "eventsub_max_total_cost") == 10_000)
-    assert metric(fleet, "eventsub_total_cost") == 0, "streamers have consented"
-    fleet.query("UPDATE twitch_conduits SET total_cost = 8000, max_total_cost = 10000 RETURNING 1")
-    costs = check(fleet, "subscription-costs")
-    assert not costs["ok"]
-    assert "subscriptions cost 8000 of 10000" in costs["detail"]
+
+
+def test_doctor_warns_before_subscriptions_cost_all_that_they_may(shared):
+    """A channel whose streamer has not consented costs something."""
+    twitch, eventsub = shared.twitch, shared.twitch.eventsub
+    stranger = twitch.user(f"conduit{next(numbers)}", moderators=["waddlebot"])
+    with shared.database.transaction() as db:
+        add_server(db, "twitch", stranger.id, community=f"strangers-{stranger.id}")
+    eventually(lambda: Home(stranger.id, shared).subscribed().get(CHAT) == {"conduit"}, within_s=30)
+    cost = sum(each.cost for each in eventsub)
+    eventsub.max_webhook_cost = cost
+    try:
+        shared.query("UPDATE twitch_channels SET checked_at = NULL RETURNING 1")
+        eventually(lambda: metric(shared, "eventsub_total_cost") == cost, within_s=30)
+        assert metric(shared, "eventsub_max_total_cost") == cost
+        warned = check(shared, "subscription-costs")
+        assert not warned["ok"]
+        assert f"subscriptions cost {cost} of {cost}" in warned["detail"]
+    finally:
+        eventsub.max_webhook_cost = 10_000
 
 
 @pytest.mark.parametrize("how", ["drop", "close"])
@@ -419,6 +435,23 @@ def test_a_replica_that_is_killed_in_a_raid_is_followed_by_the_other_and_nothing
     assert twitch.conduits.dropped == dropped
     (gap,) = fleet.gaps(home.shard)[:1]
     assert gap["since"] < gap["until"]
+
+
+def test_a_replica_that_is_stopped_hands_its_shard_over_and_nothing_is_lost_or_doubled(home):
+    fleet, dropped = home.fleet, home.fleet.twitch.conduits.dropped
+    (child,) = [each for each in fleet.children if each.name == fleet.holders()[home.shard]]
+    fleet.children.remove(child)
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(child.stop)
+        said = []
+        while not wait([stopping], timeout=0.02).done:
+            said.append(f"meanwhile {len(said):04}")
+            home.say(said[-1])
+    home.say(ASKED)
+    eventually(lambda: home.texts == [ANSWER], within_s=20)
+    eventually(lambda: home.asked() == sorted([ASKED, *said]), within_s=20)
+    eventually(fleet.is_whole, within_s=30)
+    assert fleet.twitch.conduits.dropped == dropped
 
 
 def test_a_shard_whose_session_has_died_comes_by_anothers_until_it_has_one(replicas):
