@@ -109,10 +109,6 @@ class ShardSocket(EventSubSocket):
             pause_s = min(FIRST_PAUSE_S * 2 ** min(failures, 10), MAX_PAUSE_S) if failures else 0.05
             await self._rest(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
 
-    def store_at_once(self) -> None:
-        """The process ends, so nothing that comes now may wait in memory."""
-        self._take_delivery = self._collector.take
-
     async def rebind(self) -> None:
         """Have the shard come here again after Twitch, or another holder by then, had it elsewhere or nowhere."""
         if not self.is_open:
@@ -243,8 +239,6 @@ class ShardService:
         """Have others bind the shards, and hear on until they have. The conduit stays."""
         assert self.claims is not None
         self._is_alone = self._conduit.leave(self._container) == 0
-        for socket, _ in list(self._sockets.values()):
-            socket.store_at_once()
         self.claims.finish()
         until = time.monotonic() + CLOSING_S
         for leaving in list(self._leaving):

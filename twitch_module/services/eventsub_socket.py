@@ -23,7 +23,7 @@ from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Holding
 
 from .eventsub import parse_timestamp
-from .notification_service import NotificationService, Origin, Take
+from .notification_service import NotificationService, Origin
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -107,7 +107,6 @@ class EventSubSocket:
         self._notifications = notifications
         self._holding = holding
         self._log = log
-        self._take_delivery: Take = collector.keep
         self._wake = asyncio.Event()
         self._heard_at: datetime | None = None
 
@@ -225,7 +224,7 @@ class EventSubSocket:
                 sent_at = parse_timestamp(message.metadata.message_timestamp)
                 origin = Origin(message.metadata.message_id, sent_at, self._holding)
                 # It may look something up, for which the loop cannot wait.
-                await asyncio.to_thread(handle, message.payload, origin, self._take_delivery)
+                await asyncio.to_thread(handle, message.payload, origin, self._collector.keep)
                 break
             except Busy:
                 await asyncio.sleep(DATABASE_PAUSE_S)  # Twitch says it only once, so it is kept until it can be.
