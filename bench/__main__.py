@@ -12,6 +12,7 @@ EVERYTHING = (
     "string_rules",
     "rate_limits",
     "plain_chat",
+    "day_one",
     "roles",
     "labels",
     "slow_ai",

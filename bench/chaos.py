@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-import signal
 import tempfile
 import threading
 import time
@@ -18,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 import psycopg2
 from waddlebot.base.errors import UpstreamError
 from waddlebot.base.ids import new_id
@@ -29,7 +26,7 @@ from waddlebot.fleet.home import Home
 from waddlebot.testing.streaming_replica import StreamingReplica
 from waddlebot.web.http import HTTPClient
 
-from bench.common import RunningFleet, event, fleet, table
+from bench.common import RunningFleet, event, fleet, kill_one_after_another, table, victims
 
 CLIENTS = 8
 SECONDS = 40
@@ -83,7 +80,7 @@ def main() -> None:
         clients = [Client(running, going) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
-        killed = kill_one_after_another(running, replica)
+        killed = kill_one_after_another(lambda: victims_of(running, replica), SECONDS, KILL_EVERY_S)
         going.clear()
         for client in clients:
             client.join()
@@ -135,36 +132,11 @@ def fleet_with_replica(folder: Path) -> Iterator[tuple[RunningFleet, StreamingRe
             del os.environ[name]
 
 
-def kill_one_after_another(running: RunningFleet, replica: StreamingReplica) -> Counter[str]:
-    killed: Counter[str] = Counter()
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        time.sleep(KILL_EVERY_S)
-        assert replica.process is not None
-        if replica.process.poll() is not None:
-            replica.start()
-        found = [*victims(running), ("replica", replica.process.pid)]
-        random.shuffle(found)
-        name, pid = min(found, key=lambda victim: killed[victim[0]])
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            killed[name] += 1
-    return killed
-
-
-def victims(running: RunningFleet) -> list[tuple[str, int]]:
-    """The supervisor's children and their workers, by what they are."""
-    found = []
-    for process in running.tree.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            command = " ".join(process.cmdline())
-            if "waddlebot.fleet.serve" in command:
-                found.append((process.environ()["WADDLEBOT_MODULES"].split("_")[0], process.pid))
-            elif "bin/postgres" in command:
-                found.append(("postgres", process.pid))
-            elif "valkey-server" in command:
-                found.append(("valkey", process.pid))
-    return found
+def victims_of(running: RunningFleet, replica: StreamingReplica) -> list[tuple[str, int]]:
+    assert replica.process is not None
+    if replica.process.poll() is not None:
+        replica.start()
+    return [*victims(running), ("replica", replica.process.pid)]
 
 
 @dataclass(frozen=True, slots=True)

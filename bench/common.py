@@ -6,12 +6,14 @@ import contextlib
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,11 +84,12 @@ def run_load(
 
 
 def cpu_seconds(process: psutil.Process) -> float:
+    """Of a process tree, those that ended in it included."""
     total = 0.0
     for each in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             used = each.cpu_times()
-            total += used.user + used.system
+            total += used.user + used.system + used.children_user + used.children_system
     return total
 
 
@@ -130,6 +133,37 @@ class RunningFleet:
     def cli(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "waddlebot.cli.cli", *arguments, "--home", str(self.home)]
         subprocess.run(command, check=True, capture_output=True)
+
+
+def victims(running: RunningFleet) -> list[tuple[str, int]]:
+    """The supervisor's children and their workers, by what they are."""
+    found = []
+    for process in running.tree.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            command = " ".join(process.cmdline())
+            if "waddlebot.fleet.serve" in command:
+                modules = process.environ()["WADDLEBOT_MODULES"].split(",")
+                found.append((modules[0].split("_")[0] if len(modules) == 1 else command.split()[-1], process.pid))
+            elif "bin/postgres" in command:
+                found.append(("postgres", process.pid))
+            elif "valkey-server" in command:
+                found.append(("valkey", process.pid))
+    return found
+
+
+def kill_one_after_another(find: Callable[[], list[tuple[str, int]]], seconds: float, every_s: float) -> Counter[str]:
+    """kill -9 for so long, those that were killed least first. Returns how often each was."""
+    killed: Counter[str] = Counter()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(every_s)
+        found = find()
+        random.shuffle(found)
+        name, pid = min(found, key=lambda victim: killed[victim[0]])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed[name] += 1
+    return killed
 
 
 @contextlib.contextmanager

@@ -9,21 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-import signal
 import tempfile
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
-import psutil
 import psycopg2
 from waddlebot.base.ids import new_id
 from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
 
-from bench.common import RunningFleet, fleet, table
+from bench.common import RunningFleet, fleet, kill_one_after_another, table, victims
 from simulators.twitch import TwitchSimulator
 
 CHANNELS = 20
@@ -75,7 +71,7 @@ def main() -> None:
             chatters = [Chatter(number, twitch, going) for number in range(CHATTERS)]
             for chatter in chatters:
                 chatter.start()
-            killed = kill_one_after_another(running)
+            killed = kill_one_after_another(lambda: victims(running), SECONDS, KILL_EVERY_S)
             going.clear()
             for chatter in chatters:
                 chatter.join()
@@ -105,35 +101,6 @@ def serve_channels(running: RunningFleet) -> None:
     lines = [f"twitch,{number},channel{number}" for number in range(1, CHANNELS + 1)]
     listed.write_text("\n".join(["platform,channel,name", *lines]))
     running.cli("servers", "import", str(listed))
-
-
-def kill_one_after_another(running: RunningFleet) -> Counter[str]:
-    killed: Counter[str] = Counter()
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        time.sleep(KILL_EVERY_S)
-        found = victims(running)
-        random.shuffle(found)
-        name, pid = min(found, key=lambda victim: killed[victim[0]])
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-            killed[name] += 1
-    return killed
-
-
-def victims(running: RunningFleet) -> list[tuple[str, int]]:
-    """The supervisor's children, by what they are."""
-    found = []
-    for process in running.tree.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            command = " ".join(process.cmdline())
-            if "waddlebot.fleet.serve" in command:
-                found.append((command.split()[-1], process.pid))
-            elif "bin/postgres" in command:
-                found.append(("postgres", process.pid))
-            elif "valkey-server" in command:
-                found.append(("valkey", process.pid))
-    return found
 
 
 def is_settled(url: str) -> bool:

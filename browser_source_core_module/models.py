@@ -36,6 +36,7 @@ def define_tables(db: DAL) -> None:
         Field("seq", "bigint"),
         Field("item_id"),
         Field("session_id"),
+        Field("traceparent"),
         Field("content", "json"),
         Field("priority", "integer"),
         Field("display_s", "double"),

@@ -94,7 +94,7 @@ done
 services=()
 for module in "${chosen[@]}"; do mapfile -t -O "${#services[@]}" services < <("$python" scripts/containers/check_stack.py services "$module"); done
 compose up -d --no-build --pull never --wait --wait-timeout "${WAIT_S:-300}" "${services[@]}" postgres-replica \
-  2>&1 | grep -vE 'Creat|Start|Wait|Running|Healthy|Exited' || true
+  > "$work/up.log" 2>&1 || { grep -vE 'Creat|Start|Wait|Running|Healthy|Exited' "$work/up.log"; die "The stack does not come up."; }
 say "the stack is up"
 COMPOSE_FILES="docker-compose.yml:tests/containers/ci.yml" ENV_FILE=$work/env \
   "$python" scripts/containers/check_stack.py check "${chosen[@]}"

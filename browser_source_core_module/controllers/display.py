@@ -6,7 +6,7 @@ from typing import Any
 
 from waddlebot.base.contracts import FormData
 from waddlebot.base.errors import Invalid
-from waddlebot.base.logs import AAALog
+from waddlebot.base.logs import AAALog, log_context
 from waddlebot.base.metrics import Metrics
 from waddlebot.community.communities import UnknownCommunity, find_community
 from waddlebot.data.database import Database, DatabaseUnavailable
@@ -95,6 +95,7 @@ class DisplayDesk:
 @endpoint("POST", "/browser/source/display", caller=ROUTER_ONLY, body=DisplayRequest)
 def display(request: DisplayRequest, desk: DisplayDesk) -> dict[str, Any]:
     """Show something on a community's overlay, once however often it is sent."""
+    log_context().session_id = request.session_id
     return desk.show(request)
 
 

@@ -16,7 +16,7 @@ import redis
 from pydal import DAL
 from waddlebot.base.errors import NotFound
 from waddlebot.base.ids import new_id
-from waddlebot.base.logs import AAALog
+from waddlebot.base.logs import AAALog, log_context
 from waddlebot.community.communities import UnknownCommunity
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
@@ -50,9 +50,10 @@ WITH known AS (
     RETURNING last_seq
 ), item AS (
     INSERT INTO browser_source_history
-        (community_id, source_type, seq, item_id, session_id, content, priority, display_s, is_test, expires_at)
+        (community_id, source_type, seq, item_id, session_id, traceparent, content, priority, display_s, is_test,
+            expires_at)
     SELECT %(community)s::bigint, %(source)s::text, last_seq, %(item_id)s::text, %(session)s::text,
-        %(content)s::jsonb, %(priority)s::integer, %(display_s)s::float, %(is_test)s::boolean,
+        %(traceparent)s::text, %(content)s::jsonb, %(priority)s::integer, %(display_s)s::float, %(is_test)s::boolean,
         now() + %(expires)s::interval FROM queue
     ON CONFLICT (community_id, source_type, item_id) DO NOTHING
     RETURNING seq, id
@@ -287,6 +288,7 @@ class BrowserSourceService:
             "source": source.source_type,
             "item_id": item_id,
             "session": session_id,
+            "traceparent": log_context().traceparent,
             "content": json.dumps(content.as_json()),
             "priority": content.priority,
             "display_s": content.display_s,

@@ -193,8 +193,9 @@ class HubStore:
         ]
         return bool(self._pool.run(SAVE_PLAYING, (json.dumps(rows),)))
 
-    def save_acks(self, acks: Mapping[tuple[Source, int], int]) -> None:
-        """Record how far items came; never back, and never for what was skipped.
+    def save_acks(self, acks: Mapping[tuple[Source, int], int]) -> list[dict[str, Any]]:
+        """Record how far items came; never back, and never for what was skipped. Returns those shown only now, as
+        {community_id, source_type, item_id, session_id, traceparent, after_ms}.
 
         What was shown at the moment at which it was given up counts as shown.
         """
@@ -202,16 +203,20 @@ class HubStore:
             {"c": source.community_id, "t": source.source_type, "s": seq, "r": rank}
             for (source, seq), rank in sorted(acks.items(), key=lambda each: (str(each[0][0]), each[0][1]))
         ]
-        self._pool.run(
+        saved = self._pool.run(
             "UPDATE browser_source_history h SET received_at = coalesce(received_at, now()),"
             " shown_at = CASE WHEN r >= 2 THEN coalesce(shown_at, now()) ELSE shown_at END,"
             " done_at = CASE WHEN r = 3 THEN coalesce(done_at, now()) ELSE done_at END,"
             " state = CASE WHEN state IN ('skipped', 'done') OR r = 1 THEN state"
             " WHEN r = 3 THEN 'done' ELSE 'shown' END"
             " FROM jsonb_to_recordset(%s::jsonb) AS a (c bigint, t text, s bigint, r integer)"
-            " WHERE h.community_id = a.c AND h.source_type = a.t AND h.seq = a.s",
+            " WHERE h.community_id = a.c AND h.source_type = a.t AND h.seq = a.s"
+            " RETURNING h.community_id, h.source_type, h.item_id, h.session_id, h.traceparent,"
+            " h.shown_at = now() AS is_new,"
+            " round(extract(epoch FROM h.shown_at - h.created_at) * 1000)::integer AS after_ms",
             (json.dumps(rows),),
         )
+        return [each for each in saved if each.pop("is_new")]
 
     def close(self) -> None:
         self._pool.close()

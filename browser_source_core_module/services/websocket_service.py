@@ -592,11 +592,13 @@ class Hub:
                 return
             acks, self._acks = self._acks, {}
             try:
-                await self._ask(self._store.save_acks, acks)
+                shown = await self._ask(self._store.save_acks, acks)
             except BaseException:
                 for key, rank in acks.items():
                     self._acks[key] = max(rank, self._acks.get(key, 0))
                 raise
+        for each in shown:
+            self._log.system("item_shown", community=each.pop("community_id"), **each)
 
     async def _save_playing(self) -> None:
         """Record what pages play, and ring for what is to be told. Raises: DatabaseUnavailable; it is kept then."""

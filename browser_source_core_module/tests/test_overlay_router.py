@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
+from pathlib import Path
 
 import pytest
 from overlay_doubles import Overlay
@@ -69,6 +71,23 @@ def test_a_reply_reaches_an_open_page_at_once(live, bot, stub):
         times.append(time.perf_counter() - started)
 
     assert statistics.median(times) < 0.5
+
+
+@pytest.mark.parametrize("brought", ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", None, "a\nb: c"])
+def test_one_trace_leads_from_chat_to_the_page_that_shows_it(live, bot, stub, brought):
+    stub.behaviour = lambda call: reply_to(call, {"response_action": "ticker", "response_data": {"text": "hello"}})
+    page = live.connect().hello()
+
+    session = bot.say("!stub", traceparent=brought).session_id
+    page.ack(page.receive()["seq"], "shown")
+
+    digits = session.replace("-", "")
+    trace = brought if brought and brought.startswith("00-") else f"00-{digits}-{digits[16:]}-01"
+    assert stub.calls[-1]["traceparent"] == trace
+    log = Path(os.environ["LOG_DIR"]) / "browser_source_core.hub.log"
+    line = eventually(lambda: next((each for each in log.read_text().splitlines() if session in each), None))
+    assert "action=item_shown result=SUCCESS source_type=ticker" in line
+    assert f"traceparent={trace}" in line
 
 
 def test_the_body_of_a_late_reply_cannot_choose_the_community(overlay, bot, stub, fleet):

@@ -113,7 +113,9 @@ class ResumingSocket(DiscordWebSocket):
     """
 
     @classmethod
-    async def from_client(cls, client: ShardBot, **options: Any) -> ResumingSocket:  # type: ignore[override]
+    async def from_client(cls, client: discord.Client, **options: Any) -> DiscordWebSocket:  # type: ignore[override]
+        if not isinstance(client, ShardBot):
+            return await DiscordWebSocket.from_client(client, **options)
         session = _state_of(client).session
         if session is None:
             made: ResumingSocket = await super().from_client(

@@ -22,6 +22,8 @@ from .text import NOTE, to_yaml
 
 BASE = "python:3.13-slim-trixie"
 KONG, POSTGRES, REDIS = "kong:3.9.3", "postgres:17", "redis:8"
+# Compiling a statement pays for those that take seconds; ours take milliseconds, and each connection would load LLVM.
+POSTGRES_OPTIONS = ("-c", "max_connections=800", "-c", "jit=off")
 USER = "10001:10001"
 # What only `waddlebot up` and the local host of community modules need.
 RUNTIME, MODULES, MODULES_PORT = "awslambdaric", "modules", 8030
@@ -388,14 +390,14 @@ def _stores() -> dict[str, Any]:
     listens = ["CMD-SHELL", "pg_isready -h 127.0.0.1 -U waddlebot"]
     replica = (
         "[ -s $$PGDATA/PG_VERSION ] || pg_basebackup -h postgres -U waddlebot -D $$PGDATA -R -X stream && "
-        "chmod 700 $$PGDATA && exec postgres -c hot_standby=on -c max_connections=800"
+        f"chmod 700 $$PGDATA && exec postgres -c hot_standby=on {' '.join(POSTGRES_OPTIONS)}"
     )
     return {
         "postgres": {
             "image": POSTGRES,
             "restart": "unless-stopped",
             "environment": database,
-            "command": ["postgres", "-c", "wal_level=replica", "-c", "max_connections=800"],
+            "command": ["postgres", "-c", "wal_level=replica", *POSTGRES_OPTIONS],
             "healthcheck": {"test": listens, **ready},
             "networks": ["fleet"],
             "volumes": [

@@ -12,7 +12,7 @@ from waddlebot.base.manifest import Manifest
 from waddlebot.fleet.bootstrap import fleet_accounts
 from waddlebot.fleet.containers import key_setting
 
-from .containers import KONG, POSTGRES, REDIS, SET_HERE, settings_of
+from .containers import KONG, POSTGRES, POSTGRES_OPTIONS, REDIS, SET_HERE, settings_of
 from .text import to_yaml
 
 SECRET, SETTINGS = "waddlebot", "waddlebot-settings"
@@ -403,7 +403,7 @@ def _stores() -> Iterator[dict[str, Any]]:
     yield from _postgres("kong-database", "kong", "KONG_PG_PASSWORD")
     first = (
         "[ -s $PGDATA/PG_VERSION ] || pg_basebackup -h postgres -U waddlebot -D $PGDATA -R -X stream; "
-        "chmod 700 $PGDATA && exec postgres -c hot_standby=on -c max_connections=800"
+        f"chmod 700 $PGDATA && exec postgres -c hot_standby=on {' '.join(POSTGRES_OPTIONS)}"
     )
     yield from _store(
         "postgres-replica",
@@ -427,7 +427,7 @@ def _postgres(name: str, user: str, password: str) -> Iterator[dict[str, Any]]:
         _secret("POSTGRES_PASSWORD", password),
         {"name": "PGDATA", "value": "/data/pgdata"},
     ]
-    command = ["docker-entrypoint.sh", "postgres", "-c", "wal_level=replica", "-c", "max_connections=800"]
+    command = ["docker-entrypoint.sh", "postgres", "-c", "wal_level=replica", *POSTGRES_OPTIONS]
     yield from _store(name, POSTGRES, 5432, environment, command, ["pg_isready", "-h", "127.0.0.1"])
 
 

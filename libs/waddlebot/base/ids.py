@@ -12,6 +12,7 @@ from .errors import Invalid
 
 ID_PART = re.compile(r"[^\x00-\x20\x7f:+\ud800-\udfff\ufffd]{0,255}")
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 PLATFORM = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
@@ -23,6 +24,17 @@ def new_id() -> str:
 def new_traceparent() -> str:
     """A fresh W3C trace context. Source: https://www.w3.org/TR/trace-context/#traceparent-header"""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+
+
+def as_traceparent(text: str | None) -> str | None:
+    """A trace context that somebody sent, None if it is none."""
+    return text if text and TRACEPARENT.fullmatch(text) else None
+
+
+def traceparent_of(session_id: str) -> str:
+    """The trace context of an event that brought none: the same for all that comes of it."""
+    digits = session_id.replace("-", "").lower()
+    return f"00-{digits}-{digits[16:]}-01"
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class LogContext:
     """What every line of the current request carries."""
 
     session_id: str | None = None
+    traceparent: str | None = None
     community: int | str | None = None
     user: int | str | None = None
     extra: dict[str, Any] = field(default_factory=dict)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.errors import ConfigError
+from ..base.system_users import find_system_user
 from .home import open_private, write_private
 
 # The superuser, for the supervisor and replicas only, and whom the fleet works as: see data/roles.py.
@@ -283,25 +283,11 @@ class _Identity:
 
 
 def _run_as() -> _Identity:
-    if os.geteuid() != 0:
+    found = find_system_user(SYSTEM_USER)
+    if found is None:
         return _Identity()
-    try:
-        entry = pwd.getpwnam(SYSTEM_USER)
-    except KeyError:
-        added = subprocess.run(
-            [
-                *("/usr/sbin/useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"),
-                *("--shell", "/usr/sbin/nologin", SYSTEM_USER),
-            ],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        try:
-            entry = pwd.getpwnam(SYSTEM_USER)  # Another fleet may have added it at the same moment.
-        except KeyError as err:
-            raise ConfigError(f"Cannot add the system user {SYSTEM_USER}: {_last_line(added.stderr)}") from err
-    return _Identity(entry.pw_uid, entry.pw_gid, {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []})
+    uid, gid = found
+    return _Identity(uid, gid, {"user": uid, "group": gid, "extra_groups": []})
 
 
 def _reachable_binaries(identity: _Identity) -> Path:

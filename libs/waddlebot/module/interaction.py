@@ -363,6 +363,7 @@ class InteractionModule:
 def _enter_log_context(payload: ModuleCall) -> None:
     context = log_context()
     context.session_id = payload.session_id
+    context.traceparent = payload.traceparent
     context.community = payload.community.id
     context.user = payload.user.id
 

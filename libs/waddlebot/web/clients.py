@@ -24,6 +24,7 @@ from ..base.contracts import (
     Wire,
 )
 from ..base.errors import Invalid, UpstreamError, UpstreamRefused
+from ..base.logs import log_context
 from ..data.database import check_no_transaction
 from .http import HTTPClient, HTTPResponse
 
@@ -122,7 +123,10 @@ def call_wsgi(
 
 
 class FleetClient:
-    """Calls with this service's own key. Never tells a key to an address that is not the fleet's."""
+    """Calls with this service's own key, as a part of the trace at hand.
+
+    Never tells a key to an address that is not the fleet's.
+    """
 
     def __init__(self, transport: Transport, api_key: str | None) -> None:
         self._transport = transport
@@ -131,20 +135,20 @@ class FleetClient:
     def post(
         self, url: str, body: bytes, *, timeout_s: float, headers: Mapping[str, str] | None = None
     ) -> HTTPResponse:
-        return self._transport.request(
-            "POST", url, body=body, headers={**self._headers, **(headers or {})}, timeout_s=timeout_s
-        )
+        return self.request("POST", url, body, timeout_s=timeout_s, headers=headers or {})
 
     def request(
         self, method: str, url: str, body: bytes | None, *, timeout_s: float, headers: Mapping[str, str]
     ) -> HTTPResponse:
         """Any call; `headers` may bring another key than this service's, that of whom it is made for."""
+        traceparent = log_context().traceparent
+        trace = {"traceparent": traceparent} if traceparent else {}
         return self._transport.request(
-            method, url, body=body, headers={**self._headers, **headers}, timeout_s=timeout_s
+            method, url, body=body, headers={**self._headers, **trace, **headers}, timeout_s=timeout_s
         )
 
     def get(self, url: str, *, timeout_s: float) -> HTTPResponse:
-        return self._transport.request("GET", url, headers=self._headers, timeout_s=timeout_s)
+        return self.request("GET", url, None, timeout_s=timeout_s, headers={})
 
 
 class ModuleClient:

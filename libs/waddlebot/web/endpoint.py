@@ -32,6 +32,7 @@ from ..base.errors import (
     UnsupportedMediaType,
     WaddleBotError,
 )
+from ..base.ids import as_traceparent
 from ..base.logs import AAALog, new_log_context
 from ..base.manifest import Area, Right
 from ..base.metrics import Metrics
@@ -316,6 +317,7 @@ class Bound:
     def _serve(self, path: dict[str, Any]) -> str | bytes:
         started = time.perf_counter()
         context = new_log_context()
+        context.traceparent = as_traceparent(request.environ.get("HTTP_TRACEPARENT"))
         try:
             answer = self._answer(path)
         except WaddleBotError as err:

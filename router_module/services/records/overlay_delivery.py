@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from waddlebot.base.contracts import OVERLAY_SOURCES, OutboxState
 from waddlebot.base.errors import UpstreamError, UpstreamRefused
+from waddlebot.base.ids import as_traceparent, traceparent_of
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
 from waddlebot.data.database import Database, fetch
@@ -39,6 +40,7 @@ class _Row:
     session_id: str
     response_action: str
     response_data: dict[str, Any]
+    traceparent: str | None
 
 
 class OverlayDelivery:
@@ -64,6 +66,7 @@ class OverlayDelivery:
         action: str,
         data: dict[str, Any],
         mode: Literal["live", "simulate"],
+        traceparent: str | None = None,
     ) -> dict[str, Any]:
         """Show one response and return what the browser sources answered.
 
@@ -79,7 +82,10 @@ class OverlayDelivery:
             "response_data": data,
             "mode": mode,
         }
-        response = self._client.post(f"{self._url}/display", json.dumps(body).encode(), timeout_s=TIMEOUT_S)
+        headers = {"traceparent": as_traceparent(traceparent) or traceparent_of(session_id)}
+        response = self._client.post(
+            f"{self._url}/display", json.dumps(body).encode(), timeout_s=TIMEOUT_S, headers=headers
+        )
         if response.status != 200:
             kind = UpstreamRefused if response.status in ITEM_REFUSED else UpstreamError
             raise kind(f"The browser sources answered HTTP {response.status}: {response.body[:200]!r}")
@@ -110,6 +116,7 @@ class OverlayDelivery:
             action=row.response_action,
             data=row.response_data,
             mode="live",
+            traceparent=row.traceparent,
         )
         if "form_url" in answer:
             self._tell_viewer(row.id, answer["form_url"])
@@ -122,7 +129,8 @@ class OverlayDelivery:
             "SELECT id FROM outbox WHERE response_action <> 'chat' AND response_action NOT IN ('moderate', 'private')"
             " AND expires_at > now() AND (state = 'pending' OR (state = 'sending' AND lease_until <= now()))"
             " ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)"
-            " RETURNING id, community_id, session_id::text, response_action, response_data",
+            " RETURNING id, community_id, session_id::text, response_action, response_data,"
+            " (SELECT event->>'traceparent' FROM router_events e WHERE e.session_id = outbox.session_id) traceparent",
             {"holder": self._holder, "lease": LEASE, "limit": BATCH},
         )
         return sorted((_Row(**row) for row in rows), key=lambda row: row.id)

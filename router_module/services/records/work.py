@@ -25,7 +25,7 @@ from waddlebot.base.contracts import (
     ResponseInfo,
     Trigger,
 )
-from waddlebot.base.ids import new_id, new_traceparent
+from waddlebot.base.ids import as_traceparent, new_id, traceparent_of
 from waddlebot.base.logs import log_context
 from waddlebot.community.people import Person
 from waddlebot.data.ratelimit import Request
@@ -265,7 +265,7 @@ class Work:
             settings=dict(settings),
             deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
             timeout_ms=int(timeout_s * 1000),
-            traceparent=event.traceparent or new_traceparent(),
+            traceparent=self.traceparent,
         )
 
     def answer(self) -> Answer:
@@ -278,8 +278,13 @@ class Work:
             moderation=self.moderation,
         )
 
+    @property
+    def traceparent(self) -> str:
+        return as_traceparent(self.event.traceparent) or traceparent_of(self.session_id)
+
     def enter_log_context(self) -> None:
         context = log_context()
         context.session_id = self.session_id
+        context.traceparent = self.traceparent
         context.community = self.place.community_id
         context.user = self.person.own_id
