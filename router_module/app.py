@@ -14,6 +14,7 @@ from waddlebot.community.people import IDENTITIES, PEOPLE
 from waddlebot.data.outbox import TO_OVERLAYS
 from waddlebot.data.ratelimit import RateLimiter
 from waddlebot.data.retention import EVERY_S
+from waddlebot.data.tally import WRITE_EVERY_S
 from waddlebot.module.people import Person
 from waddlebot.module.service import Service
 from waddlebot.web.clients import ModuleClient
@@ -88,7 +89,7 @@ from .services.records.playback_service import PlaybackService
 from .services.records.retention_service import RetentionService
 from .services.records.session_manager import SessionManager
 from .services.records.timer_service import STEP_S, TimerService
-from .services.records.usage_service import WRITE_EVERY_S, UsageService
+from .services.records.usage_service import UsageService
 from .services.rules.escalation import Escalation
 from .services.rules.presets import Presets
 from .services.rules.rule_book import RuleBook

@@ -582,6 +582,195 @@ def test_a_session_is_one_users_and_what_it_costs_is_limited(twitch, alice, bot)
     asyncio.run(fill())
 
 
+# Conduits
+
+
+def make_conduit(twitch, shards=2):
+    status, made, _ = helix(twitch, "POST", "eventsub/conduits", {"shard_count": shards})
+    assert status == 200
+    return made["data"][0]["id"]
+
+
+def assign(twitch, conduit, *shards):
+    """Bind (shard, transport or session) pairs. Returns the status, the ids that are bound and the errors by id."""
+    asked = [
+        {"id": id_, "transport": place if isinstance(place, dict) else {"method": "websocket", "session_id": place}}
+        for id_, place in shards
+    ]
+    status, answer, _ = helix(twitch, "PATCH", "eventsub/conduits/shards", {"conduit_id": conduit, "shards": asked})
+    errors = {each["id"]: each["code"] for each in answer.get("errors", ())}
+    return status, [each["id"] for each in answer.get("data", ())], errors
+
+
+def statuses(twitch, conduit):
+    listed = helix(twitch, "GET", f"eventsub/conduits/shards?conduit_id={conduit}")[1]["data"]
+    return {each["id"]: each["status"] for each in listed}
+
+
+def subscribe_conduit(twitch, conduit, channel, type_="stream.online"):
+    transport = {"method": "conduit", "conduit_id": conduit}
+    return subscribe(twitch, type_, transport=transport, broadcaster_user_id=channel)
+
+
+async def told(socket):
+    """The next notification's id and channel."""
+    while (message := await socket.receive_json(timeout=5))["metadata"]["message_type"] != "notification":
+        pass
+    return message["metadata"]["message_id"], message["payload"]["event"]["broadcaster_user_login"]
+
+
+def test_conduits_are_made_listed_resized_and_deleted_and_no_more_than_five(twitch, alice):
+    first = make_conduit(twitch)
+    for _ in range(4):
+        make_conduit(twitch)
+    assert helix(twitch, "POST", "eventsub/conduits", {"shard_count": 1})[0] == 429
+    assert helix(twitch, "POST", "eventsub/conduits", {"shard_count": 0})[0] == 400
+    assert helix(twitch, "PATCH", "eventsub/conduits", {"id": first, "shard_count": 20_001})[0] == 400
+    assert helix(twitch, "PATCH", "eventsub/conduits", {"id": first, "shard_count": 3})[0] == 200
+    listed = helix(twitch, "GET", "eventsub/conduits")[1]["data"]
+    assert {"id": first, "shard_count": 3} in listed
+    assert len(listed) == 5
+    made = subscribe_conduit(twitch, first, alice.id)[1]["data"][0]
+    assert (made["cost"], made["transport"]) == (0, {"method": "conduit", "conduit_id": first})
+    assert helix(twitch, "DELETE", f"eventsub/conduits?id={first}")[0] == 204
+    assert helix(twitch, "DELETE", f"eventsub/conduits?id={first}")[0] == 404
+    assert twitch.eventsub.find("stream.online")[0].status == "conduit_deleted"
+    assert subscribe_conduit(twitch, first, alice.id)[0] == 400
+    user = twitch.oauth.token_for(alice, [])["access_token"]
+    assert helix(twitch, "GET", "eventsub/conduits", token=user)[0] == 401
+
+
+def test_shards_are_bound_each_by_itself_and_a_new_conduit_lists_none(twitch):
+    conduit = make_conduit(twitch)
+    assert statuses(twitch, conduit) == {}
+    assert helix(twitch, "GET", "eventsub/conduits/shards?conduit_id=nobody")[0] == 404
+    assert assign(twitch, "nobody", ("0", "x"))[0] == 404
+    assert assign(twitch, conduit)[0] == 400
+
+    async def bind():
+        async with connected(twitch) as (_, session_id):
+            shards = (("0", session_id), ("1", "nobody"), ("2", session_id))
+            answer = await asyncio.to_thread(assign, twitch, conduit, *shards)
+            assert answer == (202, ["0"], {"1": "websocket_session_not_found", "2": "invalid_parameter"})
+            twitch.conduits.refuses["1"] = 1
+            again = await asyncio.to_thread(assign, twitch, conduit, ("1", session_id))
+            assert again == (202, [], {"1": "internal_error"})
+            assert (await asyncio.to_thread(assign, twitch, conduit, ("1", session_id)))[1] == ["1"]
+            assert await asyncio.to_thread(statuses, twitch, conduit) == {"0": "enabled", "1": "enabled"}
+            twitch.sockets.close(code=4006)
+            await until(lambda: not twitch.sockets.sessions)
+
+    asyncio.run(bind())
+    assert set(statuses(twitch, conduit).values()) == {"websocket_network_error"}
+
+
+def test_a_session_that_no_shard_is_bound_to_in_time_is_closed(twitch):
+    conduit = make_conduit(twitch)
+    twitch.sockets.unused_after_s = 0.3
+
+    async def wait():
+        async with connected(twitch) as (bound, session_id), connected(twitch) as (unused, _):
+            await asyncio.to_thread(assign, twitch, conduit, ("0", session_id))
+            while not unused.closed:
+                await unused.receive()
+            return unused.close_code, bound.closed
+
+    assert asyncio.run(wait()) == (4003, False)
+
+
+def test_a_channel_is_one_shards_and_what_a_disabled_one_misses_goes_to_one_other_or_nowhere(twitch, alice):
+    conduit = make_conduit(twitch)
+    assert subscribe_conduit(twitch, conduit, alice.id)[0] == 202
+    own = twitch.conduits.shard_of(twitch.conduits.by_id[conduit], alice.id)
+    twitch.online(alice)
+    assert twitch.conduits.dropped == 1, "no shard is bound"
+
+    async def listen():
+        async with connected(twitch) as (mine, here), connected(twitch) as (other, there):
+            shards = ((own, here), (str(1 - int(own)), there))
+            await asyncio.to_thread(assign, twitch, conduit, *shards)
+            twitch.online(alice)
+            twitch.online(alice)
+            assert {(await told(mine))[1], (await told(mine))[1]} == {alice.login}
+            assert twitch.conduits.moved == 0
+            twitch.conduits.repeats = True
+            twitch.online(alice)
+            assert await told(mine) == await told(other)
+            twitch.conduits.repeats = False
+            twitch.sockets.drop(here)
+            await until(lambda: here not in twitch.sockets.sessions)
+            twitch.online(alice)
+            assert (await told(other))[1] == alice.login
+            assert (twitch.conduits.moved, twitch.conduits.dropped) == (1, 1)
+
+    asyncio.run(listen())
+    eventually(lambda: not twitch.sockets.sessions)
+    twitch.online(alice)
+    assert twitch.conduits.dropped == 2
+
+
+def test_a_session_moves_with_its_shard_or_under_a_new_id_without_it(twitch):
+    conduit = make_conduit(twitch, 1)
+
+    async def move(renames):
+        twitch.sockets.renames = renames
+        async with connected(twitch) as (socket, before):
+            await asyncio.to_thread(assign, twitch, conduit, ("0", before))
+            twitch.sockets.reconnect(before)
+            asked = await socket.receive_json(timeout=5)
+            url = asked["payload"]["session"]["reconnect_url"]
+            async with connected(twitch, "?" + url.partition("?")[2]) as (_, after):
+                listed = await asyncio.to_thread(statuses, twitch, conduit)
+                return after == before, listed
+
+    assert asyncio.run(move(renames=False)) == (True, {"0": "enabled"})
+    assert asyncio.run(move(renames=True))[0] is False
+
+
+def test_fewer_shards_disable_the_highest_unless_twitch_forgets_to(twitch):
+    conduit = make_conduit(twitch, 2)
+
+    async def shrink():
+        async with connected(twitch) as (_, session_id):
+            for keeps, status in ((True, "enabled"), (False, "websocket_disconnected")):
+                twitch.conduits.keeps_surplus = keeps
+                await asyncio.to_thread(twitch.conduits.resize, conduit, 2)
+                await asyncio.to_thread(assign, twitch, conduit, ("0", session_id), ("1", session_id))
+                await asyncio.to_thread(twitch.conduits.resize, conduit, 1)
+                assert await asyncio.to_thread(statuses, twitch, conduit) == {"0": "enabled", "1": status}
+
+    asyncio.run(shrink())
+
+
+def test_a_conduit_that_nobody_serves_is_deleted_in_time(twitch, alice):
+    conduit = make_conduit(twitch)
+    subscribe_conduit(twitch, conduit, alice.id)
+    assert [each["id"] for each in helix(twitch, "GET", "eventsub/conduits")[1]["data"]] == [conduit]
+    twitch.conduits.deleted_after_s = 0
+    assert helix(twitch, "GET", "eventsub/conduits")[1]["data"] == []
+    assert twitch.eventsub.find("stream.online")[0].status == "conduit_deleted"
+
+
+def test_a_shard_that_is_a_webhook_proves_itself_and_is_disabled_when_it_fails(twitch, receiver, alice):
+    conduit = make_conduit(twitch, 1)
+    subscribe_conduit(twitch, conduit, alice.id)
+    place = {"method": "webhook", "callback": CALLBACK, "secret": SECRET}
+    assert assign(twitch, conduit, ("0", {**place, "callback": "http://bot.example"}))[2] == {"0": "invalid_parameter"}
+    receiver.proves = False
+    assert assign(twitch, conduit, ("0", place))[1] == ["0"]
+    eventually(lambda: statuses(twitch, conduit) == {"0": "webhook_callback_verification_failed"})
+    receiver.proves = True
+    assign(twitch, conduit, ("0", place))
+    eventually(lambda: statuses(twitch, conduit) == {"0": "enabled"})
+    twitch.online(alice)
+    eventually(lambda: len(receiver.of("stream.online")) == 1)
+    receiver.status = 500
+    twitch.online(alice)
+    eventually(lambda: statuses(twitch, conduit) == {"0": "notification_failures_exceeded"})
+    assert len(receiver.of("stream.online")) > 2, "it was tried again"
+    assert twitch.conduits.dropped == 1
+
+
 # Helix
 
 

@@ -45,10 +45,17 @@ class TwitchSettings(TwitchAppSettings):
     bot_user_id: Identifier | None = Field(
         None, alias="TWITCH_BOT_USER_ID", description="User ID of the account that the bot speaks as."
     )
-    eventsub_transport: Literal["webhook", "websocket"] = Field(
+    eventsub_transport: Literal["webhook", "websocket", "conduit"] = Field(
         "webhook",
         alias="TWITCH_EVENTSUB_TRANSPORT",
-        description="How Twitch tells what happens; websocket needs no public address.",
+        description="How Twitch tells what happens; websocket and conduit need no public address.",
+    )
+    conduit_shards: int = Field(
+        4,
+        alias="TWITCH_CONDUIT_SHARDS",
+        ge=2,
+        le=10_000,
+        description="Sockets that a conduit is spread over, at least; never fewer than it has had.",
     )
     webhook_callback_url: str | None = Field(
         None,

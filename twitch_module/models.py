@@ -43,6 +43,33 @@ def define_tables(db: DAL) -> None:
         Field("created_at", "datetime"),
     )
     db.define_table(
+        "twitch_conduits",
+        Field("client_id", "text"),
+        Field("conduit_id", "text"),
+        Field("shard_count", "integer"),
+        Field("total_cost", "integer"),
+        Field("max_total_cost", "integer"),
+        Field("created_at", "datetime"),
+        Field("updated_at", "datetime"),
+        primarykey=["client_id"],
+    )
+    db.define_table(
+        "twitch_conduit_shards",
+        Field("shard_id", "integer"),
+        Field("container_id", "text"),
+        Field("state", "text"),
+        Field("detail", "text"),
+        Field("heard_at", "datetime"),
+        Field("updated_at", "datetime"),
+        primarykey=["shard_id"],
+    )
+    db.define_table(
+        "twitch_conduit_replicas",
+        Field("container_id", "text"),
+        Field("seen_at", "datetime"),
+        primarykey=["container_id"],
+    )
+    db.define_table(
         "twitch_subscriptions",
         Field("broadcaster_id", "text"),
         Field("type", "text"),

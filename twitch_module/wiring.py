@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pydantic import SecretStr
 from waddlebot.base.bridge import shared_bridge
 from waddlebot.base.contracts import ClaimedEntity
 from waddlebot.base.encryption import Keyring
@@ -31,6 +30,9 @@ from .services.account_service import AccountService
 from .services.activity_service import ActivityService
 from .services.bot_service import BotService
 from .services.channel_service import ChannelService, SubscriptionRow
+from .services.conduit_service import ConduitMetrics, ConduitService
+from .services.conduit_shards import ALIVE_FOR_S as SHARDS_ALIVE_FOR_S
+from .services.conduit_shards import CHECK_EVERY_S, ShardService
 from .services.live_service import LiveService
 from .services.moderation_service import ModerationService
 from .services.notification_service import NotificationService
@@ -38,6 +40,7 @@ from .services.oauth_service import OAuthService, Opener
 from .services.role_service import RoleService
 from .services.shoutout_queue import ShoutoutQueue
 from .services.stream_service import StreamService
+from .services.subscription_place import ConduitPlace, Place, WebhookPlace
 from .services.subscription_service import SubscriptionService
 from .services.translation import Translator
 from .services.twitch_api import TwitchAPI
@@ -53,8 +56,8 @@ SWEEP_EVERY_S = 3600.0
 PURGE_EVERY_S = 5.0
 
 
-class WebhookOpener:
-    """Channels of webhooks have subscriptions of the application, made and deleted by whoever is asked."""
+class AppOpener:
+    """Channels of webhooks and conduits have subscriptions of the application, made and deleted by whoever is asked."""
 
     def __init__(self, api: TwitchAPI, subscriptions: SubscriptionService) -> None:
         self._api = api
@@ -100,7 +103,7 @@ def build(service: Service, settings: TwitchSettings) -> StreamService:
         act=moderation.act,
         pace=_pace(service, settings, channels),
         echo_in=lambda entity_id: entity_id,
-        intake="worker" if by_socket else "service",
+        intake="service" if settings.eventsub_transport == "webhook" else "worker",
     )
     assert collector.pacer is not None
     bot.wait_for_turn = collector.pacer.more
@@ -111,12 +114,15 @@ def build(service: Service, settings: TwitchSettings) -> StreamService:
     if by_socket:
         claims = _hold_sockets(service, settings, twitch, channels, collector, notifications)
     else:
-        assert settings.webhook_secret
-        subscriptions = _subscriptions(twitch, channels, settings, settings.webhook_secret, service)
-        opener = WebhookOpener(twitch, subscriptions)
+        conduit = ConduitService(twitch, service.database, shard_count=settings.conduit_shards, log=service.log)
+        subscriptions = _subscriptions(twitch, channels, settings, conduit, service)
+        opener = AppOpener(twitch, subscriptions)
         claims = _keep_subscriptions(service, settings, collector, subscriptions, twitch)
-        secret = settings.webhook_secret.get_secret_value().encode()
-        service.mount(webhook, using=[WebhookService(collector, notifications, secret=secret)])
+        if settings.eventsub_transport == "conduit":
+            _hold_shards(service, settings, twitch, conduit, collector, notifications)
+        if settings.webhook_secret:  # Beside a conduit for what is on its way while the transport is changed.
+            secret = settings.webhook_secret.get_secret_value().encode()
+            service.mount(webhook, using=[WebhookService(collector, notifications, secret=secret)])
     _look_after(service, claims, twitch, channels, accounts)
     service.loops.add(
         "follows",
@@ -156,14 +162,17 @@ def _pace(service: Service, settings: TwitchSettings, channels: ChannelService) 
 
 
 def _subscriptions(
-    twitch: TwitchAPI, channels: ChannelService, settings: TwitchSettings, secret: SecretStr, service: Service
+    twitch: TwitchAPI, channels: ChannelService, settings: TwitchSettings, conduit: ConduitService, service: Service
 ) -> SubscriptionService:
     assert settings.bot_user_id
+    place: Place = ConduitPlace(settings.callback_url, conduit)
+    if settings.eventsub_transport == "webhook":
+        assert settings.webhook_secret
+        place = WebhookPlace(settings.callback_url, settings.webhook_secret.get_secret_value(), conduit)
     return SubscriptionService(
         twitch,
         channels,
-        callback=settings.callback_url,
-        secret=secret.get_secret_value(),
+        place=place,
         bot_user_id=settings.bot_user_id,
         log=service.log,
     )
@@ -191,11 +200,13 @@ def _keep_subscriptions(
             return settings.callback_url
         raise UpstreamError(
             f"Twitch delivers over https only, not to {settings.callback_url}. Set TWITCH_WEBHOOK_CALLBACK_URL,"
-            " or TWITCH_EVENTSUB_TRANSPORT=websocket, which needs no address."
+            " or TWITCH_EVENTSUB_TRANSPORT=websocket or conduit, which need no address."
         )
 
-    service.check("callback", check_callback)
-    if settings.callback_url.startswith("https://"):
+    is_conduit = settings.eventsub_transport == "conduit"
+    if not is_conduit:
+        service.check("callback", check_callback)
+    if is_conduit or settings.callback_url.startswith("https://"):
         service.loops.add("subscriptions", step, every_s=LOOK_EVERY_S, kind="worker")
         service.loops.add("sweep", sweep, every_s=SWEEP_EVERY_S, kind="worker", once=True)
     return claims
@@ -218,6 +229,44 @@ def _hold_sockets(
         max_claims=settings.claims_at_most,
         container_id=settings.container_id,
     )
+
+
+def _hold_shards(
+    service: Service,
+    settings: TwitchSettings,
+    twitch: TwitchAPI,
+    conduit: ConduitService,
+    collector: Collector,
+    notifications: NotificationService,
+) -> None:
+    # Another name than the channels' holder has: what is released or renewed is all that a name holds.
+    container_id = f"{settings.container_id or collector.holder}/shards"
+    shards = ShardService(
+        twitch,
+        conduit,
+        collector,
+        notifications,
+        url=settings.websocket_url,
+        container_id=container_id,
+        log=service.log,
+    )
+    shards.claims = Claims(
+        service.router,
+        platform=collector.platform,
+        container_id=container_id,
+        max_claims=0,
+        gained=shards.gained,
+        lost=shards.lost,
+        log=service.log,
+        alive_for_s=SHARDS_ALIVE_FOR_S,
+        kind="shard",
+    )
+    loops = service.loops
+    loops.add("conduit", shards.check_bound, every_s=CHECK_EVERY_S, kind="worker")
+    loops.add("shards", shards.step, every_s=shards.claims.every_s, kind="worker", finish=shards.finish)
+    service.check("conduit", conduit.check)
+    service.check("subscription-costs", conduit.check_costs)
+    service.metrics.registry.register(ConduitMetrics(conduit, service.metrics.module))
 
 
 def _look_after(

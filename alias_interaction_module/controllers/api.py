@@ -122,6 +122,7 @@ def create_alias(new: NewAlias, caller: Account, database: Database, aliases: Al
 def list_aliases(query: AliasQuery, caller: Account, db: DAL, aliases: AliasService) -> dict[str, Any]:
     """List aliases with how often they are used."""
     community_id, entity_id = _place(db, caller, aliases, query.community_id, query.entity_id)
+    aliases.uses.save()
     listed = aliases.list_aliases(db, community_id, entity_id, page=query)
     return list_answer("aliases", listed.map(as_json), query)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from waddlebot.base.chat import (
     UnbalancedQuotes,
     is_prefixed,
@@ -62,6 +64,7 @@ class AliasChat:
     def list(self, call: Call, page: str = "1") -> str:
         if not (is_number(page, digits=5) and int(page)):
             raise UsageError("Usage: !alias list [page]")
+        self._aliases.uses.save()
         offset = (int(page) - 1) * LISTED
         found = self._aliases.list_aliases(
             call.db, call.community_id, call.entity_id, page=Page(limit=LISTED, offset=offset)
@@ -75,6 +78,7 @@ class AliasChat:
         return f"{_aliases(found.total)}: {'; '.join(map(_short, found.rows))}{rest}"
 
     def stats(self, call: Call, alias_name: str | None = None) -> str:
+        self._aliases.uses.save()
         if alias_name is not None:
             return _in_full(self._named(call, alias_name))
         found = self._aliases.most_used(call.db, call.community_id, call.entity_id, limit=MOST_USED)
@@ -83,11 +87,16 @@ class AliasChat:
 
     def run(self, call: Call, *words: str) -> ModuleResponse:
         """Answer to an alias: say its text, or have its command run for the same caller."""
-        trigger = call.payload.trigger
+        started = time.perf_counter()
+        trigger, user = call.payload.trigger, call.payload.user
         name = AliasName(trigger.prefix, fold(trigger.command))
-        user = call.payload.user
+        alias = self._aliases.at(call.db, call.community_id, call.entity_id, name, only_active=True)
+        if alias.writes:
+            call.must_write()
         spot = Spot(call.community_id, call.entity_id, user.id, user.ids)
-        expanded = self._aliases.call(call.db, name, Calling(spot, call.user_name, words, call.platform))
+        expanded = self._aliases.call(call.db, alias, Calling(spot, call.user_name, words, call.platform))
+        took_ms = (time.perf_counter() - started) * 1e3
+        call.count(lambda: self._aliases.uses.add((alias.id,), int(not alias.says_count), took_ms))
         if isinstance(expanded, str):
             return say(expanded, markup=True)
         return run_command(expanded.prefix, expanded.command, expanded.args)

@@ -7,7 +7,6 @@ second line: a command that is uninstalled may uncover an alias of its name.
 
 from __future__ import annotations
 
-import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +21,11 @@ from waddlebot.base.terms import NAMES as TERMS
 from waddlebot.base.terms import USUAL
 from waddlebot.base.text import as_seen, fold
 from waddlebot.base.variables import MEANINGS, remark
-from waddlebot.community.live import Spot, look_up
+from waddlebot.community.live import WRITING, Spot, look_up
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
-from waddlebot.data.database import fetch, fetch_one
+from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.data.tally import Tally
 from waddlebot.web.lists import Listed, Page
 
 from .template import Expanded, Template, Values, parse_template
@@ -36,6 +36,11 @@ MODULE = "alias"
 MAX_NAME_CHARS = 50
 # The router follows at most this many steps from what was typed (contracts §3).
 MAX_STEPS = 3
+USED = """
+UPDATE alias_commands a SET usage_count = usage_count + uses, last_used = now(), total_time_ms = total_time_ms + took_ms
+FROM unnest(%(id)s::bigint[], %(uses)s::bigint[], %(took_ms)s::double precision[]) AS v (id, uses, took_ms)
+WHERE a.id = v.id
+"""
 ALIAS_ADDED = "alias_added"
 ALIAS_CHANGED = "alias_changed"
 ALIAS_REMOVED = "alias_removed"
@@ -128,12 +133,24 @@ class Alias:
     terms: Mapping[str, Any] = field(default_factory=lambda: USUAL)
 
     @property
+    def says_count(self) -> bool:
+        """Whether how often it was used is part of what it says, and so must be right to the last one."""
+        return "count" in self.template.names
+
+    @property
+    def writes(self) -> bool:
+        """Whether to call it needs a transaction."""
+        return self.says_count or bool(self.template.names & WRITING)
+
+    @property
     def average_time_ms(self) -> float | None:
         return self.total_time_ms / self.usage_count if self.usage_count else None
 
 
 class AliasService:
-    def __init__(self, log: AAALog, *, max_aliases: int) -> None:
+    def __init__(self, db: Database, log: AAALog, *, max_aliases: int) -> None:
+        # Of those that do not say it themselves.
+        self.uses = Tally(db, USED, "id", "uses", "took_ms")
         self._log = log
         self._max_aliases = max_aliases
 
@@ -237,23 +254,16 @@ class AliasService:
         _record(db, ALIAS_REMOVED, alias, None)
         self._log.audit(ALIAS_REMOVED, community=alias.community_id, alias_id=alias.id, alias=str(alias.name))
 
-    def call(self, db: DAL, name: AliasName, calling: Calling) -> Expanded | str:
-        """The command to run or the text to say for somebody who typed an alias, and count that.
+    def call(self, db: DAL, alias: Alias, calling: Calling) -> Expanded | str:
+        """The command to run or the text to say for somebody who typed an alias. One that says how often it was used is
+        counted with it, and writes; others are for `uses`.
 
-        Raises: NoSuchAlias, MissingArgument, TooLong.
+        Raises: MissingArgument, TooLong.
         """
-        started = time.perf_counter()
-        spot = calling.spot
-        alias = self.at(db, spot.community_id, spot.entity_id, name, only_active=True)
-        names = alias.template.names
-        known = look_up(db, names, spot)
-        if "count" in names:
-            known["count"] = str(_count_use(db, alias, started))
-        expanded = alias.template.expand(str(name), Values(calling.user, calling.args, known, calling.platform))
-        if "count" not in names:
-            # The last statement of its transaction but one, so that two callers hardly wait for each other.
-            _count_use(db, alias, started)
-        return expanded
+        known = look_up(db, alias.template.names, calling.spot)
+        if alias.says_count:
+            known["count"] = str(_count_use(db, alias))
+        return alias.template.expand(str(alias.name), Values(calling.user, calling.args, known, calling.platform))
 
     def exactly_at(self, db: DAL, community_id: int, entity_id: str | None, name: AliasName) -> Alias:
         """The alias of a community, or of an entity itself. Raises: NoSuchAlias."""
@@ -374,12 +384,12 @@ def _too_long(name: str) -> BadName:
     return BadName(f"An alias's name can have {MAX_NAME_CHARS} characters; this has {len(name)}.")
 
 
-def _count_use(db: DAL, alias: Alias, started: float) -> int:
+def _count_use(db: DAL, alias: Alias) -> int:
     row = fetch_one(
         db,
-        "UPDATE alias_commands SET usage_count = usage_count + 1, last_used = now(),"
-        " total_time_ms = total_time_ms + %s WHERE id = %s RETURNING usage_count",
-        ((time.perf_counter() - started) * 1e3, alias.id),
+        "UPDATE alias_commands SET usage_count = usage_count + 1, last_used = now() WHERE id = %s"
+        " RETURNING usage_count",
+        (alias.id,),
     )
     return int(row["usage_count"]) if row else alias.usage_count + 1
 

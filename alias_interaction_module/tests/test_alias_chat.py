@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -359,14 +360,40 @@ def test_uses_are_counted_but_not_those_that_failed(bot):
     assert bot.say("!alias stats nope").chat == "There is no alias !nope here."
 
 
-def test_many_uses_at_once_are_all_counted(bot):
+def at_once(bot: Bot, text: str, *, people: int) -> list[str | None]:
+    """What so many people are told who say the same in one moment."""
+    with ThreadPoolExecutor(people) as pool:
+        return list(pool.map(lambda n: bot.say(text, by=f"v{n}").chat, range(people)))
+
+
+def test_64_people_who_use_one_alias_at_once_are_all_counted(bot):
     add(bot, "hi", "hello")
-    threads = [threading.Thread(target=bot.say, args=("!hi",), kwargs={"by": f"v{n}"}) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert uses_of(bot, "!hi") == 8
+    assert at_once(bot, "!hi", people=64) == ["hello"] * 64
+    assert uses_of(bot, "!hi") == 64
+
+
+def test_64_people_at_once_are_each_told_another_number(bot):
+    add(bot, "nth", "{count}")
+    assert sorted(map(int, at_once(bot, "!nth", people=64))) == list(range(1, 65))
+    assert uses_of(bot, "!nth") == 64
+
+
+def test_who_uses_an_alias_waits_for_nobody_who_holds_its_row(bot, fleet):
+    add(bot, "hi", "hello")
+    with fleet.database.session() as other:
+        other.run("BEGIN")
+        held = "SELECT 1 FROM alias_commands WHERE community_id = %s AND alias = 'hi' FOR UPDATE"
+        assert other.run(held, (bot.community_id,))
+        assert bot.say("!hi").chat == "hello"
+        other.run("ROLLBACK")
+    assert bot.say("!alias stats hi").chat.startswith("Alias !hi stands for “hello”. Used once, last on ")
+
+
+def test_a_use_is_written_within_seconds_without_anybody_asking(bot, fleet):
+    add(bot, "hi", "hello")
+    bot.say("!hi")
+    written = "SELECT 1 FROM alias_commands WHERE community_id = %s AND alias = 'hi' AND usage_count = 1"
+    eventually(lambda: fleet.database.statement(written, (bot.community_id,)))
 
 
 def test_the_same_message_again_is_answered_the_same_and_counted_once(bot):

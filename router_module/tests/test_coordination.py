@@ -388,3 +388,35 @@ def at_once(threads, run):
         thread.start()
     for thread in started:
         thread.join()
+
+
+@pytest.fixture
+def twitch(fleet):
+    """Twitch, whose shards of a conduit are claimed beside its channels."""
+    made = Platform(fleet, "twitch", fleet.make_key(new_id(), "collectors", platforms=["twitch"]))
+    yield made
+    fleet.database.statement("DELETE FROM coordination WHERE platform = 'twitch' AND server_id = 'shard'")
+
+
+def test_shards_of_a_conduit_are_claimed_beside_channels_and_counted_by_themselves(twitch):
+    channel = f"twitch::{new_id()}"
+    twitch.serve(channel.removeprefix("twitch::"))
+    twitch.populate(shard_count=3)
+    shards = [f"twitch:shard:{n}" for n in range(3)]
+    container = new_id()
+    channels = twitch.claim(container, max_claims=100_000)
+    assert channel in channels
+    assert not set(shards) & set(channels)
+    assert twitch.claim(container, max_claims=2, kind="shard") == shards[:2]
+    assert twitch.claim(container, max_claims=2, kind="shard") == []
+    assert twitch.claim(container, max_claims=100_000) == []
+    assert twitch.claim(new_id(), max_claims=2, kind="shard") == shards[2:]
+    assert {channel, *shards[:2]} <= twitch.held(container).keys()
+    twitch.post("release", container_id=container)
+
+
+def test_shards_of_a_conduit_only_become_more(twitch):
+    for wanted, count in ((2, 2), (4, 4), (3, 4), (None, 4)):
+        twitch.populate(**({} if wanted is None else {"shard_count": wanted}))
+        listed = twitch.get("entities", platform="twitch", limit=1000)["entities"]
+        assert len([each for each in listed if each["server_id"] == "shard"]) == count

@@ -15,7 +15,7 @@ from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec, ModuleCall
 from waddlebot.base.errors import ConfigError, Invalid
 from waddlebot.base.ids import new_id
-from waddlebot.base.logs import AAALog
+from waddlebot.base.logs import AAAFormatter, AAALog
 from waddlebot.base.metrics import Metrics
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.module.service import SERVICES
@@ -572,13 +572,18 @@ def test_who_has_no_webhooks_is_told_no_secret(weather_of, kind):
 
 
 @on_webhook
-def test_a_webhook_whose_name_leads_inside_is_not_called_nor_told_where(weather):
+def test_a_webhook_whose_name_leads_inside_is_not_called_nor_told_where(weather, caplog):
     port = weather.stub.address.partition(":")[2]
     assert weather.register(location_url=f"https://changed.localhost:{port}/").status == 200
 
-    heard = weather.say()
+    with caplog.at_level("WARNING", logger="waddlebot.router"):
+        heard = weather.say()
 
     assert error_of(heard)["code"] == "egress_denied"
+    assert heard.chat == f"Something went wrong with #{weather.name}; it was logged."
+    lines = [AAAFormatter().format(record) for record in caplog.records]
+    (logged,) = [each for each in lines if "action=command_executed" in each and f"#{weather.name}" in each]
+    assert "code=egress_denied" in logged
     assert "127.0.0.1" not in json.dumps(heard.answer)
     assert weather.calls == []
 

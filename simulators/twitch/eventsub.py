@@ -20,9 +20,10 @@ from aiohttp import web
 from .accounts import Account, Accounts
 from .kinds import BROADCASTER, KINDS, MODERATOR, USER, Kind
 from .oauth import Token
-from .wire import Delivery, Post, Refused, encode, timestamp
+from .wire import Answer, Delivery, Post, Refused, encode, timestamp
 
 if TYPE_CHECKING:
+    from .conduits import Conduits
     from .websocket import Sockets
 
 # Twitch tries about five times, over minutes; here it is as often and sooner.
@@ -95,6 +96,7 @@ class EventSub:
         self._own: dict[str, dict[str, Subscription]] = {}
         self._background = ThreadPoolExecutor(16, thread_name_prefix="eventsub")
         self.sockets: Sockets | None = None
+        self.conduits: Conduits | None = None
         self.retry_pauses_s: Sequence[float] = RETRY_PAUSES_S
         self.max_failures = MAX_FAILURES
         self.max_webhook_cost = MAX_WEBHOOK_COST
@@ -116,6 +118,8 @@ class EventSub:
         self._by_id.clear()
         self._by_place.clear()
         self._own.clear()
+        if self.conduits is not None:
+            self.conduits.clear()
 
     def close(self) -> None:
         self._background.shutdown(wait=False, cancel_futures=True)
@@ -130,10 +134,10 @@ class EventSub:
         type_, kind = _check_type(asked)
         condition = _check_condition(kind, asked.get("condition"))
         transport = asked.get("transport")
-        if not isinstance(transport, dict) or transport.get("method") not in ("webhook", "websocket"):
+        if not isinstance(transport, dict) or transport.get("method") not in ("webhook", "websocket", "conduit"):
             raise Refused(400, "unsupported transport")
-        is_webhook = transport["method"] == "webhook"
-        if token.is_app is not is_webhook or (kind.webhook_only and not is_webhook):
+        is_webhook, is_socket = transport["method"] == "webhook", transport["method"] == "websocket"
+        if token.is_app is is_socket or (kind.webhook_only and is_socket):
             raise Refused(400, "invalid transport and auth combination")
         self._check_consent(kind, condition, token)
         self._check_number(type_, condition, transport)
@@ -142,9 +146,11 @@ class EventSub:
         )
         if is_webhook:
             self._prepare_webhook(made, transport)
-        else:
+        elif is_socket:
             self._prepare_websocket(made, str(transport.get("session_id", "")))
-        limit = self.max_webhook_cost if is_webhook else MAX_WEBSOCKET_COST
+        else:
+            self._prepare_conduit(made, str(transport.get("conduit_id", "")))
+        limit = MAX_WEBSOCKET_COST if is_socket else self.max_webhook_cost
         if self.total_cost(token) + made.cost > limit:
             raise Refused(429, "maximum total cost exceeded")
         self._by_id[made.id] = self._own.setdefault(made.user_id, {})[made.id] = made
@@ -228,8 +234,8 @@ class EventSub:
     def _check_number(self, type_: str, condition: Mapping[str, str], transport: Mapping[str, Any]) -> None:
         nearby = self._by_place.get((type_, next(iter(condition.values()))), ())
         alike = [each for each in nearby if each.condition == condition and each.status in (ENABLED, PENDING)]
-        place = transport.get("callback") or transport.get("session_id")
-        if any(place in (each.transport.get("callback"), each.session_id) for each in alike):
+        place = transport.get("callback") or transport.get("session_id") or transport.get("conduit_id")
+        if any(place in each.transport.values() for each in alike):
             raise Refused(409, "subscription already exists")
         if len(alike) >= MAX_OF_A_KIND:
             raise Refused(429, "maximum subscriptions with type and condition exceeded")
@@ -243,6 +249,11 @@ class EventSub:
         made.transport = {"method": "webhook", "callback": callback}
         made.secret = secret.encode()
         made.status = PENDING
+
+    def _prepare_conduit(self, made: Subscription, conduit_id: str) -> None:
+        if self.conduits is None or conduit_id not in self.conduits.by_id:
+            raise Refused(400, "conduit not found")
+        made.transport = {"method": "conduit", "conduit_id": conduit_id}
 
     def _prepare_websocket(self, made: Subscription, session_id: str) -> None:
         connected_at = self.sockets.connected_at(session_id) if self.sockets else None
@@ -306,6 +317,10 @@ class EventSub:
             assert self.sockets is not None
             self.sockets.notify(subscription, event)
             return []
+        if subscription.transport["method"] == "conduit":
+            assert self.conduits is not None
+            self.conduits.notify(subscription, event)
+            return []
         body = encode({"subscription": subscription.to_wire(), "event": event})
         statuses = self.post_until_taken(sign_for(subscription, body, "notification"))
         if 200 <= statuses[-1] < 300:
@@ -315,6 +330,13 @@ class EventSub:
         if subscription.failures >= self.max_failures and subscription.is_enabled:
             self.revoke(subscription, FAILED)
         return statuses
+
+    def post(self, delivery: Delivery) -> int | Answer:
+        """One try."""
+        return self._post(delivery)
+
+    def run_soon(self, work: Callable[[], None]) -> None:
+        self._background.submit(work)
 
     def post_until_taken(self, delivery: Delivery, pauses_s: Sequence[float] | None = None) -> list[int]:
         """Post, and again with the same id and a higher Message-Retry until the answer is 2xx.
@@ -341,6 +363,10 @@ class EventSub:
         if subscription.session_id:
             assert self.sockets is not None
             self.sockets.tell_revoked(subscription)
+            return
+        if subscription.transport["method"] == "conduit":
+            assert self.conduits is not None
+            self.conduits.tell_revoked(subscription)
             return
         body = encode({"subscription": subscription.to_wire()})
         self._background.submit(self._post, sign_for(subscription, body, "revocation"))

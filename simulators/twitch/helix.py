@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from .accounts import Account
+from .conduits import ConduitRoutes
 from .eventsub import SubscriptionRoutes
 from .oauth import Token
 from .wire import Refused, Said, error, seconds_timestamp
@@ -51,6 +52,7 @@ class Helix:
 
     def routes(self) -> list[web.RouteDef]:
         subscriptions = SubscriptionRoutes(self._twitch.eventsub)
+        conduits = ConduitRoutes(self._twitch.conduits)
         handlers: list[tuple[str, str, Handler]] = [
             ("GET", "users", self._users),
             ("GET", "channels", self._channels),
@@ -76,6 +78,12 @@ class Helix:
             ("POST", "eventsub/subscriptions", subscriptions.post),
             ("GET", "eventsub/subscriptions", subscriptions.get),
             ("DELETE", "eventsub/subscriptions", subscriptions.delete),
+            ("GET", "eventsub/conduits", conduits.get),
+            ("POST", "eventsub/conduits", conduits.post),
+            ("PATCH", "eventsub/conduits", conduits.patch),
+            ("DELETE", "eventsub/conduits", conduits.delete),
+            ("GET", "eventsub/conduits/shards", conduits.get_shards),
+            ("PATCH", "eventsub/conduits/shards", conduits.patch_shards),
             ("POST", "chat/messages", self._say),
         ]
         return [web.route(method, f"/helix/{path}", self._guard(path, handler)) for method, path, handler in handlers]

@@ -23,6 +23,7 @@ from ..server import AsyncLoopbackServer
 from . import events
 from .accounts import Account, Accounts, Ban, Stream
 from .clips import ClipPlayer
+from .conduits import Conduits
 from .control import Control
 from .eventsub import EventSub, Subscription, sign
 from .feed import Feed
@@ -115,6 +116,7 @@ class TwitchSimulator(AsyncLoopbackServer):
         self.oauth.consented = self._tell_granted
         self.eventsub = EventSub(self.accounts, lambda delivery: self.post(delivery), client_id=client_id)
         self.sockets = Sockets(self.eventsub)
+        self.conduits = Conduits(self.eventsub)
         self.helix = Helix(self)
         self.player = ClipPlayer(self.clips)
         self._recent: OrderedDict[str, dict[str, Any]] = OrderedDict()

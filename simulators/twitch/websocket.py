@@ -28,7 +28,7 @@ INVALID_RECONNECT = 4007
 WHY_CLOSED = {
     CLIENT_SENT_TRAFFIC: ("client sent inbound traffic", "websocket_received_inbound_traffic"),
     CONNECTION_UNUSED: ("connection unused", "websocket_connection_unused"),
-    RECONNECT_GRACE_EXPIRED: ("reconnect grace time expired", "websocket_disconnected"),
+    RECONNECT_GRACE_EXPIRED: ("reconnect grace time expired", "websocket_failed_to_reconnect"),
     NETWORK_TIMEOUT: ("network timeout", "websocket_network_timeout"),
     NETWORK_ERROR: ("network error", "websocket_network_error"),
     INVALID_RECONNECT: ("invalid reconnect", "websocket_disconnected"),
@@ -64,6 +64,8 @@ class Sockets:
         self.grace_s = 30.0
         # Sessions that have moved to a new connection so far.
         self.reconnects = 0
+        # Whether a session that moves gets another id, which shards have to be bound to anew.
+        self.renames = False
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/ws", self._serve)]
@@ -102,11 +104,15 @@ class Sockets:
         for session in self._chosen(session_id):
             self._run(self._ask_to_reconnect(session))
 
-    def notify(self, subscription: Subscription, event: Mapping[str, Any]) -> None:
-        self._send(subscription, "notification", {"subscription": subscription.to_wire(), "event": event})
+    def notify(
+        self, subscription: Subscription, event: Mapping[str, Any], *, session_id: str = "", message_id: str = ""
+    ) -> None:
+        """By the subscription's own session, or by that of a conduit's shard."""
+        payload = {"subscription": subscription.to_wire(), "event": event}
+        self._send(subscription, "notification", payload, session_id=session_id, message_id=message_id)
 
-    def tell_revoked(self, subscription: Subscription) -> None:
-        self._send(subscription, "revocation", {"subscription": subscription.to_wire()})
+    def tell_revoked(self, subscription: Subscription, *, session_id: str = "") -> None:
+        self._send(subscription, "revocation", {"subscription": subscription.to_wire()}, session_id=session_id)
 
     def _chosen(self, session_id: str) -> list[Session]:
         return [each for each in list(self._sessions.values()) if not session_id or each.id == session_id]
@@ -115,12 +121,20 @@ class Sockets:
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def _send(self, subscription: Subscription, type_: str, payload: Mapping[str, Any]) -> None:
-        session = self._sessions.get(subscription.session_id)
+    def _send(
+        self,
+        subscription: Subscription,
+        type_: str,
+        payload: Mapping[str, Any],
+        *,
+        session_id: str = "",
+        message_id: str = "",
+    ) -> None:
+        session = self._sessions.get(session_id or subscription.session_id)
         if session is None or session.is_deaf or self._loop is None:
             return
         about = {"subscription_type": subscription.type, "subscription_version": subscription.version}
-        text = _message(type_, payload, about)
+        text = _message(type_, payload, {**about, **({"message_id": message_id} if message_id else {})})
         with contextlib.suppress(RuntimeError):  # The loop has ended.
             self._loop.call_soon_threadsafe(session.outgoing.put_nowait, text)
 
@@ -152,7 +166,8 @@ class Sockets:
         keepalive_s = self.keepalive_s
         if wanted_s.isdecimal():
             keepalive_s = min(max(int(wanted_s), MIN_KEEPALIVE_S), MAX_KEEPALIVE_S)
-        session = Session(old.id if old else secrets.token_urlsafe(20), socket, keepalive_s)
+        session_id = old.id if old and not self.renames else secrets.token_urlsafe(20)
+        session = Session(session_id, socket, keepalive_s)
         session.outgoing.put_nowait(_message("session_welcome", {"session": _about(session, "connected")}))
         # From here on everything goes to the new connection.
         self._sessions[session.id] = session
@@ -173,7 +188,9 @@ class Sockets:
 
     async def _watch_use(self, session: Session) -> None:
         await asyncio.sleep(self.unused_after_s)
-        if not any(each.session_id == session.id for each in self._eventsub):
+        conduits = self._eventsub.conduits
+        is_used = any(each.session_id == session.id for each in self._eventsub)
+        if not is_used and not (conduits and conduits.uses(session.id)):
             await self._end(session, CONNECTION_UNUSED)
 
     async def _end(self, session: Session, code: int) -> None:
@@ -204,6 +221,8 @@ class Sockets:
         if self._sessions.get(session.id) is not session:
             return
         del self._sessions[session.id]
+        if self._eventsub.conduits is not None:
+            self._eventsub.conduits.note_gone(session.id, status)
         for each in self._eventsub:
             if each.session_id == session.id and each.is_enabled:
                 each.status = status

@@ -16,7 +16,7 @@ from .translation import AUTHORIZATION_REVOKED, CHANNEL_UPDATE, CHAT_MESSAGE, ST
 if TYPE_CHECKING:
     from .helix import FleetEventSub
 
-Transport = Literal["webhook", "websocket"]
+Transport = Literal["webhook", "websocket", "conduit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +217,4 @@ def wanted_kinds(scopes: Collection[str], transport: Transport) -> tuple[Kind, .
 
 
 def _may_hear(kind: Kind, granted: set[str], transport: Transport) -> bool:
-    return kind.type != CHAT_MESSAGE or transport == "webhook" or OWN_CONNECTION in granted
+    return kind.type != CHAT_MESSAGE or transport != "websocket" or OWN_CONNECTION in granted

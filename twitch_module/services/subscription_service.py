@@ -17,6 +17,7 @@ from waddlebot.web.lists import Listed, Page
 
 from .channel_service import ChannelService, SubscriptionRow
 from .subscription_kinds import BY_NAME, OF_THE_APP, Kind, Who, wanted_kinds
+from .subscription_place import Place
 from .translation import CHAT_MESSAGE
 from .twitch_api import TwitchAPI
 
@@ -62,6 +63,8 @@ class Existing:
     transport: dict[str, str]
     cost: int
     created_at: datetime
+    # It is ours and delivers where we had it before the transport was changed.
+    is_former: bool = False
 
     @property
     def broadcaster_id(self) -> str:
@@ -80,6 +83,15 @@ class Existing:
         return is_kind and all(self.condition.get(name) == value for name, value in wanted)
 
 
+@dataclass(frozen=True, slots=True)
+class _Walked:
+    """Twitch's list, or one channel's part of it, and what all subscriptions cost."""
+
+    found: list[Existing]
+    total_cost: int
+    max_total_cost: int
+
+
 class UnknownKind(NotFound):
     """This fleet does not know that type of subscription."""
 
@@ -95,22 +107,20 @@ class RateLimited(Exception):
 
 
 class SubscriptionService:
-    """The subscriptions of webhooks. Coroutines run on the bridge's loop."""
+    """The application's subscriptions, at our webhook or conduit. Coroutines run on the bridge's loop."""
 
     def __init__(
         self,
         api: TwitchAPI,
         channels: ChannelService,
         *,
-        callback: str,
-        secret: str,
+        place: Place,
         bot_user_id: str,
         log: AAALog,
     ) -> None:
         self._api = api
         self._channels = channels
-        self._callback = callback
-        self._transport = {"method": "webhook", "callback": callback, "secret": secret}
+        self._place = place
         self._bot_user_id = bot_user_id
         self._log = log
         self._paused_until = datetime.min.replace(tzinfo=UTC)
@@ -165,10 +175,11 @@ class SubscriptionService:
         served = await asyncio.to_thread(self._channels.served_among, {each.broadcaster_id for each in listed})
         stale = [each for each in listed if each.broadcaster_id and each.broadcaster_id not in served]
         own = [each for each in listed if each.type == OF_THE_APP]
-        await self._delete(each.id for each in [*stale, *(each for each in own if not each.is_alive)])
+        good = [each for each in own if each.is_alive and not each.is_former]
+        await self._delete(each.id for each in [*stale, *(each for each in own if each not in good)])
         if stale:
             self._log.system("stale_subscriptions_deleted", count=len(stale))
-        if any(each.is_alive for each in own):
+        if good:
             return
         try:
             await self._api.as_app(self._listen_for_revocations)
@@ -218,29 +229,36 @@ class SubscriptionService:
         scopes = await asyncio.to_thread(self._channels.scopes_of, ids)
         resting = await asyncio.to_thread(self._channels.resting, ids)
         found = _by_broadcaster(listed)
+        former = [each for id_ in ids for each in found.get(id_, ()) if each.is_former]
         rows: list[SubscriptionRow] = []
         missing: list[tuple[Kind, str]] = []
         surplus: list[str] = []
         troubles = dict.fromkeys(ids, "")
         for id_ in ids:
-            unclaimed = {each.id: each for each in found.get(id_, ())}
-            for kind in wanted_kinds(scopes[id_], "webhook"):
+            unclaimed = {each.id: each for each in found.get(id_, ()) if not each.is_former}
+            for kind in wanted_kinds(scopes[id_], self._place.name):
                 alike = [each for each in unclaimed.values() if each.is_for(kind, self._who(id_))]
                 good = next((each for each in alike if each.is_alive), None)
                 if good is not None:
                     del unclaimed[good.id]
-                    rows.append(_row(id_, kind, status=good.status, subscription_id=good.id, cost=good.cost))
-                elif rest := resting.get((id_, kind.type)):
+                    rows.append(self._row(id_, kind, status=good.status, subscription_id=good.id, cost=good.cost))
+                elif (rest := resting.get((id_, kind.type))) and rest.transport == self._place.name:
                     rows.append(rest)
                 else:
                     missing.append((kind, id_))
             surplus += unclaimed
             if any(each.status == UNVERIFIED for each in unclaimed.values()):
-                troubles[id_] = f"its chat cannot be heard ({self._not_reached})"
-        await self._delete(surplus)
+                troubles[id_] = f"its chat cannot be heard ({self._place.not_reached})"
         missing.sort(key=lambda each: each[0].type != CHAT_MESSAGE)
-        rows += [_row(id_, kind, status="waiting") for kind, id_ in missing[made_at_most:]]
+        waiting = {(kind.type, id_) for kind, id_ in missing[made_at_most:]}
+        leaving = [each for each in former if (each.type, each.broadcaster_id) not in waiting]
+        # Two subscriptions tell of one follow under two ids; of a message under one, so chat need not pause.
+        await self._delete([*surplus, *(each.id for each in leaving if each.type != CHAT_MESSAGE)])
+        rows += [self._row(id_, kind, status="waiting") for kind, id_ in missing[made_at_most:]]
         rows += await self._make_all(missing[:made_at_most])
+        late = {row.broadcaster_id for row in rows if row.type == CHAT_MESSAGE and row.status == "waiting"}
+        chats = [each for each in leaving if each.type == CHAT_MESSAGE and each.broadcaster_id not in late]
+        await self._delete(each.id for each in chats)
         await asyncio.to_thread(self._channels.save_subscriptions, ids, rows)
         await asyncio.to_thread(self._channels.note_trouble, troubles | _troubles(rows))
         return rows
@@ -254,12 +272,8 @@ class SubscriptionService:
             if status == ENABLED:
                 return replace(row, status=status)
             if status != PENDING:
-                return replace(row, status=status, reason=self._not_reached)
+                return replace(row, status=status, reason=self._place.not_reached)
         return row
-
-    @property
-    def _not_reached(self) -> str:
-        return f"Twitch does not reach {self._callback}"
 
     async def _make_all(self, missing: Sequence[tuple[Kind, str]]) -> list[SubscriptionRow]:
         """A few at a time. What comes after a rate limit is left waiting."""
@@ -274,7 +288,7 @@ class SubscriptionService:
                         return await self._try(kind, id_)
                 except RateLimited as err:
                     limited.append(err)
-                return _row(id_, kind, status="waiting")
+                return self._row(id_, kind, status="waiting")
 
         rows = await asyncio.gather(*(make(kind, id_) for kind, id_ in missing))
         if limited:
@@ -298,37 +312,52 @@ class SubscriptionService:
         except ProviderError as err:
             if not err.status:
                 raise
-            return refused_row(_row(broadcaster_id, kind, status="refused"), err)
-        return _row(broadcaster_id, kind, status=MADE, subscription_id=made)
+            row = self._row(broadcaster_id, kind, status="refused")
+            if self._place.name == "conduit" and err.status < 429 and "conduit" in err.words.lower():
+                # It is gone, and will be made anew before this is tried again.
+                return replace(row, status="failed", reason=err.words, retry_in_s=BROKEN_FOR_S)
+            return refused_row(row, err)
+        return self._row(broadcaster_id, kind, status=MADE, subscription_id=made)
 
     async def _listen(self, kind: Kind, who: Who) -> str:
+        transport = await asyncio.to_thread(self._place.transport)
+
         async def listen(client: HelixClient) -> str:
             from .helix import FleetEventSub
 
-            return await kind.listen(FleetEventSub(client, self._transport), who)
+            return await kind.listen(FleetEventSub(client, transport), who)
 
         return await self._api.as_app(listen)
 
     async def _listen_for_revocations(self, client: HelixClient) -> str:
         from .helix import FleetEventSub, nobody
 
-        made: str = await FleetEventSub(client, self._transport).listen_user_authorization_revoke(
+        transport = await asyncio.to_thread(self._place.transport)
+        made: str = await FleetEventSub(client, transport).listen_user_authorization_revoke(
             self._api.app.app_id, nobody
         )
         return made
 
     async def _listed(self, ids: Sequence[str] | None) -> list[Existing]:
-        """Twitch's list of what comes to our callback, for these channels or for all."""
+        """Twitch's list of what comes to our webhook or conduit, for these channels or for all."""
         filters: list[dict[str, str]] = [{"user_id": id_} for id_ in ids] if ids is not None else [{}]
         gate = asyncio.Semaphore(IN_FLIGHT)
 
-        async def walk(filter_: dict[str, str]) -> list[Existing]:
+        async def walk(filter_: dict[str, str]) -> _Walked:
             async with gate:
                 return await self._api.as_app(lambda client: _walk(client, filter_))
 
         pages = await asyncio.gather(*(walk(each) for each in filters))
-        # Another fleet of the same application, such as one for trials, has subscriptions of its own.
-        return [each for page in pages for each in page if each.transport.get("callback") == self._callback]
+        return await asyncio.to_thread(self._ours, pages)
+
+    def _ours(self, pages: Sequence[_Walked]) -> list[Existing]:
+        """Another fleet of the same application, such as one for trials, has subscriptions of its own."""
+        if pages:
+            self._place.note_costs(pages[-1].total_cost, pages[-1].max_total_cost)
+        found = [each for page in pages for each in page.found]
+        is_here, is_former = self._place.here(), self._place.former()
+        former = [replace(each, is_former=True) for each in found if is_former(each.transport)]
+        return [*(each for each in found if is_here(each.transport)), *former]
 
     async def _delete(self, subscription_ids: Iterable[str]) -> None:
         gate = asyncio.Semaphore(IN_FLIGHT)
@@ -342,6 +371,9 @@ class SubscriptionService:
                         raise
 
         await asyncio.gather(*(delete(each) for each in subscription_ids))
+
+    def _row(self, broadcaster_id: str, kind: Kind, **options: Any) -> SubscriptionRow:
+        return SubscriptionRow(broadcaster_id, kind.type, kind.version, transport=self._place.name, **options)
 
     def _who(self, broadcaster_id: str) -> Who:
         return Who(broadcaster_id, self._bot_user_id)
@@ -359,10 +391,6 @@ def refused_row(row: SubscriptionRow, err: ProviderError) -> SubscriptionRow:
     return replace(row, reason=err.words or err.message, retry_in_s=REFUSED_FOR_S)
 
 
-def _row(broadcaster_id: str, kind: Kind, **options: Any) -> SubscriptionRow:
-    return SubscriptionRow(broadcaster_id, kind.type, kind.version, transport="webhook", **options)
-
-
 def _by_broadcaster(listed: Iterable[Existing]) -> dict[str, list[Existing]]:
     found: dict[str, list[Existing]] = {}
     for each in listed:
@@ -376,9 +404,9 @@ def _troubles(rows: Iterable[SubscriptionRow]) -> dict[str, str]:
     return {row.broadcaster_id: f"its chat cannot be heard ({row.reason})" for row in refused}
 
 
-async def _walk(client: HelixClient, filters: dict[str, Any]) -> list[Existing]:
+async def _walk(client: HelixClient, filters: dict[str, Any]) -> _Walked:
     found = await client.get_eventsub_subscriptions(**filters)
-    return [
+    listed = [
         Existing(
             each.id,
             each.type,
@@ -391,6 +419,7 @@ async def _walk(client: HelixClient, filters: dict[str, Any]) -> list[Existing]:
         )
         async for each in found
     ]
+    return _Walked(listed, found.total_cost, found.max_total_cost)
 
 
 def _for_people(each: Any) -> dict[str, Any]:

@@ -673,6 +673,9 @@ class ClaimRequest(Wire):
     platform: PlatformName
     max_claims: int | None = Field(None, ge=0, le=100_000)
     alive_for_s: AliveFor | None = None
+    kind: Literal["channel", "shard"] | None = Field(
+        None, description="Twitch only: its channels unless it is `shard`, those of a conduit."
+    )
 
 
 class ReleaseRequest(ContainerRequest):

@@ -175,7 +175,9 @@ class Settings(BaseSettings):
         None, alias="MODULE_PORT", ge=1, le=65535, description="The manifest's, unless set."
     )
     module_url: str | None = Field(
-        None, alias="MODULE_URL", description="Where others reach this module; http://127.0.0.1:<port> unless set."
+        None,
+        alias="MODULE_URL",
+        description="Where others reach this module, all its replicas alike; http://127.0.0.1:<port> unless set.",
     )
     metrics_public: bool = Field(False, alias="METRICS_PUBLIC", description="Serve <prefix>/metrics without a key.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 from ..base.contracts import (
     ClaimedEntity,
@@ -49,6 +49,7 @@ class Claims:
         log: AAALog,
         alive_for_s: float = ALIVE_FOR_S,
         shard_count: int | None = None,
+        kind: Literal["channel", "shard"] | None = None,
     ) -> None:
         self.every_s = alive_for_s / BEATS
         self.max_claims = max_claims
@@ -60,6 +61,7 @@ class Claims:
         self._log = log
         self._alive_for_s = alive_for_s
         self.shard_count = shard_count
+        self._kind = kind
         self._held: dict[str, ClaimedEntity] = {}
         self._lock = threading.Lock()
         self._populated_at: float | None = None
@@ -139,6 +141,7 @@ class Claims:
             container_id=self._container,
             max_claims=self.max_claims,
             alive_for_s=self._alive_for_s,
+            kind=self._kind,
         )
         self._add(_entities(self._router.coordinate("claim", request)["claimed_entities"]))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -110,6 +111,8 @@ class Collector:
         # Nothing that it stores waits for another's lock, so batches need not pass each other.
         self._combined = FairCombiner(self._store_and_ring, max_batch=MAX_BATCH, patience_s=None)
         self._kept: deque[Delivery] = deque()
+        self._is_ending = False
+        self._keeping = threading.Lock()
         self._lost = Watched("intake-room", log.module)
         self._wakeup = Wakeup(service.settings, table.name)
         self._sender = Sender(
@@ -147,16 +150,16 @@ class Collector:
         return outcome
 
     def keep(self, delivery: Delivery) -> None:
-        """Take a delivery that nobody waits for, from an event loop: it is stored within moments, never blocking.
+        """Take a delivery that nobody waits for: it is stored within moments, and when the process ends at once.
 
         While the database is away it waits here. When there is no room left, the oldest is lost, counted and logged.
+        Raises: DatabaseUnavailable, when the process ends.
         """
-        if len(self._kept) >= MAX_KEPT:
-            lost = self._kept.popleft()
-            self.count(lost.type, "lost")
-            self._lost.note("deliveries are lost: the database has been away for too long")
-        self._kept.append(delivery)
-        self._forwarder.wake.set()
+        with self._keeping:
+            if not self._is_ending:
+                self._keep(delivery)
+                return
+        self.take(delivery)  # Nobody is left to store what is only kept.
 
     def count(self, type_: str, outcome: str) -> None:
         self._deliveries.labels(type_, outcome).inc()
@@ -183,6 +186,14 @@ class Collector:
         )
         self._service.loops.add("claims", claims.step, every_s=claims.every_s, kind="worker", finish=claims.finish)
         return claims
+
+    def _keep(self, delivery: Delivery) -> None:
+        if len(self._kept) >= MAX_KEPT:
+            lost = self._kept.popleft()
+            self.count(lost.type, "lost")
+            self._lost.note("deliveries are lost: the database has been away for too long")
+        self._kept.append(delivery)
+        self._forwarder.wake.set()
 
     def _store_and_ring(self, batch: Sequence[Delivery]) -> list[Intake]:
         outcomes = self._store.store(batch)
@@ -250,6 +261,8 @@ class Collector:
             )
 
         def store_the_rest() -> None:
+            with self._keeping:
+                self._is_ending = True
             while self._store_kept():
                 pass
 

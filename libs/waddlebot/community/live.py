@@ -61,6 +61,8 @@ ASKED = {
     "rank": RANK,
     "followage": FOLLOW,
 }
+# To look these up may write down that somebody asked.
+WRITING = frozenset({"followage"})
 
 
 @dataclass(frozen=True, slots=True)

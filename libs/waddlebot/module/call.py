@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,10 @@ def run_command(prefix: str, command: str, args: Sequence[str]) -> ModuleRespons
     )
 
 
+class MustWrite(Exception):
+    """A handler that only reads as a rule writes this time: it is run again, in a transaction."""
+
+
 @dataclass(slots=True)
 class Asked:
     """One call of a module: who asks for what, and where."""
@@ -48,6 +52,7 @@ class Asked:
     # The manifest's settings, for a router that does not know of settings yet.
     defaults: Mapping[str, Any]
     invalidations: list[tuple[str, str]] = field(default_factory=list, kw_only=True)
+    counts: list[Callable[[], None]] = field(default_factory=list, kw_only=True)
 
     def invalidate(self, cache: str, key: object) -> None:
         """Make every process forget a cached value once the writes of this call are committed.
@@ -55,6 +60,13 @@ class Asked:
         Kept with the reply, so that a crash in between only delays it until the call is repeated.
         """
         self.invalidations.append((cache, str(key)))
+
+    def count(self, count: Callable[[], None]) -> None:
+        """Have this counted once the reply is kept: not in a simulation, nor by another run of the same call.
+
+        It may be lost in a crash, so what is counted is no more than how often something is used.
+        """
+        self.counts.append(count)
 
     @property
     def community_id(self) -> int:
@@ -101,3 +113,9 @@ class Call(Asked):
     """One call of a module, with the transaction that its writes belong to."""
 
     db: DAL
+    only_reads: bool = field(default=False, kw_only=True)
+
+    def must_write(self) -> None:
+        """Raises: MustWrite, where the transaction takes no writes."""
+        if self.only_reads:
+            raise MustWrite

@@ -7,6 +7,7 @@ writes nothing (contracts §3).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -34,7 +35,7 @@ from ..data.audit import Acting, acting_as
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY
 from ..web.endpoint import endpoint
-from .call import Asked, Call, Said, run_command, say
+from .call import Asked, Call, MustWrite, Said, run_command, say
 from .outside import Crowded, Described, Effects, EffectUnclear, OutsideCall, OutsideRuns
 from .service import Service
 
@@ -72,8 +73,8 @@ class InteractionModule:
     ) -> None:
         """Run `run(call, *words)` for a command. Words that do not fit its parameters are answered with the usage.
 
-        One that `only_reads` gets a database that takes no writes, and needs no transaction. One that `calls_out` gets
-        an OutsideCall and runs in a pool of its own.
+        One that `only_reads` gets a database that takes no writes, and needs no transaction; `call.must_write()` has it
+        run again in one. One that `calls_out` gets an OutsideCall and runs in a pool of its own.
         """
         spec = self._specs.get(command)
         if spec is None or (subcommand and subcommand not in {each.name for each in spec.subcommands}):
@@ -195,19 +196,30 @@ class InteractionModule:
             is_new = KEEP.run(call.db, self._rows([kept])) if call.db else self._keep_with_others(kept)
             if not is_new:
                 raise _Undone
+        _count(call)
         return kept
 
     def _run(self, payload: ModuleCall, started: float) -> Kept:
         """Run a call and keep its reply. Raises: _Undone when it has one already."""
-        only_reads = self._only_reads(payload)
-        database = self.service.database
-        with database.reading() if only_reads else database.transaction() as db:
+        if self._only_reads(payload):
+            with contextlib.suppress(MustWrite):
+                return self._run_reading(payload, started)
+        with self.service.database.transaction() as db:
             call = Call(payload, self._defaults, db=db)
             kept = self._reply(payload, _as_responses(self._dispatch(call)), None, started), call.invalidations
-            if not only_reads and not KEEP.run(db, self._rows([kept])):
+            if not KEEP.run(db, self._rows([kept])):
                 raise _Undone
-        if only_reads and not self._keep_with_others(kept):
+        _count(call)
+        return kept
+
+    def _run_reading(self, payload: ModuleCall, started: float) -> Kept:
+        """The same without a transaction. Raises: MustWrite; as `_run`."""
+        with self.service.database.reading() as db:
+            call = Call(payload, self._defaults, db=db, only_reads=True)
+            kept = self._reply(payload, _as_responses(self._dispatch(call)), None, started), call.invalidations
+        if not self._keep_with_others(kept):
             raise _Undone
+        _count(call)
         return kept
 
     def _keep(self, batch: Sequence[Kept]) -> list[bool]:
@@ -329,9 +341,11 @@ class InteractionModule:
         handler = self._commands[spec.command, subcommand.name]
         return _fit(handler, call, trigger.args[1:], spec, subcommand)
 
-    def answer_any_command(self, *, run: Handler) -> None:
+    def answer_any_command(self, *, run: Handler, only_reads: bool = False) -> None:
         """Run `run(call, *words)` for commands that are not in the manifest: aliases are data, not code."""
         self._commands["*", None] = run
+        if only_reads:
+            self._readers.add(("*", None))
 
     def _forget_replies(self) -> bool:
         if self._callers:
@@ -352,6 +366,11 @@ def _enter_log_context(payload: ModuleCall) -> None:
     context.traceparent = payload.traceparent
     context.community = payload.community.id
     context.user = payload.user.id
+
+
+def _count(call: Asked) -> None:
+    for count in call.counts:
+        count()
 
 
 class _Undone(Exception):

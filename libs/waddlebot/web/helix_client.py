@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
-from twitchAPI.helper import build_scope
+from twitchAPI.helper import build_scope, build_url
 from twitchAPI.object.api import ChannelVIP, Moderator, SendMessageResponse, WarnResponse
 from twitchAPI.twitch import Twitch
 from twitchAPI.type import (
@@ -121,6 +121,15 @@ class HelixClient(Twitch):
             body_data={"data": {"user_id": user_id, "reason": reason}},
         )
         return warned
+
+    async def ask(
+        self, method: str, path: str, params: dict[str, str], body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What the library does not know, as the application. `path` is below /helix/."""
+        url = build_url(self.base_url + path, params)
+        response = await self._api_request(method, self.connections, url, AuthType.APP, [], data=body)
+        answer: dict[str, Any] = await response.json()
+        return answer
 
     async def say(self, broadcaster_id: str, sender_id: str, text: str, *, reply_to: str) -> SendMessageResponse:
         return await self.send_chat_message(broadcaster_id, sender_id, text, reply_parent_message_id=reply_to or None)

@@ -53,10 +53,13 @@ TAKEN = (
     " claim_expires = now() + %(expiry)s::interval, updated_at = now(),"
     " status = CASE WHEN status IN ('available', 'error') THEN 'claimed' ELSE status END"
 )
+# Twitch has channels, and shards of its conduit, which are claimed beside them; elsewhere there is only one kind.
+OF_KIND = "(platform <> 'twitch' OR (server_id = 'shard') = %(shards)s::boolean)"
 BEST_FREE = (
     "SELECT id FROM coordination WHERE platform = %(platform)s AND claimed_by IS NULL"
-    " AND (status <> 'error' OR last_check <= now() - %(rest)s::interval)"
-    " ORDER BY is_live DESC, priority, viewer_count DESC, last_activity DESC NULLS LAST, id"
+    " AND (status <> 'error' OR last_check <= now() - %(rest)s::interval) AND "
+    + OF_KIND
+    + " ORDER BY is_live DESC, priority, viewer_count DESC, last_activity DESC NULLS LAST, id"
 )
 MINE = "platform = ANY(%(platforms)s) AND claimed_by = %(container)s"
 
@@ -80,6 +83,7 @@ CLAIM = Prepared(
     f"""
 WITH held AS (
     SELECT count(*) AS held FROM coordination WHERE platform = %(platform)s AND claimed_by = %(container)s
+        AND {OF_KIND}
 ), free AS (
     {BEST_FREE} LIMIT (SELECT greatest(0, %(max_claims)s::bigint - held) FROM held) FOR UPDATE SKIP LOCKED
 ), taken AS (
@@ -169,7 +173,8 @@ DELETE FROM coordination_containers c WHERE alive_until IS NULL AND last_seen < 
     AND NOT EXISTS (SELECT 1 FROM coordination WHERE platform = c.platform AND claimed_by = c.container_id)
 """
 
-# A Twitch channel, a Slack team, as many Discord shards as there are; elsewhere whatever `servers` has.
+# A Twitch channel, a Slack team, as many Discord shards as there are; elsewhere whatever `servers` has. Twitch's shards
+# only ever become more: with each another number its channels move, and fewer leave some to nobody.
 WANTED = """
 SELECT server_id, channel AS channel_id, '{}'::jsonb AS config, CASE WHEN jsonb_typeof(config->'priority') = 'number'
     THEN least(greatest((config->>'priority')::numeric, -1000000), 1000000)::integer ELSE 100 END AS priority
@@ -182,6 +187,11 @@ SELECT 'shard', n::text, jsonb_build_object('shard_count', shards), 100
 FROM (SELECT coalesce(%(shards)s, max((config->>'shard_count')::integer), 1) AS shards
     FROM coordination WHERE platform = 'discord') AS wish, generate_series(0, shards - 1) AS n
 WHERE %(platform)s = 'discord'
+UNION ALL
+SELECT 'shard', n::text, '{}'::jsonb, 100
+FROM (SELECT greatest(coalesce(%(shards)s, 0), count(*)) AS shards
+    FROM coordination WHERE platform = 'twitch' AND server_id = 'shard') AS wish, generate_series(0, shards - 1) AS n
+WHERE %(platform)s = 'twitch'
 """
 POPULATE = f"""
 WITH wanted AS (
@@ -291,7 +301,7 @@ class CoordinationService:
         mine = self._mine(request, caller)
         rows = []
         for platform in mine["platforms"]:
-            parameters = {**mine, "platform": platform, "alive_for": None, **TIMES}
+            parameters = {**mine, "platform": platform, "shards": False, "alive_for": None, **TIMES}
             rows += self._db.statement(STILL_HERE + SWAP_OFFLINE, parameters)
         released = [row["entity_id"] for row in rows if row["is_released"]]
         claimed = [row for row in rows if not row.pop("is_released")]
@@ -410,6 +420,7 @@ class CoordinationService:
                 "container": request.container_id,
                 "alive_for": _seconds(request.alive_for_s),
                 "max_claims": limit,
+                "shards": request.kind == "shard",
                 **TIMES,
             },
         )

@@ -408,6 +408,7 @@ class CommandProcessor:
             module_name=job.command.module_name,
             execution_id=job.execution_id,
             execution_time_ms=result.took_ms,
+            **({"code": job.error.code} if job.error else {}),
         )
         return True
 
