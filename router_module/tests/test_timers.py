@@ -122,6 +122,12 @@ def test_a_timer_is_said_where_somebody_is_live(bot, fleet, timer, said, due):
         " VALUES (%s, 'twitch', %s, '', %s)",
         *(twitch, bot.slug, bot.community_id),
     )
+    # Twitch's collector in this process gives up what no server is.
+    rows(
+        fleet,
+        "INSERT INTO servers (platform, channel, community_id) VALUES ('twitch', %s, %s)",
+        *(bot.slug, bot.community_id),
+    )
     rows(
         fleet,
         "INSERT INTO coordination (entity_id, platform, server_id, channel_id) VALUES (%s, 'twitch', %s, '')",
