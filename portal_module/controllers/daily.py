@@ -18,7 +18,7 @@ from ..services.fleet_api import FleetAPI, FleetRefused, quoted
 from ..services.seats import Seat, Seats
 from .parts import Buttons, asked, check_act, refuse, value
 
-MESSAGE = "{channel} is live: {title} ({game}) {url} {picture}"
+MESSAGE = "{channel} is live: {title} ({game}) {url}"
 END_MESSAGE = "{channel} is off again, after {uptime}."
 KINDS = {"timer": "timers", "notice": "live-notices"}
 
@@ -137,7 +137,12 @@ def _timer_fields(places: list[tuple[str, str]]) -> list[Field]:
 def _notice_fields(places: list[tuple[str, str]]) -> list[Field]:
     return [
         Field(
-            "entity_id", label="Tell it in", requires=IS_IN_SET([each for each in places if each[0]], zero="Choose one")
+            "entity_id",
+            label="Tell it in",
+            # Who is in the stream's own channel sees that it is on.
+            requires=IS_IN_SET(
+                [each for each in places if each[0] and not each[0].startswith("twitch:")], zero="Choose one"
+            ),
         ),
         Field("message", "text", label="When it begins", default=MESSAGE, requires=IS_NOT_EMPTY("Write what is said.")),
         Field("end_message", "text", label="When it ends", default=END_MESSAGE, comment="Empty says nothing."),

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import StringConstraints
 from waddlebot.base.contracts import Attributed, EntityIdText
 
-MESSAGE = "{channel} is live: {title} ({game}) {url} {picture}"
+MESSAGE = "{channel} is live: {title} ({game}) {url}"
 END_MESSAGE = "{channel} is off again, after {uptime}."
 NoticeText = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")]
 EndText = Annotated[str, StringConstraints(max_length=500)]
