@@ -11,10 +11,12 @@ from typing import Any
 
 from py4web import request
 from waddlebot.base.errors import UserError
+from waddlebot.web.endpoint import Raw
 from waddlebot.web.forms import STALE, PageForm
 from waddlebot.web.sessions import PageSession
 from yatl.helpers import XML
 
+from ..services.carrying import as_file
 from ..services.fleet_api import FleetRefused
 
 KEY = "act_key_hex"
@@ -85,6 +87,11 @@ class Buttons:
             for name, each in {"_key": self.key, **values}.items()
         )
         return XML(f'<form method="post" action="{escape(action)}" class="act">{hidden}{button}</form>')
+
+
+def as_download(name: str, content: Mapping[str, Any]) -> Raw:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Raw(as_file(content), "application/json; charset=utf-8", headers=headers)
 
 
 def refuse(form: PageForm, err: FleetRefused, **names: str) -> None:

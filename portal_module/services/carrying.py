@@ -121,6 +121,11 @@ class Carrying:
             lambda prefix: self._fleet.ask(seat, "settings", "GET", f"{prefix}/people/export", query=query)
         )
 
+    def look_up_everywhere(self, identities: Sequence[str]) -> Gathered:
+        """Everything that the modules have about somebody, in every community. For nobody but themselves."""
+        query = {"identities": ",".join(identities)}
+        return self._of_each(lambda prefix: self._fleet.ask_as_portal(f"{prefix}/people/export", query))
+
     def erase(self, seat: Seat, identities: Sequence[str], request_id: str) -> Gathered:
         """Forget somebody in a community. The same request again does nothing twice, so it can be made until every
         module has answered."""
@@ -149,6 +154,13 @@ class Carrying:
 
 def _packed(document: Document) -> str:
     return zlib.compress(document.model_dump_json().encode()).hex()
+
+
+def about_person(identities: Sequence[str], found: Gathered) -> dict[str, Any]:
+    """What is known of somebody, as their file has it."""
+    modules = [{"module": name, "items": each["items"]} for name, each in found.answers.items() if each["items"]]
+    content = {"waddlebot_person": 1, "identities": list(identities), "modules": modules}
+    return content | ({"missing": found.troubles} if found.troubles else {})
 
 
 def as_file(content: Mapping[str, Any]) -> str:

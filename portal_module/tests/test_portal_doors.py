@@ -132,6 +132,7 @@ OWN = {
     "GET /portal/profile",
     "POST /portal/profile",
     "POST /portal/profile/sessions/end",
+    "GET /portal/profile/data",
     "GET /portal/profile/code",
     "POST /portal/profile/code",
     "GET /portal/profile/code/off",
@@ -457,6 +458,30 @@ def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
     location, cookie = begin_with(fleet, "twitch")
     denied, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}", deny=True), cookie)
     assert denied == "/portal/auth/login?next=%2Fportal%2Fprofile", "where they wanted to go is kept"
+
+
+def test_whoever_signs_in_takes_their_own_data_away_and_nobody_elses(fleet, twitch_simulator):
+    number, bot = str(950_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
+    with fleet.database.transaction() as db:
+        add_server(db, "twitch", number, community=bot.slug)
+    for who, text in ((number, f"mine {number}"), (f"{number}0", f"another's {number}")):
+        user = {"platform_user_id": who, "name": f"n{who}", "display_name": f"N{who}", "badges": []}
+        event = {"event_id": new_id(), "message_type": "chatMessage", "platform": "twitch", "channel_id": number}
+        assert (
+            fleet.request("POST", "/router/events", {**event, "user": user, "message": text}, key="twitch").status
+            == 200
+        )
+    twitch_simulator.user(f"n{number}", id=number)
+    location, cookie = begin_with(fleet, "twitch")
+    _, visitor = come_back(fleet, twitch_simulator.authorize(location, user=f"n{number}"), cookie)
+
+    answer = visitor.ask("GET", "/portal/profile/data")
+
+    assert "me.waddlebot.json" in answer.headers["content-disposition"]
+    mine = answer.json()
+    assert (mine["identities"], mine.get("missing")) == ([f"twitch:{number}"], None)
+    assert {"router", "portal"} <= {each["module"] for each in mine["modules"]}
+    assert f"mine {number}" in answer.body.decode() and f"another's {number}" not in answer.body.decode()
 
 
 def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):
