@@ -96,9 +96,9 @@ def as_download(name: str, content: Mapping[str, Any]) -> Raw:
 
 def refuse(form: PageForm, err: FleetRefused, **names: str) -> None:
     """Show a module's refusal where it belongs; `names` say which of the form's fields one of the request's is."""
-    field = names.get(err.field.replace(".", "_"), err.field)
-    if field in form.custom.widgets:
-        form.refuse(**{field: err.message})
+    problems = {names.get(field.replace(".", "_"), field): said for field, said in err.problems.items()}
+    if problems and problems.keys() <= form.custom.widgets.keys():
+        form.refuse(**problems)
     else:
         form.refuse(err.message)
 

@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import NotFound, UserError, WaddleBotError
 from waddlebot.base.manifest import all_manifests
+from waddlebot.base.wire import problem_of
 
 from .fleet_api import FleetAPI
 from .seats import Seat
@@ -83,7 +84,7 @@ class Carrying:
         except ValidationError as err:
             first = err.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise BadFile(f"That is not a file that a portal has made: {where}: {first['msg']}.") from err
+            raise BadFile(f"That is not a file that a portal has made: {where}: {problem_of(first)}.") from err
         if document.waddlebot != FORMAT:
             raise BadFile(f"That file is of form {document.waddlebot}; this portal reads {FORMAT}.")
         return document

@@ -36,9 +36,11 @@ class FleetRefused(UserError):
         self.http_status = status  # type: ignore[misc]
 
     @property
-    def field(self) -> str:
-        """The field of the request that is wrong, if it is one."""
-        return str(self.details.get("field") or "")
+    def problems(self) -> dict[str, str]:
+        """What is wrong with which fields of the request, if it is fields."""
+        listed = self.details.get("fields") or []
+        found = {str(each["field"]): f"{each['problem']}." for each in listed}
+        return found or ({str(self.details["field"]): self.message} if self.details.get("field") else {})
 
 
 class FleetAPI:

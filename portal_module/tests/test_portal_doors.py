@@ -460,6 +460,13 @@ def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
     assert denied == "/portal/auth/login?next=%2Fportal%2Fprofile", "where they wanted to go is kept"
 
 
+def test_a_form_says_in_words_and_at_its_field_what_a_name_has_to_be(world):
+    owner, path = world.people["owner"], f"/portal/c/{world.bot.slug}/timers"
+    answer = fill_in(owner, path, "timer", name="two words", message="hi", minutes="5", min_lines="0", entity_id="")
+    assert (answer.status, "Has to be one word, without quotation marks." in answer.body.decode()) == (422, True)
+    assert "^[" not in answer.body.decode() and "Not saved." not in answer.body.decode()
+
+
 def test_whoever_signs_in_takes_their_own_data_away_and_nobody_elses(fleet, twitch_simulator):
     number, bot = str(950_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
     with fleet.database.transaction() as db:
@@ -520,7 +527,7 @@ def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fle
         assert each in shown, each
 
 
-def fill_in(visitor: Visitor, path: str, name: str, **values: str) -> Any:
+def fill_in(visitor: Visitor, path: str, name: str, /, **values: str) -> Any:
     """Send a page's form as it is shown, but for these values."""
     page = visitor.ask("GET", path).body.decode()
     key = re.search(r'name="_formkey"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="_formkey"', page)
