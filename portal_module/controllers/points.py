@@ -13,6 +13,7 @@ from waddlebot.web.site import page
 from ..services import charts
 from ..services.channels import ago
 from ..services.figures import FigureService
+from ..services.naming import in_words
 from ..services.seats import Seats
 from .parts import asked
 
@@ -41,7 +42,14 @@ def show_points(community: str, login: Login, seats: Seats, database: Database, 
         f"{seat.path}/members?show=points",
     )
     return seat.shown(
-        "Points", leaders=leaders, bars=bars, rows=rows[:PAGE], more=more, is_first=not asked("before"), ago=ago
+        "Points",
+        leaders=leaders,
+        bars=bars,
+        rows=rows[:PAGE],
+        more=more,
+        is_first=not asked("before"),
+        ago=ago,
+        in_words=in_words,
     )
 
 
