@@ -15,6 +15,7 @@ EVERYTHING = (
     "roles",
     "labels",
     "slow_ai",
+    "pages",
     "claims",
     "discord_channels",
     "overlay_fanout",

@@ -48,12 +48,13 @@ def show_timers(
         else:
             flash.set(" ".join(["Added.", *made["remarks"]]))
             return go_to(f"{seat.path}/timers")
+    timers, notices = (fleet.begin(seat, "bot", _path(seat, kind)) for kind in KINDS)
     return seat.shown(
         "Timers",
         timer=timer,
         notice=notice,
-        timers=fleet.ask(seat, "bot", "GET", _path(seat, "timer"))["timers"],
-        notices=fleet.ask(seat, "bot", "GET", _path(seat, "notice"))["live_notices"],
+        timers=timers()["timers"],
+        notices=notices()["live_notices"],
         names=dict(places),
         button=Buttons(session),
     )
