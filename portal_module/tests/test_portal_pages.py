@@ -284,6 +284,59 @@ def test_every_page_is_in_order_for_a_browser_and_for_who_cannot_see(browser, op
     assert look_at(browser, operator, running.url, PAGES[part::PARTS], width=width, theme=theme) == []
 
 
+# What one may do something with, and what of it has had the focus.
+REACHABLE = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+    .filter((each) => each.checkVisibility({visibilityProperty: true}) && !each.disabled && each.tabIndex >= 0)"""
+
+
+def test_every_page_can_be_used_by_keyboard_alone(page):
+    troubles = []
+    for path in PAGES:
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        count = page.evaluate(f"window.wanted = ({REACHABLE})(), wanted.length")
+        page.evaluate(
+            "() => { window.had = new Set(); addEventListener('focusin', (event) => had.add(event.target), true); }"
+        )
+        for _ in range(count + 3):
+            page.keyboard.press("Tab")
+        missed = page.evaluate("wanted.filter((each) => !had.has(each)).map((each) => each.outerHTML.slice(0, 90))")
+        troubles += [f"{path}: {each}" for each in missed]
+    assert troubles == []
+
+
+def test_without_script_pages_are_whole_and_what_a_dialog_asks_is_answered(browser, operator, running):
+    context = browser.new_context(
+        storage_state=operator,
+        base_url=running.url,
+        java_script_enabled=False,
+        viewport={"width": 390, "height": 844},
+    )
+    page = context.new_page()
+    assert [path for path in PAGES if page.goto(path).status != 200] == []
+    page.goto("/portal/c/demo")
+    page.click(".tabbar >> text=More")
+    page.click("#more >> text=Timers")
+    page.wait_for_url("**/portal/c/demo/timers")
+    page.fill("#timer_name", "quiet")
+    page.fill("#timer_message", "No script was run.")
+    page.click("text=Add timer")
+    page.wait_for_selector("td:has-text('quiet')")
+    page.click("tr:has-text('quiet') [role=switch]")
+    page.wait_for_selector("tr:has-text('quiet') [aria-checked=false]")
+    page.click("tr:has-text('quiet') >> text=Remove")
+    page.wait_for_selector("text=No timers")
+    page.goto("/portal/c/demo/rules/new")
+    page.fill("[name=string]", "without script")
+    page.click("text=Save rule")
+    page.click("text=without script")
+    page.click("[aria-label='Delete this rule']")
+    page.click("#delete .btn.danger")
+    page.wait_for_url("**/portal/c/demo/rules")
+    assert page.locator("text=without script").count() == 0
+    context.close()
+
+
 def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
     assert "rule" not in running.say("I sell free followers", by="spammer", level="member")
     page.goto("/portal/c/demo/rules/new")
