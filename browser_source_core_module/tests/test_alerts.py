@@ -69,7 +69,8 @@ def test_an_alert_says_how_often_it_was_shown(overlay):
     assert happen(overlay, "follow").chat == "2 follow us, Pip!"
     assert overlay.bot.say("", by="pip", message_type="follow", mode="simulate").chat == "3 follow us, Pip!"
     assert happen(overlay, "follow").chat == "3 follow us, Pip!"
-    assert [each["text"] for each in shown(overlay, 4)] == [f"is follower {count}" for count in (1, 1, 2, 3)]
+    texts = sorted(each["text"] for each in shown(overlay, 5))
+    assert texts == [f"is follower {count}" for count in (1, 1, 2, 3, 3)], "tests and what is simulated do not count"
 
 
 def test_an_alert_may_ask_what_nobody_knows_yet(overlay):
