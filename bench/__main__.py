@@ -16,6 +16,7 @@ EVERYTHING = (
     "roles",
     "labels",
     "slow_ai",
+    "pages",
     "claims",
     "discord_channels",
     "overlay_fanout",

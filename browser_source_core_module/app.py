@@ -128,7 +128,7 @@ module.command("alert", "pause", run=alert_chat.pause)
 module.command("alert", "resume", run=alert_chat.resume)
 module.command("alert", "replay", run=alert_chat.replay)
 module.command("alert", "test", run=alert_chat.test)
-module.command("celebrate", run=alert_chat.celebrate, only_reads=True)
+module.command("celebrate", run=alert_chat.celebrate)
 module.serve()
 
 

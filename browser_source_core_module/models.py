@@ -108,6 +108,7 @@ def define_tables(db: DAL) -> None:
         Field("animation"),
         Field("position"),
         Field("display_s", "double"),
+        Field("shown_count", "bigint"),
         Field("created_by"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),

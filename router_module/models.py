@@ -132,6 +132,8 @@ def define_tables(db: DAL) -> None:
         Field("priority", "integer"),
         Field("is_active", "boolean"),
         Field("match_count", "bigint"),
+        Field("said_count", "bigint"),
+        Field("said_for"),
         Field("last_matched", "datetime"),
         Field("created_by"),
         Field("created_at", "datetime"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from waddlebot.base.errors import UpstreamError
 from waddlebot.base.ids import new_id
@@ -15,6 +16,7 @@ from waddlebot.base.manifest import Manifest, all_manifests
 from waddlebot.data.database import Database, fetch
 from waddlebot.fleet.bootstrap import ensure_demo
 from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.home import make_encryption_key
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
@@ -102,16 +104,20 @@ class CrashingFleet:
 
 
 @contextmanager
-def crashing_fleet(tmp_path: Path, *more: str) -> Iterator[CrashingFleet]:
-    """A fleet of these modules, and of more by name."""
+def crashing_fleet(
+    tmp_path: Path, *more: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[CrashingFleet]:
+    """A fleet of these modules, and of more by name, with these settings."""
     served = [manifest for manifest in all_manifests() if manifest.name in (*NAMES, *more)]
     with Stack.running(tmp_path / "stack") as stack:
         database = Database(stack.postgres.owner_url)
         environment = {
             **AS_STARTED,
+            **environment,
             **stack.environment(),
             "LOG_DIR": str(tmp_path / "logs"),
             "ROUTER_LEASE": "0.3",
+            "WADDLEBOT_ENCRYPTION_KEYS": make_encryption_key("test"),
         }
         environment["CRASHING_MODULES"] = ",".join(each.package for each in served)
         with database.transaction() as db:

@@ -31,7 +31,7 @@ from waddlebot.module.service import SERVICES
 from waddlebot.web.clients import set_own_app
 
 # The threads that serve requests and run commands; a loop's is named for what it does.
-COUNTED = ("Thread-", "target-", "ask-router")
+COUNTED = ("Thread-", "target-", "ask-router", "spotify-out", "youtube_music-out")
 
 
 class Crash:
@@ -75,7 +75,7 @@ class Quiet(wsgiref.simple_server.WSGIRequestHandler):
 
 def serve(folder: Path, port: int) -> None:
     url = f"http://127.0.0.1:{port}"
-    os.environ.update(CORE_API_URL=url, MODULE_URL=url)
+    os.environ.update(CORE_API_URL=url, MODULE_URL=url, BASE_URL=url)
     connect = psycopg2.connect
     psycopg2.connect = lambda *a, **k: connect(*a, **{**k, "connection_factory": Connection})
     configure_logging(Settings.load())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from waddlebot.base.errors import ConfigError
-from waddlebot.base.manifest import CHECKOUT
+from waddlebot.base.manifest import CHECKOUT, all_manifests
+from waddlebot.data.database import Database
 from waddlebot.fleet import backup as backups
 from waddlebot.fleet.backup import restore
 from waddlebot.fleet.embedded import free_port
@@ -18,6 +20,7 @@ from waddlebot.fleet.home import Home
 from waddlebot.fleet.sealed import Sealing, opened
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
+from waddlebot.web.http import HTTPClient
 
 pytestmark = pytest.mark.timeout(400)
 PASSPHRASE = "eight or more characters"
@@ -55,6 +58,34 @@ class Up:
     def say(self, text: str, *words: str) -> str:
         return run("say", self.home, *words, text).stdout.strip()
 
+    def forget(self, identity: str) -> None:
+        """Have somebody forgotten everywhere, as the portal does."""
+        running, key = Home(self.home).find_running(), Home(self.home).load_secrets()[0].keys["portal"]
+        assert running is not None
+        body = json.dumps({"request_id": "leave", "identities": [identity]}).encode()
+        for each in sorted(all_manifests(), key=lambda each: each.name == "router"):
+            if each.kind != "admin":
+                done = HTTPClient().request(
+                    "POST",
+                    f"{running.modules[each.name]}{each.prefix}/people/erase",
+                    body=body,
+                    headers={"X-API-Key": key, "Content-Type": "application/json"},
+                )
+                assert done.status == 200, done.body
+
+    def traces_of(self, text: str) -> int:
+        """In how many events and people of the database a text is."""
+        running = Home(self.home).find_running()
+        assert running is not None
+        database = Database(running.environment["DATABASE_URL"])
+        sql = (
+            "SELECT (SELECT count(*) FROM router_events e WHERE e::text LIKE %(like)s)"
+            " + (SELECT count(*) FROM platform_identities i WHERE i::text LIKE %(like)s) AS n"
+        )
+        (row,) = database.statement(sql, {"like": f"%{text}%"})
+        database.close()
+        return int(row["n"])
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
@@ -75,6 +106,7 @@ def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path,
         assert planned.stdout == brought.stdout
         assert "Nothing was changed" in again.stdout, again.stdout
         assert up.say("!rules") == "Be kind. No spoilers. No begging."
+        up.say("I was here once", "--as", "leaver", "--level", "member")
         (tmp_path / "bad.json").write_text('{"commands": [')
         bad = run("import", old, "nightbot", str(tmp_path / "bad.json"))
         assert (bad.returncode, "bad.json: line 1, character" in bad.stderr) == (1, True), bad.stderr
@@ -112,6 +144,9 @@ def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path,
     try:
         assert up.say("!hi", "--as", "pip") == "Hello, pip."
         assert up.say("!rules") == "Be kind. No spoilers. No begging."
+        assert up.traces_of("I was here once") > 0
+        up.forget("console:leaver")
+        assert up.traces_of("I was here once") == 0
     finally:
         up.stop()
     # With --force what was there is put aside, and the backup is taken of a fleet that does not run.
@@ -119,6 +154,15 @@ def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path,
     assert again.returncode == 0, again.stderr
     assert list((new / "postgres").glob("data.before-*"))
     assert run("backup", new, str(tmp_path / "second")).returncode == 0
+    # Who was forgotten after the backup was made is forgotten once more, by the first start.
+    assert "Newer than the backup: 1 request to forget somebody." in again.stdout
+    up = Up(new)
+    try:
+        assert up.say("!hi", "--as", "pip") == "Hello, pip."
+        assert (up.traces_of("I was here once"), up.traces_of("leaver")) == (0, 0)
+        assert not (new / "erasures.json").exists(), Path(up.log.name).read_text()
+    finally:
+        up.stop()
 
 
 def test_a_sealed_file_opens_whole_or_not_at_all(tmp_path):

@@ -15,10 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pydantic import TypeAdapter
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import Callers, all_manifests
+from waddlebot.base.wire import SHAPES
 from waddlebot.community.directory import add_server
 from waddlebot.data.database import fetch, fetch_one
+from waddlebot.module.service import SERVICES
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.owed import owed_by_modules
@@ -627,6 +630,27 @@ def is_refusal(world: World, endpoint: str, kind: str, answer: Any) -> bool:
         return all(each["success"] is False for each in answer.json())
     is_read = endpoint.startswith("GET") and answer.status == 200
     return confined and is_read and not any(mark in answer.body.decode() for mark in world.marks)
+
+
+def test_what_a_pattern_asks_for_is_said_in_words(fleet):
+    """Wherever a person of the portal may be refused for a pattern: a regular expression tells them nothing."""
+    bodies = [each.body for service in SERVICES for each in service.endpoints if each.area and each.body is not None]
+    patterns = {each for body in bodies for each in patterns_in(TypeAdapter(body).json_schema())}
+    assert len(patterns) > 3
+    assert patterns - SHAPES.keys() == set()
+    timers = "/router/communities/global/timers"
+    new = {"name": "two words", "message": "hi", "minutes": 5}
+    refused = fleet.request("POST", timers, new, key="admin").json()["error"]
+    assert refused["message"] == "name: Has to be one word, without quotation marks."
+
+
+def patterns_in(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return {each for part in schema for each in patterns_in(part)}
+    if not isinstance(schema, dict):
+        return set()
+    own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+    return own.union(*(patterns_in(part) for part in schema.values()))
 
 
 def test_the_documents_and_the_table_have_the_same_endpoints(fleet):

@@ -308,6 +308,30 @@ def test_a_limit_holds_over_all_routers(routers, bots, stub):
     assert len(stub.calls) == 5
 
 
+def test_a_cooldown_holds_over_all_routers_and_over_a_restart(routers, bots, stub):
+    # The level shows which router knows of it, without a use.
+    config = {"cooldown_s": 3600, "cooldown_exempt": "nobody", "level": "vip"}
+    change(bots[0], "PUT", f"/router/communities/{bots[0].slug}/permissions", {"command": "!stub", "config": config})
+    eventually(lambda: all(bot.say("!stub", mode="simulate").statuses == ["denied"] for bot in bots))
+    events = [bot.event("!stub", by=f"vip{n}", level="vip") for n, bot in enumerate(bots * 8)]
+
+    heard = at_once([lambda n=n, event=event: bots[n % 3].submit(event) for n, event in enumerate(events)])
+
+    ended = Counter((each.statuses[0], _code(each)) for each in heard)
+    assert ended == {("success", None): 1, ("rate_limited", "cooldown"): len(events) - 1}
+    assert len(stub.calls) == 1
+    routers[1].kill()
+    routers[1].start()
+    after = bots[1].say("!stub", by="somebody", level="vip")
+    assert (after.statuses, _code(after)) == (["rate_limited"], "cooldown")
+    assert len(stub.calls) == 1
+
+
+def _code(heard: Heard) -> str | None:
+    (execution,) = heard.answer["executions"]
+    return (execution["error"] or {}).get("code")
+
+
 def is_limited(bot: Bot) -> bool:
     """Whether this router knows of the limit of five: somebody's sixth !stub is refused."""
     somebody = new_id()

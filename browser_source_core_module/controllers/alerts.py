@@ -35,7 +35,6 @@ from ..services.alerts import (
     choose,
     default_for,
     fill,
-    looked_up,
     remarks,
     sample_for,
 )
@@ -238,7 +237,10 @@ class AlertChat:
             return []
         person = call.payload.user
         spot = Spot(call.community_id, call.entity_id, person.id, person.ids)
-        happening = replace(happening, known=look_up(call.db, looked_up(alert), spot))
+        values = look_up(call.db, alert.looked_up, spot)
+        if alert.counts:
+            values["count"] = str(self._alerts.count_shown(call.db, alert))
+        happening = replace(happening, known=values)
         shown = ModuleResponse(response_action=GENERAL, response_data=as_general(alert, happening))
         line = fill(alert.chat_message, happening, platform=call.platform)
         return [shown, say(line, markup=True)] if line else [shown]

@@ -21,7 +21,7 @@ from .safe_content import MediaPolicy, is_own
 
 MAX_ALERTS = 200
 # What a request sets, and the columns of the same names.
-FIELDS = tuple(each.name for each in dataclasses.fields(Alert) if each.name != "is_video")
+FIELDS = tuple(each.name for each in dataclasses.fields(Alert) if each.name not in ("is_video", "id", "shown_count"))
 SHOWN = f"id, version, {', '.join(FIELDS)}"
 PATH = "/browser/source/admin/alerts"
 
@@ -58,7 +58,7 @@ class AlertService:
         """
         rows = fetch(
             db,
-            f"SELECT {', '.join('a.' + name for name in FIELDS)},"
+            f"SELECT {', '.join('a.' + name for name in ('id', 'shown_count', *FIELDS))},"
             " coalesce(m.content_type LIKE 'video/%%', false) AS is_video FROM browser_source_alerts a"
             " LEFT JOIN browser_source_media m ON m.community_id = a.community_id"
             " AND a.image = '/browser/media/' || m.sha256"
@@ -67,6 +67,15 @@ class AlertService:
             {"community": community_id, "event": event, "only": only},
         )
         return [Alert(**row) for row in rows] or [each for each in DEFAULTS if each.event == event]
+
+    def count_shown(self, db: DAL, alert: Alert) -> int:
+        """Note that an alert is shown. Returns how often it was, this time included."""
+        row = fetch_one(
+            db,
+            "UPDATE browser_source_alerts SET shown_count = shown_count + 1 WHERE id = %s RETURNING shown_count",
+            (alert.id,),
+        )
+        return int(row["shown_count"]) if row else 1
 
     def add(self, db: DAL, community_id: int, wanted: Mapping[str, Any], *, by: str) -> dict[str, Any]:
         """Add an alert; what is not said is as in the built-in one. Raises: Invalid; Conflict above MAX_ALERTS."""

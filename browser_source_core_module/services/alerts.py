@@ -25,7 +25,7 @@ AMOUNT_IN = {
 EVENTS = ("follow", "subscription", "resub", "subgift", "cheer", "raid", "host", "donation", "boost", "member_join")
 # What only an event knows, beside what any text may say of a person and a stream.
 OWN = ("amount", "months", "message")
-IN_ALERTS = ANYWHERE | OF_A_STREAM | OF_A_PERSON | {"touser"}
+IN_ALERTS = ANYWHERE | OF_A_STREAM | OF_A_PERSON | {"touser", "count"}
 # What the built-in texts count, and what others write in their place.
 COUNTED = "(?:raider|viewer|bit|sub|gift|month|subscription)"
 ANONYMOUS = "Anonymous"
@@ -66,6 +66,23 @@ class Alert:
     position: AlertPosition = ""
     display_s: float = 7
     is_active: bool = True
+    # Of a community's own: which it is, and how often it was shown.
+    id: int | None = None
+    shown_count: int = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says how often it was shown."""
+        return "count" in self._names
+
+    @property
+    def looked_up(self) -> frozenset[str]:
+        """Its variables that somebody has to look up for it."""
+        return self._names & variables.LOOKED_UP
+
+    @property
+    def _names(self) -> frozenset[str]:
+        return variables.read(f"{self.title} {self.text} {self.chat_message}").names
 
     def fits(self, happening: Happening) -> bool:
         amount = happening.amount
@@ -151,11 +168,6 @@ def fill(template: str, happening: Happening, *, platform: str = "") -> str:
     return " ".join(filled.split())
 
 
-def looked_up(alert: Alert) -> frozenset[str]:
-    """The variables of an alert that somebody has to look up for it."""
-    return variables.read(f"{alert.title} {alert.text} {alert.chat_message}").looked_up
-
-
 def remarks(row: Mapping[str, Any]) -> list[str]:
     """What the author of an alert may have overlooked in its texts, a sentence each."""
     texts = (row["title"], row["text"], row["chat_message"])
@@ -204,7 +216,13 @@ def sample_for(alert: Alert) -> Happening:
         data[name] = amount * 1000 if name == "tier" else amount
     platform = alert.platforms[0] if alert.platforms else "twitch"
     return Happening(
-        alert.event, SAMPLE_NAME, platform, SAMPLE_MESSAGES.get(alert.event, ""), data, labels=frozenset(alert.labels)
+        alert.event,
+        SAMPLE_NAME,
+        platform,
+        SAMPLE_MESSAGES.get(alert.event, ""),
+        data,
+        known={"count": str(alert.shown_count + 1)},
+        labels=frozenset(alert.labels),
     )
 
 

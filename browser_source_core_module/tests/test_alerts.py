@@ -61,6 +61,25 @@ def test_a_joined_member_is_an_alert_only_where_somebody_wants_it(overlay):
     assert happen(overlay, "member_join").chat == "Welcome, Pip!"
 
 
+def test_an_alert_says_how_often_it_was_shown(overlay):
+    made = add(overlay, event="follow", text="is follower {count}", chat_message="{count} follow us, {user}!")
+
+    assert overlay.fleet.request("POST", f"{URL}/{made['id']}/test").status == 200
+    assert happen(overlay, "follow").chat == "1 follow us, Pip!"
+    assert happen(overlay, "follow").chat == "2 follow us, Pip!"
+    assert overlay.bot.say("", by="pip", message_type="follow", mode="simulate").chat == "3 follow us, Pip!"
+    assert happen(overlay, "follow").chat == "3 follow us, Pip!"
+    texts = sorted(each["text"] for each in shown(overlay, 5))
+    assert texts == [f"is follower {count}" for count in (1, 1, 2, 3, 3)], "tests and what is simulated do not count"
+
+
+def test_an_alert_may_ask_what_nobody_knows_yet(overlay):
+    """A {followage} that is asked for the first time is noted, so that it is found out; that failed once."""
+    add(overlay, event="raid", chat_message="{user}: {followage}")
+
+    assert happen(overlay, "raid", viewers=4).chat == "Pip: not known yet"
+
+
 def test_a_gift_bomb_is_one_alert(overlay):
     happen(overlay, "subgift", total=3, tier="1000")
     for _ in range(3):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.ids import EntityId
+from waddlebot.base.wire import shaped
 from waddlebot.collecting.roles import RoleSeen
 from waddlebot.community.places import check_place, check_server
 from waddlebot.data.database import Database
@@ -17,7 +18,7 @@ from waddlebot.web.lists import Page, list_answer
 from ..services.action_service import ActionService
 from ..services.info_service import InfoService
 
-Snowflake = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$")]
+Snowflake = Annotated[str, shaped(r"^[0-9]{1,20}$", "a number of Discord's")]
 DISCORD_OR_ADMINS = of_platform("discord")
 ROLE_GIVERS = of_platform("discord", also="labels_core")
 # What touches one message in one channel; the rest touches somebody in the whole server.

@@ -244,7 +244,22 @@ class BotService:
         channel = place.channel_id or await asyncio.to_thread(self._guilds.find_system_channel, place.server_id)
         if not channel:
             return Outcome(OutboxState.DROPPED, "the server has no system channel to say it in")
+        if edits := str(reply.response_data.get("edits") or ""):
+            edited = await self._edit(channel, edits, reply)
+            # What cannot be edited any more is said anew.
+            if edited.state is not OutboxState.DROPPED:
+                return edited
         return await self._say_in(channel, reply, reply_to=reply_to)
+
+    async def _edit(self, channel: str, message_id: str, reply: Outgoing) -> Outcome:
+        from . import rest
+
+        text = split_message(str(reply.response_data["message"]))[0]
+        try:
+            await self.client.edit(channel, message_id, text, card=reply.response_data.get("card"))
+        except ProviderError as err:
+            return rest.outcome_of(err)
+        return Outcome(OutboxState.SENT, message_id)
 
     async def _write_to(self, reply: Outgoing) -> Outcome:
         from . import rest
@@ -265,7 +280,11 @@ class BotService:
                 await self.more(reply)
             try:
                 sent = await self.client.say(
-                    channel, part, nonce=f"{reply.id}.{number}", reply_to=reply_to if number == 0 else ""
+                    channel,
+                    part,
+                    nonce=f"{reply.id}.{number}",
+                    reply_to=reply_to if number == 0 else "",
+                    card=reply.response_data.get("card") if number == 0 else None,
                 )
             except ProviderError as err:
                 return rest.outcome_of(err)

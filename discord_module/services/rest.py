@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import Callable, Coroutine, Hashable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import aiohttp
 import discord
 from discord.http import Route
+from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import OutboxState
 from waddlebot.base.errors import Away, Later, ProviderError, Refused, Unclear
 from waddlebot.collecting.sender import Outcome
@@ -116,7 +117,9 @@ class RestClient:
             await self._client.close()
             self._client = None
 
-    async def say(self, channel_id: str, text: str, *, nonce: str, reply_to: str) -> str:
+    async def say(
+        self, channel_id: str, text: str, *, nonce: str, reply_to: str, card: Mapping[str, str] | None = None
+    ) -> str:
         """Post a message and return its id. With one nonce Discord takes it once, within some minutes."""
 
         async def send(client: discord.Client) -> discord.Message:
@@ -129,11 +132,18 @@ class RestClient:
                 text,
                 nonce=nonce,
                 enforce_nonce=True,
+                embeds=[discord.Embed.from_dict(as_embed(card))] if card else [],
                 reference=reference,  # type: ignore[arg-type]
                 allowed_mentions=discord.AllowedMentions.none(),
             )
 
         return str((await self.ask(("say", channel_id, nonce), send)).id)
+
+    async def edit(self, channel_id: str, message_id: str, text: str, *, card: Mapping[str, str] | None) -> None:
+        """Have a message of the bot's own say something else."""
+        body = {"content": text, "embeds": [as_embed(card)] if card else [], "allowed_mentions": {"parse": []}}
+        path = "/channels/{channel_id}/messages/{message_id}"
+        await self.request("PATCH", path, json=body, channel_id=channel_id, message_id=message_id)
 
     async def answer(
         self, application_id: str, token: str, text: str, *, first: bool, key: Hashable, alone: bool = False
@@ -168,6 +178,16 @@ class RestClient:
             options["json"] = json
         key = (method, path, tuple(sorted(ids.items())), reason, repr(json))
         return await self.ask(key, lambda client: client.http.request(Route(method, path, **ids), **options))
+
+
+def as_embed(card: Mapping[str, str]) -> dict[str, Any]:
+    """A card as Discord has it. Source: https://discord.com/developers/docs/resources/message#embed-object"""
+    embed: dict[str, Any] = {"type": "rich", "title": shorten(card["title"], 256), "description": card.get("text", "")}
+    if card.get("url"):
+        embed["url"] = card["url"]
+    if card.get("image"):
+        embed["image"] = {"url": card["image"]}
+    return {name: value for name, value in embed.items() if value}
 
 
 def translate(err: Exception) -> ProviderError:

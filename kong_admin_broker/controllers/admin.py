@@ -10,6 +10,7 @@ from waddlebot.base.contracts import Attributed
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.errors import Conflict, Invalid, WaddleBotError
 from waddlebot.base.text import fold
+from waddlebot.base.wire import shaped
 from waddlebot.data.chain import verify
 from waddlebot.data.database import Database
 from waddlebot.web.auth import Account
@@ -27,7 +28,7 @@ DAY_S = 86_400
 # A key that is replaced is to end some day.
 MAX_OVERLAP_S = 30 * DAY_S
 # Whatever it is, a mail server decides; what would write a header or an address of its own is none.
-Email = Annotated[str, StringConstraints(max_length=254, pattern=r"^[^@\s<>,;:\"]+@[^@\s<>,;:\"]+\.[^@\s<>,;:\"]+$")]
+Email = Annotated[str, shaped(r"^[^@\s<>,;:\"]+@[^@\s<>,;:\"]+\.[^@\s<>,;:\"]+$", "an e-mail address", max_length=254)]
 ShortText = Annotated[str, StringConstraints(max_length=200)]
 Notes = Annotated[str, StringConstraints(max_length=4000)]
 Username = Annotated[str, StringConstraints(max_length=20_000)]

@@ -10,16 +10,15 @@ from py4web import request
 from waddlebot.base.errors import NotFound, UserError
 from waddlebot.base.ids import new_id
 from waddlebot.data.database import Database, fetch
-from waddlebot.web.endpoint import Raw
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
-from ..services.carrying import MAX_BYTES, Carrying, Gathered, as_file
+from ..services.carrying import MAX_BYTES, Carrying, Gathered, about_person
 from ..services.commands import title_of
 from ..services.naming import number_of
 from ..services.seats import Seat, Seats
-from .parts import Buttons, asked, check_act, value
+from .parts import Buttons, as_download, asked, check_act, value
 
 ACTIONS = {"create": "good", "update": "accent", "skip": "", "conflict": "bad"}
 SHOWN = 200
@@ -49,7 +48,7 @@ def export(community: str, login: Login, seats: Seats, carrying: Carrying) -> An
     seat = seats.take(login, community, "settings", "owner")
     document, troubles = carrying.export(seat)
     content = document.model_dump() | ({"missing": troubles} if troubles else {})
-    return _file(f"{seat.place.slug}.waddlebot.json", content)
+    return as_download(f"{seat.place.slug}.waddlebot.json", content)
 
 
 @page("POST", "/portal/c/<community>/data/import", "data_plan.html", max_body_bytes=MAX_BYTES)
@@ -127,9 +126,7 @@ def export_person(community: str, login: Login, seats: Seats, database: Database
     seat = seats.take(login, community, "settings", "owner")
     people = _identities(database, seat, asked("who"))
     found = carrying.look_up(seat, list(people)) if people else Gathered()
-    modules = [{"module": name, "items": each["items"]} for name, each in found.answers.items() if each["items"]]
-    content = {"waddlebot_person": 1, "identities": list(people), "modules": modules}
-    return _file("person.waddlebot.json", content | ({"missing": found.troubles} if found.troubles else {}))
+    return as_download("person.waddlebot.json", about_person(list(people), found))
 
 
 @page("POST", "/portal/c/<community>/data/person/erase", "data_erased.html")
@@ -167,11 +164,6 @@ def _identities(database: Database, seat: Seat, who: str) -> dict[str, str]:
     if not rows:
         raise NotFound("There is no such member here.")
     return {row["identity"]: row["display_name"] for row in rows}
-
-
-def _file(name: str, content: Mapping[str, Any]) -> Raw:
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return Raw(as_file(content), "application/json; charset=utf-8", headers=headers)
 
 
 def _counts(found: Gathered) -> Counter[str]:

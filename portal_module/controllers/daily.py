@@ -18,7 +18,7 @@ from ..services.fleet_api import FleetAPI, FleetRefused, quoted
 from ..services.seats import Seat, Seats
 from .parts import Buttons, asked, check_act, refuse, value
 
-MESSAGE = "{channel} is live: {title} ({game}) {url} {picture}"
+MESSAGE = "{channel} is live: {title} ({game}) {url}"
 END_MESSAGE = "{channel} is off again, after {uptime}."
 KINDS = {"timer": "timers", "notice": "live-notices"}
 
@@ -48,12 +48,13 @@ def show_timers(
         else:
             flash.set(" ".join(["Added.", *made["remarks"]]))
             return go_to(f"{seat.path}/timers")
+    timers, notices = (fleet.begin(seat, "bot", _path(seat, kind)) for kind in KINDS)
     return seat.shown(
         "Timers",
         timer=timer,
         notice=notice,
-        timers=fleet.ask(seat, "bot", "GET", _path(seat, "timer"))["timers"],
-        notices=fleet.ask(seat, "bot", "GET", _path(seat, "notice"))["live_notices"],
+        timers=timers()["timers"],
+        notices=notices()["live_notices"],
         names=dict(places),
         button=Buttons(session),
     )
@@ -137,7 +138,12 @@ def _timer_fields(places: list[tuple[str, str]]) -> list[Field]:
 def _notice_fields(places: list[tuple[str, str]]) -> list[Field]:
     return [
         Field(
-            "entity_id", label="Tell it in", requires=IS_IN_SET([each for each in places if each[0]], zero="Choose one")
+            "entity_id",
+            label="Tell it in",
+            # Who is in the stream's own channel sees that it is on.
+            requires=IS_IN_SET(
+                [each for each in places if each[0] and not each[0].startswith("twitch:")], zero="Choose one"
+            ),
         ),
         Field("message", "text", label="When it begins", default=MESSAGE, requires=IS_NOT_EMPTY("Write what is said.")),
         Field("end_message", "text", label="When it ends", default=END_MESSAGE, comment="Empty says nothing."),

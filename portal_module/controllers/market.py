@@ -46,8 +46,10 @@ def browse(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
         "per_page": PAGE,
         "community_id": seat.community_id,
     }
-    found = fleet.ask(seat, "bot", "GET", "/marketplace/browse", query=query)
-    categories = fleet.ask(seat, "bot", "GET", "/marketplace/categories")["categories"]
+    browsed = fleet.begin(seat, "bot", "/marketplace/browse", query)
+    sorted_by = fleet.begin(seat, "bot", "/marketplace/categories")
+    installed = _installed(seat, fleet)
+    found, categories = browsed(), sorted_by()["categories"]
     said = {name: asked(name) for name in ("q", "category", "price", "sort") if asked(name)}
     return seat.shown(
         "Marketplace",
@@ -55,7 +57,7 @@ def browse(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
         total=found["total"],
         pages=found["pagination"],
         categories=[each for each in categories if each["module_count"]],
-        installed=_installed(seat, fleet),
+        installed=installed,
         said=said,
         sort=sort,
         sorts=SORTS,

@@ -13,7 +13,7 @@ from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
-from ..services.fleet_api import FleetAPI, FleetRefused
+from ..services.fleet_api import Answer, FleetAPI, FleetRefused
 from ..services.seats import Seat, Seats
 from .parts import Buttons, check_act, refuse, value
 
@@ -55,19 +55,23 @@ def show_music(
         else:
             flash.set("It plays." if done["now_playing"] else f"{len(done['queued'])} in the queue.")
             return go_to(f"{seat.path}/music")
+    youtube, spotify = _begin(seat, fleet, "/youtube/now-playing"), _begin(seat, fleet, "/spotify/now-playing")
+    queue, history = (
+        _begin(seat, fleet, "/youtube/queue", limit=SHOWN),
+        _begin(seat, fleet, "/youtube/history", limit=8),
+    )
+    accounts = _begin(seat, fleet, "/spotify/account") if seat.may("music", "owner") else dict
     with database.reading() as db:
         waiting = fetch(db, WAITING, (seat.community_id, SHOWN))
-    youtube = _ask(seat, fleet, "/youtube/now-playing")
-    accounts = _ask(seat, fleet, "/spotify/account") if seat.may("music", "owner") else {}
     return seat.shown(
         "Music",
         form=form,
-        youtube=youtube,
-        queue=_ask(seat, fleet, "/youtube/queue", limit=SHOWN),
-        history=_ask(seat, fleet, "/youtube/history", limit=8),
-        spotify=_ask(seat, fleet, "/spotify/now-playing"),
+        youtube=youtube(),
+        queue=queue(),
+        history=history(),
+        spotify=spotify(),
         waiting=waiting,
-        accounts=accounts,
+        accounts=accounts(),
         clock=clock,
         button=Buttons(session),
     )
@@ -117,12 +121,22 @@ def choose_account(
     return go_to(f"{seat.path}/music")
 
 
-def _ask(seat: Seat, fleet: FleetAPI, path: str, **more: Any) -> dict[str, Any]:
+def _begin(seat: Seat, fleet: FleetAPI, path: str, **more: Any) -> Answer:
     """What a module says, or under `why` in its words why it says nothing: it may be not set up, or not there."""
+    answer: Answer | None = None
+    why = ""
     try:
-        return fleet.ask(seat, "music", "GET", path, query={"community_id": seat.community_id, **more})
+        answer = fleet.begin(seat, "music", path, {"community_id": seat.community_id, **more})
     except WaddleBotError as err:
-        return {"why": err.message}
+        why = err.message
+
+    def read() -> dict[str, Any]:
+        try:
+            return answer() if answer else {"why": why}
+        except WaddleBotError as err:
+            return {"why": err.message}
+
+    return read
 
 
 def clock(seconds: float | None) -> str:

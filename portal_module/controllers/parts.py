@@ -11,10 +11,12 @@ from typing import Any
 
 from py4web import request
 from waddlebot.base.errors import UserError
+from waddlebot.web.endpoint import Raw
 from waddlebot.web.forms import STALE, PageForm
 from waddlebot.web.sessions import PageSession
 from yatl.helpers import XML
 
+from ..services.carrying import as_file
 from ..services.fleet_api import FleetRefused
 
 KEY = "act_key_hex"
@@ -87,11 +89,16 @@ class Buttons:
         return XML(f'<form method="post" action="{escape(action)}" class="act">{hidden}{button}</form>')
 
 
+def as_download(name: str, content: Mapping[str, Any]) -> Raw:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return Raw(as_file(content), "application/json; charset=utf-8", headers=headers)
+
+
 def refuse(form: PageForm, err: FleetRefused, **names: str) -> None:
     """Show a module's refusal where it belongs; `names` say which of the form's fields one of the request's is."""
-    field = names.get(err.field.replace(".", "_"), err.field)
-    if field in form.custom.widgets:
-        form.refuse(**{field: err.message})
+    problems = {names.get(field.replace(".", "_"), field): said for field, said in err.problems.items()}
+    if problems and problems.keys() <= form.custom.widgets.keys():
+        form.refuse(**problems)
     else:
         form.refuse(err.message)
 

@@ -13,11 +13,13 @@ from waddlebot.web.site import page
 from ..services import charts
 from ..services.channels import ago
 from ..services.figures import FigureService
+from ..services.naming import in_words
 from ..services.seats import Seats
 from .parts import asked
 
 PAGE = 30
-LAST_HOURS, WEEK_HOURS = 3, 7 * 24
+# How far back is looked: where much happens a quarter of an hour has more than a page.
+BACK_HOURS = (0.25, 3, 7 * 24)
 LEDGER = """
 SELECT e.source_id::text AS source_id, e.event_name, e.event_score, e.processed_at, e.user_id, u.display_name
 FROM reputation_events e LEFT JOIN users u ON u.id = e.user_id
@@ -41,14 +43,21 @@ def show_points(community: str, login: Login, seats: Seats, database: Database, 
         f"{seat.path}/members?show=points",
     )
     return seat.shown(
-        "Points", leaders=leaders, bars=bars, rows=rows[:PAGE], more=more, is_first=not asked("before"), ago=ago
+        "Points",
+        leaders=leaders,
+        bars=bars,
+        rows=rows[:PAGE],
+        more=more,
+        is_first=not asked("before"),
+        ago=ago,
+        in_words=in_words,
     )
 
 
 def _ledger(db: DAL, community_id: int, before: datetime | None) -> list[dict[str, Any]]:
-    """One entry more than a page has. Where much happens the last hours have them all, and the rest is not read."""
+    """One entry more than a page has, out of as little as has them."""
     rows: list[dict[str, Any]] = []
-    for back in (LAST_HOURS, WEEK_HOURS):
+    for back in BACK_HOURS:
         rows = fetch(db, LEDGER, {"community": community_id, "before": before, "back": back, "limit": PAGE + 1})
         if len(rows) > PAGE:
             break

@@ -15,10 +15,11 @@ from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import Site, go_to, page
 
+from ..services.carrying import Carrying, Gathered, about_person
 from ..services.channels import ago
 from ..services.platform_logins import PlatformLogins
 from ..services.second_steps import SecondSteps, address_for, new_secret
-from .parts import Buttons, check_act, value
+from .parts import Buttons, as_download, check_act, value
 
 PENDING = "new_totp"
 
@@ -62,6 +63,17 @@ def show_profile(
         "accounts": accounts,
         "ways": [] if accounts else platforms.ways_to_connect,
     }
+
+
+@page("GET", "/portal/profile/data")
+def export_own_data(login: Login, platforms: PlatformLogins, carrying: Carrying) -> Any:
+    """Everything that is known of oneself, as a file: one's login, and what modules have of one's accounts."""
+    own_id = login.more["waddlebot_user_id"]
+    accounts = platforms.accounts_of(own_id) if own_id else []
+    identities = [f"{each['platform']}:{each['platform_user_id']}" for each in accounts]
+    found = carrying.look_up_everywhere(identities) if identities else Gathered()
+    own = {"email": login.email, "name": login.more["first_name"]}
+    return as_download("me.waddlebot.json", {**about_person(identities, found), "login": own})
 
 
 @page("POST", "/portal/profile/sessions/end")

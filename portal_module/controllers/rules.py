@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -64,7 +65,14 @@ def list_rules(community: str, login: Login, session: PageSession, seats: Seats,
     query = {"community_id": seat.community_id, "limit": 1000}
     found = fleet.ask(seat, "rules", "GET", "/router/string-rules", query=query)["rules"]
     return seat.shown(
-        "Rules", rules=found, match_words=MATCH_WORDS, action_words=ACTION_WORDS, ago=_ago, button=Buttons(session)
+        "Rules",
+        rules=found,
+        name_of=name_of,
+        filters=FILTERS,
+        match_words=MATCH_WORDS,
+        action_words=ACTION_WORDS,
+        ago=_ago,
+        button=Buttons(session),
     )
 
 
@@ -122,7 +130,14 @@ def edit_rule(
     tested = _test(seat, fleet, form.vars if form.submitted else _shown(was), SAMPLE_LINES)
     steps = rows_of(was["escalation"])
     shown = {"form": form, "rule": was, "steps": steps, "lines": SAMPLE_LINES, "button": Buttons(session)}
-    return seat.shown(f"Rule {rule}", **shown, **tested)
+    return seat.shown(f"Rule {rule}", name_of=name_of, **shown, **tested)
+
+
+def name_of(rule: Mapping[str, Any]) -> str:
+    """What people call a rule: what it looks for; a filter by its kind, as its text is an allow list or a mere name."""
+    if rule["match_type"] in FILTERS:
+        return MATCH_WORDS[rule["match_type"]].removeprefix("Filter: ").partition(",")[0].capitalize()
+    return str(rule["string"])
 
 
 @page("POST", "/portal/c/<community>/rules/test", "rule_test.html")

@@ -55,7 +55,10 @@ def show_shoutouts(
             return go_to(f"{seat.path}/shoutouts")
     auto = asked("auto") if asked("auto") in dict(AUTO) else None
     query = {**here, "auto": auto, "limit": SHOWN}
-    listed = fleet.ask(seat, "bot", "GET", "/shoutout/settings", query=query)
+    begun = fleet.begin(seat, "bot", "/shoutout/settings", query)
+    past = fleet.begin(seat, "bot", "/shoutout/history", {**here, "limit": 12})
+    stats = fleet.begin(seat, "bot", "/shoutout/stats", {**here, "days": 30})
+    listed = begun()
     return seat.shown(
         "Shoutouts",
         settings=settings,
@@ -65,8 +68,8 @@ def show_shoutouts(
         total=listed["total"],
         auto=auto,
         autos=dict(AUTO),
-        past=fleet.ask(seat, "bot", "GET", "/shoutout/history", query={**here, "limit": 12})["shoutouts"],
-        stats=fleet.ask(seat, "bot", "GET", "/shoutout/stats", query={**here, "days": 30})["stats"],
+        past=past()["shoutouts"],
+        stats=stats()["stats"],
         causes=CAUSES,
         ago=lambda text: ago(datetime.fromisoformat(text)),
         button=Buttons(session),

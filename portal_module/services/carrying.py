@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import NotFound, UserError, WaddleBotError
 from waddlebot.base.manifest import all_manifests
+from waddlebot.base.wire import problem_of
 
 from .fleet_api import FleetAPI
 from .seats import Seat
@@ -83,7 +84,7 @@ class Carrying:
         except ValidationError as err:
             first = err.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the file"
-            raise BadFile(f"That is not a file that a portal has made: {where}: {first['msg']}.") from err
+            raise BadFile(f"That is not a file that a portal has made: {where}: {problem_of(first)}.") from err
         if document.waddlebot != FORMAT:
             raise BadFile(f"That file is of form {document.waddlebot}; this portal reads {FORMAT}.")
         return document
@@ -121,6 +122,11 @@ class Carrying:
             lambda prefix: self._fleet.ask(seat, "settings", "GET", f"{prefix}/people/export", query=query)
         )
 
+    def look_up_everywhere(self, identities: Sequence[str]) -> Gathered:
+        """Everything that the modules have about somebody, in every community. For nobody but themselves."""
+        query = {"identities": ",".join(identities)}
+        return self._of_each(lambda prefix: self._fleet.ask_as_portal(f"{prefix}/people/export", query))
+
     def erase(self, seat: Seat, identities: Sequence[str], request_id: str) -> Gathered:
         """Forget somebody in a community. The same request again does nothing twice, so it can be made until every
         module has answered."""
@@ -149,6 +155,13 @@ class Carrying:
 
 def _packed(document: Document) -> str:
     return zlib.compress(document.model_dump_json().encode()).hex()
+
+
+def about_person(identities: Sequence[str], found: Gathered) -> dict[str, Any]:
+    """What is known of somebody, as their file has it."""
+    modules = [{"module": name, "items": each["items"]} for name, each in found.answers.items() if each["items"]]
+    content = {"waddlebot_person": 1, "identities": list(identities), "modules": modules}
+    return content | ({"missing": found.troubles} if found.troubles else {})
 
 
 def as_file(content: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote, unquote, urlencode
 
@@ -21,6 +21,7 @@ from waddlebot.web.signin import Login
 
 from .seats import Seat
 
+Answer = Callable[[], dict[str, Any]]
 TIMEOUT_S = 15.0
 BASES_KEPT_S = 30
 
@@ -36,9 +37,11 @@ class FleetRefused(UserError):
         self.http_status = status  # type: ignore[misc]
 
     @property
-    def field(self) -> str:
-        """The field of the request that is wrong, if it is one."""
-        return str(self.details.get("field") or "")
+    def problems(self) -> dict[str, str]:
+        """What is wrong with which fields of the request, if it is fields."""
+        listed = self.details.get("fields") or []
+        found = {str(each["field"]): f"{each['problem']}." for each in listed}
+        return found or ({str(self.details["field"]): self.message} if self.details.get("field") else {})
 
 
 class FleetAPI:
@@ -75,17 +78,16 @@ class FleetAPI:
 
         Raises: FleetRefused with the module's own words; UpstreamError; NotAllowed without any right there.
         """
-        seat.check(area)
-        right = seat.right(area)
-        assert right is not None
-        actor = {
-            "login_id": seat.login.id,
-            "own_id": seat.login.more["waddlebot_user_id"],
-            "community_id": seat.community_id,
-            "right": right,
-            "area": area,
-        }
-        return self._ask(actor, method, path, body, query=query, headers=headers)
+        return self._ask(_actor(seat, area), method, path, body, query=query, headers=headers)
+
+    def begin(self, seat: Seat, area: Area, path: str, query: Mapping[str, Any] | None = None) -> Answer:
+        """Begin to read something for somebody; what is returned waits for it. A page asks for all that it needs and
+        then waits, so that it takes as long as the slowest.
+
+        Raises: as `ask`, here or from what is returned.
+        """
+        sent = self._send(_actor(seat, area), "GET", path, None, query=query)
+        return lambda: _read(sent.result())
 
     def ask_as_operator(self, login: Login, area: Area, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Make one call about the whole fleet. Raises: as `ask`."""
@@ -94,6 +96,11 @@ class FleetAPI:
         own_id = login.more["waddlebot_user_id"]
         actor = {"login_id": login.id, "own_id": own_id, "community_id": None, "right": "operator", "area": area}
         return self._ask(actor, method, path, body)
+
+    def ask_as_portal(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Read something for the portal itself, which no right of anybody's is needed for. Raises: as `ask`."""
+        url = f"{self._base_of(path)}{path}?{urlencode(query)}"
+        return _read(self._threads.submit(self._call, "GET", url, None, {}, TIMEOUT_S).result())
 
     def ask_as(
         self,
@@ -141,6 +148,19 @@ class FleetAPI:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> dict[str, Any]:
+        return _read(self._send(actor, method, path, body, query=query, headers=headers, timeout_s=timeout_s).result())
+
+    def _send(
+        self,
+        actor: Mapping[str, Any],
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Future[HTTPResponse]:
         if self._key is None:
             raise ConfigError("The portal needs WADDLEBOT_ACTOR_KEY, the private half.")
         signed = sign_actor(self._key, method=method, path=unquote(path), **actor)
@@ -148,7 +168,7 @@ class FleetAPI:
         said = {name: value for name, value in (query or {}).items() if value is not None}
         url = self._base_of(path) + path + (f"?{urlencode(said)}" if said else "")
         sent = {HEADER: signed, **(headers or {})}
-        return _read(self._threads.submit(self._call, method, url, raw, sent, timeout_s).result())
+        return self._threads.submit(self._call, method, url, raw, sent, timeout_s)
 
     def _call(
         self, method: str, url: str, body: bytes | None, headers: dict[str, str], timeout_s: float
@@ -174,6 +194,18 @@ class FleetAPI:
         if not rows:
             raise UpstreamError(f"Nobody serves {prefix} at the moment.")
         return str(rows[0]["base"])
+
+
+def _actor(seat: Seat, area: Area) -> dict[str, Any]:
+    """Raises: NotAllowed without any right there."""
+    seat.check(area)
+    return {
+        "login_id": seat.login.id,
+        "own_id": seat.login.more["waddlebot_user_id"],
+        "community_id": seat.community_id,
+        "right": seat.right(area),
+        "area": area,
+    }
 
 
 def quoted(text: object) -> str:

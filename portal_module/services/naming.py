@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from waddlebot.base.errors import UserError
 from waddlebot.data.database import Database, fetch
 
@@ -35,3 +37,8 @@ def number_of(database: Database, community_id: int, text: str) -> str:
     if found:
         raise NobodyMeant(f"More than one has the name {name}. Give their number, which their page has.")
     raise NobodyMeant(f"Nobody here has the name {name}.")
+
+
+def in_words(name: str) -> str:
+    """What something is called inside, as people would write it: `chatMessage` is a chat message."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name).replace("_", " ").replace(".", " ").capitalize()

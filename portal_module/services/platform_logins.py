@@ -175,7 +175,7 @@ class PlatformLogins:
         with self._db.reading() as db:
             return fetch(
                 db,
-                "SELECT i.platform, i.name, i.display_name FROM platform_identities i"
+                "SELECT i.platform, i.platform_user_id, i.name, i.display_name FROM platform_identities i"
                 " WHERE i.user_id = ANY(%s) ORDER BY i.platform, i.name LIMIT 50",
                 (ids_of(db, own_id),),
             )

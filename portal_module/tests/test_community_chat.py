@@ -7,6 +7,7 @@ import importlib
 from waddlebot.base.ids import new_id
 from waddlebot.community.people import PEOPLE, link, unlink
 from waddlebot.data.database import fetch, fetch_one
+from waddlebot.testing.fleet import cut_off
 
 
 def name() -> str:
@@ -145,3 +146,22 @@ def test_a_context_counts_for_all_accounts_of_a_person_and_parts_with_them(bot, 
     router.bus.invalidate(PEOPLE, *told)
     assert bot.slug in bot.say("!community context", by=two).chat
     assert wanted in bot.say("!community context", by=one).chat
+
+
+def test_what_a_crash_cut_off_is_said_to_be_unknown_and_not_done_again(bot, fleet):
+    who = f"mel{new_id()[-9:]}"
+    bot.say("hello", by=who)
+    bot.say("hello", by="boss", level="owner")
+    effects = {
+        f"!community role @{who} vip": f"make {who.title()} vip",
+        "!community announce off": "say announcements off",
+    }
+    for text, effect in effects.items():
+        reply = cut_off(bot, "portal", text, effect)
+        assert (reply["is_unknown"], reply["error_message"]) == (
+            True,
+            f"Nobody can say whether this came about: {effect}. It is not tried again.",
+        )
+    with fleet.database.transaction() as db:
+        assert fetch(db, "SELECT 1 FROM community_rbac WHERE community_id = %s", (bot.community_id,)) == []
+        assert fetch(db, "SELECT 1 FROM module_switches WHERE community_id = %s", (bot.community_id,)) == []

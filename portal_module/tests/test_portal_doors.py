@@ -132,6 +132,7 @@ OWN = {
     "GET /portal/profile",
     "POST /portal/profile",
     "POST /portal/profile/sessions/end",
+    "GET /portal/profile/data",
     "GET /portal/profile/code",
     "POST /portal/profile/code",
     "GET /portal/profile/code/off",
@@ -459,6 +460,37 @@ def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
     assert denied == "/portal/auth/login?next=%2Fportal%2Fprofile", "where they wanted to go is kept"
 
 
+def test_a_form_says_in_words_and_at_its_field_what_a_name_has_to_be(world):
+    owner, path = world.people["owner"], f"/portal/c/{world.bot.slug}/timers"
+    answer = fill_in(owner, path, "timer", name="two words", message="hi", minutes="5", min_lines="0", entity_id="")
+    assert (answer.status, "Has to be one word, without quotation marks." in answer.body.decode()) == (422, True)
+    assert "^[" not in answer.body.decode() and "Not saved." not in answer.body.decode()
+
+
+def test_whoever_signs_in_takes_their_own_data_away_and_nobody_elses(fleet, twitch_simulator):
+    number, bot = str(950_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
+    with fleet.database.transaction() as db:
+        add_server(db, "twitch", number, community=bot.slug)
+    for who, text in ((number, f"mine {number}"), (f"{number}0", f"another's {number}")):
+        user = {"platform_user_id": who, "name": f"n{who}", "display_name": f"N{who}", "badges": []}
+        event = {"event_id": new_id(), "message_type": "chatMessage", "platform": "twitch", "channel_id": number}
+        assert (
+            fleet.request("POST", "/router/events", {**event, "user": user, "message": text}, key="twitch").status
+            == 200
+        )
+    twitch_simulator.user(f"n{number}", id=number)
+    location, cookie = begin_with(fleet, "twitch")
+    _, visitor = come_back(fleet, twitch_simulator.authorize(location, user=f"n{number}"), cookie)
+
+    answer = visitor.ask("GET", "/portal/profile/data")
+
+    assert "me.waddlebot.json" in answer.headers["content-disposition"]
+    mine = answer.json()
+    assert (mine["identities"], mine.get("missing")) == ([f"twitch:{number}"], None)
+    assert {"router", "portal"} <= {each["module"] for each in mine["modules"]}
+    assert f"mine {number}" in answer.body.decode() and f"another's {number}" not in answer.body.decode()
+
+
 def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):
     number = str(930_000_000 + secrets.randbelow(1_000_000))
     twitch_simulator.user(f"pip{number}", id=number)
@@ -495,7 +527,7 @@ def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fle
         assert each in shown, each
 
 
-def fill_in(visitor: Visitor, path: str, name: str, **values: str) -> Any:
+def fill_in(visitor: Visitor, path: str, name: str, /, **values: str) -> Any:
     """Send a page's form as it is shown, but for these values."""
     page = visitor.ask("GET", path).body.decode()
     key = re.search(r'name="_formkey"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="_formkey"', page)

@@ -284,6 +284,59 @@ def test_every_page_is_in_order_for_a_browser_and_for_who_cannot_see(browser, op
     assert look_at(browser, operator, running.url, PAGES[part::PARTS], width=width, theme=theme) == []
 
 
+# What one may do something with, and what of it has had the focus.
+REACHABLE = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary")]
+    .filter((each) => each.checkVisibility({visibilityProperty: true}) && !each.disabled && each.tabIndex >= 0)"""
+
+
+def test_every_page_can_be_used_by_keyboard_alone(page):
+    troubles = []
+    for path in PAGES:
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        count = page.evaluate(f"window.wanted = ({REACHABLE})(), wanted.length")
+        page.evaluate(
+            "() => { window.had = new Set(); addEventListener('focusin', (event) => had.add(event.target), true); }"
+        )
+        for _ in range(count + 3):
+            page.keyboard.press("Tab")
+        missed = page.evaluate("wanted.filter((each) => !had.has(each)).map((each) => each.outerHTML.slice(0, 90))")
+        troubles += [f"{path}: {each}" for each in missed]
+    assert troubles == []
+
+
+def test_without_script_pages_are_whole_and_what_a_dialog_asks_is_answered(browser, operator, running):
+    context = browser.new_context(
+        storage_state=operator,
+        base_url=running.url,
+        java_script_enabled=False,
+        viewport={"width": 390, "height": 844},
+    )
+    page = context.new_page()
+    assert [path for path in PAGES if page.goto(path).status != 200] == []
+    page.goto("/portal/c/demo")
+    page.click(".tabbar >> text=More")
+    page.click("#more >> text=Timers")
+    page.wait_for_url("**/portal/c/demo/timers")
+    page.fill("#timer_name", "quiet")
+    page.fill("#timer_message", "No script was run.")
+    page.click("text=Add timer")
+    page.wait_for_selector("td:has-text('quiet')")
+    page.click("tr:has-text('quiet') [role=switch]")
+    page.wait_for_selector("tr:has-text('quiet') [aria-checked=false]")
+    page.click("tr:has-text('quiet') >> text=Remove")
+    page.wait_for_selector("text=No timers")
+    page.goto("/portal/c/demo/rules/new")
+    page.fill("[name=string]", "without script")
+    page.click("text=Save rule")
+    page.click("text=without script")
+    page.click("[aria-label='Delete this rule']")
+    page.click("#delete .btn.danger")
+    page.wait_for_url("**/portal/c/demo/rules")
+    assert page.locator("text=without script").count() == 0
+    context.close()
+
+
 def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
     assert "rule" not in running.say("I sell free followers", by="spammer", level="member")
     page.goto("/portal/c/demo/rules/new")
@@ -566,6 +619,62 @@ def test_labels_are_made_given_and_bring_roles_in_a_group(page, running):
     assert page.locator("label.tick input").first.is_checked()
     page.click("text=Delete group")
     page.wait_for_selector(".toast >> text=The group is gone")
+
+
+def test_the_music_settings_are_saved_shown_and_refused_at_their_field(page, running):
+    page.goto("/portal/c/demo/music")
+    page.click("text=Limits")
+    page.fill("[name=per_person]", "1")
+    page.fill("[name=blocked_words]", "karaoke\nnightcore")
+    page.select_option("[name=autoplay]", "off")
+    page.check("[name=duplicates]")
+    page.click("text=Save settings")
+    page.wait_for_selector(".toast >> text=Settings saved")
+    sql = "SELECT config FROM module_switches WHERE module_name = 'youtube_music' AND entity_id IS NULL"
+    ((kept,),) = running.rows(sql)
+    wanted = {"per_person": 1, "blocked_words": ["karaoke", "nightcore"], "autoplay": "off", "duplicates": True}
+    assert {name: kept[name] for name in wanted} == wanted
+    page.goto("/portal/c/demo/modules/youtube_music")
+    assert (page.input_value("[name=per_person]"), page.is_checked("[name=duplicates]")) == ("1", True)
+    page.fill("[name=region]", "Germany")
+    page.fill("[name=max_minutes]", "0.1")
+    page.click("text=Save settings")
+    page.wait_for_selector(".row:has([name=max_minutes]) .error")
+    page.fill("[name=max_minutes]", "5")
+    page.click("text=Save settings")
+    page.wait_for_selector(".row:has([name=region]) .error")
+    assert running.rows(sql) == [(kept,)], "nothing of it was saved"
+    page.goto("/portal/c/demo/music")
+    page.click("text=Who answers")
+    page.select_option("[name=music]", "spotify")
+    page.click("text=Save settings")
+    page.wait_for_selector(".toast >> text=Settings saved")
+    core = "SELECT config->>'music' FROM module_switches WHERE module_name = 'router' AND entity_id IS NULL"
+    assert running.rows(core) == [("spotify",)]
+
+
+def test_on_a_phone_every_switch_of_a_list_is_there_and_nothing_lies_on_top_of_it(page, running):
+    text = "Find us at https://example.org/a-quite-long-address-that-has-to-break and everywhere else"
+    running.say(f"!timer add a-timer-of-a-long-name-that-breaks 30 always {text}", level="moderator")
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path, parts in (
+        ("/portal/c/demo/timers", ("td:first-child b", ".third", "[role=switch]", ".fourth button")),
+        ("/portal/c/demo/channels", ("td:first-child", ".second", "[role=switch]", ".badge")),
+    ):
+        page.goto(path)
+        row = page.locator("table.data tbody tr").first
+        boxes = [row.locator(part).first.bounding_box() for part in parts]
+        assert all(boxes), path
+        overlaps = [(one, other) for n, one in enumerate(boxes) for other in boxes[n + 1 :] if meet(one, other)]
+        assert overlaps == [], path
+    running.say("!timer remove a-timer-of-a-long-name-that-breaks", level="moderator")
+
+
+def meet(one: dict[str, float], other: dict[str, float]) -> bool:
+    return all(
+        one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
+        for at, size in (("x", "width"), ("y", "height"))
+    )
 
 
 def test_another_bots_files_are_planned_imported_and_taken_back(page, running):

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydal import DAL
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AwareDatetime
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.errors import Conflict, Invalid
 from waddlebot.base.logs import AAALog
+from waddlebot.base.wire import shaped
 from waddlebot.community.communities import community_of
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch_one
@@ -19,7 +20,9 @@ from waddlebot.web.lists import whole_list_answer
 
 GROUP = "api-users"
 MAX_KEYS = 50
-KeyName = Annotated[str, StringConstraints(pattern=r"^[\w .-]{1,64}$", strip_whitespace=True)]
+KeyName = Annotated[
+    str, shaped(r"^[\w .-]{1,64}$", "1 to 64 letters, digits, spaces, dots and dashes", strip_whitespace=True)
+]
 
 
 class NewKeyRequest(Attributed):

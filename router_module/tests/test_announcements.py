@@ -319,6 +319,10 @@ def test_chosen_channels_are_told_when_a_stream_begins_and_ends(bot, fleet):
     assert "{gmae} is said as it stands" in bot.say("!live add {channel}: {title} / {game} {gmae}", **moderator).chat
     assert fleet.request("POST", place, {"entity_id": here}).json()["error"]["code"] == "live_notice_exists"
     assert fleet.request("POST", place, {"entity_id": "twitch::nobody"}).status == 404
+    own = f"twitch::{channel_id}"
+    assert fleet.request("POST", place, {"entity_id": own, "stream_entity_id": own}).status == 422
+    # It is told of the others of the community.
+    in_the_stream = fleet.request("POST", place, {"entity_id": own}).json()["live_notice"]
     assert bot.say("!live list", **moderator).chat.startswith("here: {channel}")
     assert "its title" in bot.say("!live preview {title}", **moderator).chat
 
@@ -340,6 +344,9 @@ def test_chosen_channels_are_told_when_a_stream_begins_and_ends(bot, fleet):
         fetch(db, sql, (f"twitch::{channel_id}",))
     eventually(lambda: len(said()) == 2)
     assert said()[1].startswith("Pip is off again, after ")
+    with fleet.database.transaction() as db:
+        assert fetch(db, "SELECT 1 FROM outbox WHERE entity_id = %s AND event_id LIKE 'announcement:%%'", (own,)) == []
+    assert fleet.request("DELETE", f"{place}/{in_the_stream['id']}").status == 200
     (listed,) = fleet.request("GET", place).json()["live_notices"]
     assert fleet.request("PUT", f"{place}/{listed['id']}", {"message": " "}).status == 422
     changed = fleet.request("PUT", f"{place}/{listed['id']}", {"end_message": ""}).json()["live_notice"]
@@ -347,7 +354,7 @@ def test_chosen_channels_are_told_when_a_stream_begins_and_ends(bot, fleet):
     assert "no more" in bot.say("!live remove", **moderator).chat
     assert "Nothing is told" in bot.say("!live remove", **moderator).chat
     entries = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
-    actions = [each["action"] for each in entries[:3]]
+    actions = [each["action"] for each in entries if each["subject"] == f"live-notice/{listed['id']}"]
     assert actions == ["live_notice_deleted", "live_notice_changed", "live_notice_created"]
     assert fleet.request("POST", f"/router/audit/{entries[0]['id']}/undo").status == 200
     assert [each["entity_id"] for each in fleet.request("GET", place).json()["live_notices"]] == [here]

@@ -138,6 +138,19 @@ def test_the_lowest_number_decides_and_later_actions_still_run(bot, rule, stub):
     assert stub.calls[0]["trigger"]["raw"] == "a bad {user} word"
 
 
+def test_a_rule_says_how_often_it_was_hit(bot, rule, stub):
+    made = rule("deaths", "warn", warning_message="Died {count} times.")
+    rule("deaths", "command", command_to_execute="stub", command_parameters=["{count}", "{count}"])
+
+    assert "remarks" not in made or made["remarks"] == []
+    assert bot.say("deaths", mode="simulate").answer["moderation"]["message"] == "Died 1 times."
+    first = bot.event("deaths")
+    assert bot.submit(first).answer["moderation"]["message"] == "Died 1 times."
+    assert bot.submit(first).answer["duplicate"] is True
+    assert bot.say("deaths").answer["moderation"]["message"] == "Died 2 times."
+    assert [call["trigger"]["args"] for call in stub.calls][-1] == ["2", "2"]
+
+
 def test_every_hit_is_counted(bot, rule, fleet):
     first, second = rule("ping", "warn"), rule("pin", "warn")
     for _ in range(3):

@@ -180,6 +180,7 @@ class Rest:
             ("GET", "/channels/{channel}", self._channel),
             ("GET", "/channels/{channel}/messages", self._history),
             ("POST", "/channels/{channel}/messages", self._send_message),
+            ("PATCH", "/channels/{channel}/messages/{message}", self._edit_message),
             ("DELETE", "/channels/{channel}/messages/{message}", self._delete_message),
             ("PUT", "/channels/{channel}/messages/{message}/reactions/{emoji}/@me", self._react),
             ("GET", "/applications/{application}/commands", self._list_commands),
@@ -504,7 +505,9 @@ class Rest:
             return self._payload_of(self.messages[known])
         reference = asked.get("message_reference") or {}
         reply_to = str(reference.get("message_id") or "")
-        said = self._say(channel, content, reply_to=reply_to, allowed_mentions=asked.get("allowed_mentions"))
+        embeds = _checked_embeds(asked)
+        mentions = asked.get("allowed_mentions")
+        said = self._say(channel, content, reply_to=reply_to, allowed_mentions=mentions, embeds=embeds)
         if asked.get("nonce"):
             self._nonces[key] = (time.monotonic(), said.message_id)
         payload = self._payload_of(said)
@@ -543,6 +546,16 @@ class Rest:
         if said.reply_to:
             message["message_reference"] = {"message_id": said.reply_to, "channel_id": said.channel_id}
         return message
+
+    async def _edit_message(self, request: web.Request) -> Any:
+        self._channel_of(request, writing=True)
+        message_id = request.match_info["message"]
+        old = self.messages.get(message_id)
+        if old is None or message_id in self.deleted:
+            raise Refusal(404, 10008, "Unknown Message")
+        asked = await request.json()
+        self.messages[message_id] = replace(old, content=_checked_content(asked), embeds=_checked_embeds(asked))
+        return self._payload_of(self.messages[message_id])
 
     async def _delete_message(self, request: web.Request) -> Any:
         channel = self._channel_of(request)
@@ -834,6 +847,15 @@ def _checked_content(asked: Mapping[str, Any]) -> str:
     if not content.strip("\u200b \n\t"):
         raise Refusal(400, 50006, "Cannot send an empty message")
     return content
+
+
+def _checked_embeds(asked: Mapping[str, Any]) -> tuple[Any, ...]:
+    embeds = tuple(asked.get("embeds") or ())
+    for each in embeds:
+        links = [each.get("url"), each.get("image", {}).get("url")]
+        if len(each.get("title", "")) > 256 or any(link and not link.startswith("http") for link in links):
+            raise Refusal(400, 50035, "Invalid Form Body", errors={"embeds": {"_errors": []}})
+    return embeds
 
 
 def check_commands(commands: Any) -> dict[str, Any]:

@@ -239,6 +239,7 @@ class Said:
     kind: str = "message"
     interaction_id: str = ""
     ephemeral: bool = False
+    embeds: tuple[Any, ...] = ()
 
 
 class World:

@@ -57,6 +57,7 @@ class Said:
     ephemeral_to: str
     via: str
     at: float
+    attachments: str = ""
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -38,6 +39,7 @@ class WebAPI:
             "chat.postMessage": self._post_message,
             "chat.postEphemeral": self._post_ephemeral,
             "chat.delete": self._delete,
+            "chat.update": self._update,
             "users.info": self._users_info,
             "conversations.info": self._conversations_info,
             "conversations.list": self._conversations_list,
@@ -152,6 +154,18 @@ class WebAPI:
         self._slack.state.deleted.append((channel, ts))
         return {"ok": True, "channel": channel, "ts": ts}
 
+    def _update(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        team, channel = self._place(token, asked)
+        said, ts = self._slack.state.said, asked.get("ts", "")
+        found = next((nth for nth, each in enumerate(said) if (each.channel, each.ts) == (channel, ts)), None)
+        if found is None or said[found].team != team.id or (channel, ts) in self._slack.state.deleted:
+            raise SlackError("message_not_found")
+        if said[found].user != token.user:
+            raise SlackError("cant_update_message")
+        changed = {"text": asked.get("text", ""), "attachments": asked.get("attachments", "")}
+        said[found] = replace(said[found], **changed)
+        return {"ok": True, "channel": channel, "ts": ts, "text": changed["text"]}
+
     def _place(self, token: Token, asked: Mapping[str, str]) -> tuple[Team, str]:
         team, channel = self._slack.state.team(token.team), asked.get("channel", "")
         if not channel:
@@ -185,6 +199,7 @@ class WebAPI:
             thread_ts=asked.get("thread_ts", ""),
             ephemeral_to=ephemeral_to,
             via=via,
+            attachments=asked.get("attachments", ""),
         )
 
     # People and channels
@@ -359,8 +374,12 @@ async def _arguments(request: web.Request) -> dict[str, str]:
     """Arguments as Slack takes them: in the query, as a form, or as JSON."""
     if request.content_type == "application/json":
         body = json.loads(await request.text() or "{}")
-        return {**request.query, **{name: str(value) for name, value in body.items() if value is not None}}
+        return {**request.query, **{name: _as_text(value) for name, value in body.items() if value is not None}}
     return {**request.query, **{name: str(value) for name, value in (await request.post()).items()}}
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def _base64(data: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ Source: https://docs.slack.dev/reference/methods/chat.postMessage
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -91,7 +91,8 @@ class BotService:
         for number, part in enumerate(parts):
             if number and self.pacer is not None:
                 await self.pacer.more(reply)
-            outcome = await self._say(place, part, question, thread_ts)
+            more = _with_card(reply) if number == 0 else {}
+            outcome = await self._say(place, part, question, thread_ts, more)
             while number and outcome.state is OutboxState.PENDING:
                 # The beginning is said, so the rest is not left for later; the sender's own time limit ends this.
                 await asyncio.sleep(outcome.retry_after.total_seconds())
@@ -100,7 +101,9 @@ class BotService:
                 return outcome if number == 0 else outcome.broken_off(number, len(parts))
         return outcome
 
-    async def _say(self, place: EntityId, text: str, question: Question, thread_ts: str) -> Outcome:
+    async def _say(
+        self, place: EntityId, text: str, question: Question, thread_ts: str, more: Mapping[str, Any] | None = None
+    ) -> Outcome:
         if question.is_slash:
             outcome = await self._answer(text, question)
             if outcome is not None:
@@ -108,7 +111,15 @@ class BotService:
         if question.is_private:
             said: dict[str, Any] = {"channel": place.channel_id, "user": question.user_id, "text": text}
             return await self._with_token(place, lambda slack, token: slack.chat_postEphemeral(token=token, **said))
-        said = {"channel": place.channel_id, "text": text, **({"thread_ts": thread_ts} if thread_ts else {})}
+        said = {"channel": place.channel_id, "text": text, **(more or {})}
+        if ts := said.pop("ts", ""):
+            change = {name: said[name] for name in ("channel", "text", "attachments") if name in said}
+            edited = await self._with_token(place, lambda slack, token: slack.chat_update(token=token, ts=ts, **change))
+            # What Slack does not let it edit is said anew.
+            if edited.state is not OutboxState.DROPPED:
+                return edited
+        if thread_ts:
+            said["thread_ts"] = thread_ts
         outcome = await self._with_token(place, lambda slack, token: slack.chat_postMessage(token=token, **said))
         if outcome.state is OutboxState.SENT:
             self.said(place.server_id)
@@ -211,6 +222,21 @@ class BotService:
                 return Outcome(OutboxState.DROPPED, MAY_NOT_DELETE)
             return Outcome(OutboxState.DROPPED, _in_words(err.words))
         return Outcome(OutboxState.SENT, ts)
+
+
+def _with_card(reply: Outgoing) -> dict[str, Any]:
+    """The card of a reply as Slack has it, and which message it is the new text of.
+
+    Source: https://docs.slack.dev/legacy/legacy-messaging/legacy-secondary-message-attachments
+    """
+    data = reply.response_data
+    more: dict[str, Any] = {"ts": data["edits"]} if data.get("edits") else {}
+    if card := data.get("card"):
+        shown = {"title": write_text(card["title"]), "text": write_text(card.get("text", ""))}
+        shown |= {"fallback": shown["title"], "title_link": card.get("url"), "image_url": card.get("image")}
+        more["attachments"] = [{name: value for name, value in shown.items() if value}]
+        more |= {"unfurl_links": False, "unfurl_media": False}
+    return more
 
 
 def message_ts(event_id: str) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+from datetime import UTC, datetime
 
 import pytest
+from waddlebot.collecting.streams import StreamNews, Streams
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
@@ -201,3 +204,37 @@ def test_moderation_over_http_is_for_served_channels_and_whoever_may(unserved, f
     assert fleet.request("POST", "/slack/api/moderation", body, key=None).status == 401
     assert fleet.request("POST", "/slack/api/moderation", body, key="inventory").status == 403
     assert fleet.request("POST", "/slack/api/moderation", body, key="twitch").status == 403
+
+
+def test_a_live_notice_has_a_card_and_becomes_what_tells_of_the_end(channel):
+    channel.say("hi")
+    eventually(lambda: channel.fetch("SELECT 1 FROM entities WHERE entity_id = %s", channel.entity_id))
+    streamer = f"twitch::8{channel.id[1:]}"
+    channel.fetch(
+        "INSERT INTO entities (entity_id, platform, channel_id, community_id)"
+        " SELECT %s, 'twitch', %s, community_id FROM entities WHERE entity_id = %s RETURNING 1 AS one",
+        streamer,
+        streamer.removeprefix("twitch::"),
+        channel.entity_id,
+    )
+    place = f"/router/communities/slack-{channel.id.lower()}/live-notices"
+    assert channel.fleet.request("POST", place, {"entity_id": channel.entity_id}).status == 200
+    streams = Streams(channel.fleet.database)
+    told = {"title": "Cats & <dogs>", "game": "Chess", "url": "https://www.twitch.tv/pip", "name": "Pip"}
+    began = {"is_live": True, "started_at": datetime.now(UTC).isoformat(), "picture": "https://pics.example/pip.jpg"}
+    streams.note([StreamNews(streamer, **began, **told)])
+    eventually(lambda: states(channel) == ["sent"])
+    (first,) = channel.heard
+    assert first.text == "Pip is live: Cats &amp; &lt;dogs&gt; (Chess) https://www.twitch.tv/pip"
+    (card,) = json.loads(first.attachments)
+    assert (card["title"], card["title_link"]) == ("Cats &amp; &lt;dogs&gt;", "https://www.twitch.tv/pip")
+    assert card["image_url"].startswith("https://pics.example/pip.jpg?at=")
+
+    streams.note([StreamNews(streamer, is_live=False)])
+    channel.fetch(
+        "UPDATE streams SET updated_at = now() - interval '2 minutes' WHERE entity_id = %s RETURNING 1 AS one", streamer
+    )
+
+    eventually(lambda: states(channel) == ["sent", "sent"])
+    (now,) = channel.heard
+    assert (now.ts, "is off again" in now.text, "image_url" in now.attachments) == (first.ts, True, False)

@@ -7,13 +7,12 @@ import logging
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from waddlebot.base.ids import new_id
 from waddlebot.module.service import SERVICES
-from waddlebot.testing.fleet import URL
+from waddlebot.testing.fleet import URL, cut_off
 from waddlebot.testing.plugin import eventually
 
 NO_ANSWER = "Spotify does not answer. Try again in a moment."
@@ -57,36 +56,27 @@ def test_what_certainly_was_not_done_is_done_after_a_short_wait(playing):
     assert playing.player.skipped == 1
 
 
-def test_an_execution_that_was_cut_off_after_its_effect_skips_nothing_more(playing):
-    execution_id = new_id()
-    playing.bot.fleet.database.statement(
-        "INSERT INTO module_effects (module_name, execution_id, effect)"
-        " VALUES ('spotify', %s, 'skip to the next track')",
-        (execution_id,),
+@pytest.mark.parametrize(
+    ("text", "effect"),
+    [
+        ("!spotify skip", "skip to the next track"),
+        ("!spotify pause", "pause the music"),
+        ("!spotify resume", "resume the music"),
+        ("!spotify play Icebreaker", "play “Icebreaker” – The Waddlers"),
+        ("!spotify queue Icebreaker", "queue “Icebreaker” – The Waddlers"),
+        ("!spotify volume 12", "set the volume to 12"),
+    ],
+)
+def test_an_execution_that_was_cut_off_after_its_effect_does_nothing_more(playing, text, effect):
+    playing.spotify.forget_calls()
+
+    reply = cut_off(playing.bot, "spotify", text, effect)
+
+    assert (reply["is_unknown"], reply["error_message"]) == (
+        True,
+        f"Nobody can say whether this came about: {effect}. It is not tried again.",
     )
-    reply = playing.bot.fleet.request("POST", "/spotify/execute", _call(playing, execution_id), key="router").json()
-    assert (reply["is_unknown"], reply["error_message"]) == (True, UNKNOWN)
-    assert playing.player.skipped == 0
-
-
-def _call(studio, execution_id):
-    user = {"id": 7, "platform_user_id": "m", "name": "m", "display_name": "M", "level": "moderator"}
-    return {
-        "session_id": new_id(),
-        "execution_id": execution_id,
-        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        "community": {"id": studio.bot.community_id, "name": "x"},
-        "entity": {
-            "entity_id": f"console:{studio.bot.slug}:general",
-            "platform": "console",
-            "server_id": studio.bot.slug,
-            "channel_id": "general",
-        },
-        "user": user,
-        "trigger": {"type": "command", "command": "spotify", "prefix": "!", "args": ["skip"]},
-        "deadline": (datetime.now(UTC) + timedelta(seconds=20)).isoformat(),
-        "timeout_ms": 20_000,
-    }
+    assert [each for each in playing.spotify.api.calls if each[0] != "GET"] == []
 
 
 def test_hours_of_retry_after_are_told_and_kept_by_everybody(stranger, fleet):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from waddlebot.data.database import fetch
+from waddlebot.testing.fleet import cut_off
 from waddlebot.testing.plugin import eventually
 
 
@@ -89,3 +90,28 @@ def community_of(channel):
     with channel.fleet.database.transaction() as db:
         sql = "SELECT slug FROM communities c JOIN entities e ON e.community_id = c.id WHERE e.entity_id = %s"
         return fetch(db, sql, (f"twitch::{channel.id}",))[0]["slug"]
+
+
+@pytest.mark.parametrize(
+    ("text", "effect"),
+    [
+        ("!title Anew", "set the title to “Anew”"),
+        ("!game chess", "set the category to Chess"),
+        ("!clip", "make a clip"),
+        ("!marker now", "put a marker into the stream"),
+    ],
+)
+def test_what_a_crash_cut_off_is_said_to_be_unknown_and_not_done_again(joined, twitch, text, effect):
+    twitch.online(joined.id, title="Hello", game="Art")
+    eventually(lambda: stream(joined)["is_live"])
+    bot = joined.fleet.bot(community_of(joined))
+    clips, markers = repr(twitch.clips), list(twitch.markers)
+
+    reply = cut_off(bot, "twitch", text, effect)
+
+    assert (reply["is_unknown"], reply["error_message"]) == (
+        True,
+        f"Nobody can say whether this came about: {effect}. It is not tried again.",
+    )
+    channel = twitch.accounts.get(joined.id)
+    assert (channel.title, channel.game, repr(twitch.clips), twitch.markers) == ("Hello", "Art", clips, markers)

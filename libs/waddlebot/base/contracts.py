@@ -23,6 +23,7 @@ from pydantic import (
 from .errors import TooLarge
 from .ids import ID_PART, PLATFORM, parse_entity_id
 from .module_settings import CredentialSpec, SettingSpec
+from .wire import shaped
 
 CONTROL = re.compile("[\x00-\x1f\x7f\ufffd]")
 CONTRACT_VERSION = "1.0"
@@ -157,13 +158,13 @@ def check_names(specs: list[SettingSpec]) -> list[SettingSpec]:
     return specs
 
 
-PlatformName = Annotated[str, StringConstraints(pattern=f"^{PLATFORM.pattern}$")]
+PlatformName = Annotated[str, shaped(f"^{PLATFORM.pattern}$", "the name of a platform, such as twitch")]
 IdPart = Annotated[str, AfterValidator(_check_id)]
 OpaqueId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_check_opaque)]
 MessageText = Annotated[str, AfterValidator(_check_message)]
 UserId = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 Name = Annotated[str, StringConstraints(max_length=255)]
-ModuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+ModuleName = Annotated[str, shaped(r"^[a-z][a-z0-9_]{0,62}$", "a name of small letters, digits and _")]
 EntityIdText = Annotated[str, AfterValidator(lambda text: str(parse_entity_id(text)))]
 AliveFor = Annotated[float, Field(gt=0, le=1800, description="Without another sign of life it is dead after this, s.")]
 
@@ -430,7 +431,7 @@ AlertPosition = Literal[
     "", "top-left", "top", "top-right", "left", "center", "right", "bottom-left", "bottom", "bottom-right"
 ]
 # As CSS has it: #rgb, #rrggbb, with or without transparency.
-Colour = Annotated[str, StringConstraints(pattern=r"^(#([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8}))?$")]
+Colour = Annotated[str, shaped(r"^(#([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8}))?$", "a colour such as #7c2df0")]
 
 
 class AlertLook(Wire):
@@ -587,7 +588,9 @@ class Listener(Wire):
 
 
 class CommandSpec(Wire):
-    command: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\s!#\"]+$")]
+    command: Annotated[
+        str, shaped(r"^[^\s!#\"]+$", "one word, without !, # and quotation marks", min_length=1, max_length=64)
+    ]
     prefix: Literal["!", "#"] = "!"
     description: str = ""
     usage: str = ""

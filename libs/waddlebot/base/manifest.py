@@ -233,12 +233,25 @@ def load_manifest(folder: Path) -> Manifest:
 
 def all_manifests() -> list[Manifest]:
     """Every module of this checkout, by port."""
-    return sorted(map(load_manifest, {p.parent for p in modules_dir().glob("*/manifest.toml")}), key=lambda m: m.port)
+    return list(_manifests().values())
 
 
 def find_manifest(name: str) -> Manifest | None:
     """A module by its name or its folder's name."""
-    return next((m for m in all_manifests() if name in (m.name, m.package)), None)
+    found = _manifests()
+    return found.get(name) or next((each for each in found.values() if each.package == name), None)
+
+
+def _manifests() -> dict[str, Manifest]:
+    folder = modules_dir()
+    # Looked through anew when a module has come or gone: a page may ask a hundred times whose title is which.
+    return _manifests_in(folder, folder.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _manifests_in(folder: Path, _changed_ns: int) -> dict[str, Manifest]:
+    found = map(load_manifest, {each.parent for each in folder.glob("*/manifest.toml")})
+    return {each.name: each for each in sorted(found, key=lambda each: each.port)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails, from_json
 
 from .errors import BadRequest, Invalid
 
@@ -22,6 +22,25 @@ CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 NOT_IN_LOGS = re.compile(f"{CONTROLS.pattern}|[\u2028\u2029]")
 
 
+# What a pattern asks for, in words: nobody reads a regular expression off a form.
+SHAPES: dict[str, str] = {}
+
+
+def shaped(pattern: str, words: str, **more: Any) -> StringConstraints:
+    """Constraints of a text by a pattern, with words for it that follow “has to be”."""
+    SHAPES[pattern] = words
+    return StringConstraints(pattern=pattern, **more)
+
+
+def problem_of(error: ErrorDetails) -> str:
+    """What is wrong with a value, in words."""
+    if error["type"] == "string_pattern_mismatch":
+        words = SHAPES.get(error.get("ctx", {}).get("pattern", ""))
+        return f"Has to be {words}" if words else "Is not of the form that is asked for"
+    # pydantic puts this before what a validator of ours says.
+    return error["msg"].removeprefix("Value error, ")
+
+
 def validate(check: Callable[[Any], Any], value: Any) -> Any:
     """Raises: Invalid, naming the first field that is wrong and listing the rest."""
     try:
@@ -32,12 +51,8 @@ def validate(check: Callable[[Any], Any], value: Any) -> Any:
 
 def invalid(err: ValidationError) -> Invalid:
     problems = [
-        {
-            "field": ".".join(str(part) for part in each["loc"]) or "body",
-            # pydantic puts this before what a validator of ours says.
-            "problem": each["msg"].removeprefix("Value error, "),
-        }
-        for each in err.errors(include_url=False, include_context=False, include_input=False)[:20]
+        {"field": ".".join(str(part) for part in each["loc"]) or "body", "problem": problem_of(each)}
+        for each in err.errors(include_url=False, include_input=False)[:20]
     ]
     return Invalid(f"{problems[0]['field']}: {problems[0]['problem']}.", fields=problems)
 

@@ -124,6 +124,8 @@ def step(db: Database, *, take: Sequence[int], ended: Sequence[Ended], sender: s
 
 
 def _sayable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sayable(each) for name, each in value.items()}
     return for_chat(value) if isinstance(value, str) else value
 
 

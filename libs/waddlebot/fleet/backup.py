@@ -27,6 +27,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812 - a class
 
+from ..base.chat import count_of
 from ..base.errors import ConfigError
 from ..data.migrate import list_migrations
 from ..data.replica import reason_of
@@ -102,7 +103,7 @@ def _restore(home: Home, file: Path, passphrase: str, say: Say, *, force: bool) 
             owed = _owed(url, forgotten)
     if owed:
         write_private(home.path / OWED, json.dumps(owed))
-        say(f"{len(owed)} requests to forget somebody are newer than the backup; the next start fulfils them.")
+        say(f"Newer than the backup: {count_of(len(owed), 'request')} to forget somebody. The next start fulfils that.")
     for name, value in secrets["environment"].items():
         if os.environ.get(name) != value:
             # Without it nothing that is sealed in the database can be opened; it is needed once, by whoever restores.

@@ -59,6 +59,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError, 
 from ..base.contracts import CommandSpec, Listener, MessageType, ModuleName, Strict, SubcommandSpec, check_names
 from ..base.errors import Invalid, TooLarge, UserError
 from ..base.manifest import OwnSetting
+from ..base.wire import shaped
 
 MANIFEST = "module.toml"
 MAX_MANIFEST_BYTES = 64 * 1024
@@ -103,11 +104,11 @@ FUNCTION = r"^[A-Za-z0-9_-]{1,64}$"
 ACTION = r"^[A-Za-z0-9_.@-]{1,64}(/[A-Za-z0-9_.@-]{1,64})?$"
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
-Line = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Line = Annotated[str, shaped(r"^[^\x00-\x1f\x7f]*$", "one line", max_length=300)]
 Prose = Annotated[str, StringConstraints(max_length=20_000)]
-Link = Annotated[str, StringConstraints(max_length=500, pattern=r"^(https://\S+)?$")]
-Tag = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,29}$")]
-Category = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Link = Annotated[str, shaped(r"^(https://\S+)?$", "an address that begins with https://", max_length=500)]
+Tag = Annotated[str, shaped(r"^[a-z0-9][a-z0-9-]{0,29}$", "small letters, digits and dashes, 30 at most")]
+Category = Annotated[str, shaped(r"^[a-z][a-z0-9_-]{0,39}$", "small letters, digits, dashes and _, 40 at most")]
 Permission = Literal["overlays", "forms", "private", "state", "reply_later"]
 
 
@@ -268,7 +269,7 @@ class ModuleManifest(Strict):
     description: Annotated[Line, StringConstraints(min_length=1)]
     long_description: Prose = ""
     author: Line = ""
-    author_email: Annotated[str, StringConstraints(max_length=254, pattern=r"^([^@\s]+@[^@\s]+)?$")] = ""
+    author_email: Annotated[str, shaped(r"^([^@\s]+@[^@\s]+)?$", "an e-mail address", max_length=254)] = ""
     website: Link = ""
     repository: Link = ""
     license: Line = ""
@@ -278,7 +279,7 @@ class ModuleManifest(Strict):
     screenshots: list[Link] = Field(default_factory=list, max_length=8)
     changelog: Prose = ""
     price: float = Field(0, ge=0, le=1000, allow_inf_nan=False)
-    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
+    currency: Annotated[str, shaped(r"^[A-Z]{3}$", "a currency of three letters, such as EUR")] = "USD"
     min_waddlebot_version: Annotated[str, AfterValidator(_check_version)] | None = None
     # The core module whose commands these may take the place of, if whoever installs it wants that.
     replaces: ModuleName | None = None

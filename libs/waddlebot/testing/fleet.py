@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -249,3 +250,34 @@ def _account(stack: Stack, name: str, groups: list[str], **options: Any) -> str:
         made = create_account(db, name=name, groups=groups, **options)
     database.close()
     return made.api_key
+
+
+def cut_off(bot: Bot, module: str, text: str, effect: str) -> dict[str, Any]:
+    """Call a module for a command whose effect somebody has begun before who did not live to say how it ended, as
+    after kill -9 between the effect and its record. Returns the module's reply."""
+    execution_id, (word, *args) = new_id(), text.lstrip("!").split()
+    bot.fleet.database.statement(
+        "INSERT INTO module_effects (module_name, execution_id, effect) VALUES (%s, %s, %s)",
+        (module, execution_id, effect),
+    )
+    (prefix,) = (each.prefix for each in all_manifests() if each.name == module)
+    call = {
+        "session_id": new_id(),
+        "execution_id": execution_id,
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "community": {"id": bot.community_id, "name": bot.slug},
+        "entity": {
+            "entity_id": f"console:{bot.slug}:general",
+            "platform": CONSOLE,
+            "server_id": bot.slug,
+            "channel_id": "general",
+        },
+        "user": {"id": 7, "platform_user_id": "boss", "name": "boss", "display_name": "Boss", "level": "owner"},
+        "trigger": {"type": "command", "command": word, "prefix": "!", "args": args},
+        "deadline": (datetime.now(UTC) + timedelta(seconds=20)).isoformat(),
+        "timeout_ms": 20_000,
+    }
+    answer = bot.fleet.request("POST", f"{prefix}/execute", call, key="router")
+    assert answer.status == 200, answer.body
+    reply: dict[str, Any] = answer.json()
+    return reply

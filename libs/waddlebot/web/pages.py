@@ -7,12 +7,13 @@ for people on their way to a platform and back; modules with signed-in people ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from py4web import URL, request
-from py4web.core import HELPERS, Renoir
+from py4web.core import HELPERS, Renoir, RenoirCustomWriter
 from yatl.helpers import XML
 
 from ..base.errors import WaddleBotError
@@ -37,6 +38,16 @@ MESSAGES = {
 }
 
 
+class Writer(RenoirCustomWriter):  # type: ignore[misc]
+    """py4web's own finds out by an exception, for each text, that it is no helper; a page has hundreds of texts."""
+
+    def escape(self, data: Any) -> None:
+        if type(data) is str:
+            self.body.write(escape(data))
+        else:
+            super().escape(data)
+
+
 class Templates(Renoir):  # type: ignore[misc]
     """py4web's templates, from the first folder that has one of that name."""
 
@@ -44,6 +55,7 @@ class Templates(Renoir):  # type: ignore[misc]
         self._folders = folders
         super().__init__(path=str(folders[0]), delimiters=("[[", "]]"))
         self.preload = self._find
+        self.writer_cls = Writer
 
     def _find(self, name: str, path: str | Path | None = None) -> tuple[str, str]:
         folders = (Path(path),) if path else self._folders

@@ -10,6 +10,7 @@ from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
 from waddlebot.base.variables import remarks_on
+from waddlebot.base.wire import problem_of
 from waddlebot.data.database import Database
 
 from ..records.live_notice_fields import MESSAGE, LiveNoticeFields
@@ -72,4 +73,4 @@ def _fields(call: ModuleCall, words: Sequence[str]) -> LiveNoticeFields:
     try:
         return LiveNoticeFields(entity_id=call.entity.entity_id, message=" ".join(words) or MESSAGE)
     except ValidationError as err:
-        raise UserError(f"A notice has at most 500 characters: {err.errors()[0]['msg']}.") from err
+        raise UserError(f"A notice has at most 500 characters: {problem_of(err.errors()[0])}.") from err

@@ -202,7 +202,7 @@ class Planner:
         reached = self._escalation.reach(work, rule.id, rule.escalation) if rule.escalation else None
         action = BY_STEP[reached.action if reached else rule.action]
         message = rule.message or SAID.get(rule.pattern.match_type) or DEFAULT_MESSAGES[rule.action]
-        message = self._filled_in(message, work)
+        message = self._filled_in(message, work, rule)
         platform = work.event.platform
         if reached:
             message += f" {reached.in_words}"
@@ -223,12 +223,12 @@ class Planner:
     def _run_command(self, work: Work, rule: StringRule, catalogue: Catalogue) -> None:
         """What a rule runs is not seen by rules again, and what that runs in turn is bounded by its depth."""
         named = command_of(rule.command.strip())
-        args = [self._filled_in(word, work, for_chat=False) for word in rule.parameters]
+        args = [self._filled_in(word, work, rule, for_chat=False) for word in rule.parameters]
         for command in catalogue.find(*named, work.place.entity_id) if named else ():
             job = Job(command, args, rule_id=rule.id, depth=1, path=(f"rule {rule.id}", command.name))
             work.jobs.append(self.decide(work, job))
 
-    def _filled_in(self, text: str, work: Work, *, for_chat: bool = True) -> str:
+    def _filled_in(self, text: str, work: Work, rule: StringRule, *, for_chat: bool = True) -> str:
         """A text of a rule with its variables; for chat without the markup that people put into names."""
         read = variables.read(text)
         if not read.names:
@@ -237,6 +237,9 @@ class Planner:
         spot = Spot(place.community_id, place.entity_id, person.head_id, person.ids)
         values = {"user": work.event.user.shown_name, "message": work.event.message}
         values |= self._lookups.values(read.looked_up, spot)
+        if "count" in read.names:
+            event = f"{work.event.platform}:{work.event.event_id}"
+            values["count"] = str(self._rules.count_hit(rule.id, event, is_simulated=work.is_simulated))
         return read.fill(variables.plain(values, place.platform) if for_chat else values)
 
     def _webhook(self, work: Work, rule: StringRule) -> Job:

@@ -11,6 +11,7 @@ from waddlebot.base.chat import count_of, shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
 from waddlebot.base.variables import remarks_on
+from waddlebot.base.wire import problem_of
 from waddlebot.data.database import Database
 
 from ..records.timer_fields import TimerFields
@@ -69,7 +70,7 @@ def _add(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
         fields = TimerFields(name=name, minutes=minutes, message=" ".join(words), **options)
     except ValidationError as err:
         wrong = err.errors()[0]
-        raise UserError(f"{wrong['loc'][0]}: {wrong['msg']}. {USAGE}") from err
+        raise UserError(f"{wrong['loc'][0]}: {problem_of(wrong)}. {USAGE}") from err
     made = create_timer(db, call.community.id, fields.model_dump())
     remarks = remarks_on(made["message"], IN_TIMERS)
     return " ".join([f"Timer {made['name']} is said {_when(made)}.", *remarks])

@@ -306,11 +306,20 @@ def fill_in(db: DAL, text: str, community_id: int, entity_id: str, values: Mappi
 
 
 def say_in(
-    db: DAL, announcement_id: str, community_id: int, channels: Sequence[dict[str, Any]], texts: Sequence[str]
+    db: DAL,
+    announcement_id: str,
+    community_id: int,
+    channels: Sequence[dict[str, Any]],
+    texts: Sequence[str],
+    *,
+    more: Mapping[str, Any] | None = None,
 ) -> Announced:
-    """Announce a text of the router's own in each of these channels, once."""
+    """Announce a text of the router's own in each of these channels, once.
+
+    more: what their collectors know to do with it, `card` and `edits` (contracts §5).
+    """
     rows = [
-        {**channel, "ordinal": nth, "response_action": "chat", "response_data": _chat(text)}
+        {**channel, "ordinal": nth, "response_action": "chat", "response_data": {**_chat(text), **(more or {})}}
         for nth, (channel, text) in enumerate(zip(channels, texts, strict=True))
     ]
     responses = [ModuleResponse(response_action="chat", response_data=_chat(text)) for text in texts[:1]]

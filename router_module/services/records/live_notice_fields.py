@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 from waddlebot.base.contracts import Attributed, EntityIdText
+from waddlebot.base.wire import shaped
 
-MESSAGE = "{channel} is live: {title} ({game}) {url} {picture}"
+MESSAGE = "{channel} is live: {title} ({game}) {url}"
 END_MESSAGE = "{channel} is off again, after {uptime}."
-NoticeText = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"\S")]
+NoticeText = Annotated[str, shaped(r"\S", "a text", min_length=1, max_length=500)]
 EndText = Annotated[str, StringConstraints(max_length=500)]
 
 

@@ -6,6 +6,7 @@ written with the outbox, so that no replica tells twice and none forgets.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -13,8 +14,9 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.base.chat import neutralise
-from waddlebot.base.contracts import Event, MessageType
-from waddlebot.base.errors import Conflict, NotFound
+from waddlebot.base.contracts import Announced, Event, MessageType
+from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.base.markup import as_written
 from waddlebot.base.variables import ANYWHERE, OF_A_STREAM, lasted
 from waddlebot.collecting.streams import StreamNews, Streams
 from waddlebot.data import audit
@@ -33,6 +35,9 @@ ENDED_FOR = "1 minute"
 # Twitch tells the title apart from the beginning; so long it is waited for.
 TITLE_WITHIN = "75 seconds"
 MAX_TOLD = 50
+# Where a message can have a card with a picture, and be edited when the stream is off.
+HAS_CARDS = ("discord", "slack")
+WEB_ADDRESS = re.compile(r"https?://[^\s<>|]+")
 PICTURE_SIZE = {"{width}": "1280", "{height}": "720"}
 # What a notice's text may say, beside {url} and {picture}.
 IN_NOTICES = ANYWHERE | OF_A_STREAM
@@ -45,7 +50,7 @@ FROM streams s JOIN entities se ON se.entity_id = s.entity_id AND se.is_active
     JOIN live_notices n ON n.community_id = se.community_id AND n.is_active
         AND coalesce(n.stream_entity_id, s.entity_id) = s.entity_id
     JOIN entities e ON e.entity_id = n.entity_id AND e.is_active AND e.community_id = n.community_id
-WHERE s.is_live AND s.started_at > now() - interval '{NEWS_FOR}'
+WHERE s.is_live AND n.entity_id <> s.entity_id AND s.started_at > now() - interval '{NEWS_FOR}'
     AND (s.title <> '' OR s.started_at < now() - interval '{TITLE_WITHIN}')
     AND NOT EXISTS (SELECT FROM live_notices_told t WHERE t.live_notice_id = n.id
         AND t.stream_entity_id = s.entity_id AND (t.started_at = s.started_at OR t.ended_at IS NULL))
@@ -53,7 +58,8 @@ ORDER BY n.id LIMIT {MAX_TOLD}
 """
 ENDED = f"""
 SELECT t.id AS told_id, n.id, n.community_id, n.entity_id, e.platform, n.end_message AS message,
-    row_to_json(s) AS stream
+    row_to_json(s) AS stream,
+    (SELECT o.detail FROM outbox o WHERE o.id = t.outbox_id AND o.state = 'sent') AS message_id
 FROM live_notices_told t JOIN live_notices n ON n.id = t.live_notice_id
     JOIN streams s ON s.entity_id = t.stream_entity_id
     JOIN entities e ON e.entity_id = n.entity_id
@@ -154,24 +160,46 @@ def _tell_beginning(db: DAL, notice: dict[str, Any]) -> None:
         (notice["id"], stream["entity_id"], stream["started_at"]),
     )
     if told is not None:
-        say_in(db, f"live:{told['id']}", notice["community_id"], [_place(notice)], [_said(db, notice)])
+        said = _say(db, f"live:{told['id']}", notice, _card(notice))
+        fetch(db, "UPDATE live_notices_told SET outbox_id = %s WHERE id = %s", (said.outbox_ids[0], told["id"]))
 
 
 def _tell_end(db: DAL, notice: dict[str, Any]) -> None:
     fetch(db, "UPDATE live_notices_told SET ended_at = now() WHERE id = %s", (notice["told_id"],))
     if notice["message"].strip():
-        say_in(db, f"live-end:{notice['told_id']}", notice["community_id"], [_place(notice)], [_said(db, notice)])
+        edits = {"edits": notice["message_id"]} if notice["message_id"] else {}
+        _say(db, f"live-end:{notice['told_id']}", notice, {**_card(notice), **edits})
 
 
-def _place(notice: dict[str, Any]) -> dict[str, Any]:
-    return {"entity_id": notice["entity_id"], "platform": notice["platform"]}
+def _say(db: DAL, announcement_id: str, notice: dict[str, Any], more: Mapping[str, Any]) -> Announced:
+    place = {"entity_id": notice["entity_id"], "platform": notice["platform"]}
+    more = more if notice["platform"] in HAS_CARDS else {}
+    return say_in(db, announcement_id, notice["community_id"], [place], [_said(db, notice)], more=more)
+
+
+def _card(notice: dict[str, Any]) -> dict[str, Any]:
+    """What stands below the text: the stream's title as a link, and a picture of it while it is on."""
+    stream, values = notice["stream"], _values(notice)
+    title, game = (as_written(stream[name], notice["platform"]) for name in ("title", "game"))
+    card = {"title": title or values["channel"], "text": game, "url": _address(stream["url"])}
+    if stream["is_live"] and _address(values["picture"]):
+        # Discord and Slack keep a picture by its address, and Twitch has one address for all streams of a channel.
+        since = datetime.fromisoformat(stream["started_at"])
+        card["image"] = f"{values['picture']}{'&' if '?' in values['picture'] else '?'}at={since.timestamp():.0f}"
+    return {"card": card}
+
+
+def _address(text: str) -> str:
+    return text if WEB_ADDRESS.fullmatch(text) else ""
 
 
 def _said(db: DAL, notice: dict[str, Any]) -> str:
     """A notice's text, about its stream and not the channel that is told."""
-    return " ".join(
-        fill_in(db, notice["message"], notice["community_id"], notice["entity_id"], _values(notice)).split()
-    )
+    values = _values(notice)
+    if notice["entity_id"].startswith("discord:"):
+        # In these brackets an address gets no card of its own.
+        values |= {name: f"<{values[name]}>" for name in OWN if _address(values[name])}
+    return " ".join(fill_in(db, notice["message"], notice["community_id"], notice["entity_id"], values).split())
 
 
 def _values(notice: dict[str, Any]) -> dict[str, str]:
@@ -289,6 +317,8 @@ def list_notices(db: DAL, community_id: int) -> list[dict[str, Any]]:
 
 
 def _check_channels(db: DAL, community_id: int, values: Mapping[str, Any]) -> None:
+    if values["entity_id"] == values["stream_entity_id"]:
+        raise Invalid("Who is in a stream's own channel knows that it is on. Choose another one.", field="entity_id")
     _check_channel(db, community_id, values["entity_id"])
     if values["stream_entity_id"] is not None:
         _check_channel(db, community_id, values["stream_entity_id"], field="stream_entity_id")

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import Attributed
+from waddlebot.base.wire import shaped
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=r'^[^\s"]+$')]
-Message = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"\S")]
+Name = Annotated[str, shaped(r'^[^\s"]+$', "one word, without quotation marks", min_length=1, max_length=50)]
+Message = Annotated[str, shaped(r"\S", "a text", min_length=1, max_length=400)]
 Minutes = Annotated[int, Field(ge=1, le=1440)]
 MinLines = Annotated[int, Field(ge=0, le=1000)]
 EntityText = Annotated[str, StringConstraints(max_length=255)]

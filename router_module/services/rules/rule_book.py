@@ -135,6 +135,15 @@ def _matcher(patterns: tuple[Pattern, ...]) -> Matcher:
     return made
 
 
+# `match_count` may be ahead where the text did not ask for it before.
+READ_COUNT = "SELECT greatest(said_count, match_count) + 1 AS count FROM stringmatch WHERE id = %(rule)s"
+COUNT_HIT = """
+UPDATE stringmatch SET said_for = %(event)s,
+    said_count = CASE WHEN said_for = %(event)s THEN said_count ELSE greatest(said_count, match_count) + 1 END
+WHERE id = %(rule)s RETURNING said_count AS count
+"""
+
+
 class RuleBook:
     """Every community's rules, as this process knows them."""
 
@@ -168,6 +177,13 @@ class RuleBook:
         if not everywhere:
             return own
         return Hits(list(heapq.merge(everywhere, own.rules, key=lambda rule: rule.order)), own.listening)
+
+    def count_hit(self, rule_id: int, event: str, *, is_simulated: bool) -> int:
+        """How often a rule was hit, this time included, for its text; the same event counts once, a simulated one not
+        at all."""
+        count = READ_COUNT if is_simulated else COUNT_HIT
+        (row,) = self._db.statement(count, {"rule": rule_id, "event": event})
+        return int(row["count"])
 
     def compile(self, community_id: int) -> RuleSet:
         """Read a community's rules from the primary and have them used from now on in this process."""

@@ -38,7 +38,7 @@ MAX_DRY_RUN_S = 5.0
 MAX_EXAMPLES = 20
 MAX_EXAMPLE_CHARS = 500
 # What the texts of rules may say, beside {message}.
-IN_RULES = ANYWHERE | OF_A_STREAM | OF_A_PERSON
+IN_RULES = ANYWHERE | OF_A_STREAM | OF_A_PERSON | {"count"}
 COLUMNS = (
     "string",
     "match_type",

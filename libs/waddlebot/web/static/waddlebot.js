@@ -1,4 +1,5 @@
-// What every page with a shell does by itself; all of it works without, but for the theme button and dialogs.
+// What every page with a shell does by itself; all of it works without, but for the theme button; dialogs
+// are popovers then.
 import "./live.js";
 
 const YEAR_S = 365 * 24 * 3600;
@@ -8,7 +9,10 @@ document.addEventListener("click", async (event) => {
   if (event.target instanceof HTMLDialogElement) return event.target.close();
   const target = event.target.closest("[data-open], [data-close], [data-copy], [data-reveal], [data-theme-next]");
   if (!target) return;
-  if ("open" in target.dataset) $("#" + target.dataset.open)?.showModal();
+  if ("open" in target.dataset) {
+    event.preventDefault(); // It would be opened as a popover, too.
+    $("#" + target.dataset.open)?.showModal();
+  }
   if ("close" in target.dataset) target.closest("dialog").close();
   if ("reveal" in target.dataset) reveal(target);
   if ("copy" in target.dataset) await copy($(target.dataset.copy));

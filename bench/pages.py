@@ -1,0 +1,140 @@
+"""The portal's pages in process, on a community of 50 000 members and 1 000 000 entries of the ledger, each in turns
+with the floor: a bare py4web page with the same session and the same login."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import secrets
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from py4web import action
+from waddlebot.base.manifest import all_manifests
+from waddlebot.data.database import Database, fetch_one
+from waddlebot.testing.fleet import Fleet, Stack, load_fleet
+from waddlebot.web.site import SIGNED_IN
+
+from bench.common import table
+
+TURNS = 60
+MEDIAN_BAR, P95_BAR = 3.0, 5.0
+MEMBERS, ENTRIES = 50_000, 1_000_000
+MODULES = ("router", "portal", "alias", "inventory", "labels_core", "marketplace", "browser_source_core", "shoutout")
+MUSIC = ("youtube_music", "spotify")
+PAGES = ("", "/members", "/commands", "/rules", "/timers", "/points", "/modules", "/music", "/marketplace", "/audit")
+# As many as a busy community of some years has.
+FILL = """
+INSERT INTO users (display_name) SELECT 'Person ' || n FROM generate_series(1, %(members)s) AS n;
+INSERT INTO platform_identities (user_id, platform, platform_user_id, name, display_name)
+SELECT id, 'console', 'p' || id, 'p' || id, display_name FROM users WHERE display_name LIKE 'Person %%';
+INSERT INTO community_memberships (community_id, user_id)
+SELECT %(community)s, id FROM users WHERE display_name LIKE 'Person %%';
+INSERT INTO user_reputation (community_id, user_id, current_score, total_events)
+SELECT %(community)s, id, 20 * (id %% 97), 20 FROM users WHERE display_name LIKE 'Person %%';
+INSERT INTO reputation_events (community_id, user_id, event_name, event_score, source_id, processed_at, entity_id)
+SELECT %(community)s, (SELECT min(id) FROM users WHERE display_name LIKE 'Person %%') + n %% %(members)s, 'chatMessage',
+    5, gen_random_uuid(), now() - (%(entries)s - n) * interval '2 s', %(entity)s
+FROM generate_series(1, %(entries)s) AS n;
+"""
+
+
+def bare_page(site: Any) -> None:
+    """What py4web costs with the same session and login, and nothing on the page but a name."""
+    portal = importlib.import_module("apps.portal_module.app")
+
+    def bare() -> str:
+        return f"<!doctype html><title>Bare</title><p>{site.signin.login_now.name}</p>"
+
+    bare.__module__ = portal.__name__  # py4web wants to know whose it is.
+    action("/portal/bare", method=["GET"])(action.uses(*site.fixtures("", SIGNED_IN))(bare))
+
+
+def tidy(url: str) -> None:
+    """What autovacuum does by itself after a while; without it an index by blocks knows nothing of what is new."""
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE")
+    connection.close()
+
+
+def sign_in(database: Database, site: Any, community_id: int) -> str:
+    with database.transaction() as db:
+        row = fetch_one(db, "INSERT INTO auth_user (email, first_name) VALUES ('b@example.org', 'B') RETURNING id", ())
+        assert row is not None
+        fetch_one(
+            db,
+            "INSERT INTO portal_access (auth_user_id, community_id, held, area) VALUES (%s, %s, 'owner', '*')"
+            " RETURNING 1 AS one",
+            (row["id"], community_id),
+        )
+    session = secrets.token_urlsafe(32)
+    user = {"id": row["id"], "since": "", "seen": int(time.time())}
+    site.session.store.put(session, {"user": user}, is_new=True)
+    return session
+
+
+def took_ms(fleet: Fleet, path: str, session: str) -> float:
+    headers = {"Accept": "text/html", "Host": "waddlebot.test", "Cookie": f"portal_session={session}"}
+    began = time.perf_counter()
+    answer = fleet.request("GET", path, key=None, headers=headers)
+    took = (time.perf_counter() - began) * 1e3
+    if answer.status != 200:
+        raise SystemExit(f"{path}: HTTP {answer.status} {answer.body[-300:]!r}")
+    return took
+
+
+def main() -> None:
+    os.environ.setdefault("LOG_LEVEL", "ERROR")
+    with tempfile.TemporaryDirectory() as folder, Stack.running(Path(folder) / "stack") as stack:
+        wanted = [each.package for each in all_manifests() if each.name in MODULES + MUSIC]
+        fleet = load_fleet(stack, Path(folder), wanted)
+        site = importlib.import_module("apps.portal_module.app").site
+        bot = fleet.bot("bench")
+        bot.say("!help")
+        values = {"members": MEMBERS, "entries": ENTRIES, "community": bot.community_id}
+        with fleet.database.transaction() as db:
+            db._adapter.cursor.execute("SET LOCAL statement_timeout = 0")
+            db._adapter.cursor.execute(FILL, {**values, "entity": "console:bench:general"})
+        tidy(stack.postgres.owner_url)
+        session = sign_in(fleet.database, site, bot.community_id)
+        bare_page(site)
+        rows = []
+        for page in PAGES:
+            path = f"/portal/c/bench{page}"
+            for _ in range(5):
+                took_ms(fleet, path, session), took_ms(fleet, "/portal/bare", session)
+            turns = [(took_ms(fleet, "/portal/bare", session), took_ms(fleet, path, session)) for _ in range(TURNS)]
+            bare, ours = ([each[n] for each in turns] for n in (0, 1))
+            ratio = statistics.median(ours) / statistics.median(bare)
+            late = sorted(ours)[int(TURNS * 0.95)] / sorted(bare)[int(TURNS * 0.95)]
+            verdict = "met" if ratio <= MEDIAN_BAR and late <= P95_BAR else "not met"
+            figures = [statistics.median(bare), statistics.median(ours), ratio, late]
+            rows.append([page or "/", *(f"{each:.2f}" for each in figures), verdict])
+            if os.environ.get("PROFILE") == page:
+                profile(fleet, path, session)
+        table("Pages", ["page", "bare ms", "ms", f"median <= {MEDIAN_BAR}", f"p95 <= {P95_BAR}", ""], rows)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def profile(fleet: Fleet, path: str, session: str) -> None:
+    import cProfile
+    import pstats
+
+    profiler = cProfile.Profile()
+    profiler.enable()
+    for _ in range(40):
+        took_ms(fleet, path, session)
+    profiler.disable()
+    pstats.Stats(profiler).sort_stats(os.environ.get("SORT", "cumulative")).print_stats(45)
+
+
+if __name__ == "__main__":
+    main()
