@@ -62,6 +62,7 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_port(FLEET_PORTS))
     try:
         yield Demo(up.wait_until_ready(within_s=READY_WITHIN_S))
+        assert up.refused_by_valkey() == []
         check_that_ctrl_c_ends_everything(up)
     finally:
         up.stop()

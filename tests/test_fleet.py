@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 from waddlebot.base.ids import new_id
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import FLEET_PORTS
@@ -85,6 +86,14 @@ class Up:
                     return each
         return None
 
+    def refused_by_valkey(self) -> list[str]:
+        """What a process of it may not do at Valkey, and has tried since that was started."""
+        running = Home(self.home).find_running()
+        assert running is not None
+        port, password = running.environment["REDIS_PORT"], running.environment["REDIS_PASSWORD"]
+        with redis.Redis(port=int(port), password=password, decode_responses=True) as operator:
+            return [f"{each['username']}: {each['reason']} {each['object']}" for each in operator.acl_log()]
+
     def stop(self) -> int:
         """SIGTERM, and wait. Returns the exit status."""
         if self.process.poll() is None:
@@ -116,7 +125,10 @@ def fleet_home(tmp_path_factory) -> Path:
 def running(fleet_home) -> Iterator[Up]:
     up = Up(fleet_home).wait_until_ready()
     yield up
-    up.stop()
+    try:
+        assert up.refused_by_valkey() == []
+    finally:
+        up.stop()
 
 
 def test_the_block_of_the_readme_works_line_by_line(running):

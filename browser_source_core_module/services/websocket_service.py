@@ -29,12 +29,11 @@ from waddlebot.base.logs import AAALog
 from waddlebot.base.strangers import PerMinute
 from waddlebot.base.watched import Watched, tell_of_lost_errors
 from waddlebot.community.screens import PRESENCE
-from waddlebot.data.cache import CHANNEL as INVALIDATIONS
 from waddlebot.data.cache import read_invalidation
 from waddlebot.data.database import DatabaseUnavailable
 from waddlebot.data.processes import SAVE_EVERY_S as REPORT_EVERY_S
 from waddlebot.data.processes import ProcessReports
-from waddlebot.data.wakeup import CHANNEL as WAKE
+from waddlebot.data.redis_users import INVALIDATIONS, WAKE
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -469,7 +468,7 @@ class Hub:
             try:
                 async with self._bus.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.psubscribe(ITEMS + "*")
-                    await subscription.subscribe(INVALIDATIONS)
+                    await subscription.subscribe(INVALIDATIONS + QUEUES, INVALIDATIONS + TOKENS)
                     await self._look()
                     while True:
                         message = await subscription.get_message(timeout=5.0)
@@ -480,8 +479,8 @@ class Hub:
 
     def _hear_message(self, channel: str, message: str) -> None:
         try:
-            if channel == INVALIDATIONS:
-                self._told_to_look(*read_invalidation(message))
+            if channel.startswith(INVALIDATIONS):
+                self._told_to_look(channel.removeprefix(INVALIDATIONS), read_invalidation(message))
             else:
                 self._told_of_item(Source.parse(channel.removeprefix(ITEMS)), *read_item(message))
         except ValueError as err:

@@ -29,6 +29,7 @@ from ..base.contracts import MODULE_HOST
 from ..base.errors import ConfigError
 from ..base.manifest import Manifest, all_manifests, modules_dir
 from ..base.settings import check_what_is_set
+from ..data.redis_users import user_of
 from ..web.actor import ActorKey
 from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
 from .home import Home, Running, Secrets
@@ -254,11 +255,12 @@ class Fleet:
             _warn_without_redis(environment["REDIS_HOST"], int(os.environ.get("REDIS_PORT", "6379")))
         else:
             with step("Valkey"):
-                self.valkey = ValkeyServer(self.home.path / "valkey", made.redis_password)
+                self.valkey = ValkeyServer(self.home.path / "valkey", made.redis_password, made.redis_passwords)
                 self.valkey.start()
             environment |= {
                 "REDIS_HOST": "127.0.0.1",
                 "REDIS_PORT": str(self.valkey.port),
+                "REDIS_USERNAME": "",
                 "REDIS_PASSWORD": made.redis_password,
             }
         return environment
@@ -318,6 +320,7 @@ class Fleet:
         collectors = [
             f"--{each.name}={self._base_url_of(each)}{each.prefix}" for each in manifests if each.kind == "collector"
         ]
+        without_redis = {name: value for name, value in environment.items() if not name.startswith("REDIS_")}
         child = Child(
             "demo",
             [
@@ -327,7 +330,7 @@ class Fleet:
                 f"--fleet={self.url}",
                 *collectors,
             ],
-            {**environment, "PYTHONPATH": os.pathsep.join([str(modules_dir()), os.environ.get("PYTHONPATH", "")])},
+            {**without_redis, "PYTHONPATH": os.pathsep.join([str(modules_dir()), os.environ.get("PYTHONPATH", "")])},
             [f"{self.demo_url}/healthz"],
         )
         self.children = [child]
@@ -361,11 +364,15 @@ class Fleet:
         common["WADDLEBOT_ACTOR_KEY"] = actor_key.public_text
         common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
         beside = [self._modules_process(manifests, common, made)] if runs_modules_here() else []
-        hubs = [self._hub_process(manifest, common) for manifest in manifests if manifest.hub_port]
+        to_hub = common | self._redis_as("hub")
+        hubs = [self._hub_process(manifest, to_hub) for manifest in manifests if manifest.hub_port]
         if self.options.per_module:
             signs = {PORTAL: signing(actor_key)}
             return [
-                *(self._module_process(each, common | signs.get(each.name, {})) for each in manifests),
+                *(
+                    self._module_process(each, common | self._redis_as(user_of(each)) | signs.get(each.name, {}))
+                    for each in manifests
+                ),
                 *hubs,
                 *beside,
             ]
@@ -377,6 +384,7 @@ class Fleet:
             ["waddlebot.fleet.serve", "web"],
             {
                 **one_process,
+                **self._redis_as("web"),
                 **(signing(actor_key) if has_portal else {}),
                 "WADDLEBOT_MODULES": packages,
                 "WADDLEBOT_ROLE": "web",
@@ -392,6 +400,7 @@ class Fleet:
             ["waddlebot.fleet.serve", "collectors"],
             {
                 **one_process,
+                **self._redis_as("collectors"),
                 "WADDLEBOT_MODULES": ",".join(collecting),
                 "WADDLEBOT_ROLE": "collectors",
                 "WADDLEBOT_RUN_DIR": self._run_dir("collectors"),
@@ -438,6 +447,10 @@ class Fleet:
             "WADDLEBOT_RUN_DIR": self._run_dir(manifest.package),
         }
         return Child(manifest.name, ["waddlebot.fleet.serve", "web"], environment, [f"{url}{manifest.prefix}/ready"])
+
+    def _redis_as(self, kind: str) -> dict[str, str]:
+        """Who a process is to this fleet's own Valkey; to somebody else's it is who REDIS_USERNAME says."""
+        return self.valkey.environment(kind) if self.valkey else {}
 
     def _run_dir(self, name: str) -> str:
         return str(self.home.path / "run" / name)

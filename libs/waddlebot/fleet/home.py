@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from ..base.errors import ConfigError, NotFound
+from ..data.redis_users import make_passwords
 
 ROOT_HOME = Path("/var/lib/waddlebot")
 ASKED_WITHIN_S = 0.5
@@ -52,6 +53,8 @@ class Secrets:
     # Whom the fleet works as; the one above is the superuser's.
     database_owner_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     redis_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    # Of each kind of process; the one above is the operator's.
+    redis_passwords: dict[str, str] = field(default_factory=make_passwords)
     encryption_keys: str = field(default_factory=lambda: make_encryption_key("1"))
     # The private half of WADDLEBOT_ACTOR_KEY.
     actor_key: str = field(default_factory=lambda: make_actor_key())
