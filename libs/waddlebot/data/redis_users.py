@@ -12,7 +12,7 @@ INVALIDATIONS = "waddlebot:invalidate:"
 WAKE = "waddlebot:wake:"
 # Nobody of the fleet empties, configures or saves the server, nor lists all keys.
 NO_OPERATOR = "-@admin -@dangerous"
-DATA = f"-@all +@read +@write +@connection +@transaction +eval +evalsha +script|load {NO_OPERATOR}"
+DATA = f"-@all +@read +@write +@connection +@transaction +eval +evalsha +script|load +time {NO_OPERATOR}"
 # Whoever tries names learns nothing of other keys.
 NO_NAMES = "-scan -randomkey -dbsize"
 # What collectors may make others forget: what people connect and rename on their platforms.
