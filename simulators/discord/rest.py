@@ -168,6 +168,7 @@ class Rest:
             ("GET", "/soundboard-default-sounds", self._sounds),
             ("GET", "/guilds/{guild}", self._guild),
             ("GET", "/guilds/{guild}/channels", self._channels),
+            ("GET", "/guilds/{guild}/threads/active", self._active_threads),
             ("GET", "/guilds/{guild}/roles", self._roles),
             ("GET", "/guilds/{guild}/members/{user}", self._member),
             ("PATCH", "/guilds/{guild}/members/{user}", self._change_member),
@@ -373,6 +374,10 @@ class Rest:
 
     async def _guild(self, request: web.Request) -> Any:
         return self._guild_of(request).summary()
+
+    async def _active_threads(self, request: web.Request) -> Any:
+        guild = self._guild_of(request)
+        return {"threads": [each.payload() for each in guild.threads.values()], "members": []}
 
     async def _channels(self, request: web.Request) -> Any:
         return [each.payload() for each in self._guild_of(request).channels.values()]

@@ -151,6 +151,13 @@ class DiscordSimulator(AsyncLoopbackServer):
             self.run(self.gateway.dispatch(guild.id, "CHANNEL_CREATE", channel.payload()))
         return channel
 
+    def add_thread(self, channel: Channel, name: str = "A thread", **options: Any) -> Channel:
+        thread = self.world.add_thread(channel, name, **options)
+        if self._loop is not None:
+            created = {**thread.payload(), "newly_created": True}
+            self.run(self.gateway.dispatch(thread.guild_id, "THREAD_CREATE", created))
+        return thread
+
     def add_voice_channel(self, guild: Guild, name: str = "Lounge") -> Channel:
         return self.add_channel(guild, name, type_=VOICE)
 

@@ -110,6 +110,8 @@ class Collector:
         # Nothing that it stores waits for another's lock, so batches need not pass each other.
         self._combined = FairCombiner(self._store_and_ring, max_batch=MAX_BATCH, patience_s=None)
         self._kept: deque[Delivery] = deque()
+        self._ever_kept = 0
+        self._to_tell: deque[tuple[int, Callable[[], None]]] = deque()
         self._lost = Watched("intake-room", log.module)
         self._wakeup = Wakeup(service.settings, table.name)
         self._sender = Sender(
@@ -156,6 +158,12 @@ class Collector:
             self.count(lost.type, "lost")
             self._lost.note("deliveries are lost: the database has been away for too long")
         self._kept.append(delivery)
+        self._ever_kept += 1
+        self._forwarder.wake.set()
+
+    def when_stored(self, tell: Callable[[], None]) -> None:
+        """Call that once all that was kept until now is stored. Call it from where `keep` is called."""
+        self._to_tell.append((self._ever_kept, tell))
         self._forwarder.wake.set()
 
     def count(self, type_: str, outcome: str) -> None:
@@ -201,6 +209,10 @@ class Collector:
             self.count(delivery.type, delivery.ignored or outcome)
         return True
 
+    def _tell_stored(self) -> None:
+        while self._to_tell and self._to_tell[0][0] <= self._ever_kept - len(self._kept):
+            self._to_tell.popleft()[1]()
+
     def _store_together_or_alone(self, batch: list[Delivery]) -> Sequence[Intake | Literal["failed"]]:
         """One that cannot be stored at all may not stay in front of the others for ever."""
         try:
@@ -242,7 +254,9 @@ class Collector:
         def forward() -> bool:
             self._wakeup.listen(forwarder.wake)
             forwarder.gather()
-            return self._store_kept() | forwarder.step()
+            has_more = self._store_kept() | forwarder.step()
+            self._tell_stored()
+            return has_more
 
         def clean() -> bool:
             return delete_old(db, self._table.name, "received_at") | delete_old(
