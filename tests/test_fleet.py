@@ -440,6 +440,48 @@ def test_a_setting_that_cannot_be_is_one_line_before_anything_is_made(tmp_path, 
     assert "s3cret" not in line
 
 
+def test_a_redis_that_is_nowhere_is_one_warning_that_names_the_settings(tmp_path):
+    port = free_port()
+    up = Up(tmp_path / "home", REDIS_HOST="127.0.0.1", REDIS_PORT=str(port))
+    try:
+        up.wait_until_ready()
+        warnings = [line for line in up.output if "!" in line and "REDIS_HOST" in line]
+        assert warnings == [
+            f"  ! REDIS_HOST, REDIS_PORT: cannot reach 127.0.0.1:{port} (Connection refused)."
+            " Each process counts limits by itself.\n"
+        ]
+        assert "Errno" not in "".join(up.output)
+        assert up.say("!help").returncode == 0
+    finally:
+        up.stop()
+
+
+@pytest.fixture
+def full_disk(tmp_path) -> Iterator[Callable[[int], Path]]:
+    """A disk of its own with so many MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size_mb: int) -> Path:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", folder], check=False)
+        if done.returncode:
+            pytest.skip("no file system can be mounted here")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("size_mb", [1, 60])
+def test_a_full_disk_is_one_line(full_disk, size_mb):
+    home = full_disk(size_mb) / "home"
+    up = Up(home)
+
+    assert up.wait() == 1
+    (line,) = [line for line in up.output if not line.startswith("  ✓")]
+    assert line.startswith(f"waddlebot: No room for the home {home}: ")
+
+
 def test_a_port_that_somebody_else_has_is_one_line(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -8,7 +8,8 @@ from threading import Lock
 
 from psycopg2.extras import execute_values
 from waddlebot.base.contracts import ExecutionStatus
-from waddlebot.data.database import Database, DatabaseUnavailable
+from waddlebot.community.directory import ACTIVITY_WITHIN, note_activity
+from waddlebot.data.database import Database, DatabaseUnavailable, fetch
 
 from .work import Job, Work
 
@@ -25,11 +26,14 @@ class UsageService:
         self._refused: Counter[tuple[int, str, int]] = Counter()
         # Of chat, by entity: timers wait for them.
         self._lines: Counter[str] = Counter()
+        # Entities in which something happened.
+        self._active: set[str] = set()
 
     def count(self, works: Iterable[Work]) -> None:
         """Count what these events hit and asked for."""
         with self._lock:
             for work in works:
+                self._active.add(work.place.entity_id)
                 if work.is_new_line:
                     self._lines[work.place.entity_id] += 1
                 if work.hits:
@@ -42,14 +46,17 @@ class UsageService:
         with self._lock:
             counted = self._hits, self._uses, self._requests, self._refused
             lines, self._lines = self._lines, Counter()
+            active, self._active = self._active, set()
             self._hits, self._uses, self._requests, self._refused = Counter(), Counter(), Counter(), Counter()
         try:
             self._write(*counted)
             self._write_lines(lines)
+            self._write_activity(active)
         except DatabaseUnavailable:
             with self._lock:
                 hits, uses, requests, refused = counted
                 self._lines.update(lines)
+                self._active |= active
                 self._hits.update(hits)
                 self._uses.update(uses)
                 self._requests.update(requests)
@@ -67,6 +74,19 @@ class UsageService:
             " WHERE t.id = v.id",
             (list(lines), list(lines.values())),
         )
+
+    def _write_activity(self, active: set[str]) -> None:
+        if not active:
+            return
+        with self._db.transaction() as db:
+            note_activity(db, active)
+            fetch(
+                db,
+                "UPDATE coordination c SET last_activity = now() FROM entities e WHERE e.entity_id = ANY(%s)"
+                " AND c.platform = e.platform AND c.server_id = e.server_id AND c.channel_id IN (e.channel_id, '')"
+                " AND coalesce(c.last_activity, '-infinity') < now() - %s",
+                (sorted(active), ACTIVITY_WITHIN),
+            )
 
     def _write(
         self,
