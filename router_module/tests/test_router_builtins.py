@@ -182,23 +182,22 @@ def test_with_an_entity_each_command_says_whether_it_is_enabled_there(bot, fleet
     assert fleet.request("GET", "/router/commands", key=other, query={"entity_id": entity}).status == 403
 
 
-def test_servers_and_what_is_claimed_say_when_something_last_happened(bot, fleet, twitch_simulator):
+def test_servers_and_what_is_claimed_say_when_something_last_happened(bot, fleet):
     with fleet.database.transaction() as db:
-        number = str(930_000_000 + bot.community_id)
-        add_server(db, "twitch", number, community=bot.slug)
+        entity = add_server(db, "console", "general", server_id=bot.slug, community=bot.slug)
         fetch(
             db,
-            "INSERT INTO coordination (entity_id, platform, server_id, channel_id) VALUES (%s, 'twitch', '', %s)",
-            (f"twitch::{number}", number),
+            "INSERT INTO coordination (entity_id, platform, server_id, channel_id) VALUES (%s, %s, %s, %s)",
+            (str(entity), entity.platform, entity.server_id, entity.channel_id),
         )
-    twitch_simulator.say(number, "hello", chatter="42")
+    bot.say("hello")
 
-    def last(table, where):
+    def last(table):
         with fleet.database.transaction() as db:
-            return fetch(db, f"SELECT last_activity FROM {table} WHERE {where} = %s", (number,))[0]["last_activity"]
+            return fetch(db, f"SELECT last_activity FROM {table} WHERE server_id = %s", (bot.slug,))[0]["last_activity"]
 
-    eventually(lambda: last("servers", "channel"), within_s=20)
-    eventually(lambda: last("coordination", "channel_id"), within_s=20)
+    eventually(lambda: last("servers"), within_s=20)
+    eventually(lambda: last("coordination"), within_s=20)
 
 
 def test_a_module_that_has_missed_three_heartbeats_is_stale_until_the_next(fleet, stub):

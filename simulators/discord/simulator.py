@@ -34,6 +34,8 @@ APPLICATION_ID = "900000000000000001"
 BOT_TOKEN = "simulated.bot.key"
 CLIENT_SECRET = "simulated-client-key"
 MAX_SAID = 1_000_000
+# In servers that nobody has boosted.
+ATTACHMENT_BYTES = 10 * 1024 * 1024
 EVENTS_AT_ONCE = 256
 
 
@@ -339,6 +341,7 @@ class DiscordSimulator(AsyncLoopbackServer):
             "locale": "en-US",
             "guild_locale": "en-US",
             "app_permissions": str(1 << 3),
+            "attachment_size_limit": ATTACHMENT_BYTES,
             "entitlements": [],
             "authorizing_integration_owners": {"0": guild.id},
             "context": 0,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 EPOCH_MS = 1_420_070_400_000
 MAX_CONTENT_CHARS = 2000
+MAX_MESSAGES = 10_000
 
 KICK_MEMBERS = 1 << 1
 ADMINISTRATOR = 1 << 3
@@ -269,6 +270,9 @@ class Said:
     kind: str = "message"
     interaction_id: str = ""
     ephemeral: bool = False
+    embeds: Sequence[Mapping[str, Any]] = ()
+    attachments: Sequence[Mapping[str, Any]] = ()
+    edited_at: str | None = None
 
 
 class World:
@@ -280,6 +284,8 @@ class World:
         self.users: dict[str, User] = {self.bot.id: self.bot}
         self.guilds: dict[str, Guild] = {}
         self.channels: dict[str, Channel] = {}
+        # What was said, by anybody, as it is now.
+        self.messages: dict[str, dict[str, Any]] = {}
         self.global_commands: list[dict[str, Any]] = []
         self._next_guild = int(snowflake()) >> 22
 
@@ -317,6 +323,15 @@ class World:
         )
         guild.threads[thread.id] = self.channels[thread.id] = thread
         return thread
+
+    def note(self, event: str, data: Mapping[str, Any]) -> None:
+        """Remember what the gateway tells of messages."""
+        if event in ("MESSAGE_CREATE", "MESSAGE_UPDATE"):
+            self.messages[data["id"]] = {**self.messages.get(data["id"], {}), **data}
+            while len(self.messages) > MAX_MESSAGES:
+                del self.messages[next(iter(self.messages))]
+        elif event == "MESSAGE_DELETE":
+            self.messages.pop(data["id"], None)
 
     def user(self, user_id: str, name: str = "", *, bot: bool = False) -> User:
         """Somebody, new if need be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,9 @@ from .state import ROTATES_AFTER_S, Fault, Said, Team, Token
 if TYPE_CHECKING:
     from .simulator import SlackSimulator
 
-MAX_TEXT_CHARS = 40_000
+MAX_TEXT_CHARS, MAX_BLOCKS = 40_000, 50
+# Channels, groups and direct messages; people, to whom one may write as well.
+CHANNEL = re.compile(r"[CDGUW][A-Z0-9]+")
 Handler = Callable[[Token, Mapping[str, str]], dict[str, Any]]
 
 
@@ -37,10 +40,12 @@ class WebAPI:
             "apps.uninstall": self._uninstall,
             "chat.postMessage": self._post_message,
             "chat.postEphemeral": self._post_ephemeral,
+            "chat.update": self._update,
             "chat.delete": self._delete,
             "users.info": self._users_info,
             "conversations.info": self._conversations_info,
             "conversations.list": self._conversations_list,
+            "conversations.open": self._conversations_open,
             "usergroups.list": self._groups_list,
             "usergroups.users.list": self._group_users,
             "usergroups.users.update": self._group_update,
@@ -142,8 +147,8 @@ class WebAPI:
 
     def _delete(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
         team, channel, ts = token.team, asked.get("channel", ""), asked.get("ts", "")
-        found = next((each for each in self._slack.state.said if (each.channel, each.ts) == (channel, ts)), None)
-        if found is None or found.team != team:
+        found = self._slack.state.find_said(team, channel, ts)
+        if found is None:
             raise SlackError("message_not_found")
         person = self._slack.state.team(team).user(token.user)
         may_delete_others = token.kind == "user" and (person.is_admin or person.is_owner)
@@ -154,7 +159,7 @@ class WebAPI:
 
     def _place(self, token: Token, asked: Mapping[str, str]) -> tuple[Team, str]:
         team, channel = self._slack.state.team(token.team), asked.get("channel", "")
-        if not channel:
+        if not CHANNEL.fullmatch(channel):
             raise SlackError("channel_not_found")
         if channel in team.closed:
             raise SlackError(team.closed[channel])
@@ -170,11 +175,7 @@ class WebAPI:
     def _say(
         self, token: Token, team: Team, channel: str, asked: Mapping[str, str], *, via: str, ephemeral_to: str = ""
     ) -> Said:
-        text = asked.get("text", "")
-        if not text:
-            raise SlackError("no_text")
-        if len(text) > MAX_TEXT_CHARS:
-            raise SlackError("msg_too_long")
+        text, blocks = _checked_text(asked)
         return self._slack.state.record(
             ts=self._slack.state.make_ts(),
             team=team.id,
@@ -185,7 +186,20 @@ class WebAPI:
             thread_ts=asked.get("thread_ts", ""),
             ephemeral_to=ephemeral_to,
             via=via,
+            blocks=blocks,
         )
+
+    def _update(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        team, channel = self._place(token, asked)
+        text, blocks = _checked_text(asked)
+        found = self._slack.state.find_said(team.id, channel, asked.get("ts", ""))
+        if found is None:
+            raise SlackError("message_not_found")
+        if found.user != token.user:
+            raise SlackError("cant_update_message")
+        self._slack.state.replace_said(found, text=text, blocks=blocks)
+        message = {"type": "message", "user": found.user, "text": text, "blocks": blocks, "team": team.id}
+        return {"ok": True, "channel": channel, "ts": found.ts, "text": text, "message": message}
 
     # People and channels
 
@@ -203,6 +217,13 @@ class WebAPI:
         team = self._slack.state.team(token.team)
         channels = [_channel_object(team, each) for each in team.channel_names]
         return {"ok": True, "channels": channels, "response_metadata": {"next_cursor": ""}}
+
+    def _conversations_open(self, _: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        users = [each for each in asked.get("users", "").split(",") if each]
+        if not users or any(each.startswith("UGONE") for each in users):
+            raise SlackError("user_not_found" if users else "users_list_not_supplied")
+        channel = f"D{''.join(sorted(users))}" if len(users) == 1 else f"G{''.join(sorted(users))}"
+        return {"ok": True, "no_op": False, "already_open": False, "channel": {"id": channel}}
 
     def _groups_list(self, token: Token, _: Mapping[str, str]) -> dict[str, Any]:
         groups = self._slack.state.team(token.team).groups
@@ -326,6 +347,24 @@ class WebAPI:
         return {**granted, "refresh_token": refresh, "expires_in": round(ttl_s or ROTATES_AFTER_S)}
 
 
+def _checked_text(asked: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """What is said, as text and as blocks; of blocks Slack makes no text."""
+    text = asked.get("text", "")
+    try:
+        blocks = json.loads(asked.get("blocks") or "[]")
+    except ValueError:
+        raise SlackError("invalid_blocks_format") from None
+    if not isinstance(blocks, list) or not all(isinstance(each, dict) and each.get("type") for each in blocks):
+        raise SlackError("invalid_blocks")
+    if len(blocks) > MAX_BLOCKS:
+        raise SlackError("invalid_blocks")
+    if not text and not blocks:
+        raise SlackError("no_text")
+    if len(text) > MAX_TEXT_CHARS:
+        raise SlackError("msg_too_long")
+    return text, blocks
+
+
 def user_object(team: Team, id_: str) -> dict[str, Any]:
     user = team.user(id_)
     return {
@@ -334,7 +373,16 @@ def user_object(team: Team, id_: str) -> dict[str, Any]:
         "name": user.name,
         "deleted": False,
         "real_name": user.display_name or user.name,
-        "profile": {"display_name": user.display_name, "real_name": user.display_name or user.name},
+        # What nobody has said of themselves is null.
+        "tz": None,
+        "tz_label": None,
+        "profile": {
+            "display_name": user.display_name,
+            "real_name": user.display_name or user.name,
+            "title": None,
+            "status_text": None,
+            "image_72": None,
+        },
         "is_admin": user.is_admin or user.is_owner,
         "is_owner": user.is_owner,
         "is_primary_owner": False,
@@ -359,8 +407,12 @@ async def _arguments(request: web.Request) -> dict[str, str]:
     """Arguments as Slack takes them: in the query, as a form, or as JSON."""
     if request.content_type == "application/json":
         body = json.loads(await request.text() or "{}")
-        return {**request.query, **{name: str(value) for name, value in body.items() if value is not None}}
+        return {**request.query, **{name: _as_text(value) for name, value in body.items() if value is not None}}
     return {**request.query, **{name: str(value) for name, value in (await request.post()).items()}}
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, list | dict) else str(value)
 
 
 def _base64(data: Mapping[str, Any]) -> str:
