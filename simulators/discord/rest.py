@@ -683,7 +683,7 @@ class Rest:
             raise Refusal(400, 40060, "Interaction has already been acknowledged.")
         asked = await _multipart_or_json(request)
         self.acknowledge(found, asked)
-        if request.query.get("with_response") == "true":
+        if request.query.get("with_response") in ("true", "1", "True"):
             resource: dict[str, Any] = {"type": found.ack_type}
             if found.original:
                 resource["message"] = self._payload_of(self.messages[found.original])

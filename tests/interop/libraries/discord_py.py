@@ -14,6 +14,7 @@ discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(os.environ["DISCORD_
 intents = discord.Intents.default()
 intents.members = intents.message_content = True
 client = discord.Client(intents=intents)
+discord.utils.setup_logging()
 tree = app_commands.CommandTree(client)
 
 
