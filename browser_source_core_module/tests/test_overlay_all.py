@@ -8,6 +8,7 @@ import pytest
 from waddlebot.testing.plugin import eventually
 
 TOKENS = "/browser/source/admin/tokens"
+PIXEL = bytes.fromhex("47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b")
 PREVIEW = "/browser/source/admin/preview"
 
 
@@ -71,6 +72,19 @@ def test_what_is_shown_in_its_usual_place_covers_nothing_else(browser, live, sit
         return [pair for pair in itertools.combinations(boxes, 2) if _overlap(*pair)]
 
     eventually(lambda: page.wait_for_timeout(50) or not overlapping(), within_s=10)  # Once they have come in.
+    page.context.close()
+
+
+def test_a_clip_fills_the_whole_page(browser, live, site):
+    page = open_page(browser, site + live.tokens()["media"]["url"].removeprefix("http://waddlebot.test"))
+    page.context.route("https://i.ytimg.com/**", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
+    eventually(lambda: page.wait_for_timeout(50) or live.stats("media")["connections"] == 1, within_s=20)
+
+    live.display("media", {"media_type": "clip", "artwork_url": "https://i.ytimg.com/x.gif", "display_s": 100})
+
+    page.locator(".screen.full").wait_for()
+    whole = {"x": 0, "y": 0, "width": 1280, "height": 720}
+    eventually(lambda: page.wait_for_timeout(50) or page.locator(".screen.full").bounding_box() == whole, within_s=10)
     page.context.close()
 
 
