@@ -101,7 +101,7 @@ class Edge:
             await self._streams.run(response, response.stream, receive, send, request.scope)
 
     def _find_elsewhere(self, request: Request) -> Response | None:
-        base = self._elsewhere.get(request.path.split("/")[1])
+        base = self._elsewhere.get(request.path.removeprefix("/").partition("/")[0])
         if base is None or request.method not in ("GET", "HEAD"):
             return None
         query = request.scope["query_string"]
