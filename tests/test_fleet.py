@@ -273,6 +273,11 @@ def test_keys_work_until_they_are_revoked(running):
     revoke = [*CLI, "keys", "revoke", "--home", str(running.home), key["id"]]
     subprocess.run(revoke, capture_output=True, check=True, env=AS_STARTED)
     eventually(lambda: status() == 401, within_s=5)
+    # What the command line changes is in the fleet's log, too.
+    lines = (running.home / "logs" / "command-line.audit.log").read_text().splitlines()
+    assert len(lines) >= 2
+    assert all("AUDIT" in line and 'actor="command line"' in line for line in lines)
+    assert key["api_key"] not in "".join(lines)
 
 
 def test_a_channel_can_wait_for_its_activation_key(running):
