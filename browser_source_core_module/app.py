@@ -45,7 +45,14 @@ content = ContentService(
 overlays = BrowserSourceService(
     database, bus, log, item_expiry_s=settings.item_expiry_s, queue_size=settings.queue_size
 )
-tokens = TokenService(database, bus, keyring, log, base_url=settings.base_url, token_length=settings.token_length)
+tokens = TokenService(
+    database,
+    bus,
+    keyring,
+    log,
+    base_url=settings.overlays_url or settings.base_url,
+    token_length=settings.token_length,
+)
 themes = ThemeService(database)
 audience = AudienceService(database, bus)
 form_pages = forms.FormPages(Path(__file__).parent)

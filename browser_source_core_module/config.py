@@ -88,6 +88,9 @@ class BrowserSourceSettings(Settings):
         alias="OVERLAY_FRAME_ANCESTORS",
         description="Origins whose pages may show an overlay in a frame, besides our own; OBS needs none.",
     )
+    overlays_url: str | None = Field(
+        None, alias="OVERLAYS_URL", description="Where overlays are for OBS; BASE_URL unless set."
+    )
     portal_url: str | None = Field(
         None, alias="PORTAL_URL", description="The portal's address; only its pages may show a preview in a frame."
     )

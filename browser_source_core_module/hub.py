@@ -41,6 +41,7 @@ def open_bus(settings: BrowserSourceSettings) -> redis.asyncio.Redis:
     return redis.asyncio.Redis(
         host=settings.redis_host,
         port=settings.redis_port,
+        username=settings.redis_username or None,
         password=password.get_secret_value() if password else None,
         db=settings.redis_db,
         socket_connect_timeout=1,

@@ -61,6 +61,15 @@ class Sighting:
         }
 
 
+@dataclass(slots=True)
+class Session:
+    """What Discord wants to see again from who resumes. `resume_url` is empty once nobody answered there."""
+
+    id: str
+    sequence: int
+    resume_url: str
+
+
 @dataclass(frozen=True, slots=True)
 class VoiceState:
     """Where somebody is in voice; no channel is nowhere."""

@@ -40,6 +40,10 @@ def define_tables(db: DAL) -> None:
         Field("guilds", "integer"),
         Field("latency_ms", "double"),
         Field("updated_at", "datetime"),
+        Field("session_id", "text"),
+        Field("sequence", "bigint"),
+        Field("resume_url", "text"),
+        Field("privileged", "boolean"),
         primarykey=["shard_id"],
     )
     db.define_table(

@@ -9,6 +9,7 @@ from .config import InventorySettings
 from .controllers import api
 from .controllers.chat import InventoryChat
 from .models import define_tables
+from .services.bulk_service import BulkService
 from .services.inventory_service import CACHE, InventoryService
 from .services.records import PEOPLE, item_part
 
@@ -35,6 +36,7 @@ module.command("inventory", "stats", run=chat.stats, only_reads=True)
 module.command("inventory", "labels", run=chat.labels)
 module.serve()
 
-service.mount(api, using=[inventory, service.database, service.bus])
+bulk = BulkService(max_workers=settings.max_workers)
+service.mount(api, using=[inventory, bulk, service.database, service.bus])
 service.portable(item_part(inventory), changed=lambda community_id: service.bus.invalidate(CACHE, community_id))
 service.erases(*PEOPLE, forgotten=lambda _: service.bus.invalidate(CACHE))

@@ -14,7 +14,9 @@ class PortalSettings(SiteSettings, TwitchAppSettings):
     prefix: ClassVar[str] = "PORTAL"
 
     overlays_url: str | None = Field(
-        None, alias="OVERLAYS_URL", description="How browsers reach the overlays' previews; BASE_URL unless set."
+        None,
+        alias="OVERLAYS_URL",
+        description="How browsers reach the overlays' previews; BASE_URL unless set. More than one has commas between.",
     )
     consent_urls: str = Field(
         "", alias="CONSENT_URLS", description="Where collectors' pages are that are not at BASE_URL: twitch=https://…,…"

@@ -165,7 +165,9 @@ own_engines: dict[str, Engine] = {
     RULES_MODULE: RuleWebhook(webhooks, rules, circuits),
 }
 versions = VersionService(db, bus, engines=engines, secrets=webhook_secrets)
-registry = Registry(db, bus, addresses, engines=engines, secrets=webhook_secrets, book=rule_book)
+registry = Registry(
+    db, bus, addresses, engines=engines, secrets=webhook_secrets, book=rule_book, lookups=lookups, log=log
+)
 pools = TargetPools(log, workers_per_target=settings.max_workers)
 holder = f"{os.uname().nodename}:{os.getpid()}:{secrets.token_hex(4)}"
 overlays = OverlayDelivery(
@@ -293,6 +295,8 @@ def wake_modules() -> None:
 service.loops.add("renew-leases", processor.renew_leases, every_s=settings.lease_s / 3)
 service.loops.add("take-over", processor.take_over, every_s=min(1.0, settings.lease_s / 2))
 service.loops.add("late-replies", processor.look_after_late, every_s=0.5)
+service.loops.add("stale-modules", registry.note_stale, every_s=10.0, once=True)
+service.check("modules", registry.check_stale)
 service.loops.add("outbox-sweep", outbox.sweep, every_s=5.0, once=True)
 service.loops.add("usage", usage.save, every_s=WRITE_EVERY_S, finish=usage.save)
 service.loops.add("timers", timer_service.step, every_s=STEP_S, once=True)

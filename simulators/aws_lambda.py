@@ -12,7 +12,9 @@ exits, runs too long or cannot be imported ends as it does there, with the same 
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
+import importlib.util
 import json
 import os
 import queue
@@ -25,9 +27,10 @@ import threading
 import time
 import uuid
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import unquote
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -43,6 +46,11 @@ ACCOUNT = "000000000000"
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
 INIT_TIMEOUT_S = 10.0
 INVOKE = re.compile(r"/2015-03-31/functions/([^/]+)/invocations")
+# By name, by part of its ARN or all of it, and with a version.
+FUNCTION = re.compile(
+    r"(?:(?:arn:aws[a-z-]*:lambda:[a-z0-9-]+:)?\d{12}:)?(?:function:)?([A-Za-z0-9_-]+)(?::(\$LATEST|[A-Za-z0-9_-]+))?"
+)
+LOG_TAIL_BYTES = 4096
 RUNTIME = "/2018-06-01/runtime/"
 SIGNATURE = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/[^,]+, SignedHeaders=([^,]+), Signature=([0-9a-f]+)")
 
@@ -53,6 +61,7 @@ class Outcome:
 
     body: bytes
     failed: bool = False
+    log: str = ""
 
     @classmethod
     def error(cls, kind: str, message: str) -> Outcome:
@@ -95,9 +104,11 @@ class Environment:
             cwd=folder,
             env=self._environment(folder),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
+        self._log = b""
+        threading.Thread(target=self._read_log, daemon=True).start()
         threading.Thread(target=self._notice_exit, daemon=True).start()
 
     @property
@@ -105,7 +116,18 @@ class Environment:
         return self._process.poll() is None and self._started.done() and self._started.result() is None
 
     def run(self, body: bytes, timeout_s: float) -> Outcome:
+        began_at = time.monotonic()
         job = self._job = Job(body, timeout_s)
+        outcome = self._run(job, timeout_s)
+        took_ms = (time.monotonic() - began_at) * 1000
+        told, self._log = self._log.decode(errors="replace"), b""
+        words = (
+            f"START RequestId: {job.request_id} Version: $LATEST\n{told}END RequestId: {job.request_id}\n"
+            f"REPORT RequestId: {job.request_id}\tDuration: {took_ms:.2f} ms\tMemory Size: 128 MB\n"
+        )
+        return replace(outcome, log=words)
+
+    def _run(self, job: Job, timeout_s: float) -> Outcome:
         try:
             failed = self._started.result(INIT_TIMEOUT_S)
             if failed:
@@ -135,6 +157,12 @@ class Environment:
             "LAMBDA_TASK_ROOT": str(folder),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
+
+    def _read_log(self) -> None:
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                self._log += line
 
     def _notice_exit(self) -> None:
         code = self._process.wait()
@@ -219,6 +247,9 @@ class LambdaSimulator:
         self._server: LoopbackServer | None = None
 
     def start(self) -> Self:
+        """Raises: RuntimeError where Amazon's runtime client is missing, without which nothing would ever run."""
+        if importlib.util.find_spec("awslambdaric") is None:
+            raise RuntimeError("The simulated Lambda needs Amazon's runtime client: pip install awslambdaric")
         self._server = LoopbackServer(self._answer, port=self._port)
         return self
 
@@ -277,9 +308,12 @@ class LambdaSimulator:
         fault = self._faults.pop(0) if self._faults else None
         if isinstance(fault, int):
             return _fault(fault)
-        function = self.functions.get(invoked[1])
-        if function is None:
-            return _refusal(404, "ResourceNotFoundException", f"Function not found: {arn(invoked[1])}")
+        named = FUNCTION.fullmatch(unquote(invoked[1]))
+        if named is None:
+            return _refusal(400, "ValidationException", "1 validation error detected: functionName")
+        function = self.functions.get(named[1])
+        if function is None or named[2] not in (None, "$LATEST"):
+            return _refusal(404, "ResourceNotFoundException", f"Function not found: {arn(named[1])}")
         if len(request.body) > MAX_PAYLOAD_BYTES:
             words = f"Request must be smaller than {MAX_PAYLOAD_BYTES} bytes for the InvokeFunction operation"
             return _refusal(413, "RequestTooLargeException", words)
@@ -302,9 +336,12 @@ class LambdaSimulator:
         if outcome is None:
             self.runs.remove((function.name, event))
             return _fault(429)
-        headers = {"X-Amz-Executed-Version": "$LATEST"} | (
-            {"X-Amz-Function-Error": "Unhandled"} if outcome.failed else {}
-        )
+        headers = {"X-Amz-Executed-Version": "$LATEST"}
+        if outcome.failed:
+            headers["X-Amz-Function-Error"] = "Unhandled"
+        if request.headers.get("x-amz-log-type") == "Tail":
+            tail = outcome.log.encode()[-LOG_TAIL_BYTES:]
+            headers["X-Amz-Log-Result"] = base64.b64encode(tail).decode()
         return Reply(200, outcome.body, headers)
 
     @staticmethod

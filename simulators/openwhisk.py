@@ -30,7 +30,9 @@ MAX_BODY_BYTES = 1024 * 1024
 # How long a blocking call waits before it is answered with 202 (the platform's default).
 BLOCKING_WAIT_S = 60.0
 INVOKE = re.compile(r"/api/v1/namespaces/([^/]+)/actions/(.+)")
-ACTIVATION = re.compile(r"/api/v1/namespaces/([^/]+)/activations/([^/]+)")
+ACTIVATION = re.compile(r"/api/v1/namespaces/([^/]+)/activations/([^/]+)(?:/(result|logs))?")
+LISTS = re.compile(r"/api/v1/namespaces/([^/]+)/(activations|actions)")
+MAX_LISTED = 200
 WORDS = {
     401: "The supplied authentication is invalid.",
     403: "The supplied authentication is not authorized to access this resource.",
@@ -138,8 +140,28 @@ class OpenWhiskSimulator:
         asked = ACTIVATION.fullmatch(request.path)
         if asked and request.method == "GET":
             run = next((each for each in self.runs if each.activation_id == asked[2]), None)
-            return Reply(200, run.record()) if run and run.ended.is_set() else _refusal(404)
+            return Reply(200, _part(run.record(), asked[3])) if run and run.ended.is_set() else _refusal(404)
+        listed = LISTS.fullmatch(request.path)
+        if listed and request.method == "GET":
+            return self._list(request, listed[2])
         return _refusal(404)
+
+    def _list(self, request: Request, what: str) -> Reply:
+        """The newest activations first, or all actions."""
+        if what == "actions":
+            rows = [
+                {"name": name.rpartition("/")[2], "namespace": f"{NAMESPACE}/{package}".rstrip("/"), "version": "0.0.1"}
+                for name in self._actions
+                for package in [name.rpartition("/")[0]]
+            ]
+        else:
+            name = request.query.get("name")
+            ended = [each for each in reversed(self.runs) if each.ended.is_set() and name in (None, each.action)]
+            rows = [each.record() for each in ended]
+            if request.query.get("docs") != "true":
+                rows = [{key: row[key] for key in row if key not in ("response", "logs")} for row in rows]
+        skip, limit = int(request.query.get("skip") or 0), int(request.query.get("limit") or 30)
+        return Reply(200, rows[skip : skip + min(limit, MAX_LISTED)])
 
     def _invoke(self, request: Request, namespace: str, name: str) -> Reply:
         fault = self._faults.pop(0) if self._faults else None
@@ -162,6 +184,12 @@ class OpenWhiskSimulator:
         assert run.response is not None
         status = {"success": 200, "whisk internal error": 500}.get(run.response["status"], 502)
         return Reply(status, run.response["result"] if request.query.get("result") == "true" else run.record())
+
+
+def _part(record: dict[str, Any], which: str | None) -> dict[str, Any]:
+    if which == "logs":
+        return {"logs": record["logs"]}
+    return dict(record["response"]) if which == "result" else record
 
 
 def _perform(action: Action, run: Run, is_broken: bool) -> None:

@@ -62,6 +62,7 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_port(FLEET_PORTS))
     try:
         yield Demo(up.wait_until_ready(within_s=READY_WITHIN_S))
+        assert up.refused_by_valkey() == []
         check_that_ctrl_c_ends_everything(up)
     finally:
         up.stop()
@@ -258,6 +259,18 @@ def test_a_call_that_the_router_did_not_sign_is_refused(demo):
 
     assert demo.request("POST", extras.PATH, {}).status == 401
     assert demo.request("POST", extras.PATH, {}, **forged).status == 401
+
+
+def test_all_of_it_has_room_on_a_small_screen(page):
+    usual = page.viewport_size
+    page.set_viewport_size({"width": 1280, "height": 800})
+    try:
+        step = page.get_by_text("… works on Slack too")
+        eventually(lambda: (box := step.bounding_box()) and box["y"] + box["height"] < 800)
+        width, height = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+        assert (width, height) == (1280, 800)
+    finally:
+        page.set_viewport_size(usual)
 
 
 def test_platforms_that_die_come_back_and_are_joined_again(demo, page):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
+import json
 import threading
 from collections.abc import Iterator
 
@@ -197,3 +199,44 @@ def test_too_many_messages_in_a_channel_are_limited_and_waited_for(world):
 
     assert [said.content for said in world.messages] == ["0", "1", "2", "3", "4"]
     assert all(request.status != 429 for request in world.rest.requests if request.method == "POST")
+
+
+def test_messages_are_read_changed_and_go_on_in_threads(world):
+    guild = world.add_guild("Demo")
+    channel = world.add_channel(guild)
+    asked = world.say(channel, "ping", user="42")
+    with Client(world) as client:
+        eventually(lambda: "ready" in client.names(), within_s=30)
+        place = client.bot.get_channel(int(channel.id))
+        file = discord.File(io.BytesIO(b"pixels"), "picture.png")
+        sent = client.do(place.send(embed=discord.Embed(title="A card"), file=file))
+        client.do(sent.edit(content="changed"))
+        read = client.do(place.fetch_message(sent.id))
+        thread = client.do(read.create_thread(name="About it"))
+        client.do(thread.send("below"))
+        by_number = client.do(client.bot.guilds[0].query_members(user_ids=[42, 1]))
+        by_name = client.do(client.bot.guilds[0].query_members("USER4"))
+        with pytest.raises(discord.Forbidden):
+            client.do(place.get_partial_message(int(asked)).edit(content="not mine"))
+        with pytest.raises(discord.NotFound):
+            client.do(place.fetch_message(1))
+
+    assert (read.content, read.embeds[0].title, read.attachments[0].filename) == ("changed", "A card", "picture.png")
+    assert read.edited_at is not None
+    assert (thread.parent_id, thread.id) == (int(channel.id), sent.id)
+    assert [each.id for each in by_number] == [each.id for each in by_name] == [42]
+    assert [said.content for said in world.messages] == ["", "below"]
+
+
+def test_what_discord_does_not_take_is_refused(world):
+    channel = world.add_channel(world.add_guild("Demo"))
+    url = f"{world.url}/api/v10/channels/{channel.id}/messages"
+    headers = {"Authorization": f"Bot {world.token}", "Content-Type": "application/json"}
+
+    def status(**body):
+        return HTTPClient().request("POST", url, body=json.dumps(body).encode(), headers=headers).status
+
+    assert status(content="hello", nonce="n" * 25) == 200
+    assert status(content="hello", nonce="n" * 26) == 400
+    assert status(content="", embeds=[]) == 400
+    assert status(content="", embeds=[{"title": "x"}] * 11) == 400

@@ -471,6 +471,9 @@ SAMPLES: dict[str, Any] = {
     "PUT /alias/update": lambda w: {"body": {"alias_id": w.found["alias_id"], "is_active": True}},
     "DELETE /alias/delete": lambda w: {"query": {"alias_id": w.found["alias_id"]}},
     "GET /inventory": at(),
+    "POST /inventory/bulk": lambda w: {
+        "body": {"community_id": w.mine.slug, "changes": [{"action": "add", "item_name": new_id()}]}
+    },
     "POST /inventory": lambda w: {"body": {"community_id": w.mine.slug, "action": "add", "item_name": new_id()}},
     "POST /browser/source/display": here(
         item_id="doors",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 from waddlebot.base.ids import new_id
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import FLEET_PORTS
@@ -85,6 +86,14 @@ class Up:
                     return each
         return None
 
+    def refused_by_valkey(self) -> list[str]:
+        """What a process of it may not do at Valkey, and has tried since that was started."""
+        running = Home(self.home).find_running()
+        assert running is not None
+        port, password = running.environment["REDIS_PORT"], running.environment["REDIS_PASSWORD"]
+        with redis.Redis(port=int(port), password=password, decode_responses=True) as operator:
+            return [f"{each['username']}: {each['reason']} {each['object']}" for each in operator.acl_log()]
+
     def stop(self) -> int:
         """SIGTERM, and wait. Returns the exit status."""
         if self.process.poll() is None:
@@ -116,7 +125,10 @@ def fleet_home(tmp_path_factory) -> Path:
 def running(fleet_home) -> Iterator[Up]:
     up = Up(fleet_home).wait_until_ready()
     yield up
-    up.stop()
+    try:
+        assert up.refused_by_valkey() == []
+    finally:
+        up.stop()
 
 
 def test_the_block_of_the_readme_works_line_by_line(running):
@@ -261,6 +273,11 @@ def test_keys_work_until_they_are_revoked(running):
     revoke = [*CLI, "keys", "revoke", "--home", str(running.home), key["id"]]
     subprocess.run(revoke, capture_output=True, check=True, env=AS_STARTED)
     eventually(lambda: status() == 401, within_s=5)
+    # What the command line changes is in the fleet's log, too.
+    lines = (running.home / "logs" / "command-line.audit.log").read_text().splitlines()
+    assert len(lines) >= 2
+    assert all("AUDIT" in line and 'actor="command line"' in line for line in lines)
+    assert key["api_key"] not in "".join(lines)
 
 
 def test_a_channel_can_wait_for_its_activation_key(running):
@@ -426,6 +443,48 @@ def test_a_setting_that_cannot_be_is_one_line_before_anything_is_made(tmp_path, 
     (line,) = [line for line in up.output if not line.startswith("  ✓")]
     assert said in line
     assert "s3cret" not in line
+
+
+def test_a_redis_that_is_nowhere_is_one_warning_that_names_the_settings(tmp_path):
+    port = free_port()
+    up = Up(tmp_path / "home", REDIS_HOST="127.0.0.1", REDIS_PORT=str(port))
+    try:
+        up.wait_until_ready()
+        warnings = [line for line in up.output if "!" in line and "REDIS_HOST" in line]
+        assert warnings == [
+            f"  ! REDIS_HOST, REDIS_PORT: cannot reach 127.0.0.1:{port} (Connection refused)."
+            " Each process counts limits by itself.\n"
+        ]
+        assert "Errno" not in "".join(up.output)
+        assert up.say("!help").returncode == 0
+    finally:
+        up.stop()
+
+
+@pytest.fixture
+def full_disk(tmp_path) -> Iterator[Callable[[int], Path]]:
+    """A disk of its own with so many MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size_mb: int) -> Path:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", folder], check=False)
+        if done.returncode:
+            pytest.skip("no file system can be mounted here")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], check=False, capture_output=True)
+
+
+@pytest.mark.parametrize("size_mb", [1, 60])
+def test_a_full_disk_is_one_line(full_disk, size_mb):
+    home = full_disk(size_mb) / "home"
+    up = Up(home)
+
+    assert up.wait() == 1
+    (line,) = [line for line in up.output if not line.startswith("  ✓")]
+    assert line.startswith(f"waddlebot: No room for the home {home}: ")
 
 
 def test_a_port_that_somebody_else_has_is_one_line(tmp_path):

@@ -154,3 +154,55 @@ def test_openwhisk_refuses_as_the_platform_does(ask):
     assert ask("POST", "actions/nobody?blocking=true", {})[0] == 404
     assert ask("GET", "activations/" + "0" * 32)[0] == 404
     assert ask("POST", "actions/double?blocking=true", {"n": "x" * 2_000_000})[0] == 413
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "arn:aws:lambda:us-east-1:000000000000:function:echo",
+        "arn:aws:lambda:us-east-1:000000000000:function:echo:$LATEST",
+        "000000000000:function:echo",
+        "echo:$LATEST",
+    ],
+)
+def test_a_function_goes_by_its_arn_too(aws, client_with, name):
+    aws.add("echo", ECHO)
+    client = client_with()
+
+    assert json.loads(client.invoke(FunctionName=name, Payload=b"{}")["Payload"].read())["event"] == {}
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.invoke(FunctionName="echo:42", Payload=b"{}")
+
+
+def test_the_end_of_the_log_comes_along_where_it_is_asked_for(aws, client_with):
+    client = client_with()
+    aws.add("talk", "def handler(event, context):\n    print('I was here')\n    return 1")
+
+    answer = client.invoke(FunctionName="talk", Payload=b"{}", LogType="Tail")
+
+    log = base64.b64decode(answer["LogResult"]).decode()
+    assert log.startswith("START RequestId: ")
+    assert "\nREPORT RequestId: " in log
+    assert "LogResult" not in client.invoke(FunctionName="talk", Payload=b"{}")
+
+
+def test_without_the_runtime_client_the_simulator_does_not_start(monkeypatch):
+    simulators = pytest.importorskip("simulators.aws_lambda")
+    monkeypatch.setattr(simulators.importlib.util, "find_spec", lambda _: None)
+
+    with pytest.raises(RuntimeError, match="pip install awslambdaric"):
+        simulators.LambdaSimulator().start()
+
+
+def test_activations_are_listed_and_read_in_part(ask):
+    _, first = ask("POST", "actions/double?blocking=true", {"n": 21})
+    ask("POST", "actions/refuse?blocking=true", {})
+    id_ = first["activationId"]
+
+    assert ask("GET", f"activations/{id_}/result")[1]["result"] == {"n": 42}
+    assert ask("GET", f"activations/{id_}/logs") == (200, {"logs": []})
+    assert [each["name"] for each in ask("GET", "activations")[1]] == ["refuse", "double"]
+    (listed,) = ask("GET", "activations?name=double&docs=true")[1]
+    assert listed["response"]["result"] == {"n": 42}
+    assert "response" not in ask("GET", "activations?limit=1&skip=1")[1][0]
+    assert {each["name"] for each in ask("GET", "actions")[1]} == {"double", "refuse"}

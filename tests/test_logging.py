@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import socket
 import time
 
 import pytest
 from waddlebot.base import logs as aaa
 from waddlebot.base.errors import NotFound
-from waddlebot.base.logs import AAALog, configure_logging, new_log_context, redact, stop_logging
+from waddlebot.base.logs import AAALog, configure_logging, log_context, new_log_context, redact, stop_logging
 from waddlebot.base.settings import Settings
+from waddlebot.base.strangers import Sampled
 
 LINE = re.compile(
     r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\] (DEBUG|INFO|WARNING|ERROR) \w+:\S+ (AUTH|AUTHZ|AUDIT|ERROR|SYSTEM)"
@@ -54,6 +57,44 @@ def test_a_line_has_the_specifications_form(log_to, log):
     (line,) = read()
     assert LINE.fullmatch(line)
     assert 'AUDIT community=7 user=3 action=item_added result=SUCCESS item_id=12 item_name="Blue Sword"' in line
+
+
+def test_a_line_for_syslog_says_where_it_is_from_and_ends_where_it_ends(log_to, log):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(20)
+        read = log_to(ENABLE_SYSLOG="true", SYSLOG_HOST="127.0.0.1", SYSLOG_PORT=str(server.getsockname()[1]))
+        log.audit("item_added", item_name="Sword")
+        log.audit("item_added", item_name="ü" * 10_000)
+        short, long = server.recv(65_536).decode(), server.recv(65_536)
+        read()
+
+    head = rf"<\d+>[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d {re.escape(os.uname().nodename)} waddlebot-inventory\[\d+\]: "
+    assert re.match(head + re.escape("["), short)
+    assert short.endswith("item_name=Sword")
+    assert len(long) < 2100
+    assert long.decode().endswith("ü…")
+
+
+def test_what_is_granted_often_is_told_once_a_minute_with_how_often_it_was():
+    now = [0.0]
+    grants = Sampled(clock=lambda: now[0])
+
+    assert [grants.count("console", "GET") for _ in range(5)] == [1, 0, 0, 0, 0]
+    assert grants.count("console", "POST") == 1
+    now[0] = 61.0
+    assert [grants.count("console", "GET") for _ in range(2)] == [5, 0]
+
+
+def test_every_line_of_a_request_says_who_asks(log_to, log):
+    read = log_to()
+    log_context().actor = "console"
+    log.audit("item_added")
+    log.audit("item_moved", actor="somebody else")
+
+    first, second = read()
+    assert first.endswith("actor=console")
+    assert second.endswith('actor="somebody else"')
 
 
 @pytest.mark.parametrize(

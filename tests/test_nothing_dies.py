@@ -28,16 +28,16 @@ from waddlebot.base.logs import AAALog, configure_logging, stop_logging
 from waddlebot.base.settings import Settings
 from waddlebot.base.watched import Watched
 from waddlebot.collecting.liveness import Liveness
-from waddlebot.data.cache import CHANNEL, Bus, open_redis
+from waddlebot.data.cache import Bus, open_redis
 from waddlebot.data.database import StatementPool
-from waddlebot.data.wakeup import CHANNEL as WAKE
+from waddlebot.data.redis_users import INVALIDATIONS, WAKE
 from waddlebot.data.wakeup import Wakeup
 from waddlebot.fleet.home import Home, Running
 from waddlebot.testing.plugin import eventually
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("forgiven")]
 # What anybody on the fleet's Redis can say.
-NONSENSE = [b"not json", b"\xff\xfe", b"[]", b"{}", b'["a"]', b"[1, 2]", b'["a", null]', b"7", b"", b"[" * 100_000]
+NONSENSE = [b"not json", b"\xff\xfe", b"[]", b"{}", b'[["a"]]', b"[1, 2]", b'["a", null]', b"7", b"", b"[" * 100_000]
 
 
 def state_of(name: str) -> watched.State:
@@ -172,25 +172,31 @@ def settings(stack, monkeypatch) -> Settings:
 
 
 @pytest.fixture
-def anybody(settings) -> redis.Redis:
+def anybody(stack) -> redis.Redis:
     """Somebody else on the fleet's Redis."""
-    return open_redis(settings)
+    return redis.Redis(port=stack.valkey.port, password=stack.valkey.password, decode_responses=True)
+
+
+def listening(operator: redis.Redis) -> int:
+    """How many listen for what is to be forgotten."""
+    return sum(int(each["psub"]) for each in operator.client_list(_type="pubsub"))
 
 
 def test_no_message_ends_the_listener_that_empties_caches(settings, anybody, logged):
     bus = Bus(open_redis(settings), open_redis(settings, blocking=True))
     cache = bus.cache("people", ttl_s=600)
+    others = listening(anybody)
     bus.start()
     before = state_of("cache-bus").troubles
-    eventually(lambda: dict(anybody.pubsub_numsub(CHANNEL))[CHANNEL])
+    eventually(lambda: listening(anybody) > others)
 
     for message in NONSENSE:
-        anybody.publish(CHANNEL, message)
+        anybody.publish(INVALIDATIONS + "people", message)
 
     eventually(lambda: state_of("cache-bus").troubles >= before + len(NONSENSE))
-    assert f"cannot read what {CHANNEL} says" in state_of("cache-bus").trouble
+    assert f"cannot read what {INVALIDATIONS}people says" in state_of("cache-bus").trouble
     cache.get("a", lambda _fresh: 1)
-    anybody.publish(CHANNEL, json.dumps(["people", "x", "a"]))
+    anybody.publish(INVALIDATIONS + "people", json.dumps(["x", "a"]))
     eventually(lambda: cache.get("a", lambda _fresh: 2) == 2)
     listeners = sum(each.name == "cache-bus" for each in watched._watched)
     assert 1 <= sum("cannot read" in line for line in logged) <= listeners  # Once a minute.
@@ -414,10 +420,10 @@ def test_collectors_that_are_up_before_the_router_say_so_without_alarm(running):
 def test_the_doctor_tells_within_ten_seconds_what_anybody_says_on_redis(running):
     environment = Home(running.home).find_running().environment
     client = redis.Redis(port=int(environment["REDIS_PORT"]), password=environment["REDIS_PASSWORD"])
-    client.publish(CHANNEL, b"not json")
+    client.publish(INVALIDATIONS + "overlay_queues", b"not json")
 
     for process in ("", "collectors process", "hub process"):
-        assert told_by_doctor(running, process, f"cannot read what {CHANNEL} says")
+        assert told_by_doctor(running, process, f"cannot read what {INVALIDATIONS}overlay_queues says")
     client.close()
 
 

@@ -232,3 +232,41 @@ def test_the_buttons_work_from_another_process(slack, client):
     assert [each["user"] for each in ask("messages?all=1")["messages"]] == ["U2", "UBOTT0SIM"]
     ask("fail", kind="channel_not_found")
     assert refused(client.chat_postMessage, channel="C1", text="x") == "channel_not_found"
+
+
+def test_what_was_said_is_changed_where_it_stands(slack, client):
+    answer = client.chat_postMessage(channel="C1", text="hello")
+
+    client.chat_update(channel="C1", ts=answer["ts"], text="hello again")
+
+    assert [(said.text, said.ts, said.edited_at > 0) for said in slack.said] == [("hello again", answer["ts"], True)]
+    assert refused(client.chat_update, channel="C1", ts="1.1", text="x") == "message_not_found"
+
+
+def test_blocks_need_no_text_and_a_type_each(slack, client):
+    section = {"type": "section", "text": {"type": "mrkdwn", "text": "*hello*"}}
+
+    client.api_call("chat.postMessage", json={"channel": "C1", "blocks": [section]})
+
+    assert slack.said[0].blocks == [section]
+    assert refused(client.chat_postMessage, channel="C1", text="x", blocks=[{"text": "x"}]) == "invalid_blocks"
+    assert refused(client.chat_postMessage, channel="C1", text="x", blocks="no json") == "invalid_blocks_format"
+
+
+def test_a_conversation_with_somebody_is_opened(slack, client):
+    channel = client.conversations_open(users=["U1"])["channel"]["id"]
+
+    assert channel.startswith("D")
+    assert client.chat_postMessage(channel=channel, text="hello")["ok"]
+    assert refused(client.conversations_open, users=["UGONE1"]) == "user_not_found"
+
+
+@pytest.mark.parametrize("channel", ["", "general", "#general", "c1", "C-1"])
+def test_what_is_no_channel_is_not_found(slack, client, channel):
+    assert refused(client.chat_postMessage, channel=channel, text="hello") == "channel_not_found"
+
+
+def test_what_nobody_has_said_of_themselves_is_null(slack, client):
+    user = client.users_info(user="U1")["user"]
+
+    assert (user["tz"], user["profile"]["title"]) == (None, None)

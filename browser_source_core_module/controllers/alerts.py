@@ -233,9 +233,9 @@ class AlertChat:
             return []
         known = self._alerts.alerts_of(call.db, call.community_id, happening.event)
         alert = choose(known, happening, seed=call.payload.execution_id)
-        if alert is None:
-            return []
         person = call.payload.user
+        if alert is None or (not call.is_simulated and self._alerts.was_told(call.db, happening.event, call.payload)):
+            return []
         spot = Spot(call.community_id, call.entity_id, person.id, person.ids)
         values = look_up(call.db, alert.looked_up, spot)
         if alert.counts:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydal import DAL
+from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import Conflict, Invalid, NotFound
+from waddlebot.base.ids import first_id_at
 from waddlebot.base.logs import AAALog
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
@@ -23,6 +26,8 @@ MAX_ALERTS = 200
 # What a request sets, and the columns of the same names.
 FIELDS = tuple(each.name for each in dataclasses.fields(Alert) if each.name not in ("is_video", "id", "shown_count"))
 SHOWN = f"id, version, {', '.join(FIELDS)}"
+RENEWALS = ("subscription", "resub")
+RENEWED_WITHIN = timedelta(minutes=15)
 PATH = "/browser/source/admin/alerts"
 
 
@@ -49,6 +54,22 @@ class AlertService:
             db,
             f"SELECT {SHOWN} FROM browser_source_alerts WHERE community_id = %s ORDER BY event, id LIMIT {MAX_ALERTS}",
             (community_id,),
+        )
+
+    def was_told(self, db: DAL, event: str, call: ModuleCall) -> bool:
+        """Whether it came just before as another event: Twitch tells of one renewal by a subscription and a resub."""
+        if event not in RENEWALS:
+            return False
+        others = [each for each in RENEWALS if each != event]
+        since = first_id_at(datetime.now(UTC) - RENEWED_WITHIN)
+        return bool(
+            fetch(
+                db,
+                "SELECT 1 FROM router_events WHERE entity_id = %s AND user_id = ANY(%s) AND session_id >= %s"
+                " AND session_id < %s AND message_type = ANY(%s)"
+                " AND coalesce(event -> 'data' ->> 'is_gift', '') <> 'true' LIMIT 1",
+                (call.entity.entity_id, list(call.user.ids), since, call.session_id, others),
+            )
         )
 
     def alerts_of(self, db: DAL, community_id: int, event: str, *, only: int | None = None) -> list[Alert]:

@@ -58,11 +58,7 @@ class AudienceService:
             "connections": sum(count for key, count in open_pages.items() if own is None or key.startswith(own)),
             "sources": sources,
             "total": len(sources),
-            "hubs": [
-                {name: hub[name] for name in ("hub", "connections", "max_connections", "overlays", "counts")}
-                for hub in hubs
-                if community_id is None
-            ],
+            "hubs": [_whole(hub) if own is None else _part(hub, own) for hub in hubs],
         }
 
     def _hubs(self) -> list[dict[str, Any]]:
@@ -72,6 +68,16 @@ class AudienceService:
             return [json.loads(text) for text in self._bus.client.mget(keys) if text] if keys else []
         except redis.RedisError:
             return []
+
+
+def _whole(hub: dict[str, Any]) -> dict[str, Any]:
+    return {name: hub[name] for name in ("hub", "connections", "max_connections", "overlays", "counts")}
+
+
+def _part(hub: dict[str, Any], own: str) -> dict[str, Any]:
+    """What a hub holds of one community; the rest is nobody else's business."""
+    held = [figures for source, figures in hub["sources"].items() if source.startswith(own)]
+    return {"hub": hub["hub"], "connections": sum(each["connections"] for each in held), "overlays": len(held)}
 
 
 def _per_source(hubs: list[dict[str, Any]], what: str) -> Counter[str]:

@@ -65,14 +65,13 @@ class ContentService:
 
     def read(self, action: str, sent: dict[str, Any]) -> Content:
         """Raises: Invalid, naming the field."""
-        defaults = {"ticker": self._limits.ticker_duration_s, "media": self._limits.media_duration_s}
-        if action in defaults:
-            sent = {"display_s": defaults[action], **sent}
         try:
             data = RESPONSE_DATA[action].model_validate(sent).model_dump()
         except ValidationError as err:
             raise invalid(err) from err
-        display_s = min(data.pop("display_s"), MAX_DISPLAY_S)
+        defaults = {"ticker": self._limits.ticker_duration_s, "media": self._limits.media_duration_s}
+        wanted_s = data.pop("display_s")
+        display_s = min(defaults[action] if wanted_s is None else wanted_s, MAX_DISPLAY_S)
         clean = {"ticker": self._ticker, "media": self._media_data, "general": self._general, "form": self._form}
         priority = data.get("priority", 5)
         return Content(action, OVERLAY_SOURCES[action], clean[action](data), display_s, priority)

@@ -29,12 +29,11 @@ from waddlebot.base.logs import AAALog
 from waddlebot.base.strangers import PerMinute
 from waddlebot.base.watched import Watched, tell_of_lost_errors
 from waddlebot.community.screens import PRESENCE
-from waddlebot.data.cache import CHANNEL as INVALIDATIONS
 from waddlebot.data.cache import read_invalidation
 from waddlebot.data.database import DatabaseUnavailable
 from waddlebot.data.processes import SAVE_EVERY_S as REPORT_EVERY_S
 from waddlebot.data.processes import ProcessReports
-from waddlebot.data.wakeup import CHANNEL as WAKE
+from waddlebot.data.redis_users import INVALIDATIONS, WAKE
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
@@ -48,7 +47,8 @@ from .hub_store import ACK_RANKS, Candidate, HubStore, Playing, QueueState
 
 T = TypeVar("T")
 
-PATH = re.compile(r"/ws/([A-Za-z0-9_-]{16,128})/(ticker|media|general)")
+PATH = re.compile(r"/ws/([^/]+)/(ticker|media|general)")
+TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 HEALTH = "/healthz"
 # A page that says nothing of what it has seen gets what comes from now on; until then it is waited for.
 HELLO_WITHIN_S = 1.0
@@ -253,6 +253,7 @@ class Hub:
         with contextlib.suppress(DatabaseUnavailable):
             await self._save_acks()
             await self._save_playing()
+            await self._save_last_seen()
             await self._elect_soon()
             await self._ask(self._reports.withdraw)
         with contextlib.suppress(redis.exceptions.RedisError, OSError):
@@ -304,6 +305,8 @@ class Hub:
         return None
 
     async def _admission(self, token: str, source_type: str) -> Admission | None:
+        if TOKEN.fullmatch(token) is None:
+            return None
         now = time.monotonic()
         until, admission = self._admissions.get((token, source_type), (0.0, None))
         if until > now:
@@ -317,7 +320,8 @@ class Hub:
     async def _handle(self, page: Page) -> None:
         room = self._rooms.setdefault(page.source, Room(page.source))
         self._held += 1
-        self._by_token[page.counted_as] += not page.admission.is_preview
+        if not page.admission.is_preview:
+            self._by_token[page.counted_as] += 1
         room.pages.add(page)
         room.joining[page] = []
         try:
@@ -331,7 +335,8 @@ class Hub:
             await page.close(TRY_LATER, "a bug on our side")
         finally:
             self._held -= 1
-            self._by_token[page.counted_as] -= not page.admission.is_preview
+            if not page.admission.is_preview:
+                self._by_token[page.counted_as] -= 1
             room.pages.discard(page)
             room.members.discard(page)
             room.joining.pop(page, None)
@@ -469,7 +474,7 @@ class Hub:
             try:
                 async with self._bus.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.psubscribe(ITEMS + "*")
-                    await subscription.subscribe(INVALIDATIONS)
+                    await subscription.subscribe(INVALIDATIONS + QUEUES, INVALIDATIONS + TOKENS)
                     await self._look()
                     while True:
                         message = await subscription.get_message(timeout=5.0)
@@ -480,8 +485,8 @@ class Hub:
 
     def _hear_message(self, channel: str, message: str) -> None:
         try:
-            if channel == INVALIDATIONS:
-                self._told_to_look(*read_invalidation(message))
+            if channel.startswith(INVALIDATIONS):
+                self._told_to_look(channel.removeprefix(INVALIDATIONS), read_invalidation(message))
             else:
                 self._told_of_item(Source.parse(channel.removeprefix(ITEMS)), *read_item(message))
         except ValueError as err:
@@ -648,7 +653,8 @@ class Hub:
             await self._elect(rooms)
 
     async def _save_last_seen(self) -> None:
-        held = list({token_id for (token_id, _), pages in self._by_token.items() if pages > 0})
+        # Those too that were open for a moment since the last time.
+        held = list({token_id for token_id, _ in self._by_token})
         self._by_token = +self._by_token
         if held:
             await self._ask(self._store.save_last_seen, held)

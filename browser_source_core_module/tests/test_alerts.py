@@ -88,6 +88,25 @@ def test_a_gift_bomb_is_one_alert(overlay):
     assert [each["text"] for each in shown(overlay)] == ["gave 3 subs away"]
 
 
+@pytest.mark.parametrize(("first", "second"), [("subscription", "resub"), ("resub", "subscription")])
+def test_one_renewal_that_is_told_twice_is_one_alert(overlay, first, second):
+    """Twitch tells of it as a subscription and, once somebody shares it, as a message."""
+    told = {"subscription": {"tier": "1000"}, "resub": {"months": 7}}
+
+    assert happen(overlay, first, **told[first]).chat == EVENTS[first][2]
+    assert happen(overlay, second, **told[second]).answer["responses"] == []
+    somebody_else = overlay.bot.say("", by="pop", message_type=second, data=told[second])
+
+    assert somebody_else.chat == EVENTS[second][2].replace("Pip", "Pop")
+    assert [each["title"] for each in shown(overlay, 2)] == ["Pip", "Pop"]
+
+
+def test_who_was_given_a_subscription_and_renews_it_is_told(overlay):
+    happen(overlay, "subscription", is_gift=True, tier="1000")
+
+    assert happen(overlay, "resub", months=2).chat == "2 months! Thanks for the sub, Pip!"
+
+
 def test_who_does_not_want_to_be_known_is_not_named(overlay):
     happen(overlay, "subgift", total=1, is_anonymous=True)
 

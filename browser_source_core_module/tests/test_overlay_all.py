@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from waddlebot.testing.plugin import eventually
 
 TOKENS = "/browser/source/admin/tokens"
+PIXEL = bytes.fromhex("47494638396101000100800000ffffff00000021f90401000000002c00000000010001000002024401003b")
 PREVIEW = "/browser/source/admin/preview"
 
 
@@ -46,6 +49,70 @@ def test_one_address_shows_all_three(browser, live, site):
         frame = next(each for each in page.frames if each.url.endswith(f"/{name}"))
         frame.get_by_text(text).first.wait_for()
         assert frame.evaluate("document.documentElement.dataset.pages") == "1"
+    page.context.close()
+
+
+def test_what_is_shown_in_its_usual_place_covers_nothing_else(browser, live, site):
+    """At the size that most have, with the look that nobody has changed."""
+    page = browser.new_context(viewport={"width": 1920, "height": 1080}).new_page()
+    page.goto(site + token_for_all(live)["url"].removeprefix("http://waddlebot.test"))
+    eventually(lambda: page.wait_for_timeout(50) or live.stats("media")["connections"] == 1, within_s=20)
+
+    live.ticker("news", display_s=60)
+    live.display("media", {"media_type": "music", "title": "Penguin Parade", "artist": "Pip", "album": "Ice"})
+    live.bot.say("", by="pip", message_type="raid", data={"viewers": 42})
+
+    shown = {"ticker": ".bar", "media": ".card", "general": ".panel"}
+    frames = {name: next(each for each in page.frames if each.url.endswith(f"/{name}")) for name in shown}
+    for name, selector in shown.items():
+        frames[name].locator(selector).wait_for()
+
+    def overlapping():
+        boxes = [frames[name].locator(selector).bounding_box() for name, selector in shown.items()]
+        return [pair for pair in itertools.combinations(boxes, 2) if _overlap(*pair)]
+
+    eventually(lambda: page.wait_for_timeout(50) or not overlapping(), within_s=10)  # Once they have come in.
+    page.context.close()
+
+
+def test_a_clip_fills_the_whole_page(browser, live, site):
+    page = open_page(browser, site + live.tokens()["media"]["url"].removeprefix("http://waddlebot.test"))
+    page.context.route("https://i.ytimg.com/**", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
+    eventually(lambda: page.wait_for_timeout(50) or live.stats("media")["connections"] == 1, within_s=20)
+
+    live.display("media", {"media_type": "clip", "artwork_url": "https://i.ytimg.com/x.gif", "display_s": 100})
+
+    page.locator(".screen.full").wait_for()
+    whole = {"x": 0, "y": 0, "width": 1280, "height": 720}
+    eventually(lambda: page.wait_for_timeout(50) or page.locator(".screen.full").bounding_box() == whole, within_s=10)
+    page.context.close()
+
+
+def _overlap(one, other):
+    beside = one["x"] + one["width"] <= other["x"] or other["x"] + other["width"] <= one["x"]
+    above = one["y"] + one["height"] <= other["y"] or other["y"] + other["height"] <= one["y"]
+    return not beside and not above
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"media_type": "image", "media_url": "https://i.ytimg.com/gone.png", "title": "Picture"},
+        {"media_type": "video", "media_url": "https://i.ytimg.com/gone.mp4", "title": "Film"},
+        {"media_type": "video", "artwork_url": "https://i.ytimg.com/gone.png", "title": "Art"},
+        {"media_type": "clip", "title": "Nothing at all"},
+    ],
+    ids=lambda data: data["title"],
+)
+def test_what_does_not_load_covers_nothing(browser, live, site, data):
+    page = open_page(browser, site + live.tokens()["media"]["url"].removeprefix("http://waddlebot.test"))
+    page.context.route("https://i.ytimg.com/**", lambda route: route.abort())
+    eventually(lambda: page.wait_for_timeout(50) or live.stats("media")["connections"] == 1, within_s=20)
+
+    live.display("media", {**data, "display_s": 100})
+
+    eventually(lambda: page.wait_for_timeout(50) or live.states("media") == ["done"], within_s=20)
+    page.locator(".screen").wait_for(state="hidden")
     page.context.close()
 
 

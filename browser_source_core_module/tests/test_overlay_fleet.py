@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psutil
@@ -98,14 +99,33 @@ def test_modules_answer_and_call_each_other_in_one_process_and_in_one_each(up):
     assert up.run("say", "!l").stdout == "1 item: Lamp\n"
 
 
+def test_an_address_of_obs_is_the_same_however_the_modules_run(up):
+    """OBS follows from the fleet's own port to the module's."""
+    port = urlsplit(up.urls["ticker"]).port
+
+    assert port == up.port
+    with urlopen(up.urls["ticker"], timeout=10) as answer:
+        assert answer.status == 200
+        assert b"/ws/" in answer.read()
+
+
+def test_where_no_page_is_open_the_console_says_so(up):
+    done = up.run("simulate", "media", "hello")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("→ for the media overlay, of which no page is open")
+
+
 def test_a_simulation_is_shown_and_marked(up):
     with up.page("ticker") as connection:
         page = Socket(connection).hello()
         page.receive_until_pong()
 
-        done = up.run("simulate", "ticker", "hello")
+        def says() -> str:
+            return up.run("simulate", "ticker", "hello").stdout
 
-        assert (done.returncode, done.stdout) == (0, "→ shown on the ticker overlay, marked TEST\n")
+        # The hub tells once a second which pages it has.
+        eventually(lambda: says() == "→ shown on the ticker overlay, marked TEST\n", within_s=20)
         item = page.receive()
         assert (item["data"]["text"], item["test"]) == ("hello", True)
 

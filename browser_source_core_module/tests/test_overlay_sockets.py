@@ -6,6 +6,7 @@ import contextlib
 import signal
 import socket as sockets
 import threading
+from urllib.parse import quote
 
 import pytest
 from overlay_doubles import HubProcess, Overlay, database_away, redis_away
@@ -321,7 +322,18 @@ def test_a_token_whose_grace_runs_out_is_closed_without_anybody_doing_anything(l
     assert closed_with(page) == 4403
 
 
-@pytest.mark.parametrize("path", ["/", "/ws", "/ws/short/ticker", "/ws/../../etc/passwd"])
+@pytest.mark.parametrize("token", ["x", "short", "x" * 43, "x" * 129, "x" * 2000, "%00", "ä"])
+def test_a_wrong_token_is_refused_whatever_it_looks_like(live, token):
+    assert refused(live, f"/ws/{quote(token, safe='%')}/ticker") == 403
+
+
+def test_a_page_that_was_open_for_a_moment_has_been_seen(live):
+    live.connect("ticker").hello().close()
+
+    eventually(lambda: live.stats("ticker")["last_seen"] is not None, within_s=30)
+
+
+@pytest.mark.parametrize("path", ["/", "/ws", "/ws//ticker", "/ws/../../etc/passwd"])
 def test_other_paths_lead_nowhere(live, path):
     assert refused(live, path) == 404
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from waddlebot.base.logs import AAALog
@@ -87,6 +88,10 @@ class Inbox:
     def saw(self, sighting: Sighting, delivery_id: str, holding: Holding) -> None:
         self.put(lambda: self._keep(sighting, delivery_id, holding))
 
+    def when_stored(self, tell: Callable[[], None]) -> None:
+        """Call that once all that was heard until now is stored."""
+        self.put(lambda: self._collector.when_stored(tell))
+
     def saw_voice(self, state: VoiceState, holding: Holding) -> None:
         self.put(lambda: self._note_voice(state, holding))
 
@@ -132,7 +137,11 @@ class Inbox:
             # Nobody asked us to listen there, so nothing of it is written down.
             self._collector.count(sighting.dispatch, "channel not served")
             return
-        self._deliver(sighting, delivery_id, holding)
+        # One dispatch may tell of several things. Whoever holds the shard next may hear it again, and has to keep it
+        # where we were not allowed to any more.
+        once = f"{delivery_id}:{sighting.message_type}"
+        named = replace(sighting, event_id=sighting.event_id or once)
+        self._deliver(named, f"{once}:{holding.epoch}", holding)
 
     def _deliver(self, sighting: Sighting, delivery_id: str, holding: Holding) -> None:
         delivery = self._delivery(sighting, delivery_id, holding)
@@ -149,7 +158,7 @@ class Inbox:
                 data["details"] = {**sighting.details, "no_command": True}
         return Delivery(
             delivery_id=delivery_id[:ID_CHARS],
-            event_id=(sighting.event_id or delivery_id)[:ID_CHARS],
+            event_id=sighting.event_id[:ID_CHARS],
             type=sighting.dispatch,
             channel_id=sighting.channel_id,
             person_id=sighting.person.id,

@@ -13,9 +13,10 @@ import contextvars
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import aiohttp
@@ -24,9 +25,10 @@ import discord.shard
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from discord.http import Route
 from discord.state import AutoShardedConnectionState
+from waddlebot.base.wire import is_number
 from yarl import URL
 
-from ..dataclasses import GuildSeen, Person, Sighting, VoiceState
+from ..dataclasses import GuildSeen, Person, Session, Sighting, VoiceState
 
 # The gateway's session and sequence number of the dispatch at hand: tasks that it starts inherit it.
 DELIVERY: contextvars.ContextVar[str] = contextvars.ContextVar("delivery", default="")
@@ -44,6 +46,12 @@ MAX_ASKED_FOR = 100
 # Raised before anything could reach Discord, or when nobody can know whether it did.
 NOT_REACHED = (aiohttp.ClientError, OSError, TimeoutError)
 Refused = discord.HTTPException
+
+# They bring what is to be known of their server, or need nothing of it.
+NEED_NO_GUILD = ("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE", "INTERACTION_CREATE")
+# A socket that is closed with this is broken: its session can be resumed, as after 1000 it could not.
+BROKEN = 4000
+HANDLED_WITHIN_S = 2.0
 
 Before = Callable[[], Awaitable[None]]
 
@@ -68,14 +76,28 @@ class TolerantState(AutoShardedConnectionState):
     def __init__(self, *args: Any, nonsense: Callable[[str, Exception], None], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.session: Session | None = None
+        self._nonsense = nonsense
+        # Servers of which a session that another process began has told that process, not us.
+        self._untold: set[int] = set()
+        # What came of such a server, until Discord has been asked about it.
+        self._held: dict[int, list[Callable[[], None]]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
         self.parsers = {name: self._guarded(name, parse, nonsense) for name, parse in self.parsers.items()}
 
     def _guarded(
         self, name: str, parse: Callable[[Any], None], nonsense: Callable[[str, Exception], None]
     ) -> Callable[[Any], None]:
-        def parse_or_tell(data: Any) -> None:
+        def parse_or_hold(data: Any) -> None:
             socket = self._get_websocket(shard_id=self.shard_ids[0])
-            DELIVERY.set(f"{socket.session_id}:{socket.sequence}")
+            parse_now = partial(parse_or_tell, f"{socket.session_id}:{socket.sequence}", data)
+            guild_id = self._find_untold(name, data)
+            if guild_id is None:
+                parse_now()
+            else:
+                self._hold(guild_id, parse_now)
+
+        def parse_or_tell(delivery: str, data: Any) -> None:
+            DELIVERY.set(delivery)
             try:
                 parse(data)
             except Exception as err:
@@ -83,7 +105,64 @@ class TolerantState(AutoShardedConnectionState):
                     raise  # Nothing works after a session that did not begin.
                 nonsense(name, err)
 
-        return parse_or_tell
+        return parse_or_hold
+
+    # A session that another process began
+
+    def go_on_with(self, session: Session, guild_ids: Iterable[str]) -> None:
+        """Resume it. Discord tells no more of its servers, so each is asked about when something comes of it."""
+        self.session = session
+        for guild_id in guild_ids:
+            self._add_untold(int(guild_id))
+
+    @property
+    def is_holding(self) -> bool:
+        return bool(self._held)
+
+    def _add_untold(self, guild_id: int) -> discord.Guild:
+        self._untold.add(guild_id)
+        return self._add_guild_from_data({"id": str(guild_id), "unavailable": True})  # type: ignore[typeddict-item]
+
+    def _find_untold(self, name: str, data: Any) -> int | None:
+        if not self._untold or not isinstance(data, dict):
+            return None
+        guild_id = data.get("id" if name.startswith("GUILD_") and "guild_id" not in data else "guild_id")
+        if not isinstance(guild_id, str) or not is_number(guild_id, digits=20) or int(guild_id) not in self._untold:
+            return None
+        if name in NEED_NO_GUILD and int(guild_id) not in self._held:
+            self._untold.discard(int(guild_id))
+            return None
+        return int(guild_id)
+
+    def _hold(self, guild_id: int, parse: Callable[[], None]) -> None:
+        if guild_id not in self._held:
+            self._held[guild_id] = []
+            task = asyncio.ensure_future(self._ask_about(guild_id))  # not watched: it ends in what it has to tell
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        self._held[guild_id].append(parse)
+
+    async def _ask_about(self, guild_id: int) -> None:
+        """Fill in a server, then read what came of it, in its order."""
+        try:
+            told: dict[str, Any] = {
+                **await self.http.get_guild(guild_id),
+                "channels": await self.http.get_all_guild_channels(guild_id),
+                "threads": (await self.http.get_active_threads(guild_id))["threads"],
+            }
+            guild = self._get_guild(guild_id) or self._add_untold(guild_id)
+            guild._from_data({**told, "member_count": told.get("approximate_member_count")})  # type: ignore[typeddict-item]
+            self.dispatch("guild_told", guild)
+        except (discord.HTTPException, *NOT_REACHED) as err:
+            self._nonsense("GUILD", err)
+        finally:
+            self._untold.discard(guild_id)
+            for parse in self._held.pop(guild_id, []):
+                parse()
+
+    def parse_ready(self, data: Any) -> None:
+        self._untold.clear()
+        super().parse_ready(data)
 
     def parse_guild_create(self, data: dict[str, Any]) -> None:
         guild = self._get_guild(int(data["id"]))
@@ -94,15 +173,6 @@ class TolerantState(AutoShardedConnectionState):
 
     def parse_interaction_create(self, data: Any) -> None:
         self.dispatch("interaction_payload", discord.Interaction(data=data, state=self), data)
-
-
-@dataclass(slots=True)
-class Session:
-    """What Discord wants to see again from who resumes. `resume_url` is empty once nobody answered there."""
-
-    id: str
-    sequence: int
-    resume_url: str
 
 
 class ResumingSocket(DiscordWebSocket):
@@ -137,6 +207,11 @@ class ResumingSocket(DiscordWebSocket):
         made.resume_gateway_url = session.resume_url
         return made
 
+    async def close(self, code: int = BROKEN) -> None:
+        """As broken, as long as there is a session that somebody may go on with."""
+        goes_on = self.session_id and _state_of(self).session is not None
+        await super().close(BROKEN if goes_on else code)
+
     async def received_message(self, msg: Any, /) -> None:
         state = _state_of(self)
         try:
@@ -167,8 +242,17 @@ class ShardBot(discord.AutoShardedBot):
     """One shard's connection, which tells `ears` what it hears. Make it in the loop that it is to run in."""
 
     def __init__(
-        self, shard_id: int, shard_count: int, *, ears: Ears, privileged: bool, before_identify: Before
+        self,
+        shard_id: int,
+        shard_count: int,
+        *,
+        ears: Ears,
+        privileged: bool,
+        before_identify: Before,
+        session: Session | None = None,
+        guild_ids: Iterable[str] = (),
     ) -> None:
+        """With a `session` that is to be resumed come the servers that it told about."""
         self._ears = ears
         self._before_identify = before_identify
         self.shard = shard_id
@@ -185,6 +269,28 @@ class ShardBot(discord.AutoShardedBot):
             allowed_mentions=discord.AllowedMentions.none(),
             guild_ready_timeout=0.5,
         )
+        if session is not None:
+            _state_of(self).go_on_with(session, guild_ids)
+
+    @property
+    def session(self) -> Session | None:
+        """What can be resumed."""
+        found = _state_of(self).session
+        return replace(found) if found is not None else None
+
+    def forget_session(self) -> None:
+        _state_of(self).session = None
+
+    async def mark(self) -> Session | None:
+        """The session as it is now, once all that it has told is handed on; None while that takes longer."""
+        session, tasks = self.session, set(self._tasks)
+        if session is None or _state_of(self).is_holding:
+            return None
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=HANDLED_WITHIN_S)
+            if late:
+                return None
+        return session
 
     def _get_state(self, **options: Any) -> TolerantState:
         return TolerantState(
@@ -226,7 +332,7 @@ class ShardBot(discord.AutoShardedBot):
         """Close the socket as broken, so that py-cord connects anew and resumes."""
         info = self.get_shard(self.shard)
         if info is not None:
-            await info._parent.ws.socket.close(code=4000)
+            await info._parent.ws.socket.close(code=BROKEN)
 
     # What happens
 
@@ -304,6 +410,9 @@ class ShardBot(discord.AutoShardedBot):
 
     async def on_guild_available(self, guild: discord.Guild) -> None:
         self._ears.saw_guild(_guild_seen(guild, await self._people_in_voice(guild)))
+
+    async def on_guild_told(self, guild: discord.Guild) -> None:
+        self._ears.saw_guild(_guild_seen(guild, None))
 
     async def on_guild_join(self, guild: discord.Guild) -> None:
         await self.on_guild_available(guild)

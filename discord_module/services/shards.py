@@ -12,10 +12,11 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
@@ -28,7 +29,7 @@ from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Holding
 from waddlebot.data.database import Database
 
-from ..dataclasses import GuildSeen, Sighting, VoiceState
+from ..dataclasses import GuildSeen, Session, Sighting, VoiceState
 from .identify import IdentifyPace
 from .inbox import Inbox
 from .interaction_service import InteractionService
@@ -68,10 +69,34 @@ MEMBERS_FLAGS = (1 << 14) | (1 << 15)
 REPORT = """
 INSERT INTO discord_shards (shard_id, shard_count, container_id, state, detail, guilds, latency_ms)
 VALUES (%(shard)s, %(count)s, %(container)s, %(state)s, %(detail)s, %(guilds)s, %(latency)s)
-ON CONFLICT (shard_id) DO UPDATE SET shard_count = excluded.shard_count, container_id = excluded.container_id,
+ON CONFLICT (shard_id) DO UPDATE SET
+    session_id = CASE WHEN discord_shards.shard_count = excluded.shard_count THEN discord_shards.session_id END,
+    shard_count = excluded.shard_count, container_id = excluded.container_id,
     state = excluded.state, detail = excluded.detail, guilds = excluded.guilds, latency_ms = excluded.latency_ms,
     updated_at = now()
 """
+# Not by who does not hold the shard any more.
+SAVE_SESSION = """
+UPDATE discord_shards SET session_id = %(id)s, sequence = %(sequence)s, resume_url = %(url)s,
+    privileged = %(privileged)s
+WHERE shard_id = %(shard)s AND EXISTS (SELECT FROM coordination c WHERE c.entity_id = %(entity)s
+    AND c.epoch = %(epoch)s AND c.claimed_by IS NOT NULL)
+"""
+FIND_SESSION = """
+SELECT session_id, sequence, resume_url, privileged, (SELECT coalesce(array_agg(guild_id), '{}') FROM discord_guilds
+    WHERE left_at IS NULL AND (guild_id::bigint >> 22) %% shard_count = shard_id) AS guild_ids
+FROM discord_shards WHERE shard_id = %s AND shard_count = %s AND session_id IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What whoever held a shard before has left of it."""
+
+    heard_at: datetime | None = None
+    session: Session | None = None
+    privileged: bool = True
+    guild_ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +120,23 @@ class Shard:
         gateway: Gateway,
         entity: ClaimedEntity,
         *,
-        heard_at: datetime | None,
+        left: Left,
         changed: Callable[[], None],
+        save: Callable[[Shard, Session], None],
     ) -> None:
-        """`heard_at` is when whoever held it before last heard of it."""
         self.id = int(entity.channel_id)
         self.count = int(entity.config.get("shard_count") or 1)
         self.holding = Holding(entity.entity_id, entity.epoch)
         self.state, self.detail = "starting", ""
         self._gateway = gateway
         self._changed = changed
+        self._save = save
+        self._marked: Session | None = None
         self._bot: ShardBot | None = None
-        self._privileged = True
-        self._heard_at = heard_at
+        self.is_privileged = left.privileged
+        self._heard_at = left.heard_at
+        self._session = left.session
+        self._guild_ids = left.guild_ids
         self._broken_at = 0.0
         self._began_at = 0.0
         self._max_concurrency = 1
@@ -164,7 +193,13 @@ class Shard:
 
         point_at(self._gateway.api_base_url)
         bot = self._bot = ShardBot(
-            self.id, self.count, ears=self, privileged=self._privileged, before_identify=self._turn
+            self.id,
+            self.count,
+            ears=self,
+            privileged=self.is_privileged,
+            before_identify=self._turn,
+            session=self._session,
+            guild_ids=self._guild_ids,
         )
         self._began_at, self._broken_at = time.monotonic(), 0.0
         self._become("connecting")
@@ -185,21 +220,32 @@ class Shard:
             self._become("refused", REFUSED)
             return REFUSED_PAUSE_S
         except discord.PrivilegedIntentsRequired:
-            self._privileged = False
+            self.is_privileged = False
+            bot.forget_session()
             self._become("connecting", NO_INTENTS)
             return 0.0
         except IntentsBack:
-            self._privileged = True
+            self.is_privileged = True
+            bot.forget_session()
             return 0.0
         except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as err:
             self._become("ended", f"{type(err).__name__}: {str(err)[:200]}")
         except Exception as err:
             self._gateway.log.error("gateway_failed", exc_info=True, shard=self.id)
+            bot.forget_session()  # It may be what is replayed that fails.
             self._become("ended", f"{type(err).__name__} in the gateway's client; the log has it whole.")
         finally:
             self._bot = None
+            self._session, self._guild_ids = bot.session, [str(each.id) for each in bot.guilds]
             await _close(bot, task)
         return None
+
+    async def mark(self) -> None:
+        """Have it put down from where to resume, once all that came before is stored."""
+        session = await self._bot.mark() if self._bot is not None and self.is_connected else None
+        if session is not None and session != self._marked:
+            self._marked = session
+            self._gateway.inbox.when_stored(partial(self._save, self, session))
 
     async def _start(self, bot: ShardBot) -> None:
         from discord.http import Route
@@ -209,7 +255,7 @@ class Shard:
         self._max_concurrency = max(1, int(limits.get("max_concurrency", 1)))
         if int(limits.get("remaining", 1)) <= 0:
             raise NoIdentifies(int(limits.get("reset_after", 60_000)) / 1000)
-        if self._privileged:
+        if self.is_privileged:
             await bot.connect()
             return
         connection = asyncio.ensure_future(bot.connect())  # not watched: it is waited for here
@@ -272,7 +318,7 @@ class Shard:
         self._gateway.log.system("gateway_connected", shard=self.id, resumed=resumed)
 
     def _became_connected(self) -> None:
-        self._become("connected") if self._privileged else self._become("limited", NO_INTENTS)
+        self._become("connected") if self.is_privileged else self._become("limited", NO_INTENTS)
 
     def saw(self, sighting: Sighting, delivery_id: str) -> None:
         if not self._is_lost:
@@ -363,17 +409,38 @@ class Shards:
         self.changed = threading.Event()
 
     def gained(self, entity: ClaimedEntity) -> None:
-        shard = Shard(self._gateway, entity, heard_at=self._last_heard(entity), changed=self.changed.set)
+        shard = Shard(self._gateway, entity, left=self._find_left(entity), changed=self.changed.set, save=self._save)
         with self._lock:
             watched = Watched("shard", self._gateway.log.module)
             self._running[entity.entity_id] = shard, self._bridge.keep(watched, shard.run)
 
-    def _last_heard(self, entity: ClaimedEntity) -> datetime | None:
+    def _find_left(self, entity: ClaimedEntity) -> Left:
+        shard = int(entity.channel_id), entity.config.get("shard_count") or 1
+        heard = "SELECT heard_at FROM channel_liveness WHERE entity_id = %s"
         try:
-            rows = self._db.statement("SELECT heard_at FROM channel_liveness WHERE entity_id = %s", (entity.entity_id,))
+            rows = self._db.statement(heard, (entity.entity_id,))
+            sessions = self._db.statement(FIND_SESSION, shard)
         except Busy:
-            return None  # The shard is ours all the same.
-        return rows[0]["heard_at"] if rows else None
+            return Left()  # The shard is ours all the same.
+        left = Left(rows[0]["heard_at"] if rows else None)
+        for row in sessions:
+            session = Session(row["session_id"], row["sequence"], row["resume_url"])
+            return replace(left, session=session, privileged=row["privileged"], guild_ids=row["guild_ids"])
+        return left
+
+    def _save(self, shard: Shard, session: Session) -> None:
+        self._db.statement(
+            SAVE_SESSION,
+            {
+                "id": session.id,
+                "sequence": session.sequence,
+                "url": session.resume_url,
+                "privileged": shard.is_privileged,
+                "shard": shard.id,
+                "entity": shard.holding.entity_id,
+                "epoch": shard.holding.epoch,
+            },
+        )
 
     def lost(self, entity: ClaimedEntity) -> None:
         with self._lock:
@@ -415,6 +482,7 @@ class Shards:
                     "latency": shard.latency_ms,
                 },
             )
+            self._bridge.start(shard.mark())
 
     def count_voice(self) -> None:
         """Count the minutes of everybody in voice, where we can see them."""
@@ -456,7 +524,7 @@ def _where(error: Exception) -> str:
 
 
 async def _close(bot: ShardBot, task: asyncio.Task[None]) -> None:
-    """End a connection whatever state it is in. Resuming is Discord's to forget: 1000 ends the session."""
+    """End a connection whatever state it is in."""
     task.cancel()
     with contextlib.suppress(Exception):
         await asyncio.wait_for(bot.close(), STOP_WITHIN_S)

@@ -168,14 +168,17 @@ def test_discord_is_asked_to_begin_a_session_no_more_often_than_it_allows(settle
 
 def test_what_comes_through_a_connection_that_was_taken_over_does_not_count(settled):
     epoch = settled.fetch("SELECT epoch FROM coordination WHERE entity_id = 'discord:shard:0'")[0]["epoch"]
-    identified = len(settled.discord.gateway.identifies)
+    resumed = len(settled.discord.gateway.resumes)
     settled.fetch("UPDATE coordination SET epoch = epoch + 1 WHERE entity_id = 'discord:shard:0'")
     settled.say("hello", user="903")
     eventually(lambda: settled.rows, within_s=30)
 
     assert settled.rows[0]["detail"] in ("no longer held here", "")
-    # The container notices and holds it under the new epoch.
-    eventually(lambda: len(settled.discord.gateway.identifies) > identified, within_s=60)
+    # The container notices, holds it under the new epoch, and goes on with the session: what did not count comes again.
+    eventually(lambda: len(settled.discord.gateway.resumes) > resumed, within_s=60)
+    assert settled.discord.gateway.resumes[-1] is True
+    eventually(lambda: settled.points_of("903") == 5, within_s=30)
+    assert [row["state"] for row in settled.rows].count("forwarded") == 1
     assert answers(settled)
     assert settled.fetch("SELECT epoch FROM coordination WHERE entity_id = 'discord:shard:0'")[0]["epoch"] > epoch
 

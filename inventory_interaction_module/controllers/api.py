@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from typing import Annotated, Any, Literal
 
 from pydal import DAL
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError
 from waddlebot.base.contracts import Attributed
-from waddlebot.base.errors import Invalid
+from waddlebot.base.errors import Invalid, WaddleBotError
+from waddlebot.base.text import fold
 from waddlebot.community.communities import community_of
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database
@@ -15,8 +18,10 @@ from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
+from ..services.bulk_service import BulkService
 from ..services.inventory_service import CACHE, Filter, InventoryService, Item
 
+MAX_CHANGES = 500
 Text = Annotated[str, StringConstraints(max_length=20_000)]
 
 
@@ -83,6 +88,62 @@ def change_inventory(
         item = _apply(db, inventory, community_id, change, by=caller.name)
     bus.invalidate(CACHE, community_id)
     return {"success": True, "action": change.action, "item": as_json(item)}
+
+
+class BulkChange(Attributed):
+    """Changes as `POST /inventory` takes them, and as CSV whose first line names their fields; labels are separated by
+    commas. Without an action it is `add`."""
+
+    community_id: int | str | None = None
+    changes: list[InventoryChange] = Field(default_factory=list, max_length=MAX_CHANGES)
+    csv: Annotated[str, StringConstraints(max_length=1_000_000)] = ""
+
+
+@endpoint("POST", "/inventory/bulk", caller=ADMINS_OR_API_USERS, area="bot", body=BulkChange)
+def change_many(
+    wanted: BulkChange,
+    caller: Account,
+    database: Database,
+    inventory: InventoryService,
+    bulk: BulkService,
+    bus: Bus,
+) -> dict[str, Any]:
+    """Add, lend, take back, delete or label many items, and tell of each what became of it."""
+    changes = [*wanted.changes, *read_csv(wanted.csv)]
+    if not 1 <= len(changes) <= MAX_CHANGES:
+        raise Invalid(f"changes, csv: between 1 and {MAX_CHANGES} changes together.", field="changes")
+    with database.transaction() as db:
+        community_id = community_of(db, caller, wanted.community_id)
+
+    def do(change: InventoryChange) -> dict[str, Any]:
+        try:
+            with database.transaction() as db:
+                item = _apply(db, inventory, community_id, change, by=caller.name)
+        except WaddleBotError as err:
+            error = {"code": err.code, "message": err.message}
+            return {"success": False, "action": change.action, "item_name": change.item_name, "error": error}
+        return {"success": True, "action": change.action, "item": as_json(item)}
+
+    results = bulk.run(changes, of=lambda change: fold(change.item_name), do=do)
+    bus.invalidate(CACHE, community_id)
+    done = sum(each["success"] for each in results)
+    return {"success": done == len(results), "done": done, "failed": len(results) - done, "results": results}
+
+
+def read_csv(text: str) -> list[InventoryChange]:
+    """Raises: Invalid, naming the line."""
+    changes = []
+    for number, row in enumerate(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))), start=2):
+        labels = [each.strip() for each in (row.pop("labels", None) or "").split(",") if each.strip()]
+        fields = {name: value for name, value in row.items() if name and value}
+        try:
+            changes.append(InventoryChange.model_validate({"action": "add", **fields, "labels": labels}))
+        except ValidationError as err:
+            wrong = err.errors()[0]
+            raise Invalid(
+                f"csv, line {number}: {'.'.join(map(str, wrong['loc']))}: {wrong['msg']}", field="csv"
+            ) from err
+    return changes
 
 
 def _apply(db: DAL, inventory: InventoryService, community_id: int, change: InventoryChange, *, by: str) -> Item:

@@ -236,3 +236,64 @@ def test_the_api_describes_itself(fleet):
     document = fleet.request("GET", "/inventory/openapi.json", key=None).json()
     assert set(document["paths"]["/inventory"]) == {"get", "post"}
     assert fleet.request("GET", "/inventory/health", key=None).json()["status"] == "healthy"
+
+
+def bulk(bot: Bot, key: str | None, **body: Any) -> HTTPResponse:
+    return bot.fleet.request("POST", "/inventory/bulk", body, key=key)
+
+
+def test_many_items_are_changed_in_one_call_each_for_itself(bot, key):
+    changes = [
+        *({"action": "add", "item_name": f"Chair {n}", "labels": ["seat"]} for n in range(40)),
+        {"action": "add", "item_name": "lamp"},
+        {"action": "labels", "item_name": "Chair 0", "label_action": "add", "label": "old"},
+        {"action": "checkout", "item_name": "Chair 1", "checked_out_to": "pip"},
+        {"action": "checkin", "item_name": "Chair 1"},
+    ]
+
+    answer = bulk(bot, key, changes=changes).json()
+
+    assert (answer["success"], answer["done"], answer["failed"]) == (False, 43, 1)
+    assert [each["success"] for each in answer["results"]] == [True] * 40 + [False, True, True, True]
+    assert answer["results"][40]["item_name"] == "lamp"
+    assert answer["results"][40]["error"]["message"]
+    assert answer["results"][41]["item"]["labels"] == ["seat", "old"]
+    assert answer["results"][43]["item"]["is_checked_out"] is False
+    assert read(bot, key, action="stats").json()["stats"]["total"] == 41
+
+
+def test_items_come_from_csv(bot, key):
+    text = '\ufeffitem_name,description,labels\nBall,"round, red","toy, red"\nCup,,\n'
+
+    answer = bulk(bot, key, csv=text).json()
+
+    assert (answer["success"], answer["done"]) == (True, 2)
+    ball, cup = (each["item"] for each in answer["results"])
+    assert (ball["item_name"], ball["description"], ball["labels"]) == ("Ball", "round, red", ["toy", "red"])
+    assert (cup["item_name"], cup["labels"]) == ("Cup", [])
+    taken = bulk(bot, key, csv="action,item_name\ndelete,Ball\ndelete,Cup\n").json()
+    assert taken["done"] == 2
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"csv": "name\nBall\n"},
+        {"csv": "action,item_name\nburn,Ball\n"},
+        {"changes": [{"action": "add", "item_name": "x"}] * 501},
+        {"csv": "item_name\n" + "x\n" * 501},
+    ],
+    ids=["nothing", "no name", "no such action", "too many", "too many lines"],
+)
+def test_what_is_wrong_with_many_changes_nothing(bot, key, body):
+    assert bulk(bot, key, **body).status == 422
+    assert read(bot, key, action="stats").json()["stats"]["total"] == 1
+
+
+def test_many_changes_reach_no_other_community(bot, key, stranger):
+    body = {"changes": [{"action": "delete", "item_name": "Lamp"}], "community_id": bot.slug}
+
+    assert bulk(bot, stranger, **body).status == 403
+    assert bulk(bot, None, **body).status == 401
+    assert read(bot, key, action="status", item_name="Lamp").status == 200

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from functools import partial
 
+from waddlebot.community.directory import add_server
+from waddlebot.data.database import fetch
 from waddlebot.testing.plugin import eventually, forgive
 
 
@@ -146,6 +148,77 @@ def test_commands_and_entities_are_listed(bot, fleet):
     assert f"console:{bot.slug}:general" in {each["entity_id"] for each in entities["entities"]}
 
 
+def listed(fleet, **query):
+    answer = fleet.request("GET", "/router/commands", query={"limit": 1000, **query})
+    assert answer.status == 200, answer.body
+    return answer.json()["commands"]
+
+
+def test_commands_are_found_by_what_they_are(fleet):
+    everything = listed(fleet)
+
+    for name, value in (("type", "container"), ("location", everything[0]["location"])):
+        found = listed(fleet, **{name: value})
+        assert found == [each for each in everything if each[name] == value]
+    events = listed(fleet, trigger_type="event")
+    assert events == [each for each in everything if each["trigger_type"] in ("event", "both")]
+    of_twitch = {each["module_name"] for each in listed(fleet, platform="twitch")}
+    assert "twitch" in of_twitch and "discord" not in of_twitch and "inventory" in of_twitch
+    assert fleet.request("GET", "/router/commands", query={"type": "magic"}).status == 422
+
+
+def test_with_an_entity_each_command_says_whether_it_is_enabled_there(bot, fleet):
+    bot.say("hello")
+    entity = f"console:{bot.slug}:general"
+
+    def enabled():
+        return {each["command"]: each["enabled"] for each in listed(fleet, prefix="!", entity_id=entity)}
+
+    assert enabled()["!inventory"] is True
+    assert fleet.request("PUT", f"/router/entities/{entity}/modules/inventory", {"enabled": False}).status == 200
+    assert enabled()["!inventory"] is False
+    assert enabled()["!help"] is True
+    assert fleet.request("GET", "/router/commands", query={"entity_id": "console:nowhere:x"}).status == 404
+    other = fleet.make_key(f"o-{bot.slug}", "api-users", community_id=fleet.bot().community_id)
+    assert fleet.request("GET", "/router/commands", key=other, query={"entity_id": entity}).status == 403
+
+
+def test_servers_and_what_is_claimed_say_when_something_last_happened(bot, fleet):
+    with fleet.database.transaction() as db:
+        entity = add_server(db, "console", "general", server_id=bot.slug, community=bot.slug)
+        fetch(
+            db,
+            "INSERT INTO coordination (entity_id, platform, server_id, channel_id) VALUES (%s, %s, %s, %s)",
+            (str(entity), entity.platform, entity.server_id, entity.channel_id),
+        )
+    bot.say("hello")
+
+    def last(table):
+        with fleet.database.transaction() as db:
+            return fetch(db, f"SELECT last_activity FROM {table} WHERE server_id = %s", (bot.slug,))[0]["last_activity"]
+
+    eventually(lambda: last("servers"), within_s=20)
+    eventually(lambda: last("coordination"), within_s=20)
+
+
+def test_a_module_that_has_missed_three_heartbeats_is_stale_until_the_next(fleet, stub):
+    beat = {"module_name": "stub", "status": "healthy"}
+    assert fleet.request("POST", "/api/modules/heartbeat", beat, key="stub").status == 200
+
+    def modules():
+        return fleet.request("GET", "/router/health", key="console").json()["checks"]["modules"]
+
+    with fleet.database.transaction() as db:
+        fetch(
+            db,
+            "UPDATE collector_modules SET last_heartbeat = now() - interval '100 seconds' WHERE module_name = 'stub'",
+        )
+    eventually(lambda: not modules()["ok"] and "stub" in modules()["detail"], within_s=30)
+
+    fleet.request("POST", "/api/modules/heartbeat", beat, key="stub")
+    eventually(lambda: modules()["ok"], within_s=30)
+
+
 def is_healthy(fleet, prefix):
     forgive()  # What other tests did to this process.
     health = fleet.request("GET", f"{prefix}/health", key=None)
@@ -212,6 +285,9 @@ def test_the_routers_metrics_and_health_have_its_figures(bot, fleet):
 
     found = fleet.request("GET", "/router/metrics").json()
     assert found["processor"]["commands_successful"] >= 1
+    assert found["processor"]["avg_execution_time"] > 0
+    assert found["processor"]["string_matches"] >= 0
+    assert found["string_matcher"]["compiled_regex_cache_size"] == found["string_matcher"]["compiled"]["rules"]
     assert found["database"]["total_commands"] >= 5
     assert found["recent_performance"]["successful_executions"] >= 1
     assert 0 < found["recent_performance"]["success_rate"] <= 1

@@ -15,8 +15,9 @@ from pydantic.fields import FieldInfo
 from waddlebot.base.contracts import MODULE_HOST
 from waddlebot.base.manifest import CHECKOUT, Manifest
 from waddlebot.base.settings import Settings
+from waddlebot.data.redis_users import RULES, user_of, users
 from waddlebot.fleet.bootstrap import fleet_accounts
-from waddlebot.fleet.containers import key_setting
+from waddlebot.fleet.containers import key_setting, password_setting
 
 from .text import NOTE, to_yaml
 
@@ -37,7 +38,8 @@ ADMIN_NETWORK, ADMIN_ADDRESS = "172.30.53.0/28", "172.30.53.2"
 SHARED_SECRETS = ("WADDLEBOT_ACTOR_KEY", "WADDLEBOT_ENCRYPTION_KEYS")
 # What the compose file itself says, so that nobody else has to.
 SET_HERE = {
-    *("DATABASE_URL", "READ_REPLICA_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_DB", "CORE_API_URL", "ROUTER_API_URL"),
+    *("DATABASE_URL", "READ_REPLICA_URL", "CORE_API_URL", "ROUTER_API_URL"),
+    *("REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME"),
     *("WADDLEBOT_API_KEY", "MODULE_URL", "MODULE_PORT", "MODULE_NAME", "MODULE_VERSION", "LOG_DIR", "WEBSOCKET_HOST"),
     *("WEBSOCKET_PORT", "BROWSER_SOURCE_API_URL", "REDIS_PASSWORD", "BASE_URL", "WADDLEBOT_ACTOR_KEY"),
     *("WADDLEBOT_ENCRYPTION_KEYS", "MODULE_HOST_KEY", "PORTAL_URL"),
@@ -176,7 +178,7 @@ def env_example(manifests: Sequence[Manifest]) -> str:
 
 
 def made_secrets(manifests: Sequence[Manifest]) -> list[str]:
-    own = ["POSTGRES_PASSWORD", "KONG_PG_PASSWORD", "REDIS_PASSWORD", *SHARED_SECRETS[::-1]]
+    own = ["POSTGRES_PASSWORD", "KONG_PG_PASSWORD", *redis_secrets(), *SHARED_SECRETS[::-1]]
     own += ["PORTAL_WADDLEBOT_ACTOR_KEY", "MODULE_HOST_KEY", "BROKER_API_KEY", "BROKER_SECRET_KEY"]
     return [*own, *(key_setting(account.name) for account in fleet_accounts(manifests))]
 
@@ -278,7 +280,7 @@ def _environment(manifest: Manifest) -> dict[str, str]:
         "DATABASE_URL": _database_url("postgres"),
         "READ_REPLICA_URL": _database_url("postgres-replica"),
         "REDIS_HOST": "redis",
-        "REDIS_PASSWORD": "${REDIS_PASSWORD:?}",
+        **_redis_as(user_of(manifest)),
         "CORE_API_URL": "http://kong:8000" if through_kong else "http://router-service:8000",
         "BASE_URL": "${BASE_URL:?}",
         "MODULE_URL": f"http://{manifest.host}:{manifest.port}",
@@ -292,6 +294,23 @@ def _environment(manifest: Manifest) -> dict[str, str]:
         # What Kong says of whom it asks for is believed.
         "WADDLEBOT_TRUSTED_PROXIES": FLEET_NETWORK,
     }
+
+
+def redis_secrets() -> list[str]:
+    """The operator's password, and one for each kind of process."""
+    return ["REDIS_PASSWORD", *map(password_setting, RULES)]
+
+
+def redis_start() -> str:
+    """What starts Redis with its users, for a shell that has their passwords."""
+    passwords = {user: f"${password_setting(user)}" for user in RULES}
+    quoted = (" ".join(f'"{word}"' for word in line.split()[1:]) for line in users(passwords))
+    options = [*(f"--user {each}" for each in quoted), "--appendonly yes"]
+    return 'exec redis-server --requirepass "$REDIS_PASSWORD" ' + " ".join(options)
+
+
+def _redis_as(user: str) -> dict[str, str]:
+    return {"REDIS_USERNAME": user, "REDIS_PASSWORD": f"${{{password_setting(user)}:?}}"}
 
 
 def _own_environment(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[str, str]:
@@ -347,6 +366,7 @@ def _hub(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[str, Any]:
         "WEBSOCKET_HOST": "0.0.0.0",
         "WEBSOCKET_PORT": str(manifest.hub_port),
         "LOG_ROLE": f"{manifest.name}-hub",
+        **_redis_as("hub"),
     }
     probe = ["CMD", "python3", "-m", "waddlebot.fleet.probe", f"http://127.0.0.1:{manifest.hub_port}/healthz"]
     return {
@@ -419,8 +439,8 @@ def _stores() -> dict[str, Any]:
         "redis": {
             "image": REDIS,
             "restart": "unless-stopped",
-            "environment": {"REDIS_PASSWORD": "${REDIS_PASSWORD:?}"},
-            "command": ["sh", "-c", 'exec redis-server --requirepass "$$REDIS_PASSWORD" --appendonly yes'],
+            "environment": {name: f"${{{name}:?}}" for name in redis_secrets()},
+            "command": ["sh", "-c", redis_start().replace("$", "$$")],
             "healthcheck": {"test": ["CMD-SHELL", 'redis-cli -a "$$REDIS_PASSWORD" --no-auth-warning ping'], **ready},
             "networks": ["fleet"],
             "volumes": ["redis:/data"],
@@ -456,7 +476,7 @@ def _kong(router: Manifest) -> dict[str, Any]:
         "KONG_PG_DATABASE": "kong",
         "KONG_PG_PASSWORD": "${KONG_PG_PASSWORD:?}",
         "KONG_PREFIX": "/var/run/kong",
-        "REDIS_PASSWORD": "${REDIS_PASSWORD:?}",
+        "REDIS_PASSWORD": f"${{{password_setting('kong')}:?}}",
     }
     listening = {
         "KONG_PROXY_LISTEN": "0.0.0.0:8000 reuseport backlog=16384",

@@ -55,7 +55,14 @@ MAX_BODY_MB, MAX_WEBHOOK_MB = 25, 1
 WEBHOOKS_PER_MINUTE = 12_000
 SOCKET_IDLE_S = 3600
 # `{vault://env/…}` is read by Kong at run time from REDIS_PASSWORD; nothing secret stands in the file.
-REDIS = {"host": "redis", "port": 6379, "password": "{vault://env/redis-password}", "database": 1, "timeout": 500}
+REDIS = {
+    "host": "redis",
+    "port": 6379,
+    "username": "kong",
+    "password": "{vault://env/redis-password}",
+    "database": 1,
+    "timeout": 500,
+}
 IDENTITY = (
     "X-Consumer-ID",
     "X-Consumer-Custom-ID",

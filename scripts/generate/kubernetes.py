@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from waddlebot.base.manifest import Manifest
+from waddlebot.data.redis_users import user_of
 from waddlebot.fleet.bootstrap import fleet_accounts
-from waddlebot.fleet.containers import key_setting
+from waddlebot.fleet.containers import key_setting, password_setting
 
-from .containers import KONG, POSTGRES, POSTGRES_OPTIONS, REDIS, SET_HERE, settings_of
+from .containers import KONG, POSTGRES, POSTGRES_OPTIONS, REDIS, SET_HERE, redis_secrets, redis_start, settings_of
 from .text import to_yaml
 
 SECRET, SETTINGS = "waddlebot", "waddlebot-settings"
@@ -204,12 +205,14 @@ def _database(host: str) -> str:
 def _environment(manifest: Manifest, name: str) -> list[dict[str, Any]]:
     """What a module alone has; what all have alike is in the ConfigMap, with the names of .env."""
     is_portal, own = manifest.name == "portal", settings_of(manifest)
+    user = "hub" if name.endswith("-hub") else user_of(manifest)
     values = {
         "DATABASE_URL": _database("postgres"),
         "READ_REPLICA_URL": _database("postgres-replica"),
         "MODULE_URL": f"http://{manifest.host}:{manifest.port}",
         "LOG_DIR": LOGS,
         "LOG_ROLE": name,
+        "REDIS_USERNAME": user,
     }
     if manifest.kind == "collector":
         values["CORE_API_URL"] = "http://kong:8000"
@@ -219,7 +222,7 @@ def _environment(manifest: Manifest, name: str) -> list[dict[str, Any]]:
         values |= {"WEBSOCKET_HOST": "0.0.0.0", "WEBSOCKET_PORT": str(manifest.hub_port)}
     secrets = [
         _secret("POSTGRES_PASSWORD"),
-        _secret("REDIS_PASSWORD"),
+        _secret("REDIS_PASSWORD", password_setting(user)),
         _secret("WADDLEBOT_API_KEY", key_setting(manifest.name)),
         _secret("WADDLEBOT_ENCRYPTION_KEYS"),
         _secret("WADDLEBOT_ACTOR_KEY", "PORTAL_WADDLEBOT_ACTOR_KEY" if is_portal else None),
@@ -334,7 +337,7 @@ def _kong_database() -> list[dict[str, Any]]:
         "KONG_PREFIX": "/var/run/kong",
     }
     named = [{"name": name, "value": value} for name, value in values.items()]
-    return [*named, _secret("KONG_PG_PASSWORD"), _secret("REDIS_PASSWORD")]
+    return [*named, _secret("KONG_PG_PASSWORD"), _secret("REDIS_PASSWORD", password_setting("kong"))]
 
 
 def _job(
@@ -413,9 +416,9 @@ def _stores() -> Iterator[dict[str, Any]]:
         ["sh", "-c", first],
         ["pg_isready", "-h", "127.0.0.1"],
     )
-    start = 'exec redis-server --requirepass "$REDIS_PASSWORD" --appendonly yes --dir /data'
     ping = ["sh", "-c", 'redis-cli -a "$REDIS_PASSWORD" --no-auth-warning ping']
-    yield from _store("redis", REDIS, 6379, [_secret("REDIS_PASSWORD")], ["sh", "-c", start], ping)
+    start = ["sh", "-c", f"{redis_start()} --dir /data"]
+    yield from _store("redis", REDIS, 6379, list(map(_secret, redis_secrets())), start, ping)
     allow = 'echo "host replication waddlebot all scram-sha-256" >> "$PGDATA/pg_hba.conf"\n'
     yield {**_object("v1", "ConfigMap", "postgres-first-start"), "data": {"replication.sh": allow}}
 

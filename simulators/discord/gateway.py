@@ -35,6 +35,7 @@ NEEDS = {
     "GUILD_": GUILDS,
 }
 MAX_REPLAY = 20_000
+MAX_ASKED_FOR, MAX_CHUNK = 100, 1000
 
 
 @dataclass(slots=True)
@@ -220,10 +221,28 @@ class Gateway:
         await self._send(session, "RESUMED", {"_trace": ["simulated"]})
 
     async def _members(self, session: Session, data: dict[str, Any]) -> None:
+        """Those who were asked for by number, by what their names begin with, or all; in chunks of a thousand."""
         guild = self.world.guilds[str(data["guild_id"])]
-        members = [member.payload() for member in guild.members.values()]
-        chunk = {"guild_id": guild.id, "members": members, "chunk_index": 0, "chunk_count": 1, "not_found": []}
-        await self._send(session, "GUILD_MEMBERS_CHUNK", {**chunk, "nonce": data.get("nonce")})
+        members, missing = list(guild.members.values()), []
+        if "user_ids" in data:
+            asked = data["user_ids"] if isinstance(data["user_ids"], list) else [data["user_ids"]]
+            wanted = [str(each) for each in asked][:MAX_ASKED_FOR]
+            members = [guild.members[each] for each in wanted if each in guild.members]
+            missing = [each for each in wanted if each not in guild.members]
+        elif query := str(data.get("query") or "").lower():
+            members = [each for each in members if (each.nick or each.user.name).lower().startswith(query)]
+        members = members[: int(data.get("limit") or 0) or None]
+        chunks = [members[at : at + MAX_CHUNK] for at in range(0, len(members), MAX_CHUNK)] or [[]]
+        for index, chunk in enumerate(chunks):
+            told = {
+                "guild_id": guild.id,
+                "members": [each.payload() for each in chunk],
+                "chunk_index": index,
+                "chunk_count": len(chunks),
+                "not_found": missing,
+                "nonce": data.get("nonce"),
+            }
+            await self._send(session, "GUILD_MEMBERS_CHUNK", told)
 
     async def _send(self, session: Session, event: str, data: Any) -> None:
         session.sequence += 1
@@ -236,6 +255,8 @@ class Gateway:
 
     async def dispatch(self, guild_id: str, event: str, data: Any) -> int:
         """Tell every session that has this server and asked for such events. Returns how many those were."""
+        if isinstance(data, dict) and "id" in data:
+            self.world.note(event, data)
         told = 0
         for session in list(self.sessions.values()):
             if session.has(guild_id) and session.wants(event):

@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +23,7 @@ from .gateway import Gateway
 from .world import MAX_CONTENT_CHARS, Channel, Guild, Said, World, iso, snowflake
 
 NONCE_FOR_S = 300.0
+MAX_NONCE_CHARS, MAX_EMBEDS = 25, 10
 INTERACTION_FOR_S = 15 * 60.0
 ACK_WITHIN_S = 3.0
 # The kind of answer that says "is thinking…", and flags of messages.
@@ -107,6 +108,10 @@ class Bucket:
         return self.per_s - (time.monotonic() - self._at[0]) if self._at else self.per_s
 
 
+class _Created(dict[str, Any]):
+    """An answer that something was made: 201."""
+
+
 Handler = Callable[[web.Request], Awaitable[Any]]
 
 
@@ -168,6 +173,7 @@ class Rest:
             ("GET", "/soundboard-default-sounds", self._sounds),
             ("GET", "/guilds/{guild}", self._guild),
             ("GET", "/guilds/{guild}/channels", self._channels),
+            ("GET", "/guilds/{guild}/threads/active", self._active_threads),
             ("GET", "/guilds/{guild}/roles", self._roles),
             ("GET", "/guilds/{guild}/members/{user}", self._member),
             ("PATCH", "/guilds/{guild}/members/{user}", self._change_member),
@@ -180,8 +186,11 @@ class Rest:
             ("GET", "/channels/{channel}", self._channel),
             ("GET", "/channels/{channel}/messages", self._history),
             ("POST", "/channels/{channel}/messages", self._send_message),
+            ("GET", "/channels/{channel}/messages/{message}", self._message),
             ("PATCH", "/channels/{channel}/messages/{message}", self._edit_message),
             ("DELETE", "/channels/{channel}/messages/{message}", self._delete_message),
+            ("POST", "/channels/{channel}/messages/{message}/threads", self._begin_thread),
+            ("POST", "/channels/{channel}/threads", self._begin_thread),
             ("PUT", "/channels/{channel}/messages/{message}/reactions/{emoji}/@me", self._react),
             ("GET", "/applications/{application}/commands", self._list_commands),
             ("PUT", "/applications/{application}/commands", self._put_commands),
@@ -231,7 +240,8 @@ class Rest:
             answer = await handler(request)
             if isinstance(answer, web.Response):
                 return answer
-            return _json(200, answer, headers) if answer is not None else web.Response(status=204, headers=headers)
+            status = 201 if isinstance(answer, _Created) else 200
+            return _json(status, answer, headers) if answer is not None else web.Response(status=204, headers=headers)
         except RateLimited as limited:
             return _json(429, limited.body, limited.headers)
         except Refusal as refusal:
@@ -375,6 +385,10 @@ class Rest:
     async def _guild(self, request: web.Request) -> Any:
         return self._guild_of(request).summary()
 
+    async def _active_threads(self, request: web.Request) -> Any:
+        guild = self._guild_of(request)
+        return {"threads": [each.payload() for each in guild.threads.values()], "members": []}
+
     async def _channels(self, request: web.Request) -> Any:
         return [each.payload() for each in self._guild_of(request).channels.values()]
 
@@ -480,8 +494,57 @@ class Rest:
         return self._channel_of(request).payload()
 
     async def _history(self, request: web.Request) -> Any:
-        self._channel_of(request)
-        return []
+        """The newest first."""
+        channel = self._channel_of(request)
+        limit, before, after = (request.query.get(name) for name in ("limit", "before", "after"))
+        return [
+            each
+            for each in reversed(list(self.world.messages.values()))
+            if each["channel_id"] == channel.id
+            and (before is None or int(each["id"]) < int(before))
+            and (after is None or int(each["id"]) > int(after))
+        ][: int(limit or 50)]
+
+    async def _message(self, request: web.Request) -> Any:
+        return self._found_message(self._channel_of(request), request.match_info["message"])
+
+    def _found_message(self, channel: Channel, message_id: str) -> dict[str, Any]:
+        found = self.world.messages.get(message_id)
+        if found is None or found["channel_id"] != channel.id or message_id in self.deleted:
+            raise Refusal(404, 10008, "Unknown Message")
+        return found
+
+    async def _edit_message(self, request: web.Request) -> Any:
+        channel = self._channel_of(request, writing=True)
+        message_id = request.match_info["message"]
+        self._found_message(channel, message_id)
+        if message_id not in self.messages:
+            raise Refusal(403, 50005, "Cannot edit a message authored by another user")
+        asked, _ = await _asked(request)
+        old = self.messages[message_id]
+        changed = {"content": old.content, "embeds": old.embeds, **asked}
+        self.messages[message_id] = replace(
+            old, content=_checked_content(changed), embeds=_checked_embeds(changed), edited_at=iso()
+        )
+        payload = self._payload_of(self.messages[message_id])
+        if channel.guild_id:
+            await self.gateway.dispatch(channel.guild_id, "MESSAGE_UPDATE", {**payload, "guild_id": channel.guild_id})
+        return payload
+
+    async def _begin_thread(self, request: web.Request) -> Any:
+        channel = self._channel_of(request, writing=True)
+        asked, _ = await _asked(request)
+        name = str(asked.get("name") or "")
+        if not 1 <= len(name) <= 100:
+            raise _invalid("name", "BASE_TYPE_BAD_LENGTH", "Must be between 1 and 100 in length.")
+        message_id = request.match_info.get("message", "")
+        if message_id:
+            self._found_message(channel, message_id)
+            if message_id in self.world.channels:
+                raise Refusal(400, 160004, "A thread has already been created for this message")
+        thread = self.world.add_thread(channel, name, thread_id=message_id)
+        await self.gateway.dispatch(channel.guild_id, "THREAD_CREATE", {**thread.payload(), "newly_created": True})
+        return _Created(thread.payload())
 
     async def _open_dm(self, request: web.Request) -> Any:
         recipient = str((await request.json())["recipient_id"])
@@ -498,16 +561,21 @@ class Rest:
         channel = self._channel_of(request, writing=True)
         if channel.type == 1 and channel.name in self.closed_dms:
             raise Refusal(403, 50007, "Cannot send messages to this user")
-        asked = await request.json()
-        content = _checked_content(asked)
-        key = (channel.id, str(asked.get("nonce") or ""))
+        asked, files = await _asked(request)
+        content = _checked_content(asked, files)
+        key = (channel.id, _checked_nonce(asked))
         if asked.get("enforce_nonce") and (known := self._known_nonce(key)):
             return self._payload_of(self.messages[known])
         reference = asked.get("message_reference") or {}
         reply_to = str(reference.get("message_id") or "")
-        embeds = _checked_embeds(asked)
-        mentions = asked.get("allowed_mentions")
-        said = self._say(channel, content, reply_to=reply_to, allowed_mentions=mentions, embeds=embeds)
+        said = self._say(
+            channel,
+            content,
+            reply_to=reply_to,
+            allowed_mentions=asked.get("allowed_mentions"),
+            embeds=_checked_embeds(asked),
+            attachments=files,
+        )
         if asked.get("nonce"):
             self._nonces[key] = (time.monotonic(), said.message_id)
         payload = self._payload_of(said)
@@ -542,20 +610,11 @@ class Rest:
 
     def _payload_of(self, said: Said) -> dict[str, Any]:
         channel = self.world.channels.get(said.channel_id) or self.dm_channels[said.channel_id]
-        message = self.world.message(channel, said.content, self.world.bot, message_id=said.message_id)
+        more = {"embeds": list(said.embeds), "attachments": list(said.attachments), "edited_timestamp": said.edited_at}
+        message = self.world.message(channel, said.content, self.world.bot, message_id=said.message_id, more=more)
         if said.reply_to:
             message["message_reference"] = {"message_id": said.reply_to, "channel_id": said.channel_id}
         return message
-
-    async def _edit_message(self, request: web.Request) -> Any:
-        self._channel_of(request, writing=True)
-        message_id = request.match_info["message"]
-        old = self.messages.get(message_id)
-        if old is None or message_id in self.deleted:
-            raise Refusal(404, 10008, "Unknown Message")
-        asked = await request.json()
-        self.messages[message_id] = replace(old, content=_checked_content(asked), embeds=_checked_embeds(asked))
-        return self._payload_of(self.messages[message_id])
 
     async def _delete_message(self, request: web.Request) -> Any:
         channel = self._channel_of(request)
@@ -624,7 +683,7 @@ class Rest:
             raise Refusal(400, 40060, "Interaction has already been acknowledged.")
         asked = await _multipart_or_json(request)
         self.acknowledge(found, asked)
-        if request.query.get("with_response") == "true":
+        if request.query.get("with_response") in ("true", "1", "True"):
             resource: dict[str, Any] = {"type": found.ack_type}
             if found.original:
                 resource["message"] = self._payload_of(self.messages[found.original])
@@ -650,6 +709,7 @@ class Rest:
             interaction_id=found.id,
             ephemeral=found.ephemeral or ephemeral,
             allowed_mentions=data.get("allowed_mentions"),
+            embeds=data.get("embeds") or (),
         )
         found.replies.append(content)
         return said
@@ -833,18 +893,52 @@ async def _body(request: web.Request) -> Any:
 
 
 async def _multipart_or_json(request: web.Request) -> dict[str, Any]:
-    if request.content_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        parts = await request.post()
-        return dict(json.loads(str(parts["payload_json"])))
-    return dict(await request.json())
+    return (await _asked(request))[0]
 
 
-def _checked_content(asked: Mapping[str, Any]) -> str:
+async def _asked(request: web.Request) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What a request says, and the files that came with it as attachments."""
+    if request.content_type not in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        return dict(await request.json()), []
+    parts = await request.post()
+    files = [each for name, each in parts.items() if name.startswith("files[") and isinstance(each, web.FileField)]
+    return dict(json.loads(str(parts.get("payload_json") or "{}"))), [_attachment(each) for each in files]
+
+
+def _attachment(file: web.FileField) -> dict[str, Any]:
+    id_ = snowflake()
+    url = f"https://cdn.discordapp.com/attachments/{id_}/{file.filename}"
+    size = file.file.seek(0, 2)
+    return {
+        "id": id_,
+        "filename": file.filename,
+        "content_type": file.content_type,
+        "size": size,
+        "url": url,
+        "proxy_url": url,
+    }
+
+
+def _invalid(field: str, code: str, message: str) -> Refusal:
+    problem = {"code": code, "message": message}
+    return Refusal(400, 50035, "Invalid Form Body", errors={field: {"_errors": [problem]}})
+
+
+def _checked_nonce(asked: Mapping[str, Any]) -> str:
+    nonce = str(asked.get("nonce") or "")
+    if len(nonce) > MAX_NONCE_CHARS:
+        raise _invalid("nonce", "BASE_TYPE_MAX_LENGTH", f"Must be {MAX_NONCE_CHARS} or fewer in length.")
+    return nonce
+
+
+def _checked_content(asked: Mapping[str, Any], files: Sequence[Mapping[str, Any]] = ()) -> str:
     content = str(asked.get("content") or "")
     if len(content) > MAX_CONTENT_CHARS:
-        problem = {"code": "BASE_TYPE_MAX_LENGTH", "message": f"Must be {MAX_CONTENT_CHARS} or fewer in length."}
-        raise Refusal(400, 50035, "Invalid Form Body", errors={"content": {"_errors": [problem]}})
-    if not content.strip("\u200b \n\t"):
+        raise _invalid("content", "BASE_TYPE_MAX_LENGTH", f"Must be {MAX_CONTENT_CHARS} or fewer in length.")
+    embeds = asked.get("embeds") or []
+    if len(embeds) > MAX_EMBEDS:
+        raise _invalid("embeds", "BASE_TYPE_MAX_LENGTH", f"Must be {MAX_EMBEDS} or fewer in length.")
+    if not embeds and not files and not content.strip("\u200b \n\t"):
         raise Refusal(400, 50006, "Cannot send an empty message")
     return content
 

@@ -34,6 +34,8 @@ APPLICATION_ID = "900000000000000001"
 BOT_TOKEN = "simulated.bot.key"
 CLIENT_SECRET = "simulated-client-key"
 MAX_SAID = 1_000_000
+# In servers that nobody has boosted.
+ATTACHMENT_BYTES = 10 * 1024 * 1024
 EVENTS_AT_ONCE = 256
 
 
@@ -150,6 +152,13 @@ class DiscordSimulator(AsyncLoopbackServer):
         if self._loop is not None:
             self.run(self.gateway.dispatch(guild.id, "CHANNEL_CREATE", channel.payload()))
         return channel
+
+    def add_thread(self, channel: Channel, name: str = "A thread", **options: Any) -> Channel:
+        thread = self.world.add_thread(channel, name, **options)
+        if self._loop is not None:
+            created = {**thread.payload(), "newly_created": True}
+            self.run(self.gateway.dispatch(thread.guild_id, "THREAD_CREATE", created))
+        return thread
 
     def add_voice_channel(self, guild: Guild, name: str = "Lounge") -> Channel:
         return self.add_channel(guild, name, type_=VOICE)
@@ -332,6 +341,7 @@ class DiscordSimulator(AsyncLoopbackServer):
             "locale": "en-US",
             "guild_locale": "en-US",
             "app_permissions": str(1 << 3),
+            "attachment_size_limit": ATTACHMENT_BYTES,
             "entitlements": [],
             "authorizing_integration_owners": {"0": guild.id},
             "context": 0,

@@ -5,20 +5,21 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 EPOCH_MS = 1_420_070_400_000
 MAX_CONTENT_CHARS = 2000
+MAX_MESSAGES = 10_000
 
 KICK_MEMBERS = 1 << 1
 ADMINISTRATOR = 1 << 3
 MANAGE_MESSAGES = 1 << 13
 EVERYBODYS = (1 << 10) | (1 << 11) | (1 << 16) | (1 << 20) | (1 << 21)
 
-TEXT, VOICE = 0, 2
+TEXT, VOICE, PUBLIC_THREAD = 0, 2, 11
 DEFAULT_MESSAGE, BOOST, REPLY = 0, 8, 19
 
 _numbers = itertools.count(1)
@@ -88,8 +89,37 @@ class Channel:
     type: int = TEXT
     # Whether the bot may write here.
     writable: bool = True
+    # Of a thread: the channel that it is below, and who began it.
+    parent_id: str | None = None
+    owner_id: str | None = None
 
     def payload(self) -> dict[str, Any]:
+        return self._thread() if self.type == PUBLIC_THREAD else self._channel()
+
+    def _thread(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "guild_id": self.guild_id,
+            "parent_id": self.parent_id,
+            "owner_id": self.owner_id,
+            "name": self.name,
+            "type": self.type,
+            "last_message_id": None,
+            "message_count": 0,
+            "member_count": 1,
+            "total_message_sent": 0,
+            "rate_limit_per_user": 0,
+            "flags": 0,
+            "thread_metadata": {
+                "archived": False,
+                "auto_archive_duration": 1440,
+                "archive_timestamp": iso(),
+                "locked": False,
+                "create_timestamp": iso(),
+            },
+        }
+
+    def _channel(self) -> dict[str, Any]:
         return {
             "id": self.id,
             "guild_id": self.guild_id,
@@ -113,6 +143,7 @@ class Guild:
     owner_id: str
     roles: dict[str, dict[str, Any]] = field(default_factory=dict)
     channels: dict[str, Channel] = field(default_factory=dict)
+    threads: dict[str, Channel] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     voice: dict[str, str] = field(default_factory=dict)
     bans: dict[str, str | None] = field(default_factory=dict)
@@ -216,7 +247,7 @@ class Guild:
             "voice_states": self.voice_states(),
             "members": [self.members[bot_id].payload()],
             "channels": [each.payload() for each in self.channels.values()],
-            "threads": [],
+            "threads": [each.payload() for each in self.threads.values()],
             "presences": [],
             "stage_instances": [],
             "guild_scheduled_events": [],
@@ -239,7 +270,9 @@ class Said:
     kind: str = "message"
     interaction_id: str = ""
     ephemeral: bool = False
-    embeds: tuple[Any, ...] = ()
+    embeds: Sequence[Mapping[str, Any]] = ()
+    attachments: Sequence[Mapping[str, Any]] = ()
+    edited_at: str | None = None
 
 
 class World:
@@ -251,6 +284,8 @@ class World:
         self.users: dict[str, User] = {self.bot.id: self.bot}
         self.guilds: dict[str, Guild] = {}
         self.channels: dict[str, Channel] = {}
+        # What was said, by anybody, as it is now.
+        self.messages: dict[str, dict[str, Any]] = {}
         self.global_commands: list[dict[str, Any]] = []
         self._next_guild = int(snowflake()) >> 22
 
@@ -273,6 +308,30 @@ class World:
         channel = Channel(channel_id or snowflake(), guild.id, name, type_)
         guild.channels[channel.id] = self.channels[channel.id] = channel
         return channel
+
+    def add_thread(self, channel: Channel, name: str, *, owner: str = "", thread_id: str = "") -> Channel:
+        """One begun at a message has the message's id."""
+        guild = self.guilds[channel.guild_id]
+        thread = Channel(
+            thread_id or snowflake(),
+            guild.id,
+            name,
+            PUBLIC_THREAD,
+            parent_id=channel.id,
+            owner_id=owner or self.bot.id,
+            writable=channel.writable,
+        )
+        guild.threads[thread.id] = self.channels[thread.id] = thread
+        return thread
+
+    def note(self, event: str, data: Mapping[str, Any]) -> None:
+        """Remember what the gateway tells of messages."""
+        if event in ("MESSAGE_CREATE", "MESSAGE_UPDATE"):
+            self.messages[data["id"]] = {**self.messages.get(data["id"], {}), **data}
+            while len(self.messages) > MAX_MESSAGES:
+                del self.messages[next(iter(self.messages))]
+        elif event == "MESSAGE_DELETE":
+            self.messages.pop(data["id"], None)
 
     def user(self, user_id: str, name: str = "", *, bot: bool = False) -> User:
         """Somebody, new if need be."""

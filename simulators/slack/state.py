@@ -6,8 +6,8 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 CLIENT_ID = "1234567890.simulated"
@@ -58,6 +58,8 @@ class Said:
     via: str
     at: float
     attachments: str = ""
+    blocks: Sequence[Mapping[str, Any]] = ()
+    edited_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -166,6 +168,14 @@ class State:
             said = Said(number=next(self.numbers), at=time.time(), **what)
             self.said.append(said)
             return said
+
+    def find_said(self, team: str, channel: str, ts: str) -> Said | None:
+        return next((each for each in self.said if (each.team, each.channel, each.ts) == (team, channel, ts)), None)
+
+    def replace_said(self, said: Said, **changes: Any) -> None:
+        """It stays where it is in what was said."""
+        with self.lock:
+            self.said[self.said.index(said)] = replace(said, edited_at=time.time(), **changes)
 
     def fault(self, method: str) -> Fault | None:
         with self.lock:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -17,7 +17,9 @@ from .state import ROTATES_AFTER_S, Fault, Said, Team, Token
 if TYPE_CHECKING:
     from .simulator import SlackSimulator
 
-MAX_TEXT_CHARS = 40_000
+MAX_TEXT_CHARS, MAX_BLOCKS = 40_000, 50
+# Channels, groups and direct messages; people, to whom one may write as well.
+CHANNEL = re.compile(r"[CDGUW][A-Z0-9]+")
 Handler = Callable[[Token, Mapping[str, str]], dict[str, Any]]
 
 
@@ -43,6 +45,7 @@ class WebAPI:
             "users.info": self._users_info,
             "conversations.info": self._conversations_info,
             "conversations.list": self._conversations_list,
+            "conversations.open": self._conversations_open,
             "usergroups.list": self._groups_list,
             "usergroups.users.list": self._group_users,
             "usergroups.users.update": self._group_update,
@@ -144,8 +147,8 @@ class WebAPI:
 
     def _delete(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
         team, channel, ts = token.team, asked.get("channel", ""), asked.get("ts", "")
-        found = next((each for each in self._slack.state.said if (each.channel, each.ts) == (channel, ts)), None)
-        if found is None or found.team != team:
+        found = self._slack.state.find_said(team, channel, ts)
+        if found is None:
             raise SlackError("message_not_found")
         person = self._slack.state.team(team).user(token.user)
         may_delete_others = token.kind == "user" and (person.is_admin or person.is_owner)
@@ -154,21 +157,9 @@ class WebAPI:
         self._slack.state.deleted.append((channel, ts))
         return {"ok": True, "channel": channel, "ts": ts}
 
-    def _update(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
-        team, channel = self._place(token, asked)
-        said, ts = self._slack.state.said, asked.get("ts", "")
-        found = next((nth for nth, each in enumerate(said) if (each.channel, each.ts) == (channel, ts)), None)
-        if found is None or said[found].team != team.id or (channel, ts) in self._slack.state.deleted:
-            raise SlackError("message_not_found")
-        if said[found].user != token.user:
-            raise SlackError("cant_update_message")
-        changed = {"text": asked.get("text", ""), "attachments": asked.get("attachments", "")}
-        said[found] = replace(said[found], **changed)
-        return {"ok": True, "channel": channel, "ts": ts, "text": changed["text"]}
-
     def _place(self, token: Token, asked: Mapping[str, str]) -> tuple[Team, str]:
         team, channel = self._slack.state.team(token.team), asked.get("channel", "")
-        if not channel:
+        if not CHANNEL.fullmatch(channel):
             raise SlackError("channel_not_found")
         if channel in team.closed:
             raise SlackError(team.closed[channel])
@@ -184,11 +175,7 @@ class WebAPI:
     def _say(
         self, token: Token, team: Team, channel: str, asked: Mapping[str, str], *, via: str, ephemeral_to: str = ""
     ) -> Said:
-        text = asked.get("text", "")
-        if not text:
-            raise SlackError("no_text")
-        if len(text) > MAX_TEXT_CHARS:
-            raise SlackError("msg_too_long")
+        text, blocks = _checked_text(asked)
         return self._slack.state.record(
             ts=self._slack.state.make_ts(),
             team=team.id,
@@ -200,7 +187,20 @@ class WebAPI:
             ephemeral_to=ephemeral_to,
             via=via,
             attachments=asked.get("attachments", ""),
+            blocks=blocks,
         )
+
+    def _update(self, token: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        team, channel = self._place(token, asked)
+        text, blocks = _checked_text(asked)
+        found = self._slack.state.find_said(team.id, channel, asked.get("ts", ""))
+        if found is None or (channel, found.ts) in self._slack.state.deleted:
+            raise SlackError("message_not_found")
+        if found.user != token.user:
+            raise SlackError("cant_update_message")
+        self._slack.state.replace_said(found, text=text, blocks=blocks, attachments=asked.get("attachments", ""))
+        message = {"type": "message", "user": found.user, "text": text, "blocks": blocks, "team": team.id}
+        return {"ok": True, "channel": channel, "ts": found.ts, "text": text, "message": message}
 
     # People and channels
 
@@ -218,6 +218,13 @@ class WebAPI:
         team = self._slack.state.team(token.team)
         channels = [_channel_object(team, each) for each in team.channel_names]
         return {"ok": True, "channels": channels, "response_metadata": {"next_cursor": ""}}
+
+    def _conversations_open(self, _: Token, asked: Mapping[str, str]) -> dict[str, Any]:
+        users = [each for each in asked.get("users", "").split(",") if each]
+        if not users or any(each.startswith("UGONE") for each in users):
+            raise SlackError("user_not_found" if users else "users_list_not_supplied")
+        channel = f"D{''.join(sorted(users))}" if len(users) == 1 else f"G{''.join(sorted(users))}"
+        return {"ok": True, "no_op": False, "already_open": False, "channel": {"id": channel}}
 
     def _groups_list(self, token: Token, _: Mapping[str, str]) -> dict[str, Any]:
         groups = self._slack.state.team(token.team).groups
@@ -341,6 +348,24 @@ class WebAPI:
         return {**granted, "refresh_token": refresh, "expires_in": round(ttl_s or ROTATES_AFTER_S)}
 
 
+def _checked_text(asked: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """What is said, as text and as blocks; of blocks Slack makes no text."""
+    text = asked.get("text", "")
+    try:
+        blocks = json.loads(asked.get("blocks") or "[]")
+    except ValueError:
+        raise SlackError("invalid_blocks_format") from None
+    if not isinstance(blocks, list) or not all(isinstance(each, dict) and each.get("type") for each in blocks):
+        raise SlackError("invalid_blocks")
+    if len(blocks) > MAX_BLOCKS:
+        raise SlackError("invalid_blocks")
+    if not text and not blocks:
+        raise SlackError("no_text")
+    if len(text) > MAX_TEXT_CHARS:
+        raise SlackError("msg_too_long")
+    return text, blocks
+
+
 def user_object(team: Team, id_: str) -> dict[str, Any]:
     user = team.user(id_)
     return {
@@ -349,7 +374,16 @@ def user_object(team: Team, id_: str) -> dict[str, Any]:
         "name": user.name,
         "deleted": False,
         "real_name": user.display_name or user.name,
-        "profile": {"display_name": user.display_name, "real_name": user.display_name or user.name},
+        # What nobody has said of themselves is null.
+        "tz": None,
+        "tz_label": None,
+        "profile": {
+            "display_name": user.display_name,
+            "real_name": user.display_name or user.name,
+            "title": None,
+            "status_text": None,
+            "image_72": None,
+        },
         "is_admin": user.is_admin or user.is_owner,
         "is_owner": user.is_owner,
         "is_primary_owner": False,

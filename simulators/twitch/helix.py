@@ -156,7 +156,7 @@ class Helix:
     async def _modify_channel(self, request: web.Request, token: Token) -> web.Response:
         channel = self._required(request, "broadcaster_id")
         _check_owner(token, channel, "channel:manage:broadcast")
-        asked = await request.json()
+        asked = await _object(request)
         title, game_id = asked.get("title"), asked.get("game_id")
         if title is None and game_id is None:
             raise Refused(400, "The request body must contain at least one field.")
@@ -187,7 +187,7 @@ class Helix:
         return web.json_response({"data": [answer]}, status=202)
 
     async def _make_marker(self, request: web.Request, token: Token) -> web.Response:
-        asked = await request.json()
+        asked = await _object(request)
         channel = self._account(str(asked.get("user_id") or ""), "user_id")
         _check_owner(token, channel, "channel:manage:broadcast")
         description = str(asked.get("description") or "")
@@ -472,10 +472,22 @@ def _check_owner(token: Token, channel: Account, *any_of: str) -> None:
         raise Refused(401, f"Missing scope: {' or '.join(any_of)}")
 
 
+async def _object(request: web.Request) -> dict[str, Any]:
+    """A body as Helix takes it: JSON that says so, and an object."""
+    if request.content_type != "application/json":
+        raise Refused(400, "The Content-Type header must be set to application/json.")
+    try:
+        body = await request.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(400, "The request body must be a JSON object.")
+    return body
+
+
 async def _data(request: web.Request) -> dict[str, Any]:
     """The `data` of a body, an object as Twitch documents it."""
-    body = await request.json()
-    data = body.get("data") if isinstance(body, dict) else None
+    data = (await _object(request)).get("data")
     if not isinstance(data, dict):
         raise Refused(400, 'The "data" field must be an object.')
     return data

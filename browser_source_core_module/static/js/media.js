@@ -6,6 +6,8 @@ import { countDown, isMuted, markTest, start, transition } from "./overlay.js";
 // Where Twitch's player of clips is, and how long a picture stands in for a clip that may not be played here.
 const { clips: CLIPS } = JSON.parse(document.getElementById("settings").textContent);
 const POSTER_MS = 10_000;
+// What is not there by then will not come: it must not cover the stream for its whole time.
+const LOADED_WITHIN_MS = 10_000;
 const SERVICES = { spotify: "spotify", youtube: "youtube", "youtube music": "youtube", twitch: "twitch" };
 
 class Media {
@@ -144,10 +146,10 @@ class Screen {
   }
 
   #picture(data, finish) {
-    if (data.media_type === "image" && data.media_url) return image(data.media_url);
+    if (data.media_type === "image" && data.media_url) return orFinish(image(data.media_url), "load", finish);
     if (data.media_url && isHostedClip(data.media_url)) return mayPlayClips() ? player(data, finish) : poster(data, finish);
     if (data.media_type !== "image" && data.media_url) return video(data.media_url, finish);
-    return data.artwork_url ? image(data.artwork_url) : Object.assign(document.createElement("div"), { className: "empty" });
+    return artwork(data, finish);
   }
 }
 
@@ -181,6 +183,7 @@ function image(url) {
 function video(url, finish) {
   const element = Object.assign(document.createElement("video"), { src: url, autoplay: true, playsInline: true, muted: isMuted() });
   element.onended = finish;
+  orFinish(element, "loadeddata", finish);
   // OBS lets a page play sound; a browser that somebody tries the overlay in does not.
   element.play().catch(() => {
     element.muted = true;
@@ -200,7 +203,25 @@ function mayPlayClips() {
 
 function poster(data, finish) {
   setTimeout(finish, POSTER_MS);
-  return data.artwork_url ? image(data.artwork_url) : Object.assign(document.createElement("div"), { className: "empty" });
+  return artwork(data, finish);
+}
+
+/** What stands for media that cannot be shown; where there is none either, there is nothing to wait for. */
+function artwork(data, finish) {
+  if (data.artwork_url) return orFinish(image(data.artwork_url), "load", finish);
+  setTimeout(finish);
+  return document.createElement("div");
+}
+
+/** End the item once it is known that this does not load. */
+function orFinish(media, loaded, finish) {
+  const waiting = setTimeout(finish, LOADED_WITHIN_MS);
+  media.addEventListener(loaded, () => clearTimeout(waiting), { once: true });
+  media.addEventListener("error", () => {
+    clearTimeout(waiting);
+    finish();
+  });
+  return media;
 }
 
 /**

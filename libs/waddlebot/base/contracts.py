@@ -402,7 +402,8 @@ class MediaData(Wire):
     player: Literal["none", "youtube"] = "none"
     volume: int = Field(100, ge=0, le=100)
     muted: bool = False
-    display_s: float = Field(30, ge=0)
+    # As DEFAULT_MEDIA_DURATION says, if it is not said here.
+    display_s: float | None = Field(None, ge=0)
 
 
 PlaybackState = Literal["started", "paused", "ended", "failed", "no_page"]
@@ -423,7 +424,8 @@ class TickerData(Wire):
     text: Annotated[str, StringConstraints(min_length=1)]
     priority: int = Field(5, ge=1, le=9)
     style: Literal["default", "info", "success", "warning", "urgent"] = "default"
-    display_s: float = Field(10, ge=0)
+    # As DEFAULT_TICKER_DURATION says, if it is not said here.
+    display_s: float | None = Field(None, ge=0)
 
 
 AlertAnimation = Literal["fade", "slide", "drop", "zoom", "bounce", "none"]

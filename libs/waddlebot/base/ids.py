@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import datetime
 
 import uuid_utils
 
@@ -19,6 +20,12 @@ PLATFORM = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 def new_id() -> str:
     """A UUIDv7 as text: unique, and later ids sort after earlier ones."""
     return str(uuid_utils.uuid7())
+
+
+def first_id_at(moment: datetime) -> str:
+    """Sorts before every `new_id` that was made from then on."""
+    milliseconds = f"{int(moment.timestamp() * 1000):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-0000-0000-000000000000"
 
 
 def new_traceparent() -> str:

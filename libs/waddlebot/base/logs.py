@@ -42,6 +42,8 @@ WRITE_EVERY_S = 0.05
 # A console that nobody reads may hold the writer up for ever; the process does not wait for that.
 STOP_WITHIN_S = 5.0
 SYSLOG_RESTS_S = 60.0
+# What any server takes in one datagram, with room for what it adds.
+SYSLOG_BYTES = 2000
 SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|signature", re.IGNORECASE)
 SECRET_TEXT = re.compile(
     r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
@@ -64,6 +66,8 @@ class LogContext:
     traceparent: str | None = None
     community: int | str | None = None
     user: int | str | None = None
+    # The account that asks, or the person in whose name it does.
+    actor: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -139,7 +143,7 @@ class AAALog:
             "user": fields.pop("user", context and context.user),
             "result": result,
             "session_id": context and context.session_id,
-            "fields": fields,
+            "fields": {"actor": context.actor, **fields} if context and context.actor else fields,
         }
         self._logger.log(level, action, exc_info=exc_info, extra={"aaa": line})
 
@@ -411,12 +415,22 @@ class _Syslog(logging.handlers.SysLogHandler):
     """A server that cannot be found or reached costs its lines and one warning, and is looked for now and then."""
 
     socket: Any
+    # A NUL at the end is what servers of long ago wanted, and shows as garbage in today's.
+    append_nul = False
 
     def __init__(self, address: tuple[str, int], facility: int) -> None:
         self._outage = _Outage("syslog", level=logging.WARNING)
         self._rests_until = math.inf  # It is first looked for when there is something to tell it.
         super().__init__(address, facility=facility)
         self._rests_until = 0.0
+
+    def format(self, record: logging.LogRecord) -> str:
+        """With time, host and tag, and no longer than servers take. Source: RFC 3164"""
+        at = time.strftime("%b %e %H:%M:%S", time.localtime(record.created))
+        module = record.aaa["module"] if hasattr(record, "aaa") else "libraries"
+        line = f"{at} {os.uname().nodename} waddlebot-{module}[{os.getpid()}]: {super().format(record)}"
+        data = line.encode("utf-8", "backslashreplace")
+        return line if len(data) <= SYSLOG_BYTES else data[:SYSLOG_BYTES].decode("utf-8", "ignore") + "…"
 
     def createSocket(self) -> None:  # noqa: N802 - logging's name
         if time.monotonic() >= self._rests_until:

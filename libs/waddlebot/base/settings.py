@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     )
     redis_host: str = Field("127.0.0.1", alias="REDIS_HOST", description="Redis or Valkey host.")
     redis_port: int = Field(6379, alias="REDIS_PORT", ge=1, le=65535, description="Redis or Valkey port.")
+    redis_username: str | None = Field(None, alias="REDIS_USERNAME", description="Redis user; nobody's name if empty.")
     redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD", description="Redis password.")
     redis_db: int = Field(0, alias="REDIS_DB", ge=0, description="Redis database number.")
 

@@ -51,6 +51,29 @@ class PerMinute:
         return left_out
 
 
+class Sampled:
+    """Counts what happens often, so that it is told once a minute and name, with how often it was."""
+
+    def __init__(self, *, names: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
+        self._names = names
+        self._clock = clock
+        self._counts: dict[tuple[object, ...], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def count(self, *name: object) -> int:
+        """How often it was since it was last told, if that is to be told now, else 0."""
+        now = self._clock()
+        with self._lock:
+            told_at, count = self._counts.get(name, (now - MINUTE_S, 0))
+            if now - told_at < MINUTE_S:
+                self._counts[name] = told_at, count + 1
+                return 0
+            if len(self._counts) >= self._names:
+                self._counts.clear()
+            self._counts[name] = now, 0
+            return count + 1
+
+
 def begin_anew() -> None:
     """A minute begins for all of this process; for tests, which all come from one address."""
     for each in list(_made):

@@ -7,7 +7,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .. import __version__
 from ..base.chat import count_of
 from ..base.errors import ConfigError, WaddleBotError
 from ..base.wire import for_terminal, is_number
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("member", "subscriber", "vip", "moderator", "admin", "owner")
+# Who the audit log says it was.
+COMMAND_LINE = "command line"
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
 OVERLAYS = ("ticker", "media", "general")
 NO_FLEET = 2
@@ -142,7 +145,7 @@ def simulate(home: Path, name: str, level: str, channel: str, as_json: bool, eve
         console = _console(home)
         if event in OVERLAYS:
             console.show_test(event, text)
-            echo(f"→ shown on the {event} overlay, marked TEST")
+            echo(f"{console.shown_on(event)}, marked TEST")
             return
         made = console.event(text, _speaker(name, level, channel), simulate=True, kind=event)
         status = _speak(console, made, as_json=as_json)
@@ -579,15 +582,35 @@ def reporting() -> Iterator[None]:
 
 @contextmanager
 def database(home: Path) -> Iterator[Database]:
-    from ..data.audit import Acting, acting_as
+    from ..data.audit import Acting, acting_as, listed_entries
     from ..data.database import Database
 
     opened = Database(_database_url(home), pool_size=1)
     try:
-        with acting_as(Acting("command line")):
+        with acting_as(Acting(COMMAND_LINE)), listed_entries() as entries:
             yield opened
+        if entries:
+            _log_changes(home, opened, entries)
     finally:
         opened.close()
+
+
+def _log_changes(home: Path, db: Database, entries: Sequence[int]) -> None:
+    """Tell the fleet's log, too, what was changed from here."""
+    from ..base.logs import AAALog, configure_logging, stop_logging
+    from ..base.settings import Settings
+
+    logs = Home(home).logs
+    if not logs.is_dir():
+        return
+    configure_logging(Settings(database_url=_database_url(home), log_dir=logs, log_role="", log_console_level="ERROR"))
+    log = AAALog("command-line", __version__)
+    sql = "SELECT module, action, subject, community_id FROM audit WHERE id = ANY(%s) ORDER BY id"
+    for row in db.statement(sql, (list(entries),)):
+        log.audit(
+            row["action"], actor=COMMAND_LINE, of=row["module"], subject=row["subject"], community=row["community_id"]
+        )
+    stop_logging()
 
 
 def _database_url(home: Path) -> str:
@@ -741,7 +764,7 @@ def _print_responses(console: Console, outcome: Outcome, said: set[int | None], 
         if is_chat:
             echo(response["response_data"]["message"])
         else:
-            echo(f"→ shown on the {response['response_data']['delivered_to']} overlay")
+            echo(console.shown_on(response["response_data"]["delivered_to"]))
 
 
 def main() -> None:

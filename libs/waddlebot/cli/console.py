@@ -118,6 +118,16 @@ class Console:
         body = {"community_id": "demo", "action": source_type, "data": data}
         self._request("POST", "/admin/test", body, at=self._overlays_url)
 
+    def shown_on(self, source_type: str) -> str:
+        """Where something is shown, or that nobody could see it."""
+        try:
+            sources = self._request("GET", "/stats?community_id=demo", None, at=self._overlays_url)["sources"]
+        except Refused:  # It was shown all the same.
+            return f"→ shown on the {source_type} overlay"
+        if any(each["connections"] for each in sources if each["source_type"] == source_type):
+            return f"→ shown on the {source_type} overlay"
+        return f"→ for the {source_type} overlay, of which no page is open"
+
     def take(self, response: Mapping[str, Any]) -> bool:
         """Whether it is ours to say this reply; recorded as said. False when it was said before."""
         if response["outbox_id"] is None:

@@ -125,7 +125,7 @@ class Chat:
                 for more in rest:
                     _print(("", f"          {more}"))
             elif response["response_action"] != "chat":
-                _print(("class:hint", f"→ shown on the {response['response_data']['delivered_to']} overlay"))
+                _print(("class:hint", self._console.shown_on(response["response_data"]["delivered_to"])))
 
 
 def _print(*parts: tuple[str, str]) -> None:

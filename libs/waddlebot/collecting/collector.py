@@ -113,6 +113,8 @@ class Collector:
         self._kept: deque[Delivery] = deque()
         self._is_ending = False
         self._keeping = threading.Lock()
+        self._ever_kept = 0
+        self._to_tell: deque[tuple[int, Callable[[], None]]] = deque()
         self._lost = Watched("intake-room", log.module)
         self._wakeup = Wakeup(service.settings, table.name)
         self._sender = Sender(
@@ -161,6 +163,11 @@ class Collector:
                 return
         self.take(delivery)  # Nobody is left to store what is only kept.
 
+    def when_stored(self, tell: Callable[[], None]) -> None:
+        """Call that once all that was kept until now is stored. Call it from where `keep` is called."""
+        self._to_tell.append((self._ever_kept, tell))
+        self._forwarder.wake.set()
+
     def count(self, type_: str, outcome: str) -> None:
         self._deliveries.labels(type_, outcome).inc()
 
@@ -193,6 +200,7 @@ class Collector:
             self.count(lost.type, "lost")
             self._lost.note("deliveries are lost: the database has been away for too long")
         self._kept.append(delivery)
+        self._ever_kept += 1
         self._forwarder.wake.set()
 
     def _store_and_ring(self, batch: Sequence[Delivery]) -> list[Intake]:
@@ -211,6 +219,10 @@ class Collector:
                 self._kept.popleft()
             self.count(delivery.type, delivery.ignored or outcome)
         return True
+
+    def _tell_stored(self) -> None:
+        while self._to_tell and self._to_tell[0][0] <= self._ever_kept - len(self._kept):
+            self._to_tell.popleft()[1]()
 
     def _store_together_or_alone(self, batch: list[Delivery]) -> Sequence[Intake | Literal["failed"]]:
         """One that cannot be stored at all may not stay in front of the others for ever."""
@@ -253,7 +265,9 @@ class Collector:
         def forward() -> bool:
             self._wakeup.listen(forwarder.wake)
             forwarder.gather()
-            return self._store_kept() | forwarder.step()
+            has_more = self._store_kept() | forwarder.step()
+            self._tell_stored()
+            return has_more
 
         def clean() -> bool:
             return delete_old(db, self._table.name, "received_at") | delete_old(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
 from pydal import DAL
@@ -18,6 +19,8 @@ from ..web.auth import CORE, hash_key
 from .communities import ensure_community, slug_of
 
 ACTIVATION_KEY_BYTES = 32
+# `last_activity` is that exact.
+ACTIVITY_WITHIN = timedelta(minutes=1)
 # What ids of servers and channels look like, and how somebody is told who gave a name.
 SHAPES = {
     "twitch": (
@@ -141,6 +144,17 @@ def activate_server(
     after = {"entity_id": str(entity), "is_active": True}
     record(db, CORE, "server_activated", f"server/{entity}", community_id=home, before=None, after=after)
     return entity
+
+
+def note_activity(db: DAL, entity_ids: Collection[str]) -> None:
+    """Write down that something happened there just now, if nothing has been for a minute."""
+    fetch(
+        db,
+        "UPDATE servers s SET last_activity = now() FROM entities e WHERE e.entity_id = ANY(%s)"
+        " AND s.platform = e.platform AND s.server_id = e.server_id AND s.channel IN (e.channel_id, '')"
+        " AND coalesce(s.last_activity, '-infinity') < now() - %s",
+        (sorted(entity_ids), ACTIVITY_WITHIN),
+    )
 
 
 def list_servers(db: DAL, *, limit: int = 10_000) -> list[dict[str, Any]]:

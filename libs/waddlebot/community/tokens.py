@@ -345,6 +345,7 @@ class Tokens:
         )
         try:
             is_stored = self._store(kept)
+            self._log.auth("token_refreshed", table=self._table, owner=token.owner)
         except NOT_STORED as err:
             self._hold(kept, err)
             return kept

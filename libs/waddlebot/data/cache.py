@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 import redis
@@ -16,11 +16,11 @@ from redis.retry import Retry
 from ..base.errors import ConfigError
 from ..base.settings import Settings
 from ..base.watched import Watched
+from .redis_users import INVALIDATIONS
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-CHANNEL = "waddlebot:invalidate"
 # What is committed without waiting for the disk is not counted as written for three times wal_writer_delay.
 ASYNCHRONOUS_COMMIT_S = 1.0
 RECONNECT_S = 1.0
@@ -31,6 +31,7 @@ def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
     pool = redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
         host=settings.redis_host,
         port=settings.redis_port,
+        username=settings.redis_username or None,
         password=settings.redis_password.get_secret_value() if settings.redis_password else None,
         db=settings.redis_db,
         max_connections=32,
@@ -160,7 +161,7 @@ class Bus:
         texts = [str(key) for key in keys] or ["*"]
         self._drop(name, *texts)
         with contextlib.suppress(redis.RedisError):
-            self.client.publish(CHANNEL, write_invalidation(name, texts))
+            self.client.publish(INVALIDATIONS + name, json.dumps(texts))
 
     def start(self) -> None:
         """Begin to listen to the other processes."""
@@ -187,39 +188,35 @@ class Bus:
             try:
                 pubsub = self._blocking_client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 with pubsub as subscription:
-                    subscription.subscribe(CHANNEL)
+                    subscription.psubscribe(INVALIDATIONS + "*")
                     self._drop_all()
                     while not self._stopping.is_set():
                         message = subscription.get_message(timeout=1.0)
                         if message:
-                            self._hear(message["data"])
+                            self._hear(message["channel"], message["data"])
             except (redis.RedisError, OSError):
                 self._drop_all()
                 self._stopping.wait(RECONNECT_S)
 
-    def _hear(self, message: str) -> None:
+    def _hear(self, channel: str, message: str) -> None:
         try:
-            name, keys = read_invalidation(message)
+            keys = read_invalidation(message)
         except ValueError as err:
             assert self._watched
-            self._watched.note(f"cannot read what {CHANNEL} says: {err}")
+            self._watched.note(f"cannot read what {channel[:100]} says: {err}")
             return
-        self._drop(name, *keys)
+        self._drop(channel.removeprefix(INVALIDATIONS), *keys)
 
 
-def write_invalidation(name: str, keys: Sequence[str]) -> str:
-    return json.dumps([name, *keys])
-
-
-def read_invalidation(message: str) -> tuple[str, list[str]]:
-    """The cache and the keys of it that are to be forgotten; `*` is all of them. Raises: ValueError."""
+def read_invalidation(message: str) -> list[str]:
+    """The keys that are to be forgotten; `*` is all of them. Raises: ValueError."""
     try:
         said = json.loads(message)
     except RecursionError as err:
         raise ValueError("nested too deeply") from err
-    if not isinstance(said, list) or len(said) < 2 or not all(isinstance(each, str) for each in said):
-        raise ValueError("not a list of a name and keys")
-    return said[0], said[1:]
+    if not isinstance(said, list) or not said or not all(isinstance(each, str) for each in said):
+        raise ValueError("not a list of keys")
+    return said
 
 
 _buses: dict[tuple[str, int, int], Bus] = {}
@@ -234,7 +231,8 @@ def shared_bus(settings: Settings) -> Bus:
         try:
             bus.client.ping()
         except redis.AuthenticationError as err:
-            raise ConfigError(f"Redis at {address[0]}:{address[1]} refuses REDIS_PASSWORD.") from err
+            given = "REDIS_USERNAME and REDIS_PASSWORD" if settings.redis_username else "REDIS_PASSWORD"
+            raise ConfigError(f"Redis at {address[0]}:{address[1]} refuses {given}.") from err
         except redis.RedisError:
             pass  # Away at the start is the same as away later: bounded, counted in health, and it comes back.
         bus.start()

@@ -14,8 +14,8 @@ import redis
 from ..base.settings import Settings
 from ..base.watched import Watched
 from .cache import open_redis
+from .redis_users import WAKE
 
-CHANNEL = "waddlebot:wake:"
 RETRY_S = 1.0
 # Rings come closer together than this become one: each costs both sides more than most work that it announces.
 PAUSE_S = 0.005
@@ -26,7 +26,7 @@ class Wakeup:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
-        self._channel = CHANNEL + name
+        self._channel = WAKE + name
         self._rung = threading.Event()
         self._lock = threading.Lock()
         self._watched: dict[str, Watched] = {}

@@ -28,6 +28,11 @@ def key_setting(account: str) -> str:
     return f"{account.upper()}_WADDLEBOT_API_KEY"
 
 
+def password_setting(user: str) -> str:
+    """The name of a Redis user's password in the environment."""
+    return f"{user.upper()}_REDIS_PASSWORD"
+
+
 def keys_in(environment: Mapping[str, str], manifests: Sequence[Manifest]) -> dict[str, str]:
     """The key of every account. Raises: ConfigError, which names all that are missing or are none."""
     names = {account.name: key_setting(account.name) for account in fleet_accounts(manifests)}
@@ -66,6 +71,7 @@ def environment_file() -> Iterator[str]:
     yield f"POSTGRES_PASSWORD={made.database_owner_password}"
     yield f"KONG_PG_PASSWORD={made.database_password}"
     yield f"REDIS_PASSWORD={made.redis_password}"
+    yield from (f"{password_setting(user)}={password}" for user, password in made.redis_passwords.items())
     yield f"WADDLEBOT_ENCRYPTION_KEYS={made.encryption_keys}"
     yield f"WADDLEBOT_ACTOR_KEY={actor_key.public_text}"
     yield f"PORTAL_WADDLEBOT_ACTOR_KEY={actor_key.private_text}"

@@ -12,13 +12,14 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..base.errors import ConfigError
 from ..base.system_users import find_system_user
+from ..data.redis_users import make_passwords, users
 from .home import open_private, write_private
 
 # The superuser, for the supervisor and replicas only, and whom the fleet works as: see data/roles.py.
@@ -196,10 +197,14 @@ class PostgresServer:
 
 @dataclass(slots=True)
 class ValkeyServer:
-    """Valkey on loopback with a password. It keeps nothing on disk: all that it holds can be lost."""
+    """Valkey on loopback. It keeps nothing on disk: all that it holds can be lost.
+
+    `password` is the operator's, `passwords` are those of the fleet's processes, by kind.
+    """
 
     folder: Path
     password: str
+    passwords: Mapping[str, str] = field(default_factory=make_passwords)
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
 
@@ -211,7 +216,8 @@ class ValkeyServer:
         write_private(
             self.folder / "valkey.conf",
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
-            f'save ""\nappendonly no\nmaxmemory 64mb\nmaxmemory-policy volatile-ttl\ndaemonize no\n',
+            f'save ""\nappendonly no\nmaxmemory 64mb\nmaxmemory-policy volatile-ttl\ndaemonize no\n'
+            + "".join(f"{line}\n" for line in users(self.passwords)),
         )
         log_path = self.folder / "valkey.log"
         with open_private(log_path) as log:
@@ -234,6 +240,15 @@ class ValkeyServer:
 
     def stop(self) -> None:
         stop_process(self.process, signal.SIGTERM)
+
+    def environment(self, user: str) -> dict[str, str]:
+        """What tells a process of that kind how to reach it."""
+        return {
+            "REDIS_HOST": "127.0.0.1",
+            "REDIS_PORT": str(self.port),
+            "REDIS_USERNAME": user,
+            "REDIS_PASSWORD": self.passwords[user],
+        }
 
 
 def answers(port: int, hello: bytes) -> bool:

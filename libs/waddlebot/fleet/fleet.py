@@ -29,6 +29,7 @@ from ..base.contracts import MODULE_HOST
 from ..base.errors import ConfigError
 from ..base.manifest import Manifest, all_manifests, modules_dir
 from ..base.settings import check_what_is_set
+from ..data.redis_users import user_of
 from ..web.actor import ActorKey
 from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
 from .home import Home, Running, Secrets
@@ -141,7 +142,8 @@ class Fleet:
 
     def _hub_port(self, manifest: Manifest) -> int:
         assert manifest.hub_port is not None
-        return self.options.ws_port or self.options.port + manifest.hub_port - BASE_PORT
+        named = int(os.environ.get("WEBSOCKET_PORT") or 0)
+        return self.options.ws_port or named or self.options.port + manifest.hub_port - BASE_PORT
 
     def run(self) -> int:
         """Bring everything up, keep it up until a signal, take it down in order. Returns the exit status."""
@@ -158,8 +160,12 @@ class Fleet:
                 self._restart_what_died()
             say("Stopping …")
             return 0
-        except ConfigError as err:
-            print(f"waddlebot: {err.message}", file=sys.stderr, flush=True)
+        except (ConfigError, OSError) as err:
+            # Whatever fails for want of room says something else, or nothing of use.
+            reason = self.home.find_want_of_room() or (err.message if isinstance(err, ConfigError) else "")
+            if not reason:
+                raise
+            print(f"waddlebot: {reason}", file=sys.stderr, flush=True)
             return 1
         finally:
             self._take_down()
@@ -238,7 +244,8 @@ class Fleet:
                     raise ConfigError(f"Port {port} is in use ({err.strerror}). Choose another with {option}.") from err
 
     def _port_of(self, manifest: Manifest) -> int:
-        return self.options.port + manifest.port - BASE_PORT
+        named = os.environ.get(f"{manifest.settings_prefix}_MODULE_PORT")
+        return int(named) if named else self.options.port + manifest.port - BASE_PORT
 
     def _start_servers(self, made: Secrets) -> dict[str, str]:
         """Start what the environment does not name, and return how to reach both."""
@@ -254,11 +261,12 @@ class Fleet:
             _warn_without_redis(environment["REDIS_HOST"], int(os.environ.get("REDIS_PORT", "6379")))
         else:
             with step("Valkey"):
-                self.valkey = ValkeyServer(self.home.path / "valkey", made.redis_password)
+                self.valkey = ValkeyServer(self.home.path / "valkey", made.redis_password, made.redis_passwords)
                 self.valkey.start()
             environment |= {
                 "REDIS_HOST": "127.0.0.1",
                 "REDIS_PORT": str(self.valkey.port),
+                "REDIS_USERNAME": "",
                 "REDIS_PASSWORD": made.redis_password,
             }
         return environment
@@ -276,7 +284,9 @@ class Fleet:
             "WEBSOCKET_PORT": str(self._hub_port(module)),
             "WEBSOCKET_PUBLIC_URL": os.environ.get("WEBSOCKET_PUBLIC_URL") or sockets,
             f"{module.settings_prefix}_BASE_URL": os.environ.get("BASE_URL") or base,
-            "OVERLAYS_URL": os.environ.get("BASE_URL") or base,
+            # The same however the modules run, for OBS has it for good; see _elsewhere.
+            "OVERLAYS_URL": os.environ.get("BASE_URL") or self.url,
+            f"{PORTAL.upper()}_OVERLAYS_URL": os.environ.get("BASE_URL") or f"{self.url},{base}",
         }
 
     def _consent_urls(self, manifests: Sequence[Manifest]) -> dict[str, str]:
@@ -318,6 +328,7 @@ class Fleet:
         collectors = [
             f"--{each.name}={self._base_url_of(each)}{each.prefix}" for each in manifests if each.kind == "collector"
         ]
+        without_redis = {name: value for name, value in environment.items() if not name.startswith("REDIS_")}
         child = Child(
             "demo",
             [
@@ -327,7 +338,7 @@ class Fleet:
                 f"--fleet={self.url}",
                 *collectors,
             ],
-            {**environment, "PYTHONPATH": os.pathsep.join([str(modules_dir()), os.environ.get("PYTHONPATH", "")])},
+            {**without_redis, "PYTHONPATH": os.pathsep.join([str(modules_dir()), os.environ.get("PYTHONPATH", "")])},
             [f"{self.demo_url}/healthz"],
         )
         self.children = [child]
@@ -361,11 +372,19 @@ class Fleet:
         common["WADDLEBOT_ACTOR_KEY"] = actor_key.public_text
         common |= {f"{manifest.settings_prefix}_WADDLEBOT_API_KEY": made.keys[manifest.name] for manifest in manifests}
         beside = [self._modules_process(manifests, common, made)] if runs_modules_here() else []
-        hubs = [self._hub_process(manifest, common) for manifest in manifests if manifest.hub_port]
+        to_hub = common | self._redis_as("hub")
+        hubs = [self._hub_process(manifest, to_hub) for manifest in manifests if manifest.hub_port]
         if self.options.per_module:
             signs = {PORTAL: signing(actor_key)}
+            first = {each.name: self._elsewhere(manifests) for each in manifests if self._base_url_of(each) == self.url}
             return [
-                *(self._module_process(each, common | signs.get(each.name, {})) for each in manifests),
+                *(
+                    self._module_process(
+                        each,
+                        common | self._redis_as(user_of(each)) | signs.get(each.name, {}) | first.get(each.name, {}),
+                    )
+                    for each in manifests
+                ),
                 *hubs,
                 *beside,
             ]
@@ -377,6 +396,7 @@ class Fleet:
             ["waddlebot.fleet.serve", "web"],
             {
                 **one_process,
+                **self._redis_as("web"),
                 **(signing(actor_key) if has_portal else {}),
                 "WADDLEBOT_MODULES": packages,
                 "WADDLEBOT_ROLE": "web",
@@ -392,6 +412,7 @@ class Fleet:
             ["waddlebot.fleet.serve", "collectors"],
             {
                 **one_process,
+                **self._redis_as("collectors"),
                 "WADDLEBOT_MODULES": ",".join(collecting),
                 "WADDLEBOT_ROLE": "collectors",
                 "WADDLEBOT_RUN_DIR": self._run_dir("collectors"),
@@ -438,6 +459,15 @@ class Fleet:
             "WADDLEBOT_RUN_DIR": self._run_dir(manifest.package),
         }
         return Child(manifest.name, ["waddlebot.fleet.serve", "web"], environment, [f"{url}{manifest.prefix}/ready"])
+
+    def _elsewhere(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Where the modules are whose addresses people know by this fleet's own."""
+        others = [each for each in manifests if each.prefix and self._base_url_of(each) != self.url]
+        return {"WADDLEBOT_ELSEWHERE": ",".join(f"{each.prefix[1:]}={self._base_url_of(each)}" for each in others)}
+
+    def _redis_as(self, kind: str) -> dict[str, str]:
+        """Who a process is to this fleet's own Valkey; to somebody else's it is who REDIS_USERNAME says."""
+        return self.valkey.environment(kind) if self.valkey else {}
 
     def _run_dir(self, name: str) -> str:
         return str(self.home.path / "run" / name)
@@ -547,7 +577,8 @@ def _warn_without_redis(host: str, port: int) -> None:
     try:
         socket.create_connection((host, port), timeout=2).close()
     except OSError as err:
-        say(f"  ! Redis at {host}:{port} does not answer ({err}). Until it does, each process counts limits by itself.")
+        why = err.strerror or "no answer"
+        say(f"  ! REDIS_HOST, REDIS_PORT: cannot reach {host}:{port} ({why}). Each process counts limits by itself.")
 
 
 def forget_real_fleets() -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import IO
 
 from ..base.errors import ConfigError, NotFound
+from ..data.redis_users import make_passwords
 
 ROOT_HOME = Path("/var/lib/waddlebot")
 ASKED_WITHIN_S = 0.5
+# What an empty database takes while it is made; with less, things fail in many ways.
+NEEDED_MB = 64
 
 
 def default_home() -> Path:
@@ -52,6 +56,8 @@ class Secrets:
     # Whom the fleet works as; the one above is the superuser's.
     database_owner_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
     redis_password: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    # Of each kind of process; the one above is the operator's.
+    redis_passwords: dict[str, str] = field(default_factory=make_passwords)
     encryption_keys: str = field(default_factory=lambda: make_encryption_key("1"))
     # The private half of WADDLEBOT_ACTOR_KEY.
     actor_key: str = field(default_factory=lambda: make_actor_key())
@@ -109,6 +115,16 @@ class Home:
             if time.monotonic() > until:
                 raise ConfigError(f"A fleet already runs in {self.path}. Give this one another --home.")
             time.sleep(0.01)
+
+    def find_want_of_room(self) -> str | None:
+        """What to do about a disk that is full, if this home's is."""
+        existing = next(each for each in (self.path, *self.path.absolute().parents) if each.exists())
+        left_mb = shutil.disk_usage(existing).free // 1_000_000
+        if left_mb >= NEEDED_MB:
+            return None
+        return (
+            f"No room for the home {self.path}: {left_mb} MB are left on its disk. Free some, or give another --home."
+        )
 
     def close(self) -> None:
         """Let the lock go."""

@@ -51,6 +51,11 @@ class ProcessSettings(BaseSettings):
         alias="WADDLEBOT_TRUSTED_PROXIES",
         description="Addresses or networks of proxies whose X-Forwarded-For is believed; none by default.",
     )
+    elsewhere: CommaList = Field(
+        default_factory=list,
+        alias="WADDLEBOT_ELSEWHERE",
+        description="name=URL of what begins with /name and is served there; browsers are sent on.",
+    )
     run_dir: Path | None = Field(None, alias="WADDLEBOT_RUN_DIR", description="Folder for files of this process.")
 
 
@@ -80,6 +85,7 @@ def _make_edge(app: Any, settings: ProcessSettings) -> Edge:
         statics=[files for service in SERVICES for files in service.statics],
         threads=settings.threads,
         log=SERVICES[0].log,
+        elsewhere=dict(each.split("=", 1) for each in settings.elsewhere),
     )
 
 
@@ -152,6 +158,8 @@ def _finish() -> None:
     from ..module.service import SERVICES
 
     stop_loops([service.loops for service in SERVICES])
+    for service in SERVICES:
+        service.log.system("stopped", pid=os.getpid())
     stop_logging()
 
 

@@ -91,6 +91,7 @@ class Service:
             "redis": self._check_redis,
         }
         self.essential = {"database"}
+        self._was_ok: dict[str, bool] = {}
         self.check("background", self._check_background)
         self.metrics.registry.register(BackgroundMetrics(self._reports, self.name, self.metrics.module))
         if self.database.replica:
@@ -302,8 +303,17 @@ class Service:
 
     def run_checks(self, *, named: bool = False) -> dict[str, dict[str, Any]]:
         """What the checks found, up to a second ago."""
-        found = self._checked.get(lambda: {name: run_check(run) for name, run in self.checks.items()})
+        found = self._checked.get(self._run_checks)
         return {name: each.shown(named=named) for name, each in found.items()}
+
+    def _run_checks(self) -> dict[str, Checked]:
+        found = {name: run_check(run) for name, run in self.checks.items()}
+        for name, each in found.items():
+            if each.ok is not self._was_ok.get(name, True):
+                result = "SUCCESS" if each.ok else "FAILED"
+                self.log.system("health_changed", result=result, check=name, detail=each.detail)
+            self._was_ok[name] = each.ok
+        return found
 
     @cached_property
     def _api_document(self) -> str:

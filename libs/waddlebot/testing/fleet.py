@@ -61,12 +61,7 @@ class Stack:
             stack.postgres.stop()
 
     def environment(self) -> dict[str, str]:
-        return {
-            "DATABASE_URL": self.postgres.owner_url,
-            "REDIS_HOST": "127.0.0.1",
-            "REDIS_PORT": str(self.valkey.port),
-            "REDIS_PASSWORD": self.valkey.password,
-        }
+        return {"DATABASE_URL": self.postgres.owner_url, **self.valkey.environment("web")}
 
 
 @dataclass(slots=True)

@@ -33,10 +33,10 @@ from ..base.errors import (
     WaddleBotError,
 )
 from ..base.ids import as_traceparent
-from ..base.logs import AAALog, new_log_context
+from ..base.logs import AAALog, log_context, new_log_context
 from ..base.manifest import Area, Right
 from ..base.metrics import Metrics
-from ..base.strangers import PerMinute
+from ..base.strangers import PerMinute, Sampled
 from ..base.wire import clean, parse_json, to_json, validate
 from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
@@ -235,6 +235,7 @@ class Mount:
     calls: CallTokens
     endpoints: list[Endpoint] = field(default_factory=list)
     statics: list[StaticFiles] = field(default_factory=list)
+    grants: Sampled = field(default_factory=Sampled)
     refusals: PerMinute = field(default_factory=lambda: PerMinute(REFUSALS_PER_MINUTE, all=ALL_REFUSALS_PER_MINUTE))
 
     def mount_static(self, files: StaticFiles) -> None:
@@ -410,6 +411,9 @@ class Bound:
             actor = self.mount.actors.read(header, method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"])
             account = account.acting_for(actor)
         declared.caller.check(account, area=declared.area, right=declared.right)
+        log_context().actor = account.name
+        if count := self.mount.grants.count(account.name, declared.method, declared.path):
+            self.mount.log.authz("request_allowed", method=declared.method, path=declared.path, count=count)
         return account
 
     def _log_refusal(self, err: WaddleBotError) -> None:

@@ -77,14 +77,14 @@ class Look:
         start: str | None = None,
         frames: str = "",
     ) -> None:
-        """`start` is where an error page leads back to: the root, unless it is nothing to look at; of `frames`, an
-        address, pages may be shown within ours."""
+        """`start` is where an error page leads back to: the root, unless it is nothing to look at; of
+        `frames`, addresses with commas between, pages may be shown within ours."""
         own = [folder] if folder else []
         self._start = root if start is None else start
         self.statics = StaticFiles(f"{prefix or root}/static/", LOOK, *(each / "static" for each in own))
         self._templates = Templates(*(each / "templates" for each in own), TEMPLATES)
         # Browsers hold where a form's answer leads against form-action too.
-        beyond, framed = _origin(leads_to), _origin(frames)
+        beyond, framed = _origin(leads_to), "".join(map(_origin, frames.split(",")))
         self.headers = {
             "Content-Security-Policy": POLICY.format(beyond=beyond, framed=framed),
             "Referrer-Policy": referrer,

@@ -18,6 +18,7 @@ from waddlebot.base.chat import CommandLine, UnbalancedQuotes, closest, neutrali
 from waddlebot.base.contracts import CONSOLE, ExecutionStatus, MessageType, Moderation
 from waddlebot.base.logs import AAALog
 from waddlebot.base.markup import as_written
+from waddlebot.base.strangers import Sampled
 from waddlebot.base.text import fold
 from waddlebot.community.live import Spot
 
@@ -75,6 +76,7 @@ class Planner:
         self._lookups = lookups
         self._rules = rules
         self._rbac = rbac
+        self._grants = Sampled()
         self._limits = limits
         self._sessions = sessions
         self._log = log
@@ -329,6 +331,17 @@ class Planner:
         if not job.command.is_core:
             call = call.model_copy(update={"callback": self._callbacks.make(call, job.command)})
         job.set_call(call, payload)
+        self._granted(work, job)
+
+    def _granted(self, work: Work, job: Job) -> None:
+        if count := self._grants.count(work.place.community_id, job.command.name):
+            self._log.authz(
+                "command_allowed",
+                community=work.place.community_id,
+                user=work.person.own_id,
+                command=job.command.name,
+                count=count,
+            )
 
     def _refused(self, work: Work, job: Job, reason: str, *, told_for_s: int = TOLD_FOR_S) -> None:
         self._log.authz(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -11,20 +12,28 @@ from psycopg2.extras import execute_values
 from pydal import DAL
 from pydantic import BaseModel
 from waddlebot.base.contracts import CommandSpec, Heartbeat, ModuleRegistration
-from waddlebot.base.errors import NotAllowed, NotFound
+from waddlebot.base.errors import NotAllowed, NotFound, UpstreamError
+from waddlebot.base.ids import parse_entity_id
+from waddlebot.base.logs import AAALog
 from waddlebot.base.manifest import find_manifest
 from waddlebot.base.text import fold
+from waddlebot.community.places import check_place
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.module.service import HEARTBEAT_EVERY_S
 from waddlebot.web.auth import Account
 from waddlebot.web.lists import Page, fetch_page, list_answer
 
-from ..catalogue.cache_manager import COMMANDS
+from ..catalogue.cache_manager import COMMANDS, CacheManager, UnknownEntity
 from ..engines.execution_engine import RemoteEngine
 from ..engines.webhook_secrets import WebhookSecrets
 from ..rules.listeners import check_listeners
 from ..rules.rule_book import RuleBook
 from .addresses import ModuleAddresses
+
+# Three heartbeats, and a little.
+STALE_AFTER = timedelta(seconds=3 * HEARTBEAT_EVERY_S + 5)
+FORGOTTEN_AFTER = timedelta(days=1)
 
 
 class UnknownModule(NotFound):
@@ -43,7 +52,11 @@ class Registry:
         engines: Mapping[str, RemoteEngine],
         secrets: WebhookSecrets,
         book: RuleBook,
+        lookups: CacheManager,
+        log: AAALog,
     ) -> None:
+        self._log = log
+        self._lookups = lookups
         self._book = book
         self._engines = engines
         self._secrets = secrets
@@ -147,10 +160,45 @@ class Registry:
             (registration.module_name, [spec.prefix + fold(spec.command) for spec in registration.commands]),
         )
 
+    def note_stale(self) -> None:
+        """Mark the modules that have missed three heartbeats; the next one that comes says otherwise."""
+        rows = self._db.statement(
+            "UPDATE collector_modules SET status = 'stale' WHERE status NOT IN ('stale', 'published', 'registered')"
+            " AND last_heartbeat < now() - %s RETURNING module_name",
+            (STALE_AFTER,),
+        )
+        for row in rows:
+            self._log.system("module_stale", result="FAILED", stale=row["module_name"])
+
+    def check_stale(self) -> str:
+        """Say that all modules are heard. Raises: UpstreamError, naming who is not, for a day."""
+        rows = self._db.statement(
+            "SELECT module_name FROM collector_modules WHERE status = 'stale'"
+            " AND last_heartbeat > now() - %s ORDER BY 1",
+            (FORGOTTEN_AFTER,),
+        )
+        if rows:
+            raise UpstreamError(f"{len(rows)} without a heartbeat", names=", ".join(row["module_name"] for row in rows))
+        return "all modules are heard"
+
     def list_commands(
-        self, caller: Account, *, prefix: str | None, module_name: str | None, page: Page
+        self,
+        caller: Account,
+        *,
+        prefix: str | None,
+        module_name: str | None,
+        platform: str | None,
+        type: str | None,
+        location: str | None,
+        trigger_type: str | None,
+        entity_id: str | None,
+        page: Page,
     ) -> dict[str, Any]:
-        """The commands that the caller may see, by name."""
+        """The commands that the caller may see, by name; whether they can be used at an entity, if one is named.
+
+        Raises: UnknownEntity; NotAllowed.
+        """
+        usable = self._usable_at(caller, entity_id) if entity_id else None
         own = caller.only_module
         with self._db.lookup() as db:
             listed = fetch_page(
@@ -161,11 +209,39 @@ class Registry:
                 " AND (%(prefix)s::text IS NULL OR prefix = %(prefix)s)"
                 " AND (%(module)s::text IS NULL OR module_name = %(module)s)"
                 " AND (%(own)s::text IS NULL OR module_name = %(own)s)"
+                " AND (%(type)s::text IS NULL OR type = %(type)s)"
+                " AND (%(location)s::text IS NULL OR location = %(location)s)"
+                " AND (%(trigger)s::text IS NULL OR trigger_type IN (%(trigger)s, 'both'))"
+                " AND (%(platform)s::text IS NULL OR NOT EXISTS (SELECT FROM collector_modules m"
+                "  WHERE m.module_name = commands.module_name AND m.platform <> %(platform)s))"
                 " ORDER BY prefix, command, priority LIMIT %(limit)s OFFSET %(offset)s",
-                {"prefix": prefix, "module": module_name, "own": own},
+                {
+                    "prefix": prefix,
+                    "module": module_name,
+                    "own": own,
+                    "type": type,
+                    "location": location,
+                    "trigger": trigger_type,
+                    "platform": platform,
+                },
                 page,
             )
+        if usable is not None:
+            for row in listed.rows:
+                row["enabled"] = (row["module_name"], row["command"]) in usable
         return list_answer("commands", listed, page)
+
+    def _usable_at(self, caller: Account, entity_id: str) -> set[tuple[str, str]]:
+        check_place(self._db, caller, parse_entity_id(entity_id))
+        rows = self._db.statement("SELECT community_id FROM entities WHERE entity_id = %s AND is_active", (entity_id,))
+        if not rows:
+            raise UnknownEntity(f"Nobody talks to the bot at {entity_id}.")
+        catalogue = self._lookups.catalogue(rows[0]["community_id"])
+        return {
+            (each.module_name, each.name)
+            for each in catalogue.usable(entity_id)
+            if catalogue.is_enabled(each, entity_id)
+        }
 
     def list_entities(self, caller: Account, *, platform: str | None, page: Page) -> dict[str, Any]:
         """The entities of the caller's platforms and community."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from threading import Lock
 
 from waddlebot.base.contracts import ExecutionStatus
-from waddlebot.data.database import Database
+from waddlebot.community.directory import ACTIVITY_WITHIN, note_activity
+from waddlebot.data.database import Database, DatabaseUnavailable, fetch
 from waddlebot.data.tally import Tally
 
 from .work import Job, Work
@@ -49,9 +51,14 @@ class UsageService:
         self._uses = Tally(db, USES, "community_id", "entity_id", "command", "uses")
         self._requests = Tally(db, REQUESTS, "command_id", "entity_id", "user_id", "asked", "refused")
         self._lines = Tally(db, LINES, "entity_id", "n")
+        self._lock = Lock()
+        # Entities in which something happened.
+        self._active: set[str] = set()
 
-    def count(self, works: Iterable[Work]) -> None:
+    def count(self, works: Collection[Work]) -> None:
         """Count what these events hit and asked for."""
+        with self._lock:
+            self._active.update(work.place.entity_id for work in works)
         for work in works:
             if work.is_new_line:
                 self._lines.add((work.place.entity_id,), 1)
@@ -64,6 +71,27 @@ class UsageService:
         """Write down what was counted since the last time. Raises: DatabaseUnavailable; nothing is lost then."""
         for tally in (self._hits, self._uses, self._requests, self._lines):
             tally.save()
+        self._save_activity()
+
+    def _save_activity(self) -> None:
+        with self._lock:
+            active, self._active = self._active, set()
+        if not active:
+            return
+        try:
+            with self._db.transaction() as db:
+                note_activity(db, active)
+                fetch(
+                    db,
+                    "UPDATE coordination c SET last_activity = now() FROM entities e WHERE e.entity_id = ANY(%s)"
+                    " AND c.platform = e.platform AND c.server_id = e.server_id AND c.channel_id IN (e.channel_id, '')"
+                    " AND coalesce(c.last_activity, '-infinity') < now() - %s",
+                    (sorted(active), ACTIVITY_WITHIN),
+                )
+        except DatabaseUnavailable:
+            with self._lock:
+                self._active |= active
+            raise
 
     def forget_old_windows(self) -> bool:
         """Delete what is more than a week old, a piece at a time. True when there may be more."""

@@ -159,12 +159,15 @@ class RuleBook:
         self._forgot = 0
         self._readings = count(1)
         self._compiled = 0
+        # Rules that lines have hit in this process.
+        self.matches = 0
         self._lock = Lock()
         self._compilers = ThreadPoolExecutor(1, "compile-rules")
 
     def hits(self, place: Place, line: Line, *, mentions_bot: bool = False) -> Hits:
         """What a line hits at a place: its community's rules and the fleet's, and what modules listen for in it."""
         found = self.hits_at(place.community_id, place.entity_id, line, parent=place.parent_entity_id)
+        self.matches += len(found.rules)
         mentions = self._rules_of(place.community_id).mentions if mentions_bot else []
         if not mentions:
             return found
@@ -202,6 +205,8 @@ class RuleBook:
             self._began.clear()
             self._forgot = next(self._readings)
             self._compiled = 0
+        # Rules that lines have hit in this process.
+        self.matches = 0
 
     def counts(self) -> dict[str, int]:
         return {"communities": len(self._sets), "rules": self._compiled}

@@ -62,19 +62,27 @@ class StatisticsService:
                 " coalesce(sum(match_count), 0)::bigint AS total_matches FROM stringmatch WHERE is_active",
             )
         assert counts is not None
-        return {**counts, "compiled": self._rules.counts()}
+        compiled = self._rules.counts()
+        return {**counts, "compiled": compiled, "compiled_regex_cache_size": compiled["rules"]}
+
+    def _total(self, name: str) -> float:
+        return float(sum(each["value"] for each in self._metrics.as_json().get(name, [])))
 
     def processor(self) -> dict[str, Any]:
         hits, misses = self._lookups.hits_and_misses
         ended = self._metrics.as_json().get("waddlebot_router_executions_total", [])
         fine = sum(each["value"] for each in ended if each["status"] == FINE)
         processed = sum(each["value"] for each in ended)
+        took = [self._total(f"waddlebot_router_execution_seconds_{each}") for each in ("sum", "count")]
         return {
             "commands_processed": int(processed),
             "commands_successful": int(fine),
             "commands_failed": int(processed - fine),
             "success_rate": round(fine / processed, 4) if processed else None,
             "rate_limits_hit": int(sum(each["value"] for each in ended if each["status"] == LIMITED)),
+            "string_matches": self._rules.matches,
+            # In ms, as all execution times are.
+            "avg_execution_time": round(took[0] / took[1] * 1e3, 2) if took[1] else None,
             "cache_hits": hits,
             "cache_misses": misses,
         }

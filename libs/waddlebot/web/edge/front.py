@@ -42,8 +42,11 @@ class Edge:
         statics: Iterable[StaticFiles] = (),
         threads: int,
         log: AAALog,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> None:
+        """`elsewhere` has the addresses of what begins with other names, which browsers are sent on to."""
         self._app = app
+        self._elsewhere = elsewhere or {}
         self._routes = Routes(endpoints)
         self._statics = {each.prefix: each for each in statics}
         self._log = log
@@ -80,6 +83,9 @@ class Edge:
         if file := self._find_static(request):
             await _send(send, file)
             return
+        if moved := self._find_elsewhere(request):
+            await _send(send, moved)
+            return
         route = self._routes.find(request.method, request.path)
         pool = self._pools[route.pool]
         check_length(request.content_length, route.max_body_bytes)
@@ -93,6 +99,14 @@ class Edge:
             await _send(send, response, is_head=request.method == "HEAD")
         else:
             await self._streams.run(response, response.stream, receive, send, request.scope)
+
+    def _find_elsewhere(self, request: Request) -> Response | None:
+        base = self._elsewhere.get(request.path.removeprefix("/").partition("/")[0])
+        if base is None or request.method not in ("GET", "HEAD"):
+            return None
+        query = request.scope["query_string"]
+        target = base.encode() + request.scope["raw_path"] + (b"?" + query if query else b"")
+        return Response(307, [(b"location", target), (b"cache-control", b"no-store"), (b"content-length", b"0")], b"")
 
     def _find_static(self, request: Request) -> Response | None:
         if request.method not in ("GET", "HEAD"):
