@@ -180,16 +180,16 @@ def test_a_warning_reaches_the_person_alone(server):
 
 
 def test_a_second_warning_of_the_same_person_is_seen_too(server, fleet):
-    rule = {"string": "shout", "match_type": "word", "action": "warn", "warning_message": "Calm down."}
+    rule = {"string": "shout", "match_type": "word", "action": "warn", "warning_message": "Hold your horses."}
     rule["community_id"] = f"discord-{server.guild.id}"
     assert fleet.request("POST", "/router/string-rules", rule).status == 200
-    body = {"guild_id": server.guild.id, "action": "warn", "user_id": "608", "reason": "Calm down."}
+    body = {"guild_id": server.guild.id, "action": "warn", "user_id": "608", "reason": "Hold your horses."}
     server.discord.person(server.guild, "608")
     for _ in range(2):
         assert fleet.request("POST", "/discord/api/moderation", body, key="admin").status == 200
     server.say("shout", user="608")
 
-    eventually(lambda: len([said for said in list(server.discord.messages) if "Calm down." in said.content]) == 3)
+    eventually(lambda: len([said for said in list(server.discord.messages) if "Hold your horses." in said.content]) == 3)
 
 
 def test_the_bots_name_in_a_message_calls_who_listens_for_it(server, stub):
