@@ -47,7 +47,7 @@ from .controllers.chat import CommunityChat
 from .models import LOGIN_FIELDS, define_tables
 from .services.carrying import Carrying
 from .services.channels import ConsentPages
-from .services.figures import DAYS_EVERY_S, HOURS_EVERY_S, LEADERS_KEPT_S, FigureService
+from .services.figures import COUNT_EVERY_S, LEADERS_KEPT_S, AtLeisure, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
 from .services.imports import ImportService
 from .services.invitations import Invitations
@@ -128,6 +128,6 @@ service.erases(
     Personal("portal_contexts", where="own_id = ANY(%(own_ids)s)", within="community_id = %(community)s", key="own_id"),
 )
 
-service.loops.add("count-hours", figures.count_hours, every_s=HOURS_EVERY_S, once=True)
-service.loops.add("count-days", figures.count_days, every_s=DAYS_EVERY_S, once=True)
+service.loops.add("count-hours", AtLeisure(figures.count_hours), every_s=COUNT_EVERY_S, once=True)
+service.loops.add("count-days", AtLeisure(figures.count_days), every_s=COUNT_EVERY_S, once=True)
 service.loops.add("forget-links", sign_in_links.forget_old, every_s=3600, once=True)

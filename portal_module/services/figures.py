@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -11,7 +12,9 @@ from pydal import DAL
 from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database, fetch, fetch_one
 
-HOURS_EVERY_S, DAYS_EVERY_S = 60.0, 300.0
+COUNT_EVERY_S = 20.0
+# Counting rests for so many times what it took, and at most so long: where there is little, it shows at once.
+RESTS, MOST_REST_S = 100, 300.0
 KEPT_DAYS = 400
 PERIODS = (7, 30, 90)
 MOVERS = 6
@@ -90,6 +93,22 @@ class Stat:
     change: str = ""
     # up, down, or neither good nor bad.
     way: str = ""
+
+
+class AtLeisure:
+    """A job that is left out while it rests."""
+
+    def __init__(self, job: Callable[[], None]) -> None:
+        self._job = job
+        self._rests_until = 0.0
+
+    def __call__(self) -> None:
+        began = time.monotonic()
+        if began < self._rests_until:
+            return
+        self._job()
+        ended = time.monotonic()
+        self._rests_until = ended + min(MOST_REST_S, RESTS * (ended - began))
 
 
 class FigureService:

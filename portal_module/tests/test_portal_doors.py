@@ -20,6 +20,7 @@ import pytest
 from waddlebot.base.ids import new_id
 from waddlebot.community.directory import add_server
 from waddlebot.data.database import fetch, fetch_one
+from waddlebot.testing.plugin import eventually
 from waddlebot.web.mail import Mail, MailNotSent
 from waddlebot.web.site import Page
 
@@ -666,3 +667,16 @@ def test_mail_goes_by_sendmail_where_no_server_is_named(fleet, tmp_path, monkeyp
     program.write_text("#!/bin/sh\nexit 75\n")
     with pytest.raises(MailNotSent):
         mail.send("pip@example.org", "Hello", "again")
+
+
+def test_what_takes_long_to_count_is_counted_seldom():
+    figures = importlib.import_module("apps.portal_module.services.figures")
+    quick, slow = [], []
+    at_once = figures.AtLeisure(lambda: quick.append("counted"))
+    seldom = figures.AtLeisure(lambda: slow.append(time.sleep(0.2)))
+
+    seldom()
+    eventually(lambda: at_once() or len(quick) == 5)
+    seldom()
+
+    assert len(slow) == 1
