@@ -180,17 +180,17 @@ def test_a_warning_reaches_the_person_alone(server):
 
 
 def test_a_second_warning_of_the_same_person_is_seen_too(server, fleet):
-    rule = {"string": "shout", "match_type": "word", "action": "warn", "warning_message": "Hold your horses."}
+    rule = {"string": "shout", "match_type": "word", "action": "warn", "warning_message": "Hold still."}
     rule["community_id"] = f"discord-{server.guild.id}"
     assert fleet.request("POST", "/router/string-rules", rule).status == 200
-    body = {"guild_id": server.guild.id, "action": "warn", "user_id": "608", "reason": "Hold your horses."}
+    body = {"guild_id": server.guild.id, "action": "warn", "user_id": "608", "reason": "Hold still."}
     server.discord.person(server.guild, "608")
     for _ in range(2):
         assert fleet.request("POST", "/discord/api/moderation", body, key="admin").status == 200
     server.say("shout", user="608")
 
     eventually(
-        lambda: len([said for said in list(server.discord.messages) if "Hold your horses." in said.content]) == 3
+        lambda: len([said for said in list(server.discord.messages) if "Hold still." in said.content]) == 3
     )
 
 

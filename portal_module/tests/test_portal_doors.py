@@ -669,6 +669,7 @@ def test_mail_goes_by_sendmail_where_no_server_is_named(fleet, tmp_path, monkeyp
         mail.send("pip@example.org", "Hello", "again")
 
 
+@pytest.mark.usefixtures("fleet")
 def test_what_takes_long_to_count_is_counted_seldom():
     figures = importlib.import_module("apps.portal_module.services.figures")
     quick, slow = [], []
