@@ -86,7 +86,9 @@ def somebody() -> Iterator[Somebody]:
 
 def client_of(stack, **changes: Any) -> redis.Redis:
     environment = {"database_url": stack.postgres.owner_url, "redis_host": "127.0.0.1", "redis_port": stack.valkey.port}
-    return open_redis(Settings(**{**environment, "redis_password": SecretStr(stack.valkey.password), **changes}))
+    # As the operator, whoever the fleet of other tests in this process is.
+    environment |= {"redis_username": None, "redis_password": SecretStr(stack.valkey.password)}
+    return open_redis(Settings(**{**environment, **changes}))
 
 
 @pytest.fixture

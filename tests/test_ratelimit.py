@@ -68,7 +68,9 @@ def limit(per_minute: int, what: str = "you") -> Limit:
 
 
 def settings(valkey: ValkeyServer) -> Settings:
-    where = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": valkey.port, "REDIS_PASSWORD": valkey.password}
+    # As the operator, whoever the fleet of other tests in this process is.
+    where = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": valkey.port}
+    where |= {"REDIS_USERNAME": None, "REDIS_PASSWORD": valkey.password}
     return Settings(DATABASE_URL="postgresql://nobody@localhost/nothing", **where)
 
 

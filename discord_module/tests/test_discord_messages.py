@@ -189,9 +189,7 @@ def test_a_second_warning_of_the_same_person_is_seen_too(server, fleet):
         assert fleet.request("POST", "/discord/api/moderation", body, key="admin").status == 200
     server.say("shout", user="608")
 
-    eventually(
-        lambda: len([said for said in list(server.discord.messages) if "Hold still." in said.content]) == 3
-    )
+    eventually(lambda: len([said for said in list(server.discord.messages) if "Hold still." in said.content]) == 3)
 
 
 def test_the_bots_name_in_a_message_calls_who_listens_for_it(server, stub):
