@@ -147,7 +147,7 @@ def test_a_right_to_left_ticker_begins_at_the_right(show):
 
 def test_with_reduced_motion_a_long_ticker_stands_still_and_is_all_there(show):
     screen = show("ticker", size=(640, 360), reduced_motion="reduce")
-    screen.overlay.ticker("word " * 22 + "END", display_s=2)
+    screen.overlay.ticker("word " * 22 + "END", display_s=20)
     screen.wait_for_text("END")
 
     before = screen.box(".text")
