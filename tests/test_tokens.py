@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import redis
 from waddlebot.base.checks import Counted
 from waddlebot.base.encryption import CannotOpen, Keyring
 from waddlebot.base.errors import NotConfigured, UpstreamTimeout
-from waddlebot.base.logs import AAALog
+from waddlebot.base.logs import AAAFormatter, AAALog
 from waddlebot.base.settings import Settings
 from waddlebot.community.tokens import Grant, NeedsReauth, NoToken, RefreshRefused, Token, Tokens
 from waddlebot.data.database import DatabaseUnavailable, fetch
@@ -99,6 +100,24 @@ def test_a_token_is_sealed_at_rest_and_silent_in_the_log(tokens, simulated):
     for shown in (str(row(simulated)), repr(found), str(found), repr(Grant("the-access", "the-refresh"))):
         assert "the-access" not in shown
         assert "the-refresh" not in shown
+
+
+def test_what_becomes_of_a_consent_is_in_the_log(tokens, simulated, platform, caplog):
+    with caplog.at_level("INFO", logger="waddlebot.test"):
+        keep(tokens, simulated)
+        tokens.fresh("7", platform.refresh, refused=tokens.find("7"))
+        tokens.refuse("7", "taken back")
+        for _ in range(2):
+            with simulated.database.transaction() as db:
+                tokens.forget(db, "7")
+
+    lines = [AAAFormatter().format(record) for record in caplog.records]
+    assert [re.search(r" AUTH .*action=(\w+) .*owner=7", line)[1] for line in lines] == [
+        "consent_given",
+        "token_refreshed",
+        "consent_lost",
+        "consent_withdrawn",
+    ]
 
 
 def test_a_row_copied_to_another_owner_does_not_open(tokens, simulated):

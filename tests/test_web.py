@@ -6,6 +6,9 @@ import gc
 import io
 
 import pytest
+from waddlebot.base.errors import UpstreamError
+from waddlebot.base.logs import AAAFormatter
+from waddlebot.module.service import SERVICES
 from waddlebot.testing.plugin import eventually
 
 
@@ -30,3 +33,45 @@ def test_a_request_leaves_nothing_for_the_garbage_collector(fleet, message_type)
 
 def bodies(marker):
     return [each for each in gc.get_objects() if isinstance(each, io.BytesIO) and marker in str(each.getvalue())]
+
+
+def test_each_change_that_somebody_asks_for_is_audited_and_a_question_is_not(fleet, bot, caplog):
+    timers = f"/router/communities/{bot.slug}/timers"
+    fields = {"name": "audited", "message": "Hello", "minutes": 30}
+    with caplog.at_level("INFO", logger="waddlebot.router"):
+        fleet.request("POST", f"{timers}/preview", {"message": "Hello"})
+        made = fleet.request_for("POST", timers, fields, community_id=bot.community_id).json()["timer"]["id"]
+        fleet.request("DELETE", f"{timers}/{made}")
+        fleet.request("DELETE", f"{timers}/{made}")
+
+    lines = [AAAFormatter().format(each) for each in caplog.records]
+    told = [line.partition(" action=")[2] for line in lines if " AUDIT " in line and "_timer " in line]
+    assert [each.split()[:2] for each in told] == [
+        ["create_timer", "result=SUCCESS"],
+        ["delete_timer", "result=SUCCESS"],
+        ["delete_timer", "result=UNKNOWN_TIMER"],
+    ]
+    assert "actor=portal" in told[0]
+    assert f"timer_id={made}" in told[2]
+
+
+def test_a_change_of_health_is_told_once(fleet, caplog):
+    router = next(each for each in SERVICES if each.name == "router")
+    found = iter(["well", UpstreamError("planted"), UpstreamError("planted"), "well again"])
+
+    def look() -> str:
+        answer = next(found)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    router.checks["planted"] = look
+    with caplog.at_level("INFO", logger="waddlebot.router"):
+        for _ in range(4):
+            router._run_checks()
+    del router.checks["planted"]
+
+    lines = [AAAFormatter().format(each) for each in caplog.records]
+    told = [line for line in lines if "action=health_changed" in line and "check=planted" in line]
+    assert [" result=FAILED " in line for line in told] == [True, False]
+    assert all(" SYSTEM " in line for line in told)

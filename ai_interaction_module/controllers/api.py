@@ -177,7 +177,13 @@ class Desk:
 
 
 @at_both_doors(
-    "POST", "/chat/completions", caller=ADMINS_OR_API_USERS, area="bot", body=ChatCompletion, query=CommunityQuery
+    "POST",
+    "/chat/completions",
+    caller=ADMINS_OR_API_USERS,
+    area="bot",
+    body=ChatCompletion,
+    query=CommunityQuery,
+    only_asks=True,
 )
 def complete_chat(
     request: ChatCompletion, query: CommunityQuery, caller: Account, desk: Desk, ai: AIService, streams: AnswerStreams
@@ -195,7 +201,7 @@ def complete_chat(
     return Stream(_chunks(pieces, asked, request.stream_options), f"account {caller.id}")
 
 
-@at_both_doors("POST", "/generate", caller=ADMINS_OR_API_USERS, area="bot", body=Generate)
+@at_both_doors("POST", "/generate", caller=ADMINS_OR_API_USERS, area="bot", body=Generate, only_asks=True)
 def generate(request: Generate, caller: Account, desk: Desk, ai: AIService) -> dict[str, Any]:
     """Answer one question as the bot would in chat, with the community's own prompt."""
     community_id = desk.community_of(caller, request.community_id)

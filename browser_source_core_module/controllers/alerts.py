@@ -188,6 +188,7 @@ class Preview(Strict):
     caller=ADMINS_OR_API_USERS,
     area="overlays",
     body=Preview,
+    only_asks=True,
     query=AlertsQuery,
 )
 def preview(

@@ -157,6 +157,7 @@ class OAuthService:
             )
         self._guilds.note_added(grant.guild.id, name=grant.guild.name, by=person.id)
         consent.tell(self._bus, settled.entity, settled.user_id)
+        self._log.auth("consent_given", guild=grant.guild.id, by=person.id)
         self._log.audit("server_added", guild=grant.guild.id, community=settled.community_id, by=person.id)
         return Added(grant.guild.id, grant.guild.name, consenter.display_name, settled)
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import Strict
-from waddlebot.base.logs import AAALog
 from waddlebot.base.module_settings import MAX_SECRET_CHARS
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
@@ -53,19 +52,10 @@ def keep_credentials(
     caller: Account,
     database: Database,
     credentials: CredentialService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Keep a community's secrets for a service, sealed, instead of those that were there."""
     community_id = get_community(database, caller, community)
     found = credentials.keep(community_id, provider, new.secrets)
-    log.audit(
-        "credentials_kept",
-        result="SUCCESS",
-        community=community_id,
-        account=caller.name,
-        provider=provider,
-        fields=sorted(new.secrets),
-    )
     return {"success": True, "credentials": found}
 
 
@@ -76,17 +66,8 @@ def forget_credentials(
     caller: Account,
     database: Database,
     credentials: CredentialService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Delete a community's secrets and token for a service."""
     community_id = get_community(database, caller, community)
-    kinds = credentials.forget(community_id, provider)
-    log.audit(
-        "credentials_deleted",
-        result="SUCCESS",
-        community=community_id,
-        account=caller.name,
-        provider=provider,
-        kinds=kinds,
-    )
+    credentials.forget(community_id, provider)
     return {"success": True, "message": f"Nothing is kept for {provider} any more."}

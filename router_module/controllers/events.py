@@ -22,7 +22,7 @@ class BatchSize(Invalid):
     code = "batch_size"
 
 
-@endpoint("POST", "/router/events", caller=EVENT_SOURCES, area="bot", body=Event)
+@endpoint("POST", "/router/events", caller=EVENT_SOURCES, area="bot", body=Event, only_asks=True)
 def submit_event(event: Event, caller: Account, processor: CommandProcessor) -> Answer:
     """Process one event and answer within a second.
 

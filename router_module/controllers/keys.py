@@ -9,7 +9,6 @@ from pydal import DAL
 from pydantic import AwareDatetime
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.errors import Conflict, Invalid
-from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import shaped
 from waddlebot.community.communities import community_of
 from waddlebot.data.cache import Bus
@@ -47,7 +46,7 @@ def list_keys(community: str, caller: Account, db: DAL) -> dict[str, Any]:
 
 
 @endpoint("POST", "/router/communities/<community>/keys", caller=OWNERS, area="settings", body=NewKeyRequest)
-def make_key(community: str, new: NewKeyRequest, caller: Account, database: Database, log: AAALog) -> dict[str, Any]:
+def make_key(community: str, new: NewKeyRequest, caller: Account, database: Database) -> dict[str, Any]:
     """Make a key for a program of a community, confined to it. It is shown this once."""
     if new.expires_at is not None and new.expires_at <= datetime.now(UTC):
         raise Invalid("expires_at: That is over.", field="expires_at")
@@ -61,19 +60,17 @@ def make_key(community: str, new: NewKeyRequest, caller: Account, database: Data
         # With the community in front no program can take the name of a service.
         name = f"{row['slug']}/{new.name}"
         made = create_account(db, name=name, groups=[GROUP], community_id=community_id, expires_at=new.expires_at)
-    log.audit("key_made", result="SUCCESS", community=community_id, account=caller.name, key=made.key_id, name=name)
     shown = {"id": made.key_id, "name": name, "group": GROUP, "expires_at": new.expires_at}
     return {"success": True, "key": {**shown, "community_id": community_id, "api_key": made.api_key}}
 
 
 @endpoint("DELETE", "/router/communities/<community>/keys/<key_id>", caller=OWNERS, area="settings")
-def end_key(community: str, key_id: str, caller: Account, database: Database, bus: Bus, log: AAALog) -> dict[str, Any]:
+def end_key(community: str, key_id: str, caller: Account, database: Database, bus: Bus) -> dict[str, Any]:
     """End a key of a community's programs at once."""
     with database.transaction() as db:
         community_id = community_of(db, caller, community)
         ended = revoke_account(db, key_id, community_id=community_id)
     bus.invalidate(ACCOUNTS, *ended)
-    log.audit("key_ended", result="SUCCESS", community=community_id, account=caller.name, keys=ended)
     return {"success": True, "id": key_id}
 
 

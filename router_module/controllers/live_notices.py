@@ -6,7 +6,6 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.base.contracts import Attributed, EntityIdText
-from waddlebot.base.logs import AAALog
 from waddlebot.base.variables import remarks_on
 from waddlebot.community.communities import community_of, get_community
 from waddlebot.data.database import Database
@@ -51,16 +50,14 @@ def create_live_notice(
     caller: Account,
     database: Database,
     notices: LiveNoticeService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Have a channel told when a stream begins and ends."""
     community_id = get_community(database, caller, community)
     made = notices.create(community_id, new.model_dump())
-    log.audit("live_notice_created", result="SUCCESS", community=community_id, account=caller.name, notice=made["id"])
     return {"success": True, "live_notice": made, "remarks": _remarks(made)}
 
 
-@endpoint("POST", f"{NOTICES}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=LiveNoticePreview)
+@endpoint("POST", f"{NOTICES}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=LiveNoticePreview, only_asks=True)
 def preview_live_notice(community: str, wanted: LiveNoticePreview, caller: Account, db: DAL) -> dict[str, Any]:
     """Show what a notice would say of the stream that was on last; nothing is kept or said."""
     text = preview(db, community_of(db, caller, community), wanted.message, wanted.entity_id)
@@ -75,7 +72,6 @@ def update_live_notice(
     caller: Account,
     database: Database,
     notices: LiveNoticeService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Change what is named of a live notice."""
     community_id = get_community(database, caller, community)
@@ -83,18 +79,16 @@ def update_live_notice(
     if "stream_entity_id" in change.model_fields_set:
         changes["stream_entity_id"] = change.stream_entity_id
     made = notices.update(community_id, notice_id, changes)
-    log.audit("live_notice_changed", result="SUCCESS", community=community_id, account=caller.name, notice=notice_id)
     return {"success": True, "live_notice": made, "remarks": _remarks(made)}
 
 
 @endpoint("DELETE", NOTICE, caller=ADMINS_OR_API_USERS, area="bot")
 def delete_live_notice(
-    community: str, notice_id: int, caller: Account, database: Database, notices: LiveNoticeService, log: AAALog
+    community: str, notice_id: int, caller: Account, database: Database, notices: LiveNoticeService
 ) -> dict[str, Any]:
     """Remove a live notice."""
     community_id = get_community(database, caller, community)
     notices.delete(community_id, notice_id)
-    log.audit("live_notice_deleted", result="SUCCESS", community=community_id, account=caller.name, notice=notice_id)
     return {"success": True, "message": "The live notice is gone."}
 
 

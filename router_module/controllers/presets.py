@@ -6,7 +6,6 @@ from typing import Any
 
 from pydantic import Field
 from waddlebot.base.contracts import Attributed
-from waddlebot.base.logs import AAALog
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -28,7 +27,9 @@ def list_presets(community: str, caller: Account, database: Database, presets: P
     return {"success": True, "presets": presets.list()}
 
 
-@endpoint("POST", f"{PRESETS}/<preset>/preview", caller=ADMINS_OR_API_USERS, area="rules", body=PresetPreview)
+@endpoint(
+    "POST", f"{PRESETS}/<preset>/preview", caller=ADMINS_OR_API_USERS, area="rules", body=PresetPreview, only_asks=True
+)
 def preview_preset(
     community: str, preset: str, wanted: PresetPreview, caller: Account, database: Database, presets: Presets
 ) -> dict[str, Any]:
@@ -38,11 +39,8 @@ def preview_preset(
 
 
 @endpoint("POST", f"{PRESETS}/<preset>", caller=ADMINS_OR_API_USERS, area="rules")
-def use_preset(
-    community: str, preset: str, caller: Account, database: Database, presets: Presets, log: AAALog
-) -> dict[str, Any]:
+def use_preset(community: str, preset: str, caller: Account, database: Database, presets: Presets) -> dict[str, Any]:
     """Switch a preset on, but for kinds of filters that are there already."""
     community_id = get_community(database, caller, community)
     done = presets.use(community_id, preset, by=caller.name)
-    log.audit("filters_switched_on", result="SUCCESS", community=community_id, account=caller.name, preset=preset)
     return {"success": True, **done}

@@ -93,7 +93,7 @@ def assign_roles(body: Assignments, caller: Account, roles: RolesService, databa
     return RolesAnswer(community_id=community_id, results=results)
 
 
-@endpoint("POST", "/router/roles/check", caller=ADMINS_OR_API_USERS, area="people", body=Checks)
+@endpoint("POST", "/router/roles/check", caller=ADMINS_OR_API_USERS, area="people", body=Checks, only_asks=True)
 def check_permissions(body: Checks, caller: Account, roles: RolesService, database: Database) -> ChecksAnswer:
     """Say of each person whether the role in a community is at least the level that is asked for."""
     community_id = get_community(database, caller, body.community_id)

@@ -8,7 +8,6 @@ from pydal import DAL
 from pydantic import AfterValidator, Field, StringConstraints
 from waddlebot.base.contracts import Attributed, LevelName
 from waddlebot.base.ids import parse_entity_id
-from waddlebot.base.logs import AAALog
 from waddlebot.base.text import fold
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
@@ -121,7 +120,7 @@ def list_rules(query: RulesQuery, caller: Account, database: Database, rules: Ru
 
 
 @endpoint("POST", "/router/string-rules", caller=ADMINS_OR_API_USERS, area="rules", body=NewRule)
-def create_rule(new: NewRule, caller: Account, database: Database, rules: RuleService, log: AAALog) -> dict[str, Any]:
+def create_rule(new: NewRule, caller: Account, database: Database, rules: RuleService) -> dict[str, Any]:
     """Add a string rule; it works when this answers."""
     with database.transaction() as db:
         community_id = _community(db, caller, new.community_id)
@@ -131,12 +130,11 @@ def create_rule(new: NewRule, caller: Account, database: Database, rules: RuleSe
         _entities(new.enabled_entity_ids, caller),
         by=caller.name,
     )
-    log.audit("string_rule_created", result="SUCCESS", community=community_id, rule_id=made["id"], account=caller.name)
     answer = {"success": True, "rule_id": made["id"], "message": "The rule works now.", "rule": made}
     return {**answer, "remarks": remarks(made)}
 
 
-@endpoint("POST", "/router/string-rules/dry-run", caller=ADMINS_OR_API_USERS, area="rules", body=DryRun)
+@endpoint("POST", "/router/string-rules/dry-run", caller=ADMINS_OR_API_USERS, area="rules", body=DryRun, only_asks=True)
 def dry_run(trial: DryRun, caller: Account, database: Database, rules: RuleService) -> dict[str, Any]:
     """Show what a rule would have hit in stored messages, before it is switched on."""
     with database.transaction() as db:
@@ -153,34 +151,23 @@ def read_rule(rule_id: int, caller: Account, rules: RuleService) -> dict[str, An
 
 
 @endpoint("PUT", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, area="rules", body=RuleChange)
-def update_rule(rule_id: int, change: RuleChange, caller: Account, rules: RuleService, log: AAALog) -> dict[str, Any]:
+def update_rule(rule_id: int, change: RuleChange, caller: Account, rules: RuleService) -> dict[str, Any]:
     """Change what is named of a string rule; it works so when this answers."""
-    before = _access(rule_id, caller, rules)
+    _access(rule_id, caller, rules)
     changes = change.model_dump(exclude=NOT_OF_THE_RULE, exclude_none=True)
     if "exempt_level" in change.model_fields_set:
         changes["exempt_level"] = change.exempt_level
     entity_ids = None if change.enabled_entity_ids is None else _entities(change.enabled_entity_ids, caller)
     made = rules.update(rule_id, changes, entity_ids)
-    log.audit(
-        "string_rule_changed",
-        result="SUCCESS",
-        community=before["community_id"],
-        rule_id=rule_id,
-        account=caller.name,
-        fields=sorted(change.model_fields_set),
-    )
     answer = {"success": True, "rule_id": rule_id, "message": "The rule works so now.", "rule": made}
     return {**answer, "remarks": remarks(made)}
 
 
 @endpoint("DELETE", "/router/string-rules/<rule_id:int>", caller=ADMINS_OR_API_USERS, area="rules")
-def delete_rule(rule_id: int, caller: Account, rules: RuleService, log: AAALog) -> dict[str, Any]:
+def delete_rule(rule_id: int, caller: Account, rules: RuleService) -> dict[str, Any]:
     """Switch a string rule off; it stays on record for those who ask why."""
-    before = _access(rule_id, caller, rules)
+    _access(rule_id, caller, rules)
     rules.switch_off(rule_id)
-    log.audit(
-        "string_rule_deleted", result="SUCCESS", community=before["community_id"], rule_id=rule_id, account=caller.name
-    )
     return {"success": True, "rule_id": rule_id, "message": "The rule is off."}
 
 

@@ -8,7 +8,6 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from waddlebot.base.contracts import Attributed, LevelName, ModuleName, Strict
 from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.ids import parse_entity_id
-from waddlebot.base.logs import AAALog
 from waddlebot.base.terms import Cooldown, Label
 from waddlebot.base.wire import validate
 from waddlebot.community.communities import community_of
@@ -98,18 +97,17 @@ def set_community_module(
     caller: Account,
     database: Database,
     switches: SwitchService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Turn a module on or off in a community, or put another in its place."""
-    return _set_module(_community(community, caller, database), name, switch, caller, switches, log)
+    return _set_module(_community(community, caller, database), name, switch, caller, switches)
 
 
 @endpoint("DELETE", "/router/communities/<community>/modules/<name>", caller=SWITCHERS, area="bot")
 def unset_community_module(
-    community: str, name: str, caller: Account, database: Database, switches: SwitchService, log: AAALog
+    community: str, name: str, caller: Account, database: Database, switches: SwitchService
 ) -> dict[str, Any]:
     """Let the default hold again for a module in a community."""
-    return _unset_module(_community(community, caller, database), name, caller, switches, log)
+    return _unset_module(_community(community, caller, database), name, switches)
 
 
 @endpoint("GET", "/router/entities/<entity_id>/modules", caller=ADMINS_OR_API_USERS, area="bot")
@@ -120,18 +118,16 @@ def list_entity_modules(entity_id: str, caller: Account, switches: SwitchService
 
 @endpoint("PUT", "/router/entities/<entity_id>/modules/<name>", caller=SWITCHERS, area="bot", body=ModuleSwitch)
 def set_entity_module(
-    entity_id: str, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
+    entity_id: str, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService
 ) -> dict[str, Any]:
     """Turn a module on or off at one entity, or put another in its place there."""
-    return _set_module(_entity(entity_id, caller, switches), name, switch, caller, switches, log)
+    return _set_module(_entity(entity_id, caller, switches), name, switch, caller, switches)
 
 
 @endpoint("DELETE", "/router/entities/<entity_id>/modules/<name>", caller=SWITCHERS, area="bot")
-def unset_entity_module(
-    entity_id: str, name: str, caller: Account, switches: SwitchService, log: AAALog
-) -> dict[str, Any]:
+def unset_entity_module(entity_id: str, name: str, caller: Account, switches: SwitchService) -> dict[str, Any]:
     """Let what is set in the community hold again for a module at an entity."""
-    return _unset_module(_entity(entity_id, caller, switches), name, caller, switches, log)
+    return _unset_module(_entity(entity_id, caller, switches), name, switches)
 
 
 @endpoint("GET", "/router/communities/<community>/permissions", caller=ADMINS_OR_API_USERS, area="bot")
@@ -151,10 +147,9 @@ def set_community_permission(
     caller: Account,
     database: Database,
     switches: SwitchService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Say who may use a command in a community, and how often."""
-    return _set_permission(_community(community, caller, database), wanted, caller, switches, log)
+    return _set_permission(_community(community, caller, database), wanted, caller, switches)
 
 
 @endpoint(
@@ -166,10 +161,9 @@ def unset_community_permission(
     caller: Account,
     database: Database,
     switches: SwitchService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Forget what was said about a command in a community."""
-    return _unset_permission(_community(community, caller, database), query.command, caller, switches, log)
+    return _unset_permission(_community(community, caller, database), query.command, switches)
 
 
 @endpoint("GET", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, area="bot")
@@ -182,20 +176,20 @@ def list_entity_permissions(entity_id: str, caller: Account, switches: SwitchSer
     "PUT", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, area="bot", body=CommandPermission
 )
 def set_entity_permission(
-    entity_id: str, wanted: CommandPermission, caller: Account, switches: SwitchService, log: AAALog
+    entity_id: str, wanted: CommandPermission, caller: Account, switches: SwitchService
 ) -> dict[str, Any]:
     """Say who may use a command at one entity, and how often."""
-    return _set_permission(_entity(entity_id, caller, switches), wanted, caller, switches, log)
+    return _set_permission(_entity(entity_id, caller, switches), wanted, caller, switches)
 
 
 @endpoint(
     "DELETE", "/router/entities/<entity_id>/permissions", caller=ADMINS_OR_API_USERS, area="bot", query=CommandQuery
 )
 def unset_entity_permission(
-    entity_id: str, query: CommandQuery, caller: Account, switches: SwitchService, log: AAALog
+    entity_id: str, query: CommandQuery, caller: Account, switches: SwitchService
 ) -> dict[str, Any]:
     """Forget what was said about a command at one entity."""
-    return _unset_permission(_entity(entity_id, caller, switches), query.command, caller, switches, log)
+    return _unset_permission(_entity(entity_id, caller, switches), query.command, switches)
 
 
 def _community(reference: str, caller: Account, database: Database) -> Scope:
@@ -220,24 +214,21 @@ def _permissions(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _set_module(
-    scope: Scope, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService, log: AAALog
+    scope: Scope, name: str, switch: ModuleSwitch, caller: Account, switches: SwitchService
 ) -> dict[str, Any]:
     switch.check_may(caller)
     module_name = validate(NAME.validate_python, name)
     made = switches.set_module(scope, module_name, switch=switch.state, config=switch.config, by=caller.name)
-    settings = sorted(switch.config or ())
-    _audit(log, "module_switched", scope, caller, module_name=name, enabled=made["enabled"], settings=settings)
     return {"success": True, "module": made}
 
 
-def _unset_module(scope: Scope, name: str, caller: Account, switches: SwitchService, log: AAALog) -> dict[str, Any]:
+def _unset_module(scope: Scope, name: str, switches: SwitchService) -> dict[str, Any]:
     switches.unset_module(scope, name)
-    _audit(log, "module_switch_removed", scope, caller, module_name=name)
     return {"success": True, "message": f"The default holds again for {name}."}
 
 
 def _set_permission(
-    scope: Scope, wanted: CommandPermission, caller: Account, switches: SwitchService, log: AAALog
+    scope: Scope, wanted: CommandPermission, caller: Account, switches: SwitchService
 ) -> dict[str, Any]:
     made = switches.set_permission(
         scope,
@@ -248,19 +239,9 @@ def _set_permission(
         config=wanted.config.model_dump(exclude_none=True),
         by=caller.name,
     )
-    _audit(log, "permission_set", scope, caller, command=made["command"])
     return {"success": True, "permission": made}
 
 
-def _unset_permission(
-    scope: Scope, command: str, caller: Account, switches: SwitchService, log: AAALog
-) -> dict[str, Any]:
+def _unset_permission(scope: Scope, command: str, switches: SwitchService) -> dict[str, Any]:
     switches.unset_permission(scope, command)
-    _audit(log, "permission_removed", scope, caller, command=command)
     return {"success": True, "message": f"Nothing particular holds for {command} any more."}
-
-
-def _audit(log: AAALog, action: str, scope: Scope, caller: Account, **fields: Any) -> None:
-    log.audit(
-        action, result="SUCCESS", community=scope.community_id, entity=scope.entity_id, account=caller.name, **fields
-    )

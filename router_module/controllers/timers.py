@@ -7,7 +7,6 @@ from typing import Any
 from pydal import DAL
 from pydantic import Field
 from waddlebot.base.contracts import Attributed
-from waddlebot.base.logs import AAALog
 from waddlebot.base.variables import remarks_on
 from waddlebot.community.communities import community_of, get_community
 from waddlebot.data.database import Database
@@ -52,16 +51,15 @@ def list_timers(
 
 @endpoint("POST", TIMERS, caller=ADMINS_OR_API_USERS, area="bot", body=TimerFields)
 def create_timer(
-    community: str, new: TimerFields, caller: Account, database: Database, timers: TimerService, log: AAALog
+    community: str, new: TimerFields, caller: Account, database: Database, timers: TimerService
 ) -> dict[str, Any]:
     """Add a timer: a text that is said every so many minutes."""
     community_id = get_community(database, caller, community)
     made = timers.create(community_id, new.model_dump())
-    log.audit("timer_created", result="SUCCESS", community=community_id, account=caller.name, timer_id=made["id"])
     return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
 
 
-@endpoint("POST", f"{TIMERS}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview)
+@endpoint("POST", f"{TIMERS}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview, only_asks=True)
 def preview_timer(community: str, wanted: TimerPreview, caller: Account, db: DAL) -> dict[str, Any]:
     """Show what a timer would say at this moment, and where; nothing is kept or said."""
     texts = preview(db, community_of(db, caller, community), wanted.message, wanted.entity_id)
@@ -76,7 +74,6 @@ def update_timer(
     caller: Account,
     database: Database,
     timers: TimerService,
-    log: AAALog,
 ) -> dict[str, Any]:
     """Change what is named of a timer; it is due again after its minutes."""
     community_id = get_community(database, caller, community)
@@ -84,16 +81,14 @@ def update_timer(
     if "entity_id" in change.model_fields_set:
         changes["entity_id"] = change.entity_id
     made = timers.update(community_id, timer_id, changes)
-    log.audit("timer_changed", result="SUCCESS", community=community_id, account=caller.name, timer_id=timer_id)
     return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
 
 
 @endpoint("DELETE", TIMER, caller=ADMINS_OR_API_USERS, area="bot")
 def delete_timer(
-    community: str, timer_id: int, caller: Account, database: Database, timers: TimerService, log: AAALog
+    community: str, timer_id: int, caller: Account, database: Database, timers: TimerService
 ) -> dict[str, Any]:
     """Remove a timer."""
     community_id = get_community(database, caller, community)
     timers.delete(community_id, timer_id)
-    log.audit("timer_deleted", result="SUCCESS", community=community_id, account=caller.name, timer_id=timer_id)
     return {"success": True, "message": "The timer is gone."}

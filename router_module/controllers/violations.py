@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from waddlebot.base.logs import AAALog
 from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
@@ -26,10 +25,9 @@ def list_violations(
 
 @endpoint("DELETE", f"{VIOLATIONS}/<user_id:int>", caller=ADMINS_OR_API_USERS, area="rules")
 def forgive(
-    community: str, user_id: int, caller: Account, database: Database, escalation: Escalation, log: AAALog
+    community: str, user_id: int, caller: Account, database: Database, escalation: Escalation
 ) -> dict[str, Any]:
     """Forget what somebody broke in a community, under all of their linked names."""
     community_id = get_community(database, caller, community)
     times = escalation.forgive(community_id, user_id)
-    log.audit("forgiven", result="SUCCESS", community=community_id, account=caller.name, user_id=user_id, times=times)
     return {"success": True, "forgiven": times}

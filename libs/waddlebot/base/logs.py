@@ -20,7 +20,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,8 +147,9 @@ class AAALog:
         }
         self._logger.log(level, action, exc_info=exc_info, extra={"aaa": line})
 
-    def audited(self, action: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """Write one AUDIT line for each call of a function: its result and how long it took.
+    def audited(self, action: str, *, telling: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Write one AUDIT line for each call of a function: its result, how long it took, and those of its keyword
+        arguments that `telling` names.
 
         A WaddleBotError is written as its code, any other exception as a FAILED line; both go on to the caller.
         """
@@ -166,7 +167,9 @@ class AAALog:
                     result = getattr(err, "code", "failed").upper()
                     raise
                 finally:
-                    self.audit(action, result=result, execution_time_ms=round((time.perf_counter() - started) * 1e3, 2))
+                    told = {name: kwargs[name] for name in telling if name in kwargs}
+                    took_ms = round((time.perf_counter() - started) * 1e3, 2)
+                    self.audit(action, result=result, execution_time_ms=took_ms, **told)
 
             return audited
 

@@ -10,6 +10,7 @@ from pydal import DAL
 from pydantic import Field, StringConstraints
 
 from ..base.errors import Invalid, NotFound
+from ..base.logs import log_context
 from ..base.wire import is_number
 from ..data.audit import Acting, Change, record_all
 from ..data.database import Database, fetch_one
@@ -38,18 +39,22 @@ def find_community(db: DAL, reference: int | str) -> int | None:
 
 
 def community_of(db: DAL, caller: Account, reference: int | str | None) -> int:
-    """The community that a request is about, if the caller may act in it. Without a reference the caller's own.
+    """The community that a request and its log lines are about, if the caller may act in it. Without a reference the
+    caller's own.
 
     Raises: Invalid without either; UnknownCommunity; NotAllowed for another one than the caller's.
     """
     if reference is None:
         if caller.community_id is None:
             raise Invalid("community_id is missing.", field="community_id")
-        return caller.community_id
-    community_id = find_community(db, reference)
-    if community_id is None:
-        raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")
-    caller.check_community(community_id)
+        community_id = caller.community_id
+    else:
+        found = find_community(db, reference)
+        if found is None:
+            raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")
+        caller.check_community(found)
+        community_id = found
+    log_context().community = community_id
     return community_id
 
 

@@ -31,7 +31,7 @@ from ..base.encryption import CannotOpen, Keyring
 from ..base.errors import Busy, NotAllowed, NotFound, UpstreamError
 from ..base.logs import AAALog
 from ..base.watched import Watched
-from ..data.database import Database, DatabaseUnavailable, check_no_transaction, fetch_one
+from ..data.database import Database, DatabaseUnavailable, check_no_transaction, fetch, fetch_one
 
 # A token that ends so soon is replaced now, so that no request is on its way with one that has just ended.
 MARGIN = timedelta(minutes=5)
@@ -153,6 +153,7 @@ class Tokens:
             ),
             {**self._sealed(owner, grant), "expires_at": grant.expires_at, "scopes": list(grant.scopes)},
         )
+        self._log.auth("consent_given", table=self._table, owner=owner)
 
     def find(self, owner: str) -> Token | None:
         """An owner's token as it is, expired or not; None without one that works. Raises: CannotOpen."""
@@ -215,7 +216,8 @@ class Tokens:
 
     def forget(self, db: DAL, owner: str) -> None:
         """Delete an owner's token, in the caller's transaction."""
-        fetch_one(db, self._sql("DELETE FROM {table} WHERE owner_id = %(owner)s"), {"owner": owner})
+        if fetch(db, self._sql("DELETE FROM {table} WHERE owner_id = %(owner)s RETURNING owner_id"), {"owner": owner}):
+            self._log.auth("consent_withdrawn", table=self._table, owner=owner)
         with self._lock:
             self._held.pop(owner, None)
         # Or it would be taken for what follows the first token of a later consent.

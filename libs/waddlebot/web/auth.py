@@ -122,6 +122,11 @@ class Caller:
     platform: str | None = None
     for_all: bool = False
 
+    @property
+    def of_people(self) -> bool:
+        """Whether people ask for it, by a key of theirs or in the portal, and not only the fleet's own processes."""
+        return self.portal or self.name in ("admins", "super_admins")
+
     def check(self, account: Account, *, area: Area | None, right: Right) -> None:
         """Raises: NotAllowed."""
         if account.actor is not None:

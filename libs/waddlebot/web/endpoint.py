@@ -121,6 +121,13 @@ class Endpoint:
     per_minute: int = 0
     # The token of a call opens it, too.
     in_call: bool = False
+    # What a person asks for and what changes nothing.
+    only_asks: bool = False
+
+    @property
+    def is_audited(self) -> bool:
+        """Whether each call of it is a change that a person answers for."""
+        return self.method not in READS and self.caller.of_people and not self.only_asks and not self.is_stream
 
     @property
     def is_stream(self) -> bool:
@@ -133,8 +140,6 @@ class Endpoint:
             return "operator"
         if self.caller.name in (OWNERS.name, PORTAL_ONLY.name):
             return "owner"
-        if self.caller.name == OPERATORS.name:
-            return "operator"
         return "viewer" if self.method in READS else "editor"
 
     @property
@@ -164,6 +169,7 @@ def endpoint(
     key_in: Sequence[KeyHeader] = ("X-API-Key",),
     per_minute: int = 0,
     in_call: bool = False,
+    only_asks: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Declare what a function serves; `mount` makes it reachable. The module's manifest lists it with its caller.
 
@@ -178,14 +184,29 @@ def endpoint(
     Without a `pool` a POST that anybody may make and that wants the raw request is a webhook, and a GET of anybody's
     that answers no JSON a page. With `per_minute` more calls than that from one address are refused: for what strangers
     make us write. With `in_call` a community module may call it by the token of a call of it (`Account.call`), sent as
-    `Authorization: Bearer`. A body is at most 1 MB for a webhook and 16 MB else, unless `max_body_bytes` says so.
+    `Authorization: Bearer`. Each change that a person may ask for writes an AUDIT line named after the function, unless
+    it `only_asks` (a preview, a dry run). A body is at most 1 MB for a webhook and 16 MB else, unless `max_body_bytes`
+    says so.
     """
 
     def declare(function: Handler) -> Handler:
         chosen = pool or _pool_of(method, caller, function)
         most = max_body_bytes or (MAX_WEBHOOK_BYTES if chosen == "webhook" else MAX_BODY_BYTES)
         made = Endpoint(
-            method, path, function, caller, body, query, status, most, chosen, area, tuple(key_in), per_minute, in_call
+            method,
+            path,
+            function,
+            caller,
+            body,
+            query,
+            status,
+            most,
+            chosen,
+            area,
+            tuple(key_in),
+            per_minute,
+            in_call,
+            only_asks,
         )
         if inspect.iscoroutinefunction(function) or made.is_stream != (chosen == "stream"):
             raise TypeError(f"{path}: a function that yields and is async is a @stream, any other an @endpoint")
@@ -286,6 +307,9 @@ class Bound:
         self.route = INTEGER.sub(r"<\1:re:[0-9]{1,18}>", declared.path)
         self.integers = INTEGER.findall(declared.path)
         in_path = set(re.findall(r"<(\w+)", declared.path))
+        if declared.is_audited:
+            told = sorted(in_path - {"community"})
+            self.function = mount.log.audited(declared.function.__name__, telling=told)(declared.function)
         for name, kind in hints.items():
             if name in in_path:
                 continue
