@@ -410,6 +410,29 @@ def test_a_function_whose_router_died_is_unknown_and_not_run_again(weather):
     assert len(weather.calls) == 1
 
 
+@on_webhook
+def test_the_token_of_a_call_is_on_no_record_and_comes_anew_when_it_is_made_again(weather):
+    weather.answers("time.sleep(2) or reply(call)")
+    session_id = weather.bot.submit(weather.bot.event(f"#{weather.name}")).session_id
+    eventually(lambda: weather.calls)
+    [kept] = weather.fleet.database.statement(
+        "SELECT request_payload::text AS payload FROM command_executions WHERE session_id = %s", (session_id,)
+    )
+
+    weather.fleet.database.statement(
+        "UPDATE router_work SET holder = 'dead', lease_until = now() - interval '1 minute' WHERE session_id = %s",
+        (session_id,),
+    )
+
+    eventually(lambda: len(weather.calls) == 2)
+    first, again = weather.calls
+    assert first["callback"]["token"].startswith("wbcall_")
+    assert first["callback"]["token"] not in kept["payload"]
+    assert json.loads(kept["payload"])["callback"]["token"] == "•"
+    assert again["callback"]["token"].startswith("wbcall_")
+    assert {**again, "callback": None} == {**first, "callback": None}
+
+
 @every_function
 def test_a_simulated_call_says_so_to_the_function(weather):
     weather.answers("reply(call, call['mode'])")

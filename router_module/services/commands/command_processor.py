@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -611,7 +610,9 @@ class CommandProcessor:
             depth=row["depth"],
             path=(row["command"],),
         )
-        self._planner.make_ready(work, job, json.dumps(row["request_payload"]) if row["request_payload"] else None)
+        self._planner.make_ready(work, job)
+        if row["request_payload"]:
+            job.send_kept(row["request_payload"])
         return job
 
     def _command_of(self, work: Work, row: dict[str, Any]) -> Command:

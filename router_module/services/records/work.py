@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,9 @@ from waddlebot.base.contracts import (
 )
 from waddlebot.base.ids import as_traceparent, new_id, traceparent_of
 from waddlebot.base.logs import log_context
+from waddlebot.base.wire import to_json
 from waddlebot.community.people import Person
+from waddlebot.data.audit import HIDDEN
 from waddlebot.data.ratelimit import Request
 
 from ..catalogue.cache_manager import Place
@@ -89,6 +92,19 @@ class Job:
         """Give it what the module is sent; `payload` where that is not the call itself."""
         self._call = call
         self.payload = payload or call.model_dump_json()
+
+    def kept_payload(self) -> str:
+        """What the module is sent, as it may be kept: without the token of the call."""
+        sent: dict[str, Any] = json.loads(self.payload)
+        if sent.get("callback"):
+            sent["callback"]["token"] = HIDDEN
+        return to_json(sent)
+
+    def send_kept(self, kept: dict[str, Any]) -> None:
+        """Send what was sent before, with a token of its own."""
+        if kept.get("callback") and self.call.callback:
+            kept = {**kept, "callback": self.call.callback.model_dump()}
+        self.payload = json.dumps(kept)
 
     def decided(self) -> dict[str, Any]:
         """Why it may run or may not, for the record."""
