@@ -75,3 +75,18 @@ def test_a_change_of_health_is_told_once(fleet, caplog):
     told = [line for line in lines if "action=health_changed" in line and "check=planted" in line]
     assert [" result=FAILED " in line for line in told] == [True, False]
     assert all(" SYSTEM " in line for line in told)
+
+
+def test_debug_lines_tell_how_an_event_was_read_and_each_request(fleet, bot, caplog):
+    with caplog.at_level("DEBUG", logger="waddlebot.router"):
+        heard = bot.say("!help")
+        fleet.request("GET", "/router/commands")
+
+    lines = [AAAFormatter().format(each) for each in caplog.records]
+    [planned] = [line for line in lines if "action=event_planned" in line and heard.session_id in line]
+    assert " DEBUG " in planned
+    assert "!help: may run" in planned
+    served = [line for line in lines if "action=request_served" in line and "path=/router/commands" in line]
+    assert "method=GET" in served[0]
+    assert " status=200 " in served[0]
+    assert all(key not in line for line in lines for key in fleet.keys.values())

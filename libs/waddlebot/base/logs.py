@@ -117,6 +117,10 @@ class AAALog:
         """What the service itself did."""
         self._write("SYSTEM", action, result, fields, level=level)
 
+    def debug(self, action: str, **fields: Any) -> None:
+        """What helps to follow a request or an event, with LOG_LEVEL=DEBUG only."""
+        self._write("SYSTEM", action, "SUCCESS", fields, level=logging.DEBUG)
+
     def error(self, action: str, *, exc_info: bool | BaseException = False, **fields: Any) -> None:
         """What failed. With exc_info the traceback of that or the current exception is one field, escaped."""
         self._write("ERROR", action, "FAILED", fields, level=logging.ERROR, exc_info=exc_info)

@@ -361,7 +361,15 @@ class Bound:
         )
         for cookie in answer.cookies:
             response.headers.append("Set-Cookie", cookie)
-        self._durations(answer.status).observe(time.perf_counter() - started)
+        took_s = time.perf_counter() - started
+        self._durations(answer.status).observe(took_s)
+        self.mount.log.debug(
+            "request_served",
+            method=self.endpoint.method,
+            path=self.endpoint.path,
+            status=answer.status,
+            execution_time_ms=round(took_s * 1e3, 2),
+        )
         return answer.body
 
     def _answer(self, path: dict[str, Any]) -> Raw:

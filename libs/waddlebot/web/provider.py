@@ -232,11 +232,20 @@ class Provider:
             raise Away(err.message) from err
         except ProviderError as err:
             self._measures.count(self.name, err.code, began)
+            self._log.debug(
+                "provider_called",
+                provider=self.name,
+                outcome=err.code,
+                status=err.status,
+                detail=err.message,
+                execution_time_ms=_ms_since(began),
+            )
             self._note_failure(err)
             if isinstance(err, Later):
                 self._pauses.pause(key, err.retry_after_s)
             raise
         self._measures.count(self.name, "ok", began)
+        self._log.debug("provider_called", provider=self.name, execution_time_ms=_ms_since(began))
         self._last_answer_at = datetime.now(UTC)
         return result
 
@@ -274,6 +283,10 @@ class Provider:
         if isinstance(err, Away):
             return Away(f"{self.title} cannot be reached. Try again in a moment.", detail=detail)
         return Unclear(f"{self.title} does not answer. Try again in a moment.", detail=detail)
+
+
+def _ms_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1e3, 2)
 
 
 class Measures:

@@ -86,6 +86,17 @@ class Planner:
         for work in works:
             self._read(work)
         self.limit([(work, job) for work in works for job in work.jobs])
+        for work in works:
+            self._log.debug(
+                "event_planned",
+                session=work.session_id,
+                community=work.place.community_id,
+                user=work.person.own_id,
+                message_type=work.event.message_type.value,
+                rules=work.hits,
+                jobs=[f"{job.command.name}: {job.error.code if job.error else 'may run'}" for job in work.jobs],
+                points=work.points.score,
+            )
 
     # Reading
 
