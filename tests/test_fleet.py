@@ -129,6 +129,10 @@ def running(fleet_home) -> Iterator[Up]:
         assert up.refused_by_valkey() == []
     finally:
         up.stop()
+    told = "".join(file.read_text() for file in (fleet_home / "logs").glob("router.log*"))
+    assert " SYSTEM " in told
+    assert "action=started" in told
+    assert "action=stopped" in told
 
 
 def test_the_block_of_the_readme_works_line_by_line(running):
