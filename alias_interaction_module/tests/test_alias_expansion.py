@@ -7,10 +7,11 @@ from contextlib import suppress
 from types import ModuleType
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from waddlebot.base.chat import join_words, parse_command, quote_word
 from waddlebot.base.errors import UserError
+from waddlebot.base.text import as_seen
 from waddlebot.base.variables import names, read
 
 # How long an example takes says more about the machine than about the code.
@@ -32,13 +33,15 @@ def template(fleet) -> ModuleType:
     return importlib.import_module("apps.alias_interaction_module.services.template")
 
 
+@example(written="\x1b#0")
+@example(written="！so")
 @given(
     written=st.text(max_size=60) | st.lists(st.sampled_from([*PLACEHOLDERS, "!so", '"', "'", " ", "x"])).map("".join)
 )
 def test_reading_a_template_fails_only_with_words_for_the_user(template, written):
     with suppress(UserError):
         parsed = template.parse_template(written)
-        assert (parsed.line is None) is (written.strip()[0] not in "!#")
+        assert (parsed.line is None) is (as_seen(written).lstrip()[:1] not in ("!", "#", "！", "＃"))
         assert parsed.text == written.strip()
 
 
