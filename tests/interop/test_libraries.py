@@ -1,5 +1,5 @@
-"""Libraries that were not written for the simulators, driven as their users would: discord.py, discord.js, bolt and
-TwitchIO. `make interop` installs them, beside the fleet's own, into folders of their own."""
+"""Libraries that were not written for the simulators, driven as their users would: discord.py, discord.js, bolt,
+TwitchIO and twurple. `make interop` installs them, beside the fleet's own, into folders of their own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ HERE = Path(__file__).parent / "libraries"
 # Where `make interop` puts them.
 PLACE = Path(os.environ.get("INTEROP", ".interop"))
 PYTHON, NODE = PLACE / "python" / "bin" / "python", PLACE / "node"
+BOT_SCOPES = ("user:read:chat", "user:write:chat", "user:bot")
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(120)]
 
 
@@ -116,3 +117,17 @@ def test_twitchio_reads_and_writes():
         assert program.wait_for("channel").lower() == "streamer"
         assert program.told["sent"] is True
         assert [each.message for each in twitch.messages] == ["hello from TwitchIO"]
+
+
+def test_a_bot_on_twurple_renews_its_token_hears_by_socket_and_answers():
+    with TwitchSimulator() as twitch:
+        granted = twitch.oauth.token_for(twitch.user("waddlebot", id=twitch.bot_user_id), BOT_SCOPES)
+        token = {"accessToken": "ended", "refreshToken": granted["refresh_token"], "scope": list(BOT_SCOPES)}
+        with Program("twurple.mjs", BOT_TOKEN=json.dumps(token), **twitch.settings()) as program:
+            assert program.wait_for("channel").lower() == "streamer"
+            assert program.wait_for("listening"), program.told
+            assert program.told["refreshed"] == twitch.bot_user_id
+            twitch.say("streamer", "hello Kappa", chatter="42")
+            assert program.wait_for("heard") == "hello Kappa"
+            assert (program.told["name"], program.told["sent"]) == ("alice", True)
+        assert [each.message for each in twitch.messages] == ["you said hello Kappa"]
