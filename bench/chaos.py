@@ -20,7 +20,7 @@ import psycopg2
 from waddlebot.base.errors import UpstreamError
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import all_manifests
-from waddlebot.fleet.bootstrap import make_missing_keys
+from waddlebot.fleet.accounts import make_missing_keys
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.home import Home
 from waddlebot.testing.streaming_replica import StreamingReplica

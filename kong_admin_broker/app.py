@@ -5,7 +5,7 @@ from __future__ import annotations
 from waddlebot.base.encryption import Keyring
 from waddlebot.base.manifest import all_manifests
 from waddlebot.data.ratelimit import RateLimiter
-from waddlebot.fleet.bootstrap import fleet_accounts
+from waddlebot.fleet.accounts import fleet_accounts
 from waddlebot.module.service import Service
 from waddlebot.web.mail import Mail
 

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
+from waddlebot.base.api_key import KEY_LENGTH, MAX_KEY_LENGTH, is_key
 from waddlebot.base.settings import Secret
-from waddlebot.web.auth import KEY_LENGTH, MAX_KEY_LENGTH, is_key
 from waddlebot.web.mail import MailSettings
 
 

@@ -284,6 +284,12 @@ def test_keys_work_until_they_are_revoked(running):
     assert key["api_key"] not in "".join(lines)
 
 
+def test_the_supervisor_keeps_no_database_driver_in_memory(running):
+    mapped = Path(f"/proc/{running.process.pid}/maps").read_text()
+    assert "libpython" in mapped or "/python" in mapped
+    assert "psycopg2" not in mapped
+
+
 def test_a_channel_can_wait_for_its_activation_key(running):
     place = ["--home", str(running.home), "--platform", "console", "--server", "demo", "--channel", "waiting"]
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 import yaml
+from waddlebot.base.api_key import hash_key
 from waddlebot.base.manifest import CHECKOUT, Callers, Manifest, all_manifests
 from waddlebot.data.database import fetch
-from waddlebot.fleet.bootstrap import fleet_accounts
+from waddlebot.fleet.accounts import fleet_accounts
 from waddlebot.fleet.containers import environment_file, key_setting, prepare
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.simulated import _url_of
-from waddlebot.web.auth import hash_key
 
 from scripts.generate.containers import normal
 from scripts.generate.kong import GROUPS, IDENTITY, key_header, kong_yml

@@ -10,28 +10,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 from click.testing import CliRunner
+from waddlebot.base.api_key import make_key
 from waddlebot.base.errors import Busy, ConfigError, RateLimited
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import all_manifests
 from waddlebot.cli.cli import cli
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.data.migrate import list_migrations
-from waddlebot.fleet.bootstrap import bootstrap, make_missing_keys
+from waddlebot.fleet.accounts import make_missing_keys
+from waddlebot.fleet.bootstrap import bootstrap
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.home import Home, Secrets
 from waddlebot.module.service import SERVICES
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.actor import HEADER, Actor, ActorKey, Actors, sign_actor
-from waddlebot.web.auth import (
-    ACCOUNTS,
-    ADMINS,
-    Account,
-    TooManyKeys,
-    create_account,
-    make_key,
-    revoke_account,
-    rotate_key,
-)
+from waddlebot.web.auth import ACCOUNTS, ADMINS, Account, TooManyKeys, create_account, revoke_account, rotate_key
 from waddlebot.web.endpoint import Mount, endpoint
 
 PATH = "/router/communities/{slug}/modules"

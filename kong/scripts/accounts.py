@@ -22,7 +22,7 @@ from typing import Any
 
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.manifest import all_manifests
-from waddlebot.fleet.bootstrap import FleetAccount, fleet_accounts
+from waddlebot.fleet.accounts import FleetAccount, fleet_accounts
 from waddlebot.fleet.containers import keys_in
 
 OURS = "waddlebot-fleet"

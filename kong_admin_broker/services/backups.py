@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from waddlebot.base.api_key import hash_key
 from waddlebot.base.encryption import CannotOpen, Keyring
 from waddlebot.base.errors import Invalid, NotConfigured, NotFound
 from waddlebot.base.wire import to_json
 from waddlebot.data.database import Database, fetch, fetch_one
-from waddlebot.web.auth import create_account, hash_key
+from waddlebot.web.auth import create_account
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .audit_log import AuditLog, By

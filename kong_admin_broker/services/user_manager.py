@@ -15,17 +15,11 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydal import DAL
+from waddlebot.base.api_key import make_key
 from waddlebot.base.errors import Conflict, Invalid, NotFound, WaddleBotError
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
-from waddlebot.web.auth import (
-    ACCOUNTS,
-    change_account,
-    create_account,
-    end_keys,
-    make_key,
-    rotate_key,
-)
+from waddlebot.web.auth import ACCOUNTS, change_account, create_account, end_keys, rotate_key
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .audit_log import AuditLog, By

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from waddlebot.base.api_key import MAX_KEY_LENGTH, make_key
 from waddlebot.base.ids import new_id
 from waddlebot.data.chain import verify
 from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
-from waddlebot.web.auth import MAX_KEY_LENGTH, make_key
 
 from simulators.kong import KongSimulator
 

@@ -16,7 +16,7 @@ from waddlebot.base.contracts import MODULE_HOST
 from waddlebot.base.manifest import CHECKOUT, Manifest
 from waddlebot.base.settings import Settings
 from waddlebot.data.redis_users import RULES, user_of, users
-from waddlebot.fleet.bootstrap import fleet_accounts
+from waddlebot.fleet.accounts import fleet_accounts
 from waddlebot.fleet.containers import key_setting, password_setting
 
 from .text import NOTE, to_yaml

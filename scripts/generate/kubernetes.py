@@ -10,7 +10,7 @@ from typing import Any
 
 from waddlebot.base.manifest import Manifest
 from waddlebot.data.redis_users import user_of
-from waddlebot.fleet.bootstrap import fleet_accounts
+from waddlebot.fleet.accounts import fleet_accounts
 from waddlebot.fleet.containers import key_setting, password_setting
 
 from .containers import KONG, POSTGRES, POSTGRES_OPTIONS, REDIS, SET_HERE, redis_secrets, redis_start, settings_of

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from waddlebot.base.api_key import make_key
 from waddlebot.community.directory import add_server
 from waddlebot.data.database import Database
-from waddlebot.fleet.bootstrap import DEMO, FleetAccount, ensure_account
+from waddlebot.fleet.accounts import FleetAccount
+from waddlebot.fleet.bootstrap import DEMO, ensure_account
 from waddlebot.fleet.home import Home, Secrets, write_private
-from waddlebot.web.auth import make_key
 
 from . import extras
 from .platforms import Platform, Served

@@ -10,12 +10,13 @@ from typing import Any
 
 from pydal import DAL
 
+from ..base.api_key import hash_key
 from ..base.contracts import PLATFORMS
 from ..base.errors import Conflict, Invalid, NotFound
 from ..base.ids import ID_PART, EntityId
 from ..data.audit import record
 from ..data.database import fetch, fetch_one
-from ..web.auth import CORE, hash_key
+from ..web.auth import CORE
 from .communities import ensure_community, slug_of
 
 ACTIVATION_KEY_BYTES = 32

@@ -16,7 +16,8 @@ from ..base.errors import ConfigError
 from ..base.manifest import Manifest, all_manifests
 from ..data.database import Database
 from ..data.migrate import migrate
-from .bootstrap import bootstrap, fleet_accounts, make_missing_keys
+from .accounts import fleet_accounts, make_missing_keys
+from .bootstrap import bootstrap
 from .home import Secrets
 
 # As `waddlebot.web.auth.make_key` makes them.
@@ -61,8 +62,8 @@ def prepare(environment: Mapping[str, str], *, post: bool = True) -> None:
 
 def environment_file() -> Iterator[str]:
     """Every secret that a fleet makes for itself, as lines of an environment file."""
+    from ..base.api_key import make_key
     from ..web.actor import ActorKey
-    from ..web.auth import make_key
 
     manifests = all_manifests()
     made = Secrets()

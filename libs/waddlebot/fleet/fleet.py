@@ -31,6 +31,7 @@ from ..base.manifest import Manifest, all_manifests, modules_dir
 from ..base.settings import check_what_is_set
 from ..data.redis_users import user_of
 from ..web.actor import ActorKey
+from .accounts import make_missing_keys
 from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
 from .home import Home, Running, Secrets
 
@@ -176,8 +177,6 @@ class Fleet:
         manifests = all_manifests()
         self._check_ports(manifests)
         made, is_new = self.home.load_secrets()
-        from .bootstrap import make_missing_keys
-
         make_missing_keys(made, manifests)
         self.home.save_secrets(made)
         if is_new:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
-import string
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +12,7 @@ from typing import Any, Literal
 
 from pydal import DAL
 
+from ..base.api_key import hash_key, is_key, make_key
 from ..base.errors import Conflict, Invalid, NotAllowed, NotAuthenticated, NotFound
 from ..base.manifest import Area, Right, Who
 from ..data.audit import HIDDEN, Undo, record
@@ -25,9 +23,6 @@ from .actor import Actor
 from .callback import CallToken
 
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
-KEY_LENGTH, MAX_KEY_LENGTH = 64, 128
-KEY_ID_LENGTH = 8
-ALPHABET = string.ascii_letters + string.digits
 CACHE_TTL_S = 30
 LAST_USED_EVERY_S = 60
 ACCOUNTS = "accounts"
@@ -223,23 +218,6 @@ class TooManyKeys(Conflict):
     """An account has two live keys at most. End one first: keys revoke ID."""
 
     code = "too_many_keys"
-
-
-def make_key(length: int = KEY_LENGTH) -> tuple[str, str]:
-    """A fresh key and its id: `wbot_<id>_<secret>`, 64 to 128 characters in all; 64 are about 297 random bits."""
-    key_id = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(KEY_ID_LENGTH))
-    head = f"wbot_{key_id}_"
-    return key_id, head + "".join(secrets.choice(ALPHABET) for _ in range(length - len(head)))
-
-
-def is_key(text: str) -> bool:
-    """Whether it has a key's form, be it anybody's or not."""
-    parts = text.split("_")
-    return KEY_LENGTH <= len(text) <= MAX_KEY_LENGTH and len(parts) == 3 and parts[0] == "wbot"
-
-
-def hash_key(api_key: str) -> str:
-    return hashlib.sha256(api_key.encode()).hexdigest()
 
 
 def create_account(
