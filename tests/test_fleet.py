@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import redis
 from waddlebot.base.ids import new_id
 from waddlebot.fleet.embedded import free_port
-from waddlebot.fleet.fleet import FLEET_PORTS
+from waddlebot.fleet.fleet import FLEET_PORTS, Fleet, Options
 from waddlebot.fleet.home import Home
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
@@ -282,6 +283,24 @@ def test_keys_work_until_they_are_revoked(running):
     assert len(lines) >= 2
     assert all("AUDIT" in line and 'actor="command line"' in line for line in lines)
     assert key["api_key"] not in "".join(lines)
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["into a log", "to whoever reads it"])
+def test_secrets_are_shown_and_not_written_into_a_log(tmp_path, monkeypatch, is_file):
+    overlays = {"ticker": "http://127.0.0.1/browser/source/the-token/ticker"}
+    monkeypatch.setattr(Fleet, "_demo_overlays", lambda _: overlays)
+    fleet = Fleet(Options(tmp_path), Home(tmp_path), admin_key="wbot_the_key")
+    reading, writing = os.pipe()
+    with open(tmp_path / "log", "w") as log, os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", log if is_file else pipe)
+        fleet._greet(1.0)
+        monkeypatch.undo()
+    with os.fdopen(reading) as pipe:
+        said = (tmp_path / "log").read_text() + pipe.read()
+
+    assert "WaddleBot is ready" in said
+    assert [secret in said for secret in ("wbot_the_key", "the-token")] == [not is_file] * 2
+    assert ("keys create" in said) is is_file
 
 
 def test_the_supervisor_keeps_no_database_driver_in_memory(running):

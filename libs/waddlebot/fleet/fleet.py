@@ -16,14 +16,15 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..base.contracts import MODULE_HOST
 from ..base.errors import ConfigError
@@ -531,18 +532,29 @@ class Fleet:
         if self.options.demo:
             print(f"See it: {self.demo_url}")
         print(f"WaddleBot is ready: {self.url} (after {took_s:.1f} s, home {self.home.path})")
-        for source_type, url in self._demo_overlays().items():
-            print(f"  {source_type + ' overlay':<16}  {url}")
-        if self.admin_key:
-            print(f"\n  Admin key, shown only this once:  {self.admin_key}\n")
-            if sys.stdout.isatty() and (link := self._portal_link()):
-                print(f"  Look after it in your browser, by this link, once, within ten minutes:\n  {link}\n")
+        overlays = self._demo_overlays()
+        if is_kept(sys.stdout):
+            print(
+                "  The overlays' addresses and the admin key are secrets, so a log does not have them. See the addresses"
+            )
+            print(f"  in the portal: {command} portal login{at} EMAIL")
+            print(f"  and make a key: {command} keys create{at} --name NAME --group admins")
+        else:
+            self._greet_with_secrets(overlays)
         print("Try next, in another terminal:")
         print(f"  {command} chat{at}")
         print(f"  {command} say{at} '!help'")
         print(f'  {command} say{at} \'!inventory add "Blue Sword" "A shiny sword" weapons,rare\'')
         print(f"  {command} simulate{at} ticker 'hello'")
         print("Ctrl-C stops it.", flush=True)
+
+    def _greet_with_secrets(self, overlays: Mapping[str, str]) -> None:
+        for source_type, url in overlays.items():
+            print(f"  {source_type + ' overlay':<16}  {url}")
+        if self.admin_key:
+            print(f"\n  Admin key, shown only this once:  {self.admin_key}\n")
+            if sys.stdout.isatty() and (link := self._portal_link()):
+                print(f"  Look after it in your browser, by this link, once, within ten minutes:\n  {link}\n")
 
     def _portal_link(self) -> str:
         """What signs this computer's user in to the portal, as its operator; empty where there is none."""
@@ -602,6 +614,12 @@ def how_to_call() -> str:
     with contextlib.suppress(ValueError):
         return str(here.relative_to(Path.cwd()))
     return str(here)
+
+
+def is_kept(stream: TextIO) -> bool:
+    """Whether what is written there stays: in a log file, or in the system's journal."""
+    mode = os.fstat(stream.fileno()).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
 
 
 @contextlib.contextmanager
