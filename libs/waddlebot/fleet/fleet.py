@@ -534,11 +534,9 @@ class Fleet:
         print(f"WaddleBot is ready: {self.url} (after {took_s:.1f} s, home {self.home.path})")
         overlays = self._demo_overlays()
         if is_kept(sys.stdout):
-            print(
-                "  The overlays' addresses and the admin key are secrets, so a log does not have them. See the addresses"
-            )
-            print(f"  in the portal: {command} portal login{at} EMAIL")
-            print(f"  and make a key: {command} keys create{at} --name NAME --group admins")
+            print("  The overlays' addresses and the admin key are secrets, so a log does not have them.")
+            print(f"  The portal shows the addresses: {command} portal login{at} EMAIL")
+            print(f"  A key for programs: {command} keys create{at} --name NAME --group admins")
         else:
             self._greet_with_secrets(overlays)
         print("Try next, in another terminal:")
