@@ -79,6 +79,31 @@ def test_a_module_is_served_scaled_and_fenced_off(manifest: Any):
     assert has_admin == ("KONG_ADMIN_URL" in settings_of(manifest))
 
 
+def test_the_host_of_community_modules_has_no_key_but_its_own_and_hears_the_router_only():
+    mine = {each["kind"]: each for each in OBJECTS if each["metadata"]["name"] == "modules"}
+    pod = mine["Deployment"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    policy = next(each for each in OBJECTS if each["metadata"]["name"] == "to-modules")
+    letting = {
+        each["metadata"]["name"]
+        for each in OBJECTS
+        if each["kind"] == "NetworkPolicy"
+        and any(
+            caller.get("podSelector", {}).get("matchLabels") == {"app.kubernetes.io/name": "modules"}
+            for rule in each["spec"].get("ingress", ())
+            for caller in rule["from"]
+        )
+    }
+
+    assert {"Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"} <= mine.keys()
+    secrets = {each["valueFrom"]["secretKeyRef"]["key"] for each in container["env"] if "valueFrom" in each}
+    assert secrets == {"MODULE_HOST_WADDLEBOT_API_KEY", "MODULE_HOST_KEY"}
+    assert [each["podSelector"]["matchLabels"] for each in policy["spec"]["ingress"][0]["from"]] == [{MODULE: "router"}]
+    # It may ask for packages and hand in late answers, and has nothing to do with databases.
+    assert letting == {"to-router-service", "to-marketplace-service"}
+    assert MODULE not in pod["metadata"]["labels"]
+
+
 def test_only_the_broker_and_the_job_reach_the_admin_api():
     (policy,) = (each for each in OBJECTS if each["metadata"]["name"] == "to-kong-admin")
     callers = [each["podSelector"]["matchLabels"] for each in policy["spec"]["ingress"][0]["from"]]

@@ -8,12 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from waddlebot.base.contracts import MODULE_HOST
 from waddlebot.base.manifest import Manifest
 from waddlebot.data.redis_users import user_of
 from waddlebot.fleet.accounts import fleet_accounts
 from waddlebot.fleet.containers import key_setting, password_setting
 
-from .containers import KONG, POSTGRES, POSTGRES_OPTIONS, REDIS, SET_HERE, redis_secrets, redis_start, settings_of
+from .containers import (
+    KONG,
+    MODULES,
+    MODULES_PORT,
+    POSTGRES,
+    POSTGRES_OPTIONS,
+    REDIS,
+    SET_HERE,
+    redis_secrets,
+    redis_start,
+    settings_of,
+)
 from .text import to_yaml
 
 SECRET, SETTINGS = "waddlebot", "waddlebot-settings"
@@ -25,6 +37,8 @@ LOGS = "/var/log/waddlebotlog"
 # Beside Kong and the router: who calls collectors and the other modules directly.
 CALL_COLLECTORS = ("portal", "labels_core", "shoutout")
 CALL_MODULES = ("portal", "browser_source_core")
+# The least and the most hosts of community modules; a module's processes are in each.
+MODULE_HOSTS = (1, 4)
 KONG_SELECTOR = {NAME: "kong"}
 
 
@@ -73,21 +87,55 @@ def _object(version: str, kind: str, name: str, spec: Any = None, **labels: str)
 
 
 def _module(manifest: Manifest) -> Iterator[dict[str, Any]]:
-    yield from _serving(manifest, manifest.host, manifest.port, manifest.prefix, None)
+    spec = manifest.container
+    labels, scale = {MODULE: manifest.name}, (spec.least, spec.most)
+    alive = (f"{manifest.prefix}/health", f"{manifest.prefix}/ready")
+    yield from _serving(manifest.host, manifest.port, _container(manifest.host, manifest), alive, scale, labels)
     if manifest.hub_port:
-        command = ["python3", "-m", "waddlebot.fleet.serve", "hub"]
-        yield from _serving(manifest, f"{manifest.host}-hub", manifest.hub_port, None, command)
+        hub, command = f"{manifest.host}-hub", ["python3", "-m", "waddlebot.fleet.serve", "hub"]
+        # It has one address for both.
+        alive = ("/healthz", "/healthz")
+        yield from _serving(hub, manifest.hub_port, _container(hub, manifest, command), alive, scale, labels)
+    if manifest.name == "marketplace":
+        yield from _serving(MODULES, MODULES_PORT, _module_host(manifest), ("/health", "/ready"), MODULE_HOSTS, {})
+
+
+def _module_host(marketplace: Manifest) -> dict[str, Any]:
+    """Where strangers' code is run: with no database, no Redis and no key but its own. Landlock and seccomp fence it,
+    which need no rights."""
+    store = f"http://{marketplace.host}:{marketplace.port}{marketplace.prefix}"
+    values = {
+        "WADDLEBOT_PORT": str(MODULES_PORT),
+        "MODULES_PACKAGES_URL": f"{store}/packages",
+        "LOG_DIR": LOGS,
+        "LOG_ROLE": MODULES,
+    }
+    return {
+        **_container(MODULES, marketplace, ["python3", "-m", "waddlebot.sandbox.host"]),
+        "env": [
+            _secret("WADDLEBOT_API_KEY", key_setting(MODULE_HOST)),
+            _secret("MODULE_HOST_KEY"),
+            *({"name": each, "value": value} for each, value in values.items()),
+        ],
+        "resources": {"requests": {"cpu": "200m", "memory": "512Mi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
+    }
 
 
 def _serving(
-    manifest: Manifest, host: str, port: int, prefix: str | None, command: list[str] | None
+    host: str,
+    port: int,
+    container: dict[str, Any],
+    health: tuple[str, str],
+    scale: tuple[int, int],
+    labels: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
-    """What serves on one port, alike in each replica."""
-    # A hub has one address for both.
-    alive, ready = (f"{prefix}/health", f"{prefix}/ready") if prefix is not None else ("/healthz", "/healthz")
-    spec, selector, labels = manifest.container, {NAME: host}, {NAME: host, MODULE: manifest.name}
+    """What serves on one port, alike in each replica. `health` is where it says that it is alive, and ready; `scale`
+    how many there are at least and at most."""
+    alive, ready = health
+    least, most = scale
+    selector, labels = {NAME: host}, {NAME: host, **labels}
     container = {
-        **_container(host, manifest, command),
+        **container,
         "ports": [{"name": "http", "containerPort": port}],
         # Nothing restarts it while its modules load; then alive is alive, and ready is whoever can work.
         "startupProbe": {**_probe(alive), "periodSeconds": 2, "failureThreshold": 60},
@@ -130,14 +178,14 @@ def _serving(
         host,
         {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": host},
-            "minReplicas": spec.least,
-            "maxReplicas": spec.most,
+            "minReplicas": least,
+            "maxReplicas": most,
             "metrics": [metric],
         },
         **labels,
     )
     # Of one replica none could be spared, and no node be emptied: it may go for a moment then.
-    budget = {"minAvailable": 1} if spec.least > 1 else {"maxUnavailable": 1}
+    budget = {"minAvailable": 1} if least > 1 else {"maxUnavailable": 1}
     yield _object("policy/v1", "PodDisruptionBudget", host, {"selector": {"matchLabels": selector}, **budget}, **labels)
 
 
@@ -218,6 +266,8 @@ def _environment(manifest: Manifest, name: str) -> list[dict[str, Any]]:
         values["CORE_API_URL"] = "http://kong:8000"
     if "KONG_ADMIN_URL" in own:
         values["KONG_ADMIN_URL"] = "http://kong-admin:8001"
+    if "MODULE_HOST_KEY" in own:
+        values["MODULE_HOST_URL"] = f"http://{MODULES}:{MODULES_PORT}"
     if name.endswith("-hub"):
         values |= {"WEBSOCKET_HOST": "0.0.0.0", "WEBSOCKET_PORT": str(manifest.hub_port)}
     secrets = [
@@ -243,12 +293,14 @@ def _policies(manifests: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
     for manifest in manifests:
         callers: list[dict[str, Any]] = [_pods(KONG_SELECTOR)]
         if manifest.name == "router":
-            callers.append({"podSelector": {"matchExpressions": [{"key": MODULE, "operator": "Exists"}]}})
+            callers += [{"podSelector": {"matchExpressions": [{"key": MODULE, "operator": "Exists"}]}}, HOST_OF_MODULES]
         elif manifest.kind != "admin":
             named = CALL_COLLECTORS if manifest.kind == "collector" else CALL_MODULES
             callers += [_pods({MODULE: each}) for each in ("router", *named) if each != manifest.name]
+            callers += [HOST_OF_MODULES] if manifest.name == "marketplace" else []
         ports = [manifest.port, *([manifest.hub_port] if manifest.hub_port else [])]
         yield _let_in(manifest.host, {MODULE: manifest.name}, callers, ports)
+    yield _let_in(MODULES, {NAME: MODULES}, [_pods({MODULE: "router"})], [MODULES_PORT])
     inside = [{"podSelector": {"matchExpressions": [{"key": MODULE, "operator": "Exists"}]}}]
     inside.append(_pods({"waddlebot.io/job": "yes"}))
     yield _let_in("postgres", {NAME: "postgres"}, [*inside, _pods({NAME: "postgres-replica"})], [5432])
@@ -266,6 +318,9 @@ def _policies(manifests: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
 
 def _pods(labels: dict[str, str]) -> dict[str, Any]:
     return {"podSelector": {"matchLabels": labels}}
+
+
+HOST_OF_MODULES = _pods({NAME: MODULES})
 
 
 def _let_in(
