@@ -153,6 +153,8 @@ def check_commands(manifests: list[Manifest]) -> Iterator[str]:
     takers: dict[str, dict[str, str]] = {}
     for manifest in manifests:
         for spec in manifest.commands:
+            if spec.description[:1].islower():
+                yield f"{manifest.package}: the description of {spec.prefix}{spec.command} begins small in !help"
             takers.setdefault(spec.prefix + fold(spec.command), {})[manifest.name] = spec.shared
     turns = {spec.name: spec.choices for each in manifests if each.name == "router" for spec in each.settings}
     for name, found in sorted(takers.items()):

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from waddlebot.base.manifest import CHECKOUT
+from waddlebot.base.manifest import CHECKOUT, all_manifests
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,14 @@ def test_a_handler_whose_words_are_not_text_is_found(checker, words):
 def test_a_handler_whose_words_are_text_is_fine(checker, words):
     (function,) = ast.parse(f"def roll(self, call: Call, {words}) -> str: ...").body
     assert list(checker.wrong_words(function)) == []
+
+
+def test_a_command_that_begins_small_in_help_and_one_of_two_modules_are_found(checker):
+    inventory = next(each for each in all_manifests() if each.name == "inventory")
+    (spec, *_) = inventory.commands
+    small = spec.model_copy(update={"description": "what is here"})
+    other = inventory.model_copy(update={"name": "other", "commands": [small]})
+    found = list(checker.check_commands([inventory, other]))
+    assert any("begins small" in each for each in found)
+    assert any("inventory, other have command !inventory" in each for each in found)
+    assert list(checker.check_commands([inventory])) == []
