@@ -17,8 +17,9 @@ import psutil
 import pytest
 import redis
 from waddlebot.base.ids import new_id
+from waddlebot.base.manifest import all_manifests
 from waddlebot.fleet.embedded import free_port
-from waddlebot.fleet.fleet import FLEET_PORTS, Fleet, Options
+from waddlebot.fleet.fleet import BASE_PORT, FLEET_PORTS, Fleet, Options
 from waddlebot.fleet.home import Home
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
@@ -301,6 +302,21 @@ def test_secrets_are_shown_and_not_written_into_a_log(tmp_path, monkeypatch, is_
     assert "WaddleBot is ready" in said
     assert [secret in said for secret in ("wbot_the_key", "the-token")] == [not is_file] * 2
     assert ("keys create" in said) is is_file
+
+
+def test_ports_that_the_environment_names_are_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("INVENTORY_MODULE_PORT", "9123")
+    monkeypatch.setenv("WEBSOCKET_PORT", "9124")
+    manifests = {each.name: each for each in all_manifests()}
+    overlays = manifests["browser_source_core"]
+    fleet = Fleet(Options(tmp_path, port=9000, per_module=True), Home(tmp_path))
+
+    inventory, alias = (fleet._module_process(manifests[name], {}) for name in ("inventory", "alias"))
+    assert inventory.environment["WADDLEBOT_PORT"] == "9123"
+    assert inventory.ready_urls == ["http://127.0.0.1:9123/inventory/ready"]
+    assert alias.environment["WADDLEBOT_PORT"] == str(9000 + manifests["alias"].port - BASE_PORT)
+    assert fleet._overlay_urls([overlays])["WEBSOCKET_PORT"] == "9124"
+    assert Fleet(Options(tmp_path, ws_port=9125), Home(tmp_path))._overlay_urls([overlays])["WEBSOCKET_PORT"] == "9125"
 
 
 def test_the_supervisor_keeps_no_database_driver_in_memory(running):
