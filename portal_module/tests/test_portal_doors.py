@@ -103,6 +103,8 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"POST {C}/ai": ("bot", "editor"),
     f"GET {C}/timers": ("bot", "viewer"),
     f"POST {C}/timers": ("bot", "editor"),
+    f"GET {C}/timers/{{kind}}/{{row}}": ("bot", "editor"),
+    f"POST {C}/timers/{{kind}}/{{row}}": ("bot", "editor"),
     f"POST {C}/timers/change": ("bot", "editor"),
     f"GET {C}/filters": ("rules", "viewer"),
     f"POST {C}/filters/use": ("rules", "editor"),
@@ -272,7 +274,12 @@ def world(fleet) -> World:
     group = {"name": "Regulars", "community_id": bot.slug}
     many = {"label": "regular", "csv": str(person["user_id"]), "community_id": bot.slug}
     job = fleet.request("POST", "/labels/jobs", many, key="admin").json()["job"]
+    timer = {"name": "tip", "message": "Hi", "minutes": 5}
     made.found = {
+        "kind": "timer",
+        "row": fleet.request("POST", f"/router/communities/{bot.slug}/timers", timer, key="admin").json()["timer"][
+            "id"
+        ],
         "group": fleet.request("POST", "/labels/groups", group, key="admin").json()["group"]["id"],
         "job": job["id"],
         "module": publish(fleet),
@@ -459,6 +466,13 @@ def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
     location, cookie = begin_with(fleet, "twitch")
     denied, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}", deny=True), cookie)
     assert denied == "/portal/auth/login?next=%2Fportal%2Fprofile", "where they wanted to go is kept"
+
+
+def test_a_timer_or_a_notice_that_is_not_there_has_no_page(world):
+    editor, timer = world.people["editor"], world.found["row"]
+    for path in (f"timer/{timer + 9999}", f"notice/{timer}", f"alias/{timer}", "timer/99999999999999999999"):
+        assert editor.ask("GET", f"/portal/c/{world.bot.slug}/timers/{path}").status == 404, path
+    assert editor.ask("GET", f"/portal/c/{world.bot.slug}/timers/timer/{timer}").status == 200
 
 
 def test_a_form_says_in_words_and_at_its_field_what_a_name_has_to_be(world):

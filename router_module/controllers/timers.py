@@ -9,14 +9,15 @@ from pydantic import Field
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.logs import AAALog
 from waddlebot.base.variables import remarks_on
-from waddlebot.community.communities import community_of, get_community
+from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page
 
+from ..services.records.community_rows import changes_of
 from ..services.records.timer_fields import EntityText, Message, MinLines, Minutes, Name, TimerFields
-from ..services.records.timer_service import IN_TIMERS, MAX_TIMERS, TimerService, preview
+from ..services.records.timer_service import IN_TIMERS, MAX_TIMERS, TIMERS, preview
 
 
 class TimersQuery(Page):
@@ -39,29 +40,25 @@ class TimerPreview(Attributed):
     entity_id: EntityText | None = None
 
 
-TIMERS, TIMER = "/router/communities/<community>/timers", "/router/communities/<community>/timers/<timer_id:int>"
+TIMERS_PATH = "/router/communities/<community>/timers"
+TIMER = f"{TIMERS_PATH}/<timer_id:int>"
 
 
-@endpoint("GET", TIMERS, caller=ADMINS_OR_API_USERS, area="bot", query=TimersQuery)
-def list_timers(
-    community: str, query: TimersQuery, caller: Account, database: Database, timers: TimerService
-) -> dict[str, Any]:
+@endpoint("GET", TIMERS_PATH, caller=ADMINS_OR_API_USERS, area="bot", query=TimersQuery)
+def list_timers(community: str, query: TimersQuery, caller: Account, db: DAL) -> dict[str, Any]:
     """List a community's timers by name, and when each was said and is due."""
-    return timers.list(get_community(database, caller, community), query)
+    return TIMERS.list_page(db, community_of(db, caller, community), query)
 
 
-@endpoint("POST", TIMERS, caller=ADMINS_OR_API_USERS, area="bot", body=TimerFields)
-def create_timer(
-    community: str, new: TimerFields, caller: Account, database: Database, timers: TimerService, log: AAALog
-) -> dict[str, Any]:
-    """Add a timer: a text that is said every so many minutes."""
-    community_id = get_community(database, caller, community)
-    made = timers.create(community_id, new.model_dump())
-    log.audit("timer_created", result="SUCCESS", community=community_id, account=caller.name, timer_id=made["id"])
-    return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
+@endpoint("POST", TIMERS_PATH, caller=ADMINS_OR_API_USERS, area="bot", body=TimerFields)
+def create_timer(community: str, new: TimerFields, caller: Account, database: Database, log: AAALog) -> dict[str, Any]:
+    """Add a timer: a text that is said every so many minutes, the first time after its minutes."""
+    with database.transaction() as db:
+        made = TIMERS.create(db, community_of(db, caller, community), new.model_dump())
+    return _noted("timer_created", made, caller, log)
 
 
-@endpoint("POST", f"{TIMERS}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview)
+@endpoint("POST", f"{TIMERS_PATH}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview)
 def preview_timer(community: str, wanted: TimerPreview, caller: Account, db: DAL) -> dict[str, Any]:
     """Show what a timer would say at this moment, and where; nothing is kept or said."""
     texts = preview(db, community_of(db, caller, community), wanted.message, wanted.entity_id)
@@ -70,30 +67,26 @@ def preview_timer(community: str, wanted: TimerPreview, caller: Account, db: DAL
 
 @endpoint("PUT", TIMER, caller=ADMINS_OR_API_USERS, area="bot", body=TimerChange)
 def update_timer(
-    community: str,
-    timer_id: int,
-    change: TimerChange,
-    caller: Account,
-    database: Database,
-    timers: TimerService,
-    log: AAALog,
+    community: str, timer_id: int, change: TimerChange, caller: Account, database: Database, log: AAALog
 ) -> dict[str, Any]:
-    """Change what is named of a timer; it is due again after its minutes."""
-    community_id = get_community(database, caller, community)
-    changes = change.model_dump(exclude_none=True)
-    if "entity_id" in change.model_fields_set:
-        changes["entity_id"] = change.entity_id
-    made = timers.update(community_id, timer_id, changes)
-    log.audit("timer_changed", result="SUCCESS", community=community_id, account=caller.name, timer_id=timer_id)
-    return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
+    """Change what is named of a timer; it is said next after its minutes from now."""
+    with database.transaction() as db:
+        was = TIMERS.get(db, community_of(db, caller, community), timer_id)
+        made = TIMERS.update(db, was, changes_of(change, may_be_null={"entity_id"}))
+    return _noted("timer_changed", made, caller, log)
 
 
 @endpoint("DELETE", TIMER, caller=ADMINS_OR_API_USERS, area="bot")
-def delete_timer(
-    community: str, timer_id: int, caller: Account, database: Database, timers: TimerService, log: AAALog
-) -> dict[str, Any]:
+def delete_timer(community: str, timer_id: int, caller: Account, database: Database, log: AAALog) -> dict[str, Any]:
     """Remove a timer."""
-    community_id = get_community(database, caller, community)
-    timers.delete(community_id, timer_id)
-    log.audit("timer_deleted", result="SUCCESS", community=community_id, account=caller.name, timer_id=timer_id)
+    with database.transaction() as db:
+        was = TIMERS.get(db, community_of(db, caller, community), timer_id)
+        TIMERS.delete(db, was)
+    _noted("timer_deleted", was, caller, log)
     return {"success": True, "message": "The timer is gone."}
+
+
+def _noted(action: str, timer: dict[str, Any], caller: Account, log: AAALog) -> dict[str, Any]:
+    community_id = timer["community_id"]
+    log.audit(action, result="SUCCESS", community=community_id, account=caller.name, timer_id=timer["id"])
+    return {"success": True, "timer": timer, "remarks": remarks_on(timer["message"], IN_TIMERS)}
