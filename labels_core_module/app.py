@@ -32,7 +32,7 @@ labels = LabelService(db, bus, cache_ttl_s=settings.cache_ttl_s, most_at_once=se
 searches = SearchService(db, bus, cache_ttl_s=settings.cache_ttl_s)
 communities = Communities(db, bus)
 links = LinkService(service.log)
-groups = GroupService(bus)
+groups = GroupService(bus, labels)
 roles = RoleService(db, bus, service.client, service.router, service.log, max_workers=settings.max_workers)
 jobs = JobService(db, labels, max_workers=settings.max_workers, step_size=settings.bulk_operation_size)
 

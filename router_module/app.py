@@ -198,9 +198,7 @@ service.more_metrics = statistics.figures
 service.more_health = lambda: {"processor": statistics.processor()}
 claims = CoordinationService(db, service.log, max_claims=settings.max_claims)
 retention = RetentionService(db)
-
 timer_service = TimerService(db)
-
 service.mount(
     audit,
     events,
@@ -237,10 +235,8 @@ service.mount(
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
         rules,
         switch_service,
-        timer_service,
         escalation,
         presets_of_filters,
-        live_notice_service,
         ModuleAffairs(lookups, rule_book, switch_service),
         CredentialService(db, service.credentials),
         AuditService(db, service.client, own_name=service.name, own_url=service.url),

@@ -128,6 +128,15 @@ def test_each_chat_is_answered(page, platform, level):
     expect_bot(page, platform, f"Added “{platform}-sword”.")
 
 
+def test_the_streamer_goes_live_and_ends_the_stream(page):
+    page.locator("#chat-twitch [data-event=online]").click()
+    say(page, "twitch", "moderator", "!marker a good moment")
+    expect_bot(page, "twitch", "– a good moment.")
+    page.locator("#chat-twitch [data-event=offline]").click()
+    say(page, "twitch", "moderator", "!marker too late")
+    expect_bot(page, "twitch", "waddle_live is not live.")
+
+
 def test_a_level_is_what_it_is_on_the_platform(page):
     say(page, "twitch", "viewer", "!inventory add shield round")
 

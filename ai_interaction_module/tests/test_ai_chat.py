@@ -241,6 +241,13 @@ def test_an_answer_is_never_a_command_and_keeps_to_the_rules(bot, openai_server,
     assert rows(bot, "SELECT 1 AS n FROM ai_conversations WHERE answer LIKE '%%darn%%'") == []
     words(openai_server, "Well.")
     assert bot.say("!ai go").chat == "Well."
+    # Of the filters, which are about how people write, only that of links is for an AI too.
+    assert bot.fleet.request("POST", f"/router/communities/{bot.slug}/filter-presets/strict").status == 200
+    loud = "WELL WELL WELL WELL WELL WELL WELL WELL!!!!!!!!!"
+    words(openai_server, loud)
+    assert bot.say("!ai go").chat == loud
+    words(openai_server, "Look at evil.example.com")
+    assert "would break the rules" in bot.say("!ai go").chat
 
 
 def test_a_simulated_question_asks_nobody(bot, openai_server):

@@ -164,6 +164,7 @@ class AliasService:
         by: str,
         entity_id: str | None = None,
         terms: Mapping[str, Any] = USUAL,
+        used_before: int = 0,
     ) -> Alias:
         """Make a name stand for a command or a text, in all of a community or at one entity of it.
 
@@ -177,8 +178,8 @@ class AliasService:
         row = fetch_one(
             db,
             "INSERT INTO alias_commands (community_id, entity_id, prefix, alias, command, created_by, created_by_id,"
-            f" {', '.join(TERMS)})"
-            " VALUES (%(community)s, %(entity)s, %(prefix)s, %(name)s, %(text)s, %(by)s, %(by_id)s,"
+            f" usage_count, {', '.join(TERMS)})"
+            " VALUES (%(community)s, %(entity)s, %(prefix)s, %(name)s, %(text)s, %(by)s, %(by_id)s, %(used)s,"
             f" {', '.join(f'%({each})s' for each in TERMS)}) ON CONFLICT DO NOTHING RETURNING *",
             {
                 "community": community_id,
@@ -188,6 +189,7 @@ class AliasService:
                 "text": parsed.text,
                 "by": by,
                 "by_id": audit.person_acting(),
+                "used": used_before,
                 **USUAL,
                 **terms,
             },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydal import DAL
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 from waddlebot.base.contracts import LevelName
 from waddlebot.base.terms import NAMES as TERMS
 from waddlebot.base.terms import Cooldown, Label
@@ -32,6 +32,8 @@ class AliasItem(Item):
     level: LevelName = "member"
     label: Label | None = None
     only_live: bool = False
+    # What {count} goes on from where it is made. How often it is used makes it no other alias.
+    used_before: int = Field(0, ge=0, lt=2**31, exclude=True)
 
 
 def alias_part(aliases: AliasService) -> Part[AliasItem]:
@@ -50,7 +52,14 @@ def alias_part(aliases: AliasService) -> Part[AliasItem]:
         terms = item.model_dump(include=set(TERMS))
         if known is None:
             alias = aliases.add(
-                db, community_id, item.alias, item.command, by=BY, entity_id=item.entity_id, terms=terms
+                db,
+                community_id,
+                item.alias,
+                item.command,
+                by=BY,
+                entity_id=item.entity_id,
+                terms=terms,
+                used_before=item.used_before,
             )
         else:
             alias = aliases.exactly_at(db, community_id, item.entity_id, find_name(item.alias))

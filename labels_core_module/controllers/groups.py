@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 from waddlebot.base.contracts import Attributed, EntityIdText, IdPart, OpaqueId, PlatformName, Strict
 from waddlebot.community.communities import Reference
 from waddlebot.community.places import check_server
@@ -14,7 +14,8 @@ from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
 from ..services.communities import Communities
-from ..services.group_service import MAX_PLACES, MAX_RULES, GroupService, Rule
+from ..services.group_service import MAX_PLACES, MAX_RULES, GroupLabel, GroupService, Rule
+from ..services.label_service import MAX_LABELS
 from ..services.role_service import RoleService
 
 Text = Annotated[str, StringConstraints(max_length=255)]
@@ -45,11 +46,23 @@ Entities = Annotated[list[EntityIdText], Field(max_length=MAX_PLACES)]
 Rules = Annotated[list[GroupRule], Field(max_length=MAX_RULES)]
 
 
+class LabelOfGroup(Strict):
+    label: Text
+    expires_at: AwareDatetime | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    def to_label(self) -> GroupLabel:
+        return GroupLabel(self.label, self.expires_at, self.metadata)
+
+
 class NewGroup(Attributed):
+    """`labels` are those that the group itself has from the start."""
+
     name: Text
     community_id: Reference | None = None
     entities: Entities = Field(default_factory=list)
     rules: Rules = Field(default_factory=list)
+    labels: list[LabelOfGroup] = Field(default_factory=list, max_length=MAX_LABELS)
 
 
 class GroupChange(Attributed):
@@ -89,7 +102,8 @@ def make_group(
     community_id = communities.get(caller, body.community_id)
     rules = [each.to_rule() for each in body.rules]
     with database.transaction() as db:
-        group = groups.make(db, community_id, body.name, body.entities, rules)
+        labels = [each.to_label() for each in body.labels]
+        group = groups.make(db, community_id, body.name, body.entities, rules, labels)
     groups.tell(community_id)
     return {"success": True, "group": group}
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pydal import DAL
@@ -16,7 +17,7 @@ from waddlebot.data.cache import Bus
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.web.lists import Listed, Page, fetch_page
 
-from .label_service import CHANGES, MODULE
+from .label_service import CHANGES, MODULE, LabelService, Wish
 from .names import check_label
 
 MAX_GROUPS, MAX_PLACES, MAX_RULES = 100, 100, 100
@@ -65,14 +66,34 @@ class Rule:
     role_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class GroupLabel:
+    """A label that a group itself has."""
+
+    label: str
+    expires_at: datetime | None
+    metadata: Mapping[str, Any]
+
+
 class GroupService:
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, labels: LabelService) -> None:
         self._bus = bus
+        self._labels = labels
 
     def make(
-        self, db: DAL, community_id: int, name: str, entities: Sequence[str], rules: Sequence[Rule]
+        self,
+        db: DAL,
+        community_id: int,
+        name: str,
+        entities: Sequence[str],
+        rules: Sequence[Rule],
+        labels: Sequence[GroupLabel] = (),
     ) -> dict[str, Any]:
-        """Raises: Invalid, naming the field; Conflict for a name that there is, or that looks like one."""
+        """Make a group, with the labels that it has from the start; those that are over are left out.
+
+        Raises: Invalid, naming the field; Conflict for a name that there is, or that looks like one; as labels are
+        given.
+        """
         fetch(db, "SELECT pg_advisory_xact_lock(hashtextextended('label groups of ' || %s, 0))", (str(community_id),))
         (count,) = fetch(db, "SELECT count(*) AS n FROM label_groups WHERE community_id = %s", (community_id,))
         if count["n"] >= MAX_GROUPS:
@@ -87,9 +108,18 @@ class GroupService:
         if row is None:
             raise Conflict(f"There is a group called “{checked}”, or one that looks like it.")
         self._set(db, community_id, row["id"], entities, rules)
+        self._give(db, community_id, row["id"], labels)
         made = self.get(db, row["id"], community_id)
         self._record(db, "group_made", None, made)
         return made
+
+    def _give(self, db: DAL, community_id: int, group_id: int, labels: Sequence[GroupLabel]) -> None:
+        now = datetime.now(UTC)
+        lasting = [each for each in labels if each.expires_at is None or each.expires_at > now]
+        wishes = [Wish(each.label, "group", str(group_id), each.expires_at, each.metadata) for each in lasting]
+        for outcome in self._labels.apply(db, community_id, wishes, is_recorded=False) if wishes else ():
+            if outcome.error is not None:
+                raise outcome.error
 
     def change(
         self,
@@ -128,13 +158,13 @@ class GroupService:
         """Delete a group; the roles that it brought are taken. Raises: UnknownGroup."""
         before = self.get(db, group_id, community_id, for_update=True)
         fetch(db, "DELETE FROM label_groups WHERE id = %s", (group_id,))
-        where = (before["community_id"], str(group_id))
-        fetch(
+        labels = fetch(
             db,
-            "DELETE FROM labels_of_things WHERE community_id = %s AND subject_type = 'group' AND subject_id = %s",
-            where,
+            "DELETE FROM labels_of_things WHERE community_id = %s AND subject_type = 'group' AND subject_id = %s"
+            " RETURNING name AS label, expires_at, metadata",
+            (before["community_id"], str(group_id)),
         )
-        self._record(db, "group_deleted", before, None)
+        self._record(db, "group_deleted", before | {"labels": labels}, None)
         return before
 
     def get(self, db: DAL, group_id: int, community_id: int | None, *, for_update: bool = False) -> dict[str, Any]:
@@ -251,4 +281,5 @@ def _rule_row(rule: Rule, places: dict[str, EntityId]) -> tuple[str, str, str, s
 
 def _as_recorded(group: dict[str, Any]) -> dict[str, Any]:
     rules = [{key: each[key] for key in ("label", "entity_id", "role_id")} for each in group["rules"]]
-    return {"name": group["name"], "entities": group["entities"], "rules": rules}
+    labels = {"labels": group["labels"]} if group.get("labels") else {}
+    return {"name": group["name"], "entities": group["entities"], "rules": rules, **labels}

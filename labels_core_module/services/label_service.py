@@ -256,8 +256,9 @@ class LabelService:
 
     # Changing
 
-    def apply(self, db: DAL, community_id: int, wishes: Sequence[Wish]) -> list[Outcome]:
-        """Give labels, each as far as it may be given; one that is there already ends as it is said now."""
+    def apply(self, db: DAL, community_id: int, wishes: Sequence[Wish], *, is_recorded: bool = True) -> list[Outcome]:
+        """Give labels, each as far as it may be given; one that is there already ends as it is said now. What is a part
+        of another change is recorded with that."""
         outcomes = self._prepare(db, community_id, wishes)
         now = datetime.now(UTC)
         for each in outcomes:
@@ -272,7 +273,8 @@ class LabelService:
         for each in wanted:
             _decide(each, had, counts)
         self._give(db, community_id, [each for each in wanted if each.changed])
-        self._record(db, community_id, "label_given", outcomes)
+        if is_recorded:
+            self._record(db, community_id, "label_given", outcomes)
         return outcomes
 
     def remove(self, db: DAL, community_id: int, wishes: Sequence[Wish]) -> list[Outcome]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -162,6 +163,11 @@ def test_with_the_group_or_the_rule_its_roles_go(place, fleet):
     assert undone.status == 200, undone.body
     eventually(lambda: place.roles == [place.role])
     eventually(place.is_settled)
+    slug = {"community_id": place.bot.slug}
+    its = {"subject_type": "group", "subject_id": str(place.group_id), **slug}
+    past = {"label": "over soon", "expires_at": (datetime.now(UTC) + timedelta(seconds=1)).isoformat()}
+    for label in ({"label": "partner", "metadata": {"since": 2024}}, past):
+        assert fleet.request("POST", "/labels/apply", {**its, **label}).status == 200
     assert fleet.request("DELETE", path).status == 200
     eventually(lambda: place.roles == [])
     assert fleet.request("GET", path).status == 404
@@ -170,6 +176,13 @@ def test_with_the_group_or_the_rule_its_roles_go(place, fleet):
     assert undone.status == 200, undone.body
     (group,) = fleet.request("GET", "/labels/groups", query={"community_id": place.bot.slug}).json()["groups"]
     assert (group["name"], group["entities"], len(group["rules"])) == ("everywhere", [f"discord:{place.guild.id}:"], 1)
+    its["subject_id"] = str(group["id"])
+    eventually(
+        lambda: (
+            [(each["label"], each["metadata"]) for each in fleet.request("GET", "/labels", query=its).json()["labels"]]
+            == [("partner", {"since": 2024})]
+        )
+    )
 
 
 def test_who_died_between_giving_and_writing_it_down_has_given_it(place, fleet):

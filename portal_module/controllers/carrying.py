@@ -14,11 +14,11 @@ from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
-from ..services.carrying import MAX_BYTES, Carrying, Gathered, about_person
+from ..services.carrying import MAX_BYTES, Carrying, Gathered, about_person, numbers_of, record_erasure
 from ..services.commands import title_of
 from ..services.naming import number_of
 from ..services.seats import Seat, Seats
-from .parts import Buttons, as_download, asked, check_act, value
+from .parts import Buttons, acting_for, as_download, asked, check_act, value
 
 ACTIONS = {"create": "good", "update": "accent", "skip": "", "conflict": "bad"}
 SHOWN = 200
@@ -130,7 +130,9 @@ def export_person(community: str, login: Login, seats: Seats, database: Database
 
 
 @page("POST", "/portal/c/<community>/data/person/erase", "data_erased.html")
-def erase_person(community: str, login: Login, session: PageSession, seats: Seats, carrying: Carrying) -> Any:
+def erase_person(
+    community: str, login: Login, session: PageSession, seats: Seats, carrying: Carrying, database: Database
+) -> Any:
     """Forget somebody here, in every module."""
     seat = seats.take(login, community, "settings", "owner")
     check_act(session)
@@ -138,11 +140,12 @@ def erase_person(community: str, login: Login, session: PageSession, seats: Seat
     if not identities or not value("request_id") or value("sure").casefold() != "erase":
         raise NotFound("Say who should be forgotten, and type “erase”. Nothing was erased.")
     done = carrying.erase(seat, identities, value("request_id"))
-    deleted = {name: sum(each["deleted"].values()) for name, each in done.answers.items()}
+    with acting_for(login), database.transaction() as db:
+        record_erasure(db, numbers_of(db, identities), done, community_id=seat.community_id)
     return seat.shown(
         "Erased" if not done.troubles else "Not everywhere yet",
-        deleted={name: count for name, count in deleted.items() if count},
-        kept=list({(each["what"], each["why"]): each for it in done.answers.values() for each in it["kept"]}.values()),
+        deleted=done.deleted(),
+        kept=done.kept(),
         troubles=done.troubles,
         identities=",".join(identities),
         request_id=value("request_id"),

@@ -6,14 +6,18 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from html import escape
 from typing import Any
 
 from py4web import request
 from waddlebot.base.errors import UserError
+from waddlebot.data.audit import Acting, acting_as
+from waddlebot.web.auth import PORTAL
 from waddlebot.web.endpoint import Raw
 from waddlebot.web.forms import STALE, PageForm
 from waddlebot.web.sessions import PageSession
+from waddlebot.web.signin import Login
 from yatl.helpers import XML
 
 from ..services.carrying import as_file
@@ -89,6 +93,11 @@ class Buttons:
         return XML(f'<form method="post" action="{escape(action)}" class="act">{hidden}{button}</form>')
 
 
+def acting_for(login: Login) -> AbstractContextManager[None]:
+    """Whatever the portal itself changes in the block is changed by who is signed in."""
+    return acting_as(Acting(PORTAL, login_id=login.id, own_id=login.more["waddlebot_user_id"]))
+
+
 def as_download(name: str, content: Mapping[str, Any]) -> Raw:
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return Raw(as_file(content), "application/json; charset=utf-8", headers=headers)
@@ -103,4 +112,4 @@ def refuse(form: PageForm, err: FleetRefused, **names: str) -> None:
         form.refuse(err.message)
 
 
-__all__ = ["Buttons", "StalePage", "act_key", "asked", "check_act", "refuse", "value"]
+__all__ = ["Buttons", "StalePage", "act_key", "acting_for", "asked", "check_act", "refuse", "value"]

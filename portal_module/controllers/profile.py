@@ -7,21 +7,27 @@ from datetime import UTC, datetime
 from typing import Any
 
 from py4web import Field
-from pydal.validators import IS_LENGTH, IS_NOT_EMPTY
+from pydal.validators import IS_LENGTH, IS_MATCH, IS_NOT_EMPTY
 from waddlebot.base.errors import UserError
+from waddlebot.base.ids import new_id
 from waddlebot.data.database import Database
+from waddlebot.web.endpoint import Raw
 from waddlebot.web.forms import PageForm
+from waddlebot.web.pages import HTML
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import Site, go_to, page
 
-from ..services.carrying import Carrying, Gathered, about_person
+from ..services.carrying import Carrying, Gathered, about_person, record_erasure
 from ..services.channels import ago
+from ..services.commands import title_of
 from ..services.platform_logins import PlatformLogins
 from ..services.second_steps import SecondSteps, address_for, new_secret
-from .parts import Buttons, as_download, check_act, value
+from .parts import Buttons, acting_for, as_download, check_act, value
 
 PENDING = "new_totp"
+ERASING = "erase_request"
+SURE = "erase everything"
 
 
 @page("GET POST", "/portal/profile", "profile.html")
@@ -68,12 +74,39 @@ def show_profile(
 @page("GET", "/portal/profile/data")
 def export_own_data(login: Login, platforms: PlatformLogins, carrying: Carrying) -> Any:
     """Everything that is known of oneself, as a file: one's login, and what modules have of one's accounts."""
-    own_id = login.more["waddlebot_user_id"]
-    accounts = platforms.accounts_of(own_id) if own_id else []
-    identities = [f"{each['platform']}:{each['platform_user_id']}" for each in accounts]
+    identities = _identities(login, platforms)
     found = carrying.look_up_everywhere(identities) if identities else Gathered()
     own = {"email": login.email, "name": login.more["first_name"]}
     return as_download("me.waddlebot.json", {**about_person(identities, found), "login": own})
+
+
+@page("GET POST", "/portal/profile/erase", "profile_erase.html")
+def erase_own_data(
+    login: Login, session: PageSession, site: Site, database: Database, platforms: PlatformLogins, carrying: Carrying
+) -> Any:
+    """Have everything that is known of oneself erased, in every community, and one's login with it."""
+    own_id = login.more["waddlebot_user_id"]
+    identities = _identities(login, platforms)
+    form = PageForm(_sure_fields(database, login), session, form_name="erase", submit_value="Erase me")
+    # The same for each try, so that no module does anything twice.
+    session[ERASING] = session.get(ERASING) or new_id()
+    done = Gathered()
+    if form.accepted and _is_sure(form, site, login):
+        if identities:
+            done = carrying.erase_everywhere(identities, session[ERASING])
+        with acting_for(login), database.transaction() as db:
+            record_erasure(db, [own_id] if own_id else [], done, community_id=None)
+        if not done.troubles:
+            return _goodbye(login, session, site, database, done)
+        form.refuse("Not everywhere yet. What is erased stays erased; try again in a moment.")
+    return {
+        "title": "Erase my data",
+        "form": form,
+        "identities": identities,
+        "owned": platforms.owned_by(own_id) if own_id else [],
+        "troubles": done.troubles,
+        "title_of": title_of,
+    }
 
 
 @page("POST", "/portal/profile/sessions/end")
@@ -126,6 +159,46 @@ def switch_code_off(login: Login, session: PageSession, flash: PageFlash, site: 
             flash.set("Your password alone is enough again.")
             return go_to("/portal/profile")
     return {"title": "Ask for no codes", "form": form}
+
+
+def _identities(login: Login, platforms: PlatformLogins) -> list[str]:
+    own_id = login.more["waddlebot_user_id"]
+    accounts = platforms.accounts_of(own_id) if own_id else []
+    return [f"{each['platform']}:{each['platform_user_id']}" for each in accounts]
+
+
+def _sure_fields(database: Database, login: Login) -> list[Field]:
+    wrong = f"Type “{SURE}”. Nothing was erased."
+    sure = Field("sure", label=f"Type “{SURE}”", requires=IS_MATCH(f"(?i:{SURE})$", error_message=wrong))
+    (row,) = database.statement(
+        "SELECT coalesce(password, '') <> '' AS has_password FROM auth_user WHERE id = %s", (login.id,)
+    )
+    password = Field("password", "password", label="Your password", requires=IS_NOT_EMPTY("Type it in."))
+    return [sure, password] if row["has_password"] else [sure]
+
+
+def _is_sure(form: PageForm, site: Site, login: Login) -> bool:
+    """Whether it is who signed in that wants it, as far as there is a password to know them by."""
+    if "password" in form.vars:
+        try:
+            site.signin.check_password(login.email, form.vars["password"])
+        except UserError as err:
+            form.refuse(password=err.message)
+            return False
+    return True
+
+
+def _goodbye(login: Login, session: PageSession, site: Site, database: Database, done: Gathered) -> Any:
+    """End the login and all its sessions, and say what became of it."""
+    database.statement("DELETE FROM auth_user WHERE id = %s", (login.id,))
+    for each in site.session.store.list_for(login.id):
+        site.session.store.delete(each)
+    session.clear()
+    count = sum(done.deleted().values())
+    kept = " ".join(f"{each['what'].capitalize()}: {each['why']}" for each in done.kept())
+    text = f"{count:,} {'entry is' if count == 1 else 'entries are'} erased, and your login."
+    said = {"title": "You are forgotten", "text": f"{text} {f'Kept: {kept}' if kept else ''}".strip(), "action": None}
+    return Raw(site.look.render("message.html", said), HTML, headers=site.look.headers)
 
 
 def _handle(session_id: str) -> str:

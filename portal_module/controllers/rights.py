@@ -7,8 +7,6 @@ from typing import Any
 from py4web import Field, request
 from pydal.validators import IS_IN_SET, IS_NOT_EMPTY
 from waddlebot.base.errors import Invalid, UpstreamError
-from waddlebot.data.audit import Acting, acting_as
-from waddlebot.web.auth import PORTAL
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
@@ -17,7 +15,7 @@ from waddlebot.web.site import Site, go_to, page
 from ..services.invitations import AREA_WORDS, RIGHT_WORDS, Invitations
 from ..services.links import LinkOver, read_address
 from ..services.seats import Seats
-from .parts import Buttons, check_act, value
+from .parts import Buttons, acting_for, check_act, value
 
 SUBJECT = "You are invited to look after {community}"
 BODY = """Hello,
@@ -46,7 +44,7 @@ def show_rights(
     if form.accepted:
         try:
             email = read_address(form.vars["email"])
-            with _acting(login):
+            with acting_for(login):
                 token = invitations.invite(seat, email, held=form.vars["held"], area=form.vars["area"])
         except Invalid as err:
             form.refuse(email=err.message)
@@ -80,7 +78,7 @@ def take_right(
         invitations.withdraw(seat, handle)
         flash.set("The invitation works no more.")
     else:
-        with _acting(login):
+        with acting_for(login):
             invitations.take(seat, int(value("id") or 0) if value("id").isdigit() else 0, value("area"))
         flash.set("They have no right here any more, but for what their role says.")
     return go_to(f"{seat.path}/rights")
@@ -95,16 +93,12 @@ def accept_invitation(login: Login, session: PageSession, flash: PageFlash, invi
         raise LinkOver()
     form = PageForm([], session, form_name="invitation", submit_value="Take it up")
     if form.accepted:
-        with _acting(login):
+        with acting_for(login):
             invitations.accept(token, login)
         flash.set(f"You help to run {offered.name} from now on.")
         return go_to(f"/portal/c/{offered.slug}")
     lead = f"{RIGHT_WORDS[offered.held]}: {AREA_WORDS.get(offered.area, offered.area).lower()}."
     return {"title": f"Look after {offered.name}", "form": form, "lead": lead, "forgot": ""}
-
-
-def _acting(login: Login) -> Any:
-    return acting_as(Acting(PORTAL, login_id=login.id, own_id=login.more["waddlebot_user_id"]))
 
 
 def _send(site: Site, email: str, body: str, community: str) -> bool:

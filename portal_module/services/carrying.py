@@ -13,11 +13,15 @@ from functools import partial
 from typing import Any
 
 import redis
+from pydal import DAL
 from pydantic import Field, ValidationError
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import NotFound, UserError, WaddleBotError
 from waddlebot.base.manifest import all_manifests
 from waddlebot.base.wire import problem_of
+from waddlebot.data.audit import Change, record_all
+from waddlebot.data.database import fetch
+from waddlebot.web.auth import PORTAL
 
 from .fleet_api import FleetAPI
 from .seats import Seat
@@ -60,6 +64,15 @@ class Gathered:
 
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     troubles: dict[str, str] = field(default_factory=dict)
+
+    def deleted(self) -> dict[str, int]:
+        """How much each module has erased."""
+        counts = {name: sum(each["deleted"].values()) for name, each in self.answers.items()}
+        return {name: count for name, count in counts.items() if count}
+
+    def kept(self) -> list[dict[str, str]]:
+        """What is kept of somebody who was erased, and why."""
+        return list({(it["what"], it["why"]): it for each in self.answers.values() for it in each["kept"]}.values())
 
 
 class Carrying:
@@ -125,7 +138,7 @@ class Carrying:
     def look_up_everywhere(self, identities: Sequence[str]) -> Gathered:
         """Everything that the modules have about somebody, in every community. For nobody but themselves."""
         query = {"identities": ",".join(identities)}
-        return self._of_each(lambda prefix: self._fleet.ask_as_portal(f"{prefix}/people/export", query))
+        return self._of_each(lambda prefix: self._fleet.ask_as_portal("GET", f"{prefix}/people/export", query=query))
 
     def erase(self, seat: Seat, identities: Sequence[str], request_id: str) -> Gathered:
         """Forget somebody in a community. The same request again does nothing twice, so it can be made until every
@@ -133,11 +146,24 @@ class Carrying:
         body = {"request_id": request_id, "identities": list(identities), "community_id": seat.community_id}
         return self._of_each(lambda prefix: self._fleet.ask(seat, "settings", "POST", f"{prefix}/people/erase", body))
 
-    def _of_each(self, ask: Callable[[str], dict[str, Any]]) -> Gathered:
+    def erase_everywhere(self, identities: Sequence[str], request_id: str) -> Gathered:
+        """Forget somebody in every community; for nobody but themselves. Their login, by which they ask again for what
+        was not forgotten, goes when everything else is gone."""
+        body = {"request_id": request_id, "identities": list(identities)}
+
+        def ask(prefix: str) -> dict[str, Any]:
+            return self._fleet.ask_as_portal("POST", f"{prefix}/people/erase", body)
+
+        found = self._of_each(ask, but=PORTAL)
+        if not found.troubles:
+            self._put(found, PORTAL, partial(ask, f"/{PORTAL}"))
+        return found
+
+    def _of_each(self, ask: Callable[[str], dict[str, Any]], *, but: str = "") -> Gathered:
         found = Gathered()
         for manifest in sorted(all_manifests(), key=lambda each: (each.name == LAST, each.port)):
             # The broker has nothing of communities and people, and is out of everybody's reach but operators'.
-            if manifest.kind != "admin":
+            if manifest.kind != "admin" and manifest.name != but:
                 self._put(found, manifest.name, partial(ask, manifest.prefix))
         return found
 
@@ -155,6 +181,24 @@ class Carrying:
 
 def _packed(document: Document) -> str:
     return zlib.compress(document.model_dump_json().encode()).hex()
+
+
+def record_erasure(db: DAL, own_ids: Sequence[int], done: Gathered, *, community_id: int | None) -> None:
+    """Write down who was erased, by number."""
+    after = {"erased": done.deleted(), "not_yet": sorted(done.troubles)}
+    changes = [Change(f"person/{own_id}", after=after) for own_id in own_ids]
+    record_all(db, PORTAL, "person_erased", changes, community_id=community_id)
+
+
+def numbers_of(db: DAL, identities: Sequence[str]) -> list[int]:
+    """Our numbers of those who were seen here."""
+    rows = fetch(
+        db,
+        "SELECT DISTINCT p.user_id FROM unnest(%s::text[]) AS i JOIN platform_identities p"
+        " ON p.platform = split_part(i, ':', 1) AND p.platform_user_id = substr(i, strpos(i, ':') + 1)",
+        (list(identities),),
+    )
+    return [row["user_id"] for row in rows]
 
 
 def about_person(identities: Sequence[str], found: Gathered) -> dict[str, Any]:

@@ -97,10 +97,13 @@ class FleetAPI:
         actor = {"login_id": login.id, "own_id": own_id, "community_id": None, "right": "operator", "area": area}
         return self._ask(actor, method, path, body)
 
-    def ask_as_portal(self, path: str, query: Mapping[str, Any]) -> dict[str, Any]:
-        """Read something for the portal itself, which no right of anybody's is needed for. Raises: as `ask`."""
-        url = f"{self._base_of(path)}{path}?{urlencode(query)}"
-        return _read(self._threads.submit(self._call, "GET", url, None, {}, TIMEOUT_S).result())
+    def ask_as_portal(
+        self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Make one call for the portal itself, which no right of anybody's is needed for. Raises: as `ask`."""
+        url = self._base_of(path) + path + (f"?{urlencode(query)}" if query else "")
+        raw = None if body is None else json.dumps(body).encode()
+        return _read(self._threads.submit(self._call, method, url, raw, {}, TIMEOUT_S).result())
 
     def ask_as(
         self,

@@ -88,6 +88,7 @@ def test_a_nightbot_channel_moves_in_and_out_again(bot, portal_key):
     assert "no youtube" in why(done, "regular tuber")
     rules = [each for each in everything(bot) if each["kind"] == "string_rule" and each["match_type"] == "caps"]
     assert "time-out" in why(done, "caps", of="differs") or rules[0]["escalation"][0]["duration_s"] == 600
+    assert bot.say("!hug @bob", by="pip").chat == "Pip hugs bob! (58 hugs so far)", "it goes on from where it was"
     # Again: nothing is changed, and it says so.
     there = everything(bot)
     again = bring(bot, "nightbot", sample("nightbot"), apply=True)

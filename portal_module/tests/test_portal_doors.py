@@ -17,11 +17,13 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+from pydal.validators import CRYPT
 from waddlebot.base.ids import new_id
 from waddlebot.community.directory import add_server
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.mail import Mail, MailNotSent
+from waddlebot.web.signin import DIGEST
 from waddlebot.web.site import Page
 
 HTML = "text/html,application/xhtml+xml"
@@ -103,6 +105,8 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"POST {C}/ai": ("bot", "editor"),
     f"GET {C}/timers": ("bot", "viewer"),
     f"POST {C}/timers": ("bot", "editor"),
+    f"GET {C}/timers/{{kind}}/{{row}}": ("bot", "editor"),
+    f"POST {C}/timers/{{kind}}/{{row}}": ("bot", "editor"),
     f"POST {C}/timers/change": ("bot", "editor"),
     f"GET {C}/filters": ("rules", "viewer"),
     f"POST {C}/filters/use": ("rules", "editor"),
@@ -134,6 +138,8 @@ OWN = {
     "POST /portal/profile",
     "POST /portal/profile/sessions/end",
     "GET /portal/profile/data",
+    "GET /portal/profile/erase",
+    "POST /portal/profile/erase",
     "GET /portal/profile/code",
     "POST /portal/profile/code",
     "GET /portal/profile/code/off",
@@ -272,7 +278,12 @@ def world(fleet) -> World:
     group = {"name": "Regulars", "community_id": bot.slug}
     many = {"label": "regular", "csv": str(person["user_id"]), "community_id": bot.slug}
     job = fleet.request("POST", "/labels/jobs", many, key="admin").json()["job"]
+    timer = {"name": "tip", "message": "Hi", "minutes": 5}
     made.found = {
+        "kind": "timer",
+        "row": fleet.request("POST", f"/router/communities/{bot.slug}/timers", timer, key="admin").json()["timer"][
+            "id"
+        ],
         "group": fleet.request("POST", "/labels/groups", group, key="admin").json()["group"]["id"],
         "job": job["id"],
         "module": publish(fleet),
@@ -461,6 +472,13 @@ def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
     assert denied == "/portal/auth/login?next=%2Fportal%2Fprofile", "where they wanted to go is kept"
 
 
+def test_a_timer_or_a_notice_that_is_not_there_has_no_page(world):
+    editor, timer = world.people["editor"], world.found["row"]
+    for path in (f"timer/{timer + 9999}", f"notice/{timer}", f"alias/{timer}", "timer/99999999999999999999"):
+        assert editor.ask("GET", f"/portal/c/{world.bot.slug}/timers/{path}").status == 404, path
+    assert editor.ask("GET", f"/portal/c/{world.bot.slug}/timers/timer/{timer}").status == 200
+
+
 def test_a_form_says_in_words_and_at_its_field_what_a_name_has_to_be(world):
     owner, path = world.people["owner"], f"/portal/c/{world.bot.slug}/timers"
     answer = fill_in(owner, path, "timer", name="two words", message="hi", minutes="5", min_lines="0", entity_id="")
@@ -490,6 +508,71 @@ def test_whoever_signs_in_takes_their_own_data_away_and_nobody_elses(fleet, twit
     assert (mine["identities"], mine.get("missing")) == ([f"twitch:{number}"], None)
     assert {"router", "portal"} <= {each["module"] for each in mine["modules"]}
     assert f"mine {number}" in answer.body.decode() and f"another's {number}" not in answer.body.decode()
+
+
+def test_whoever_signs_in_has_their_own_data_erased_and_nobody_elses(fleet, twitch_simulator):
+    number, bot = str(960_000_000 + secrets.randbelow(1_000_000)), fleet.bot()
+    with fleet.database.transaction() as db:
+        add_server(db, "twitch", number, community=bot.slug)
+    for who, text in ((number, f"mine {number}"), (f"{number}0", f"another's {number}")):
+        user = {"platform_user_id": who, "name": f"n{who}", "display_name": f"N{who}", "badges": []}
+        event = {"event_id": new_id(), "message_type": "chatMessage", "platform": "twitch", "channel_id": number}
+        answer = fleet.request("POST", "/router/events", {**event, "user": user, "message": text}, key="twitch")
+        assert answer.status == 200
+    twitch_simulator.user(f"n{number}", id=number)
+
+    def sign_in_again() -> Visitor:
+        location, cookie = begin_with(fleet, "twitch")
+        return come_back(fleet, twitch_simulator.authorize(location, user=f"n{number}"), cookie)[1]
+
+    def texts() -> list[str]:
+        with fleet.database.transaction() as db:
+            sql = "SELECT event->>'message' AS text FROM router_events WHERE community_id = %s ORDER BY received_at"
+            return [row["text"] for row in fetch(db, sql, (bot.community_id,))]
+
+    def identity() -> dict[str, Any] | None:
+        with fleet.database.transaction() as db:
+            sql = "SELECT user_id FROM platform_identities WHERE platform = 'twitch' AND platform_user_id = %s"
+            return fetch_one(db, sql, (number,))
+
+    visitor, elsewhere = sign_in_again(), sign_in_again()
+    own_id, path = identity()["user_id"], "/portal/profile/erase"
+    assert f"twitch:{number}" in visitor.ask("GET", path).body.decode()
+    refused = fill_in(visitor, path, "erase", sure="erase")
+    assert (refused.status, "Nothing was erased." in refused.body.decode()) == (422, True)
+    assert visitor.ask("POST", path, {"_formname": "erase", "sure": "erase everything"}).status == 422, "another site's"
+    assert identity() is not None
+
+    # A module that is away is asked again, and nobody is signed out before.
+    fleet.database.statement("ALTER TABLE link_tries RENAME TO link_tries_away", None)
+    try:
+        waits = fill_in(visitor, path, "erase", sure="Erase everything")
+        assert (waits.status, "Not everywhere yet." in waits.body.decode()) == (422, True)
+    finally:
+        fleet.database.statement("ALTER TABLE link_tries_away RENAME TO link_tries", None)
+    done = fill_in(visitor, path, "erase", sure="Erase everything")
+
+    assert (done.status, "You are forgotten" in done.body.decode()) == (200, True), done.body
+    assert identity() is None
+    assert f"another's {number}" in texts() and f"mine {number}" not in texts()
+    with fleet.database.transaction() as db:
+        entry = fetch_one(db, "SELECT * FROM audit WHERE subject = %s ORDER BY id DESC LIMIT 1", (f"person/{own_id}",))
+        assert fetch(db, "SELECT 1 FROM auth_user WHERE id = %s", (entry["login_id"],)) == []
+    assert (entry["action"], entry["own_id"], entry["after"]["not_yet"]) == ("person_erased", own_id, [])
+    for each in (visitor, elsewhere):
+        assert each.ask("GET", "/portal/profile").headers.get("location", "").startswith("/portal/auth/login")
+
+
+def test_a_password_is_asked_for_once_more_before_a_login_is_erased(fleet):
+    visitor = sign_in(fleet, password=str(CRYPT(digest_alg=DIGEST)("a long password")[0]))
+    path = "/portal/profile/erase"
+    wrong = fill_in(visitor, path, "erase", sure="erase everything", password="another")
+    assert wrong.status == 422 and "error" in wrong.body.decode()
+    with fleet.database.transaction() as db:
+        assert fetch(db, "SELECT 1 FROM auth_user WHERE id = %s", (visitor.login_id,))
+    assert fill_in(visitor, path, "erase", sure="erase everything", password="a long password").status == 200
+    with fleet.database.transaction() as db:
+        assert fetch(db, "SELECT 1 FROM auth_user WHERE id = %s", (visitor.login_id,)) == []
 
 
 def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):
@@ -526,6 +609,20 @@ def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fle
     shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation").body.decode()
     for each in ("Spammer", "spam!", "Deleted", "Not done", "no moderator"):
         assert each in shown, each
+    assert "Told in chat" not in shown
+    for number_of_line in range(31):
+        assert bot.say(f"spam {number_of_line}", by="talker").answer["moderation"]["action"] == "block"
+    shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation").body.decode()
+    assert ("spam 30" in shown, "spam 0<" in shown, "spam!" in shown, "Told in chat" in shown) == (
+        True,
+        False,
+        False,
+        True,
+    )
+    older = re.search(r'href="(\?before=[^"]+)"', shown)[1]
+    shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation{older}").body.decode()
+    assert ("spam 0<" in shown, "spam!" in shown, "spam 1<" in shown) == (True, True, False)
+    assert viewer.ask("GET", f"/portal/c/{bot.slug}/moderation?before=nonsense").status == 200
 
 
 def fill_in(visitor: Visitor, path: str, name: str, /, **values: str) -> Any:

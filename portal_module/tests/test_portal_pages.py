@@ -322,6 +322,14 @@ def test_without_script_pages_are_whole_and_what_a_dialog_asks_is_answered(brows
     page.fill("#timer_message", "No script was run.")
     page.click("text=Add timer")
     page.wait_for_selector("td:has-text('quiet')")
+    page.click("td:has-text('quiet') a")
+    page.wait_for_selector("text=As it would be said now")
+    page.fill("#timer_minutes", "0")
+    page.click("text=Save timer")
+    page.wait_for_selector(".row:has(#timer_minutes) .error")
+    page.fill("#timer_minutes", "7")
+    page.click("text=Save timer")
+    page.wait_for_selector("tr:has-text('quiet') >> text=7 min")
     page.click("tr:has-text('quiet') [role=switch]")
     page.wait_for_selector("tr:has-text('quiet') [aria-checked=false]")
     page.click("tr:has-text('quiet') >> text=Remove")
@@ -335,6 +343,45 @@ def test_without_script_pages_are_whole_and_what_a_dialog_asks_is_answered(brows
     page.wait_for_url("**/portal/c/demo/rules")
     assert page.locator("text=without script").count() == 0
     context.close()
+
+
+def test_a_timer_and_a_notice_are_edited_refused_in_words_and_taken_back(page, running):
+    running.say("hi", by="mel", level="member")
+    running.say("!timer add tea 20 always Tea in {channel}", level="moderator")
+    running.say("!timer add other 20 always Something", level="moderator")
+    running.say("!live add {channel} is on", level="moderator")
+    page.goto("/portal/c/demo/timers")
+    page.click("text=tea")
+    assert (page.input_value("#timer_message"), page.is_checked("#timer_only_live")) == ("Tea in {channel}", False)
+    page.wait_for_selector("li:has-text('general') >> text=Tea in demo")
+    page.fill("#timer_name", "other")
+    page.fill("#timer_message", "Coffee, {user}")
+    page.click("text=Save timer")
+    page.wait_for_selector(".notice.bad >> text=There is a timer of that name already.")
+    assert page.input_value("#timer_message") == "Coffee, {user}"
+    page.fill("#timer_name", "coffee")
+    page.select_option("#timer_entity_id", "console:demo:general")
+    page.click("text=Save timer")
+    page.wait_for_selector(".toast >> text={user} is said as it stands")
+    kept = "SELECT name, message, entity_id, only_live FROM timers WHERE minutes = 20 AND name <> 'other'"
+    assert running.rows(kept) == [("coffee", "Coffee, {user}", "console:demo:general", False)]
+    page.goto("/portal/c/demo/audit?module=router")
+    entry = page.locator(".entries > li:has-text('Timer changed')").first
+    assert "Tea in {channel}" in entry.text_content()
+    entry.locator("button:has-text('Undo')").click()
+    page.wait_for_selector(".toast >> text=Undone")
+    assert running.rows(kept) == [("tea", "Tea in {channel}", None, False)]
+
+    page.goto("/portal/c/demo/timers")
+    page.locator("[aria-label='Live notices'] td a").first.click()
+    page.wait_for_selector("text=Your channel is on")
+    page.fill("#notice_message", "On: {url}")
+    page.fill("#notice_end_message", "")
+    page.click("text=Save live notice")
+    page.wait_for_selector(".toast >> text=Saved")
+    assert running.rows("SELECT message, end_message FROM live_notices") == [("On: {url}", "")]
+    for line in ("!live remove", "!timer remove tea", "!timer remove other"):
+        running.say(line, level="moderator")
 
 
 def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):

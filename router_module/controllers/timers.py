@@ -8,14 +8,15 @@ from pydal import DAL
 from pydantic import Field
 from waddlebot.base.contracts import Attributed
 from waddlebot.base.variables import remarks_on
-from waddlebot.community.communities import community_of, get_community
+from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, Account
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page
 
+from ..services.records.community_rows import changes_of
 from ..services.records.timer_fields import EntityText, Message, MinLines, Minutes, Name, TimerFields
-from ..services.records.timer_service import IN_TIMERS, MAX_TIMERS, TimerService, preview
+from ..services.records.timer_service import IN_TIMERS, MAX_TIMERS, TIMERS, preview
 
 
 class TimersQuery(Page):
@@ -38,28 +39,25 @@ class TimerPreview(Attributed):
     entity_id: EntityText | None = None
 
 
-TIMERS, TIMER = "/router/communities/<community>/timers", "/router/communities/<community>/timers/<timer_id:int>"
+TIMERS_PATH = "/router/communities/<community>/timers"
+TIMER = f"{TIMERS_PATH}/<timer_id:int>"
 
 
-@endpoint("GET", TIMERS, caller=ADMINS_OR_API_USERS, area="bot", query=TimersQuery)
-def list_timers(
-    community: str, query: TimersQuery, caller: Account, database: Database, timers: TimerService
-) -> dict[str, Any]:
+@endpoint("GET", TIMERS_PATH, caller=ADMINS_OR_API_USERS, area="bot", query=TimersQuery)
+def list_timers(community: str, query: TimersQuery, caller: Account, db: DAL) -> dict[str, Any]:
     """List a community's timers by name, and when each was said and is due."""
-    return timers.list(get_community(database, caller, community), query)
+    return TIMERS.list_page(db, community_of(db, caller, community), query)
 
 
-@endpoint("POST", TIMERS, caller=ADMINS_OR_API_USERS, area="bot", body=TimerFields)
-def create_timer(
-    community: str, new: TimerFields, caller: Account, database: Database, timers: TimerService
-) -> dict[str, Any]:
-    """Add a timer: a text that is said every so many minutes."""
-    community_id = get_community(database, caller, community)
-    made = timers.create(community_id, new.model_dump())
-    return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
+@endpoint("POST", TIMERS_PATH, caller=ADMINS_OR_API_USERS, area="bot", body=TimerFields)
+def create_timer(community: str, new: TimerFields, caller: Account, database: Database) -> dict[str, Any]:
+    """Add a timer: a text that is said every so many minutes, the first time after its minutes."""
+    with database.transaction() as db:
+        made = TIMERS.create(db, community_of(db, caller, community), new.model_dump())
+    return _answer(made)
 
 
-@endpoint("POST", f"{TIMERS}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview, only_asks=True)
+@endpoint("POST", f"{TIMERS_PATH}/preview", caller=ADMINS_OR_API_USERS, area="bot", body=TimerPreview, only_asks=True)
 def preview_timer(community: str, wanted: TimerPreview, caller: Account, db: DAL) -> dict[str, Any]:
     """Show what a timer would say at this moment, and where; nothing is kept or said."""
     texts = preview(db, community_of(db, caller, community), wanted.message, wanted.entity_id)
@@ -68,27 +66,23 @@ def preview_timer(community: str, wanted: TimerPreview, caller: Account, db: DAL
 
 @endpoint("PUT", TIMER, caller=ADMINS_OR_API_USERS, area="bot", body=TimerChange)
 def update_timer(
-    community: str,
-    timer_id: int,
-    change: TimerChange,
-    caller: Account,
-    database: Database,
-    timers: TimerService,
+    community: str, timer_id: int, change: TimerChange, caller: Account, database: Database
 ) -> dict[str, Any]:
-    """Change what is named of a timer; it is due again after its minutes."""
-    community_id = get_community(database, caller, community)
-    changes = change.model_dump(exclude_none=True)
-    if "entity_id" in change.model_fields_set:
-        changes["entity_id"] = change.entity_id
-    made = timers.update(community_id, timer_id, changes)
-    return {"success": True, "timer": made, "remarks": remarks_on(made["message"], IN_TIMERS)}
+    """Change what is named of a timer; it is said next after its minutes from now."""
+    with database.transaction() as db:
+        was = TIMERS.get(db, community_of(db, caller, community), timer_id)
+        made = TIMERS.update(db, was, changes_of(change, may_be_null={"entity_id"}))
+    return _answer(made)
 
 
 @endpoint("DELETE", TIMER, caller=ADMINS_OR_API_USERS, area="bot")
-def delete_timer(
-    community: str, timer_id: int, caller: Account, database: Database, timers: TimerService
-) -> dict[str, Any]:
+def delete_timer(community: str, timer_id: int, caller: Account, database: Database) -> dict[str, Any]:
     """Remove a timer."""
-    community_id = get_community(database, caller, community)
-    timers.delete(community_id, timer_id)
+    with database.transaction() as db:
+        was = TIMERS.get(db, community_of(db, caller, community), timer_id)
+        TIMERS.delete(db, was)
     return {"success": True, "message": "The timer is gone."}
+
+
+def _answer(timer: dict[str, Any]) -> dict[str, Any]:
+    return {"success": True, "timer": timer, "remarks": remarks_on(timer["message"], IN_TIMERS)}

@@ -351,10 +351,18 @@ def test_chosen_channels_are_told_when_a_stream_begins_and_ends(bot, fleet):
     assert fleet.request("PUT", f"{place}/{listed['id']}", {"message": " "}).status == 422
     changed = fleet.request("PUT", f"{place}/{listed['id']}", {"end_message": ""}).json()["live_notice"]
     assert (changed["end_message"], changed["message"]) == ("", "{channel}: {title} / {game} {gmae}")
+    edited = bot.say("!live edit {channel} is on! {gmae}", **moderator).chat
+    assert edited.startswith("When a stream begins this is told: “{channel} is on! {gmae}” {gmae} is said as it stands")
+    assert "Usage: !live edit" in bot.say("!live edit", **moderator).chat
+    assert "at most 500" in bot.say(f"!live end {'x' * 501}", **moderator).chat
+    assert bot.say("!live end Over.", **moderator).chat == "When it ends this is told: “Over.”"
+    assert fleet.request("GET", place).json()["live_notices"][0]["end_message"] == "Over."
+    assert bot.say("!live end", **moderator).chat == "When it ends nothing is told."
     assert "no more" in bot.say("!live remove", **moderator).chat
+    assert "Nothing is told" in bot.say("!live edit x", **moderator).chat
     assert "Nothing is told" in bot.say("!live remove", **moderator).chat
     entries = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
     actions = [each["action"] for each in entries if each["subject"] == f"live-notice/{listed['id']}"]
-    assert actions == ["live_notice_deleted", "live_notice_changed", "live_notice_created"]
+    assert actions == ["live_notice_deleted", *["live_notice_changed"] * 4, "live_notice_created"]
     assert fleet.request("POST", f"/router/audit/{entries[0]['id']}/undo").status == 200
     assert [each["entity_id"] for each in fleet.request("GET", place).json()["live_notices"]] == [here]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_moderator_has_something_said_again_and_again(bot, said, due):
 @pytest.mark.parametrize(
     ("line", "answer"),
     [
-        ("!timer", "Usage: !timer add | remove"),
+        ("!timer", "Usage: !timer add | edit | remove"),
         ("!timer add", "Usage: !timer add <name> <minutes>"),
         ("!timer add a 5", "Usage: !timer add <name> <minutes>"),
         ("!timer add a five hello", "minutes: "),
@@ -86,6 +87,9 @@ def test_a_moderator_has_something_said_again_and_again(bot, said, due):
         ("!timer add a 1441 hello", "minutes: "),
         ("!timer add a 5 lines=-1 hello", "min_lines: "),
         ("!timer add a 5 always here", "message: "),
+        ("!timer edit", "Usage: !timer edit <name>"),
+        ("!timer edit nothing", "Usage: !timer edit <name>"),
+        ("!timer edit nothing text", "no timer nothing"),
         ("!timer pause", "Usage: !timer pause <name>"),
         ("!timer list", "There are no timers here."),
     ],
@@ -95,6 +99,43 @@ def test_chat_says_what_a_timer_needs(bot, line, answer):
     simulated = bot.say("!timer add x 5 hello", level="moderator", mode="simulate")
     assert simulated.chat == "Timer x is said every 5 minutes after at least 5 lines of chat, while live."
     assert "no timers" in bot.say("!timer list", level="moderator").chat
+
+
+def test_a_timer_is_edited_in_chat_by_what_is_typed_of_it(bot, fleet, timer):
+    moderator = {"level": "moderator"}
+    made = timer("promo", message="old")
+    edit = bot.say("!timer edit promo Live every day at {time}", level="moderator", mode="simulate").chat
+    assert edit == "Timer promo is said every 60 minutes: “Live every day at {time}”"
+    edit = bot.say("!timer edit PROMO minutes=5 lines=2 live=yes where=here Live every day, {user}", **moderator).chat
+    assert edit.startswith("Timer promo is said every 5 minutes after at least 2 lines of chat, while live, in one ch")
+    assert "{user} is said as it stands" in edit
+    place = f"/router/communities/{bot.slug}/timers"
+    (kept,) = fleet.request("GET", place).json()["timers"]
+    assert (kept["id"], kept["message"], kept["min_lines"]) == (made["id"], "Live every day, {user}", 2)
+    assert (kept["only_live"], kept["entity_id"]) == (True, f"console:{bot.slug}:general")
+    bot.say("!timer pause promo", **moderator)
+    assert "once it is resumed" in bot.say("!timer edit promo where=everywhere", **moderator).chat
+    refused = {"minutes=0": "minutes: ", "live=perhaps": "only_live: ", "where=there x": "not a channel"}
+    for line, wrong in refused.items():
+        assert wrong in bot.say(f"!timer edit promo {line}", **moderator).chat
+    assert bot.say("!timer edit promo lines=9").statuses == ["denied"]
+    (kept,) = fleet.request("GET", place).json()["timers"]
+    assert (kept["minutes"], kept["min_lines"], kept["entity_id"], kept["is_active"]) == (5, 2, None, False)
+    entries = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
+    edits = [each for each in entries if each["action"] == "timer_changed"]
+    assert [each["own_id"] is not None for each in edits] == [True] * 3
+    assert edits[0]["before"]["entity_id"] and edits[0]["after"]["entity_id"] is None
+    assert fleet.request("POST", f"/router/audit/{edits[0]['id']}/undo").status == 200
+    assert fleet.request("GET", place).json()["timers"][0]["entity_id"] == f"console:{bot.slug}:general"
+
+
+def test_two_who_rename_timers_at_once_do_not_end_up_with_one_name(bot, fleet, timer):
+    place = f"/router/communities/{bot.slug}/timers"
+    both = [timer("one"), timer("two")]
+    with ThreadPoolExecutor(2) as threads:
+        sent = [threads.submit(fleet.request, "PUT", f"{place}/{each['id']}", {"name": "three"}) for each in both]
+        statuses = sorted(each.result().status for each in sent)
+    assert statuses == [200, 409]
 
 
 def test_a_timer_waits_for_lines_of_chat(bot, fleet, timer, said, due):

@@ -41,6 +41,15 @@ def test_what_twitch_says_of_somebody_keeps_to_the_rules_of_the_channel(bot, twi
     assert "rule of this channel" in so(bot, f"!so {streamer.login}").chat
 
 
+def test_filters_of_links_and_capitals_are_not_about_a_shoutout(bot, twitch, streamer):
+    """After an import from Nightbot with its filter of links, no shoutout could be said."""
+    assert bot.fleet.request("POST", f"/router/communities/{bot.slug}/filter-presets/strict").status == 200
+    assert bot.say("look at evil.example.com").answer["moderation"]["action"] == "block"
+    assert f"https://twitch.tv/{streamer.login}" in so(bot, f"!so {streamer.login}").chat
+    so(bot, f"!so set {streamer.login} {'GO AND FOLLOW {user} '.upper() * 3}")
+    assert "GO AND FOLLOW" in so(bot, f"!so {streamer.login}").chat
+
+
 def test_only_moderators_may(bot, twitch, streamer):
     for command in ("so", "shoutout"):
         assert bot.say(f"!{command} {streamer.login}").statuses == ["denied"]

@@ -27,6 +27,9 @@ BOT = "WaddleBot"
 GIFTS, BITS, RAIDERS, MONTHS = 5, 100, 42, 6
 # What everybody there has streamed lately.
 GAME, CLIPS, CLIP_S = "Penguin Racer", ("A perfect slide", "Caught a fish"), 6.0
+STREAM_TITLE = "Sliding with friends"
+# What the streamer does, whoever presses the button.
+STREAMERS = ("online", "offline")
 NOBODY_THERE = "The fleet did not take this. It may be starting again; try once more in a moment."
 NOT_CONNECTED = "The bot is not connected to Discord yet. Try again in a moment."
 WAVE = "👋"
@@ -119,6 +122,8 @@ class Twitch:
         Choice("gift", f"Gift {GIFTS} subs"),
         Choice("cheer", f"Cheer {BITS}"),
         Choice("raid", f"Raid {RAIDERS}"),
+        Choice("online", "Go live"),
+        Choice("offline", "End the stream"),
     )
     CHANNEL = "12826"
 
@@ -139,6 +144,8 @@ class Twitch:
             "gift": lambda user: self._twitch.gift(self.CHANNEL, user, GIFTS),
             "cheer": lambda user: self._twitch.cheer(self.CHANNEL, user, BITS, "Keep waddling!"),
             "raid": lambda user: self._twitch.raid(self.CHANNEL, user, RAIDERS),
+            "online": lambda _: self._go_live(),
+            "offline": lambda _: self._twitch.offline(self.CHANNEL),
         }
 
     @property
@@ -183,9 +190,12 @@ class Twitch:
             "gift": f"gave {GIFTS} subscriptions away",
             "cheer": f"cheered {BITS} bits",
             "raid": f"raids with {RAIDERS} viewers",
+            "online": "begins to stream",
+            "offline": "ends the stream",
         }
-        user = self._meet(str(number_of(person.name)), person.name)
-        self._show(Line(self.name, "notice", words[event], person.name))
+        name = self.place if event in STREAMERS else person.name
+        user = self.CHANNEL if event in STREAMERS else self._meet(str(number_of(name)), name)
+        self._show(Line(self.name, "notice", words[event], name))
         self._check(self._happens[event](user))
 
     async def listen(self, session: ClientSession) -> None:
@@ -205,6 +215,12 @@ class Twitch:
             for title in CLIPS:
                 self._twitch.clip(known, title, duration_s=CLIP_S)
         return user_id
+
+    def _go_live(self) -> list[int]:
+        streamer = self._twitch.accounts.get(self.CHANNEL)
+        return self._twitch.online(
+            streamer, title=streamer.title or STREAM_TITLE, game=streamer.game or GAME, viewers=RAIDERS
+        )
 
     def _check(self, tries: Any) -> None:
         if any(statuses and not 200 <= statuses[-1] < 300 for statuses in _lists(tries)):

@@ -1,4 +1,4 @@
-"""!live add|remove|list|preview: whether the channel that it is typed in is told when a stream begins and ends."""
+"""!live add|edit|end|remove|list|preview: what the channel that it is typed in is told of a stream."""
 
 from __future__ import annotations
 
@@ -14,15 +14,7 @@ from waddlebot.base.wire import problem_of
 from waddlebot.data.database import Database
 
 from ..records.live_notice_fields import MESSAGE, LiveNoticeFields
-from ..records.live_notice_service import (
-    IN_NOTICES,
-    OWN,
-    create_notice,
-    delete_notice,
-    get_notice,
-    list_notices,
-    preview,
-)
+from ..records.live_notice_service import IN_NOTICES, NOTICES, OWN, get_notice, preview
 from .rehearsing import changing
 
 Handler = Callable[[DAL, ModuleCall, Sequence[str]], str]
@@ -31,30 +23,54 @@ Handler = Callable[[DAL, ModuleCall, Sequence[str]], str]
 class LiveCommand:
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._handlers: dict[str, Handler] = {"add": _add, "remove": _remove, "list": _list, "preview": _preview}
+        self._handlers: dict[str, Handler] = {
+            "add": _add,
+            "edit": _edit,
+            "end": _end,
+            "remove": _remove,
+            "list": _list,
+            "preview": _preview,
+        }
 
     def __call__(self, call: ModuleCall) -> str:
         word, *args = call.trigger.args or [""]
         handler = self._handlers.get(word.lower())
         if handler is None:
-            raise UsageError("Usage: !live add [text] | remove | list | preview [text]")
+            raise UsageError("Usage: !live add [text] | edit <text> | end [text] | remove | list | preview [text]")
         return changing(self._db, call, lambda db: handler(db, call, args))
 
 
 def _add(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
     fields = _fields(call, args)
-    made = create_notice(db, call.community.id, fields.model_dump())
+    made = NOTICES.create(db, call.community.id, fields.model_dump())
     remarks = remarks_on(made["message"], IN_NOTICES, also=OWN)
     return " ".join(["This channel is told when a stream begins, and when it ends.", *remarks])
 
 
+def _edit(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
+    if not args:
+        raise UsageError("Usage: !live edit <text>")
+    return f"When a stream begins this is told: {_change(db, call, 'message', ' '.join(args))}"
+
+
+def _end(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
+    said = _change(db, call, "end_message", " ".join(args))
+    return f"When it ends this is told: {said}" if args else "When it ends nothing is told."
+
+
+def _change(db: DAL, call: ModuleCall, name: str, text: str) -> str:
+    _checked(call, **{name: text})
+    NOTICES.update(db, get_notice(db, call.community.id, call.entity.entity_id), {name: text})
+    return " ".join([f"“{shorten(text, 200)}”", *remarks_on(text, IN_NOTICES, also=OWN)])
+
+
 def _remove(db: DAL, call: ModuleCall, _args: Sequence[str]) -> str:
-    delete_notice(db, get_notice(db, call.community.id, entity_id=call.entity.entity_id))
+    NOTICES.delete(db, get_notice(db, call.community.id, call.entity.entity_id))
     return "This channel is told of streams no more."
 
 
 def _list(db: DAL, call: ModuleCall, _args: Sequence[str]) -> str:
-    notices = list_notices(db, call.community.id)
+    notices = NOTICES.list_all(db, call.community.id)
     if not notices:
         return "No channel is told of streams. Type !live add in one that shall be."
     here = call.entity.entity_id
@@ -70,7 +86,11 @@ def _preview(db: DAL, call: ModuleCall, args: Sequence[str]) -> str:
 
 
 def _fields(call: ModuleCall, words: Sequence[str]) -> LiveNoticeFields:
+    return _checked(call, message=" ".join(words) or MESSAGE)
+
+
+def _checked(call: ModuleCall, **texts: str) -> LiveNoticeFields:
     try:
-        return LiveNoticeFields(entity_id=call.entity.entity_id, message=" ".join(words) or MESSAGE)
+        return LiveNoticeFields(entity_id=call.entity.entity_id, **texts)
     except ValidationError as err:
         raise UserError(f"A notice has at most 500 characters: {problem_of(err.errors()[0])}.") from err

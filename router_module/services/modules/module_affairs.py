@@ -11,7 +11,7 @@ from waddlebot.data.audit import Acting, acting_as
 
 from ..catalogue.cache_manager import CacheManager
 from ..records.announcement_service import ModuleOff
-from ..rules.filters import Line
+from ..rules.quoted import find_objection
 from ..rules.rule_book import RuleBook, StringRule
 from .switch_service import Scope, SwitchService
 
@@ -23,7 +23,8 @@ class ModuleAffairs:
         self._switches = switches
 
     def find_objection(self, module_name: str, scope: Scope, text: str) -> StringRule | None:
-        """The first warn or block rule that a text hits which a module is about to say in a channel.
+        """The first warn or block rule that a text hits which a module is about to say in a channel. A model can be
+        talked into a link, so the filter of links counts too.
 
         Raises: ModuleOff.
         """
@@ -31,8 +32,7 @@ class ModuleAffairs:
         catalogue = self._lookups.catalogue(scope.community_id)
         if not catalogue.is_module_on(module_name, scope.entity_id, is_core=is_core):
             raise ModuleOff(f"{module_name} is not switched on there.")
-        hits = self._book.hits_at(scope.community_id, scope.entity_id or "", Line(text))
-        return next((rule for rule in hits.rules if rule.action in ("warn", "block")), None)
+        return find_objection(self._book, scope.community_id, scope.entity_id or "", text, filters=("links",))
 
     def change_settings(
         self, module_name: str, community_id: int, changes: Mapping[str, Any], *, acting: Acting

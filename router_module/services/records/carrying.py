@@ -3,8 +3,8 @@ points. Who owns the community stays."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydal import DAL
 from pydantic import Field, StringConstraints, model_validator
@@ -23,15 +23,15 @@ from ..rules.escalation_steps import Steps
 from ..rules.filters import MAX_NUMBER, USUAL
 from ..rules.rule_service import RuleService
 from ..rules.string_matcher import MatchType
+from .community_rows import CommunityRows
 from .live_notice_fields import LiveNoticeFields
-from .live_notice_service import COLUMNS as NOTICE_COLUMNS
-from .live_notice_service import create_notice, get_notice, list_notices, update_notice
+from .live_notice_service import NOTICES
 from .point_items import brought_part, points_part
 from .timer_fields import TimerFields
-from .timer_service import COLUMNS, IN_TIMERS, create_timer, get_timer, list_timers, update_timer
+from .timer_service import IN_TIMERS, TIMERS
 
 BY = "portal"
-# What another bot's timer has had filled in; nothing fills in a timer's message here.
+Kept = TypeVar("Kept", bound=Item)
 # A secret is shown to whoever sets it, and an import sets none that anybody sees.
 SIGNED_ANEW = "It is not there yet. Its calls will be signed with a new secret; set its action anew to be shown one."
 Text = Annotated[str, StringConstraints(max_length=500)]
@@ -152,42 +152,31 @@ def rule_part(rules: RuleService) -> Part[RuleItem]:
 
 
 def timer_part() -> Part[TimerItem]:
-    def export(db: DAL, community_id: int) -> list[TimerItem]:
-        rows = list_timers(db, community_id)
-        return [TimerItem(**{each: row[each] for each in COLUMNS}).of_row(row["id"]) for row in rows]
-
-    def put(db: DAL, community_id: int, item: TimerItem, known: TimerItem | None) -> None:
-        values = item.model_dump(exclude={"kind"})
-        if known is None:
-            create_timer(db, community_id, values)
-        else:
-            update_timer(db, get_timer(db, community_id, timer_id=known.row_id), values)
-
-    return Part(
+    return _rows_part(
+        TIMERS,
         TimerItem,
         lambda item: fold(item.name),
-        export,
-        put,
-        tables=("timers",),
         unfilled=lambda item: unknown_in(item.message, IN_TIMERS),
     )
 
 
 def notice_part() -> Part[LiveNoticeItem]:
-    def export(db: DAL, community_id: int) -> list[LiveNoticeItem]:
-        rows = list_notices(db, community_id)
-        return [LiveNoticeItem(**{each: row[each] for each in NOTICE_COLUMNS}).of_row(row["id"]) for row in rows]
+    return _rows_part(NOTICES, LiveNoticeItem, lambda item: (item.entity_id, item.stream_entity_id))
 
-    def put(db: DAL, community_id: int, item: LiveNoticeItem, known: LiveNoticeItem | None) -> None:
+
+def _rows_part(rows: CommunityRows, kind: type[Kept], key: Callable[[Kept], Any], **more: Any) -> Part[Kept]:
+    def export(db: DAL, community_id: int) -> list[Kept]:
+        listed = rows.list_all(db, community_id)
+        return [kind(**{each: row[each] for each in rows.columns}).of_row(row["id"]) for row in listed]
+
+    def put(db: DAL, community_id: int, item: Kept, known: Kept | None) -> None:
         values = item.model_dump(exclude={"kind"})
         if known is None:
-            create_notice(db, community_id, values)
+            rows.create(db, community_id, values)
         else:
-            update_notice(db, get_notice(db, community_id, notice_id=known.row_id), values)
+            rows.update(db, rows.get(db, community_id, known.row_id), values)
 
-    return Part(
-        LiveNoticeItem, lambda item: (item.entity_id, item.stream_entity_id), export, put, tables=("live_notices",)
-    )
+    return Part(kind, key, export, put, tables=(rows.table,), **more)
 
 
 def switch_part(switches: SwitchService) -> Part[SwitchItem]:

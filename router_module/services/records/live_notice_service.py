@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 from pydal import DAL
@@ -19,12 +18,10 @@ from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.base.markup import as_written
 from waddlebot.base.variables import ANYWHERE, OF_A_STREAM, lasted
 from waddlebot.collecting.streams import StreamNews, Streams
-from waddlebot.data import audit
-from waddlebot.data.audit import Undo
 from waddlebot.data.database import Database, fetch, fetch_one
-from waddlebot.web.lists import Page, fetch_page, list_answer
 
 from .announcement_service import fill_in, say_in
+from .community_rows import CommunityRows, check_channel
 
 MAX_NOTICES = 50
 STEP_S = 2.0
@@ -86,36 +83,33 @@ class TooManyNotices(Conflict):
     code = "too_many_live_notices"
 
 
+def _check(db: DAL, community_id: int, values: dict[str, Any]) -> dict[str, Any]:
+    if values["entity_id"] == values["stream_entity_id"]:
+        raise Invalid("Who is in a stream's own channel knows that it is on. Choose another one.", field="entity_id")
+    check_channel(db, community_id, values["entity_id"])
+    check_channel(db, community_id, values["stream_entity_id"], field="stream_entity_id")
+    return values
+
+
+NOTICES = CommunityRows(
+    "live notice",
+    "live_notices",
+    "live-notices",
+    columns=COLUMNS,
+    shown=SHOWN,
+    unique=("entity_id", "stream_entity_id"),
+    maximum=MAX_NOTICES,
+    unknown=UnknownNotice,
+    exists=NoticeExists,
+    too_many=TooManyNotices,
+    check=_check,
+)
+
+
 class LiveNoticeService:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._streams = Streams(db)
-
-    def list(self, community_id: int, page: Page) -> dict[str, Any]:
-        with self._db.transaction() as db:
-            listed = fetch_page(
-                partial(fetch, db),
-                f"SELECT {SHOWN}, count(*) OVER () AS total FROM live_notices WHERE community_id = %(community)s"
-                " ORDER BY id LIMIT %(limit)s OFFSET %(offset)s",
-                {"community": community_id},
-                page,
-            )
-        return list_answer("live_notices", listed, page)
-
-    def create(self, community_id: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises: NoticeExists; TooManyNotices; NotFound for a channel of somebody else's."""
-        with self._db.transaction() as db:
-            return create_notice(db, community_id, values)
-
-    def update(self, community_id: int, notice_id: int, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises: UnknownNotice; as create does."""
-        with self._db.transaction() as db:
-            return update_notice(db, get_notice(db, community_id, notice_id=notice_id), changes)
-
-    def delete(self, community_id: int, notice_id: int) -> None:
-        """Raises: UnknownNotice."""
-        with self._db.transaction() as db:
-            delete_notice(db, get_notice(db, community_id, notice_id=notice_id))
 
     def note_event(self, event: Event, entity_id: str) -> None:
         """A collector tells of a stream by an event: what of it is known now is known to all."""
@@ -222,7 +216,7 @@ def _values(notice: dict[str, Any]) -> dict[str, str]:
 
 def preview(db: DAL, community_id: int, message: str, entity_id: str) -> str:
     """What would be told now, of the stream that was on last. Raises: NotFound for a channel of somebody else's."""
-    _check_channel(db, community_id, entity_id)
+    check_channel(db, community_id, entity_id)
     row = fetch_one(
         db,
         "SELECT row_to_json(s) AS stream FROM streams s JOIN entities e USING (entity_id) WHERE e.community_id = %s"
@@ -248,86 +242,12 @@ EXAMPLE = {
 }
 
 
-def get_notice(
-    db: DAL, community_id: int, *, notice_id: int | None = None, entity_id: str | None = None
-) -> dict[str, Any]:
-    """A notice by its number, or the one of a channel, held until the transaction ends. Raises: UnknownNotice."""
-    row = fetch_one(
-        db,
-        f"SELECT {SHOWN} FROM live_notices WHERE community_id = %s AND (id = %s OR entity_id = %s) ORDER BY id LIMIT 1"
-        " FOR UPDATE",
-        (community_id, notice_id, entity_id),
-    )
+def get_notice(db: DAL, community_id: int, entity_id: str) -> dict[str, Any]:
+    """The notice of a channel, held until the transaction ends. Raises: UnknownNotice."""
+    row = NOTICES.find(db, community_id, "entity_id", entity_id)
     if row is None:
-        raise UnknownNotice(
-            "Nothing is told of streams here." if entity_id else f"There is no live notice {notice_id}."
-        )
+        raise UnknownNotice("Nothing is told of streams here.")
     return row
-
-
-def create_notice(db: DAL, community_id: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises: as LiveNoticeService.create."""
-    fetch(db, "SELECT pg_advisory_xact_lock(hashtext('live-notices'), %s)", (1 + community_id % (2**31 - 1),))
-    _check_channels(db, community_id, values)
-    count = fetch_one(db, "SELECT count(*) AS there FROM live_notices WHERE community_id = %s", (community_id,))
-    if count is not None and count["there"] >= MAX_NOTICES:
-        raise TooManyNotices()
-    row = fetch_one(
-        db,
-        f"INSERT INTO live_notices (community_id, {', '.join(COLUMNS)})"
-        f" VALUES (%(community_id)s, {', '.join(f'%({column})s' for column in COLUMNS)})"
-        f" ON CONFLICT DO NOTHING RETURNING {SHOWN}",
-        {**values, "community_id": community_id},
-    )
-    if row is None:
-        raise NoticeExists()
-    _record(db, "live_notice_created", None, row)
-    return row
-
-
-def update_notice(db: DAL, before: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Raises: NoticeExists; NotFound."""
-    values = {column: before[column] for column in COLUMNS} | dict(changes)
-    _check_channels(db, before["community_id"], values)
-    other = (
-        "SELECT 1 FROM live_notices WHERE community_id = %s AND entity_id = %s"
-        " AND stream_entity_id IS NOT DISTINCT FROM %s AND id <> %s"
-    )
-    place = (before["community_id"], values["entity_id"], values["stream_entity_id"], before["id"])
-    if fetch_one(db, other, place):
-        raise NoticeExists()
-    row = fetch_one(
-        db,
-        f"UPDATE live_notices SET {', '.join(f'{column} = %({column})s' for column in COLUMNS)}, updated_at = now()"
-        f" WHERE id = %(id)s RETURNING {SHOWN}",
-        {**values, "id": before["id"]},
-    )
-    assert row is not None, "a notice that is held is gone"
-    _record(db, "live_notice_changed", before, row)
-    return row
-
-
-def delete_notice(db: DAL, before: dict[str, Any]) -> None:
-    fetch(db, "DELETE FROM live_notices WHERE id = %s", (before["id"],))
-    _record(db, "live_notice_deleted", before, None)
-
-
-def list_notices(db: DAL, community_id: int) -> list[dict[str, Any]]:
-    return fetch(db, f"SELECT {SHOWN} FROM live_notices WHERE community_id = %s ORDER BY id", (community_id,))
-
-
-def _check_channels(db: DAL, community_id: int, values: Mapping[str, Any]) -> None:
-    if values["entity_id"] == values["stream_entity_id"]:
-        raise Invalid("Who is in a stream's own channel knows that it is on. Choose another one.", field="entity_id")
-    _check_channel(db, community_id, values["entity_id"])
-    if values["stream_entity_id"] is not None:
-        _check_channel(db, community_id, values["stream_entity_id"], field="stream_entity_id")
-
-
-def _check_channel(db: DAL, community_id: int, entity_id: str, *, field: str = "entity_id") -> None:
-    here = "SELECT 1 FROM entities WHERE entity_id = %s AND community_id = %s"
-    if not fetch_one(db, here, (entity_id, community_id)):
-        raise NotFound(f"{entity_id} is not a channel of this community.", field=field)
 
 
 def _text(data: Mapping[str, Any], name: str) -> str | None:
@@ -342,23 +262,3 @@ def _as_time(text: str) -> str:
     except ValueError:
         time = datetime.now(UTC)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).isoformat()
-
-
-def _record(db: DAL, action: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
-    notice = before or after
-    assert notice is not None
-    was = before and {column: before[column] for column in COLUMNS}
-    path = f"/router/communities/{notice['community_id']}/live-notices"
-    undo = Undo("PUT", f"{path}/{notice['id']}", was) if after else Undo("POST", path, was)
-    if not before:
-        undo = Undo("DELETE", f"{path}/{notice['id']}")
-    audit.record(
-        db,
-        "router",
-        action,
-        f"live-notice/{notice['id']}",
-        community_id=notice["community_id"],
-        before=was,
-        after=after and {column: after[column] for column in COLUMNS},
-        undo=undo,
-    )

@@ -4,14 +4,14 @@ manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from waddlebot.base.contracts import OVERLAY_SOURCES, ModuleResponse
 from waddlebot.base.manifest import find_manifest
 
-from .filters import Line
-from .rule_book import RuleBook
+from .filters import Filter, Line
+from .rule_book import RuleBook, StringRule
 
 NOT_SAID = "A rule of this channel is against a word in that, so it is not said here."
 # What of a response is no text to be read.
@@ -24,10 +24,29 @@ def has_quotes(module_name: str) -> bool:
     return manifest is not None and manifest.quotes
 
 
-def is_against_rules(book: RuleBook, community_id: int, entity_id: str, text: str) -> bool:
-    """Whether nobody would be let say this in a channel, or in a community as a whole."""
+def find_objection(
+    book: RuleBook, community_id: int, entity_id: str, text: str, *, filters: Collection[str] = ()
+) -> StringRule | None:
+    """The first rule that lets nobody say this in a channel, or in a community as a whole.
+
+    Filters are about how people write, and what we say ourselves has a link or a title in capitals where it belongs: of
+    them only those that are named count.
+    """
     hits = book.hits_at(community_id, entity_id, Line(text))
-    return any(rule.action in ("warn", "block") for rule in hits.rules)
+    return next(
+        (
+            rule
+            for rule in hits.rules
+            if rule.action in ("warn", "block")
+            and (not isinstance(rule.pattern, Filter) or rule.pattern.match_type in filters)
+        ),
+        None,
+    )
+
+
+def is_against_rules(book: RuleBook, community_id: int, entity_id: str, text: str) -> bool:
+    """Whether a channel, or a community as a whole, has a word in it that nobody says there."""
+    return find_objection(book, community_id, entity_id, text) is not None
 
 
 def within_rules(responses: Sequence[ModuleResponse], breaks: Callable[[str], bool]) -> list[ModuleResponse]:

@@ -60,7 +60,7 @@ class Command(Entry):
     name: Name
     message: Annotated[str, StringConstraints(max_length=2000)]
     coolDown: int = Field(0, ge=0, le=86_400)  # noqa: N815 - Nightbot's
-    count: int = Field(0, ge=0)
+    count: int = Field(0, ge=0, lt=2**31)
     userLevel: UserLevel = "everyone"  # noqa: N815 - Nightbot's
     alias: str | None = None
 
@@ -161,9 +161,7 @@ def _commands(found: Found, commands: Commands) -> None:
     for each in found.read(Command):
         level = LEVELS[each.userLevel]
         target = each.alias or ""
-        is_carried = commands.add(each.name, each.message, level, cooldown_s=each.coolDown, target=target)
-        if is_carried and each.count and "$(count)" in each.message:
-            commands.made.differ(each.name, f"It counts from 0 again; there it was used {each.count:,} times.")
+        commands.add(each.name, each.message, level, cooldown_s=each.coolDown, used_before=each.count, target=target)
 
 
 def _default_commands(found: Found, made: Translation) -> None:

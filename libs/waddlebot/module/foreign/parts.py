@@ -54,6 +54,7 @@ class Commands:
         person_s: int = 0,
         target: str = "",
         only_live: bool = False,
+        used_before: int = 0,
     ) -> bool:
         """Returns whether it is carried. What aliases have no field for, the import leaves out and says so."""
         alias = self._alias(name, text, target)
@@ -65,6 +66,7 @@ class Commands:
             "level": level.name if level.shut_out and not level.regulars else "",
             "label": REGULAR if level.regulars else "",
             "only_live": only_live,
+            "used_before": used_before,
         }
         self.made.add("alias", "alias", alias=name, command=alias, **{k: v for k, v in more.items() if v})
         if level.shut_out:
