@@ -175,7 +175,7 @@ overlays = OverlayDelivery(
     db, service.client, settings.browser_source_url, holder=holder, log=log, metrics=service.metrics
 )
 live_notice_service = LiveNoticeService(db)
-ahead = ReadingAhead(own_engines[ROUTER], pools, log)
+ahead = ReadingAhead(own_engines[ROUTER], ModuleClient(service.client), addresses, circuits, pools, log)
 processor = CommandProcessor(
     settings,
     lookups=lookups,

@@ -8,8 +8,11 @@ from crashing_fleet import at_every_step, crashing_fleet, event_for
 
 
 @pytest.mark.timeout(1200)
-def test_what_only_reads_is_said_once(tmp_path):
-    with crashing_fleet(tmp_path) as crashing:
+@pytest.mark.parametrize(
+    "where", [pytest.param({}, id="here"), pytest.param({"CRASHING_ELSEWHERE": "1"}, id="elsewhere")]
+)
+def test_what_only_reads_is_said_once(tmp_path, where):
+    with crashing_fleet(tmp_path, environment=where) as crashing:
         crashing.submit_until_done(event_for("!inventory add Shield x"))
         crashing.submit_until_done(event_for('!alias add !where "!inventory status {arg1}"'))
         crashing.submit_until_done(event_for("!where Shield"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from waddlebot.data.database import Database, fetch
 from waddlebot.module.interaction import run_command, say
+from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
 Handler = Callable[..., Any]
@@ -25,7 +27,7 @@ def status() -> Iterator[Callable[[Handler], None]]:
 
     yield does
     does(app.chat.status)
-    importlib.import_module("apps.router_module.app").ahead._standing.clear()
+    importlib.import_module("apps.router_module.app").ahead._lines.clear()
 
 
 def batch(fleet, events):
@@ -235,3 +237,115 @@ def test_an_answer_that_cannot_be_kept_harms_nobody_elses_event(bot, fleet, stat
     refused_by_postgresql()
     heard = eventually(lambda: (a := bot.submit(events[1])).statuses == ["success"] and a, within_s=20)
     assert heard.chat == "poison"
+
+
+# Modules that are called over HTTP
+
+
+@pytest.fixture
+def readers(fleet, stub):
+    """Module stub with !stub, which it says only reads, and !other, which writes."""
+    commands = [{"command": name, "description": "x"} for name in ("stub", "other")]
+    stub.register(fleet, *commands, more={"reads": ["stub"]})
+    yield stub
+    importlib.import_module("apps.router_module.app").ahead._lines.clear()
+
+
+def is_batch(stub, n: int) -> bool:
+    return stub.paths[n].endswith("/batch")
+
+
+def test_what_only_reads_of_a_module_elsewhere_goes_there_in_one_call(bot, fleet, readers):
+    readers.behaviour = lambda calls: [reply_to(each, chat(each["user"]["name"])) for each in calls]
+    events = [bot.event("!stub", by=f"p{n}") for n in range(10)]
+    answers = batch(fleet, events)
+
+    assert [said(each) for each in answers] == [[f"p{n}"] for n in range(10)]
+    assert [len(readers.calls), len(readers.calls[0]), is_batch(readers, 0)] == [1, 10, True]
+    assert readers.headers[0]["X-API-Key"]
+    (row,) = rows(
+        fleet,
+        "SELECT status, response_status FROM command_executions WHERE execution_id = %s",
+        answers[0]["executions"][0]["execution_id"],
+    )
+    assert row == {"status": "success", "response_status": 200}
+
+
+def test_what_writes_of_a_module_elsewhere_is_called_alone_and_after_its_event_is_on_record(bot, fleet, readers):
+    pending = []
+
+    def answer(call):
+        pending.append(
+            rows(fleet, "SELECT status FROM command_executions WHERE execution_id = %s", call["execution_id"])
+        )
+        return reply_to(call, chat("written"))
+
+    readers.behaviour = answer
+    assert bot.say("!other").chat == "written"
+    assert [is_batch(readers, 0), pending] == [False, [[{"status": "pending"}]]]
+
+
+def test_a_module_that_knows_of_no_batches_is_called_one_by_one(bot, fleet, stub):
+    events = [bot.event("!stub", by=f"p{n}") for n in range(10)]
+
+    assert [said(each) for each in batch(fleet, events)] == [["hello"]] * 10
+    assert [is_batch(stub, n) for n in range(10)] == [False] * 10
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda calls: [None] * len(calls), id="null"),
+        pytest.param(lambda calls: [], id="nothing"),
+        pytest.param(lambda calls: {"success": True}, id="no-list"),
+        pytest.param(lambda calls: (404, b"{}"), id="404"),
+        pytest.param(lambda calls: (500, b"{}"), id="500"),
+        pytest.param(lambda calls: (200, b"[nonsense"), id="no-json"),
+        pytest.param(lambda calls: (200, b"x" * 5_000_000), id="5-mb"),
+        pytest.param(lambda calls: [reply_to(calls[0], chat("wrong"))] * len(calls), id="the-same-for-all"),
+        pytest.param(lambda calls: [reply_to(each, later_s=5) for each in calls], id="later"),
+        pytest.param(lambda calls: [reply_to(each, *[chat("x")] * 21) for each in calls], id="21-responses"),
+        pytest.param(lambda calls: [reply_to(each, chat("x" * 100_000)) for each in calls], id="too-long"),
+        pytest.param(lambda calls: [[], 1, "x"], id="no-replies"),
+        pytest.param(lambda calls: time.sleep(0.5) or [], id="late"),
+        pytest.param(lambda calls: 1 / 0, id="breaks-the-connection"),
+    ],
+)
+def test_what_a_batch_does_not_answer_is_called_by_itself(bot, fleet, readers, answer):
+    readers.behaviour = lambda body: answer(body) if isinstance(body, list) else reply_to(body, chat("alone"))
+    first, second, third = (bot.event("!stub", by=f"p{n}") for n in range(3))
+    batch(fleet, [first, second, third])
+
+    for event in (second, third):
+        heard = eventually(lambda e=event: (a := bot.submit(e)).statuses == ["success"] and a)
+        assert heard.chat == "alone"
+        assert len(rows(fleet, "SELECT 1 FROM outbox WHERE event_id = %s", event["event_id"])) == 1
+
+
+def test_a_module_that_never_answers_batches_is_left_out_of_them(bot, fleet, readers):
+    readers.behaviour = lambda body: (404, b"{}") if isinstance(body, list) else reply_to(body, chat("alone"))
+
+    assert [bot.say("!stub", by=f"p{n}").chat for n in range(5)] == ["alone"] * 5
+    assert [is_batch(readers, n) for n in range(len(readers.paths))] == [True, False] * 3 + [False] * 2
+
+
+def test_those_who_ask_at_the_same_time_are_answered_together(bot, fleet, readers):
+    """Single events that come while a module is at work go there in one call."""
+
+    def answer(body):
+        if not isinstance(body, list):
+            return reply_to(body, chat("alone"))
+        time.sleep(0.1)
+        return [reply_to(each, chat("together")) for each in body]
+
+    readers.behaviour = answer
+    heard = []
+    threads = [threading.Thread(target=lambda n=n: heard.append(bot.say("!stub", by=f"p{n}"))) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert [each.statuses for each in heard] == [["success"]] * 8
+    calls = [body for body in readers.calls if isinstance(body, list)]
+    assert len(calls) < sum(len(body) for body in calls) == 8

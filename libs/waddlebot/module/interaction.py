@@ -35,7 +35,7 @@ from ..base.text import fold
 from ..data.audit import Acting, acting_as
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY
-from ..web.endpoint import endpoint
+from ..web.endpoint import JSON_HEADERS, JSON_TYPE, Raw, endpoint
 from .call import Asked, Call, MustWrite, Said, run_command, say
 from .outside import Crowded, Described, Effects, EffectUnclear, OutsideCall, OutsideRuns
 from .service import Service
@@ -47,6 +47,10 @@ REPLIES_KEPT = "24 hours"
 TOLD = (UserError, ProviderError)
 # An alias, where a module answers to any command.
 ANY = "*"
+# What is longer is no part of a batch, so that its trouble is nobody else's.
+MAX_READ_BYTES = 32 * 1024
+# So long a batch of calls that only read goes on before the rest of it is left out.
+READ_FOR_S = 0.2
 
 # The modules of this process, by where the router calls them.
 MODULES: dict[str, InteractionModule] = {}
@@ -124,7 +128,12 @@ class InteractionModule:
             """Run a command for the router, once however often it is called."""
             return self.execute(call)
 
-        self.service.mount(execute)
+        @endpoint("POST", f"{manifest.prefix}/execute/batch", caller=ROUTER_ONLY, body=list[ModuleCall])
+        def read_batch(calls: list[ModuleCall]) -> Raw:
+            """Answer each call that only reads, in order, and null for what the router has to execute by itself."""
+            return self._read_batch(calls)
+
+        self.service.mount(execute, read_batch)
         MODULES[execute_url] = self
         self.service.loops.add("forget-replies", self._forget_replies, every_s=600, once=True)
         self.service.register_with_router(
@@ -158,6 +167,14 @@ class InteractionModule:
                 does = payload.mode == "live" and self._only_reads(payload)
                 yield self._read(payload, Call(payload, self._defaults, db=db, only_reads=True)) if does else None
 
+    def _read_batch(self, calls: Sequence[ModuleCall]) -> Raw:
+        readings = list(self.read(calls, until=time.monotonic() + READ_FOR_S))
+        for each in readings:
+            if each:
+                each.note()
+        replies = [each.reply if each else b"null" for each in readings] + [b"null"] * (len(calls) - len(readings))
+        return Raw(b"[" + b",".join(replies) + b"]", JSON_TYPE, headers=JSON_HEADERS)
+
     def _read(self, payload: ModuleCall, call: Call) -> Reading | None:
         _enter_log_context(payload)
         started = time.perf_counter()
@@ -169,6 +186,8 @@ class InteractionModule:
             took_ms = (time.perf_counter() - started) * 1e3
             reply = self._as_reply(payload, responses, refusal, took_ms).model_dump_json().encode()
         except Exception:  # noqa: BLE001 - it is executed then, and what is wrong is told there
+            return None
+        if len(reply) > MAX_READ_BYTES:
             return None
 
         def note() -> None:
