@@ -217,7 +217,7 @@ class Registry:
                 " AND (%(trigger)s::text IS NULL OR trigger_type IN (%(trigger)s, 'both'))"
                 " AND (%(platform)s::text IS NULL OR NOT EXISTS (SELECT FROM collector_modules m"
                 "  WHERE m.module_name = commands.module_name AND m.platform <> %(platform)s))"
-                " ORDER BY prefix, command, priority LIMIT %(limit)s OFFSET %(offset)s",
+                " ORDER BY prefix, command, priority, id LIMIT %(limit)s OFFSET %(offset)s",
                 {
                     "prefix": prefix,
                     "module": module_name,
