@@ -151,7 +151,7 @@ def test_pages_and_their_files_are_reachable_and_nothing_beside_them(fleet: Flee
     ("method", "path"),
     [
         *(("GET", f"{manifest.prefix}/metrics") for manifest in MANIFESTS),
-        *(("POST", f"{manifest.prefix}/execute") for manifest in MANIFESTS),
+        *(("POST", f"{manifest.prefix}/execute{more}") for manifest in MANIFESTS for more in ("", "/batch")),
         ("GET", "/router/healthy"),
         ("GET", "/ai/health/x"),
         ("GET", "/x/router/health"),

@@ -9,6 +9,7 @@ admit ─► planner.plan ─► read ahead ─► ledger.open ─► start ─�
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import json
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 from waddlebot.base.background import TargetPools
 from waddlebot.base.chat import neutralise, parse_command
+from waddlebot.base.combine import FairCombiner
 from waddlebot.base.contracts import (
     CONSOLE,
     OVERLAY_SOURCES,
@@ -32,7 +34,7 @@ from waddlebot.base.contracts import (
 )
 from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
 from waddlebot.base.ids import new_id
-from waddlebot.base.logs import AAALog
+from waddlebot.base.logs import AAALog, new_log_context
 from waddlebot.base.markup import chat_data
 from waddlebot.base.metrics import Metrics
 from waddlebot.base.text import fold
@@ -61,6 +63,8 @@ from .rate_limiter import CommandLimits, was_not_run
 from .reading_ahead import Read, ReadingAhead
 
 MAX_DEPTH = 3
+# So long a single event waits for those before it, to be done with others, where it could be done beside them.
+PATIENCE_S = 0.03
 # A module whose next job has waited so long answers nobody within the second that they wait.
 HELD_UP_S = 0.25
 # An event that so many routers could not finish is not what is wrong with them.
@@ -114,6 +118,8 @@ class CommandProcessor:
         self._log = log
         self._active: dict[str, Work] = {}
         self._awaited = AwaitedReplies()
+        # Single events that come at the same moment are a batch.
+        self._begin_with_others = FairCombiner(self._begin_many, patience_s=PATIENCE_S)
         # How many jobs may wait at a target.
         self._room = settings.max_concurrent * settings.max_workers
         self._events = metrics.counter("events", "Events received.", ["message_type", "duplicate"])
@@ -126,40 +132,50 @@ class CommandProcessor:
         An event of a batch that we cannot handle holds up no other: it is given up, with a trace in the log. What was
         read ahead of an event is left out then, and runs the usual way.
         """
+        until = time.monotonic() + self._settings.answer_wait_s
         try:
-            return self._process(events, caller)
+            admitted = self._begin_with_others((events[0], caller)) if len(events) == 1 else self._begin(events, caller)
         except WaddleBotError:
             raise
         except Exception:  # noqa: BLE001 - raised again by the event that it is about
             self._log.error("batch_failed", exc_info=True, events=len(events))
-            if len(events) == 1:
-                return self._process(events, caller, ahead=False)
-            return [self._process_alone(event, caller) for event in events]
+            admitted = [self._begin_alone(event, caller, is_last=len(events) == 1) for event in events]
+        works = [each for each in admitted if isinstance(each, Work)]
+        for work in works:
+            if not work.duplicate and not self._is_held_up(work):
+                work.finished.wait(max(0.0, until - time.monotonic()))
+        return [self._answer(each) if isinstance(each, Work) else each for each in admitted]
 
-    def _process_alone(self, event: Event, caller: Account) -> Answer | WaddleBotError:
+    def _begin_many(self, asked: Sequence[tuple[Event, Account]]) -> list[list[Work | WaddleBotError]]:
+        """Begin single events that came at the same time, those of one account together."""
+        by_caller: dict[int, tuple[Account, list[Event]]] = {}
+        for event, caller in asked:
+            by_caller.setdefault(id(caller), (caller, []))[1].append(event)
+        begun = {id(caller): iter(self._begin(events, caller)) for caller, events in by_caller.values()}
+        return [[next(begun[id(caller)])] for _, caller in asked]
+
+    def _begin_alone(self, event: Event, caller: Account, *, is_last: bool) -> Work | WaddleBotError:
         try:
-            (answer,) = self._process([event], caller, ahead=False)
+            (begun,) = self._begin([event], caller, ahead=False)
         except WaddleBotError:
             raise
-        except Exception:  # noqa: BLE001 - the next event in line must outlive what is wrong with this one
+        except Exception:
+            if is_last:
+                raise
+            # The next event in line must outlive what is wrong with this one.
             self._log.error("event_failed", exc_info=True, event_id=event.event_id, platform=event.platform)
             return EventFailed()
-        return answer
+        return begun
 
-    def _process(
-        self, events: Sequence[Event], caller: Account, *, ahead: bool = True
-    ) -> list[Answer | WaddleBotError]:
-        until = time.monotonic() + self._settings.answer_wait_s
+    def _begin(self, events: Sequence[Event], caller: Account, *, ahead: bool = True) -> list[Work | WaddleBotError]:
+        """Put events on record and have what they ask for run. What is not taken is a reason why not."""
         admitted = self._admit(events, caller)
         works = [each for each in admitted if isinstance(each, Work)]
         chains = self._plan_in_order(works, ahead=ahead)
         self._open(works)
         for chain in chains:
             self._start_chain(chain)
-        for work in works:
-            if not work.duplicate and not self._is_held_up(work):
-                work.finished.wait(max(0.0, until - time.monotonic()))
-        return [self._answer(each) if isinstance(each, Work) else each for each in admitted]
+        return admitted
 
     # From the event to its jobs
 
@@ -289,13 +305,18 @@ class CommandProcessor:
                     self._executions.labels(job.command.module_name, job.status.value).inc()
 
     def _note_read(self, works: Sequence[Work]) -> None:
-        """Tell of what was read ahead, now that it is on record."""
-        for work in works:
-            for job in work.jobs:
-                if job.note is not None:
-                    job.note()
-                    work.enter_log_context()
-                    self._note_end(work, job, [each for each in work.jobs if each.parent_id == job.execution_id])
+        """Tell of what was read ahead, now that it is on record, each with its own event in the log."""
+        read = [(work, job) for work in works for job in work.jobs if job.note is not None]
+        if read:
+            contextvars.copy_context().run(self._note_each, read)
+
+    def _note_each(self, read: Sequence[tuple[Work, Job]]) -> None:
+        new_log_context()
+        for work, job in read:
+            assert job.note is not None
+            job.note()
+            work.enter_log_context()
+            self._note_end(work, job, [each for each in work.jobs if each.parent_id == job.execution_id])
 
     def _is_held_up(self, work: Work) -> bool:
         """Whether a module has too much to do to answer in time. To wait for it would only take the threads of those

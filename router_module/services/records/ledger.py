@@ -212,13 +212,12 @@ class Ledger:
         self._db = db
         self._holder = holder
         self._lease = timedelta(seconds=lease_s)
-        # What single events need at the same moment goes into one statement and one commit.
-        self._open_with_others = FairCombiner(_for_each(self._open))
+        # What ends at the same moment goes into one statement and one commit.
         self._record_with_others = FairCombiner(_for_each(self._record))
 
     def open(self, works: Sequence[Work]) -> None:
         """Store events with the executions planned for them; mark those that were stored before as duplicates."""
-        stored = self._open_with_others(works[0]) if len(works) == 1 else self._open(works)
+        stored = self._open(works)
         for work in works:
             work.duplicate = work.session_id not in stored
             work.responses += _responses_of(work, stored.get(work.session_id, {}))
