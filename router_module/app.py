@@ -55,6 +55,7 @@ from .services.commands.cooldowns import Cooldowns
 from .services.commands.parking import Parking
 from .services.commands.planner import Planner
 from .services.commands.rate_limiter import CommandLimits
+from .services.commands.reading_ahead import ReadingAhead
 from .services.commands.response_service import ResponseService
 from .services.engines.container_engine import ContainerEngine
 from .services.engines.execution_engine import Engine, RemoteEngine
@@ -174,6 +175,7 @@ overlays = OverlayDelivery(
     db, service.client, settings.browser_source_url, holder=holder, log=log, metrics=service.metrics
 )
 live_notice_service = LiveNoticeService(db)
+ahead = ReadingAhead(own_engines[ROUTER], ModuleClient(service.client), addresses, circuits, pools, log)
 processor = CommandProcessor(
     settings,
     lookups=lookups,
@@ -187,6 +189,7 @@ processor = CommandProcessor(
     parking=Parking(db, bus, log),
     notices=live_notice_service,
     engines={**engines, **own_engines},
+    ahead=ahead,
     pools=pools,
     log=log,
     metrics=service.metrics,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -179,6 +179,23 @@ def crash_at_every_step(crashing: CrashingFleet, text: str, *, cold: bool) -> in
         points = crashing.rows("SELECT 1 FROM reputation_events WHERE source_id = %s", sessions[0]["session_id"])
         assert len(points) == 1, where
         assert crashing.rows("SELECT 1 FROM router_work") == [], where
+        if not crashed:
+            return step
+    raise AssertionError(f"more than {MAX_STEPS} steps")
+
+
+def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Callable[[str], None]) -> int:
+    """Say what `prepare` returns once for each step, dying at that step; returns how many steps there were."""
+    for step in range(1, MAX_STEPS):
+        text = prepare()
+        event = event_for(text)
+        crashed = crashing.crash(event, at=step)
+        answer = crashing.submit_until_done(event)
+        assert {each["status"] for each in answer["executions"]} == {"success"}, f"after dying at step {step}"
+        said = crashing.rows("SELECT response_data FROM outbox WHERE event_id = %s", event["event_id"])
+        assert len(said) == 1, f"after dying at step {step}"
+        check(said[0]["response_data"]["message"])
+        assert crashing.rows("SELECT 1 FROM router_work") == [], f"after dying at step {step}"
         if not crashed:
             return step
     raise AssertionError(f"more than {MAX_STEPS} steps")

@@ -27,6 +27,7 @@ import waddlebot.module.interaction
 import waddlebot.web.app
 from waddlebot.base.logs import configure_logging
 from waddlebot.base.settings import Settings
+from waddlebot.module.interaction import MODULES
 from waddlebot.module.service import SERVICES
 from waddlebot.web.clients import set_own_app
 
@@ -82,6 +83,8 @@ def serve(folder: Path, port: int) -> None:
     packages = os.environ["CRASHING_MODULES"].split(",")
     app = waddlebot.web.app.create_app(*packages, apps_folder=folder)
     set_own_app(app, url)
+    if os.environ.get("CRASHING_ELSEWHERE"):  # The router calls every module as if it were in another process.
+        MODULES.clear()
     for service in SERVICES:
         service.loops.start("service")
 

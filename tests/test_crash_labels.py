@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from crashing_fleet import MAX_STEPS, CrashingFleet, crashing_fleet, event_for
+from crashing_fleet import at_every_step, crashing_fleet, event_for
 from waddlebot.base.ids import new_id
-
-
-def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Callable[[str], None]) -> int:
-    """Say what `prepare` returns once for each step, dying at that step; returns how many steps there were."""
-    for step in range(1, MAX_STEPS):
-        text = prepare()
-        event = event_for(text)
-        crashed = crashing.crash(event, at=step)
-        answer = crashing.submit_until_done(event)
-        assert {each["status"] for each in answer["executions"]} == {"success"}, f"after dying at step {step}"
-        said = crashing.rows("SELECT response_data FROM outbox WHERE event_id = %s", event["event_id"])
-        assert len(said) == 1, f"after dying at step {step}"
-        check(said[0]["response_data"]["message"])
-        if not crashed:
-            return step
-    raise AssertionError(f"more than {MAX_STEPS} steps")
 
 
 @pytest.mark.soak

@@ -518,6 +518,7 @@ SAMPLES: dict[str, Any] = {
         "body": {"entity_id": f"slack:T{w.number}:C{w.number}", "action": "ban", "platform_user_id": "U12"}
     },
     **{f"POST {m.prefix}/execute": lambda w: {"body": call(w)} for m in MANIFESTS},
+    **{f"POST {m.prefix}/execute/batch": lambda w: {"body": [call(w)]} for m in MANIFESTS},
 }
 for owed in owed_by_modules():
     SAMPLES.update(getattr(owed, "SAMPLES", {}))

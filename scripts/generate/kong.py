@@ -150,7 +150,7 @@ def _kind_of(row: Callers, endpoint: str) -> _Kind | None:
         return _Kind(row.open or "token", methods, _literal(path))
     assert row.who is not None
     # What only the fleet itself asks for has no way in from outside.
-    if row.who == "figures" or path.endswith("/execute"):
+    if row.who == "figures" or path.endswith(("/execute", "/execute/batch")):
         return None
     groups = GROUPS[row.who]
     return _Kind("-".join(groups), methods, _literal(path), groups)

@@ -624,6 +624,8 @@ class ModuleRegistration(Wire):
     commands: list[CommandSpec] = Field(default_factory=list, max_length=200)
     # Asks for another secret for the module's webhooks; the one that it had is worth nothing from then on.
     rotate_webhook_secret: bool = False
+    # The commands that write nothing, each with its subcommand; `*` is an alias. They are asked for in batches.
+    reads: list[Annotated[str, StringConstraints(max_length=129)]] = Field(default_factory=list, max_length=1000)
     # None: the module takes any config, and looks after it itself.
     settings: Annotated[list[SettingSpec], Field(max_length=100), AfterValidator(check_names)] | None = None
     credentials: list[CredentialSpec] = Field(default_factory=list, max_length=20)

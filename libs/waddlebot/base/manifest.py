@@ -198,7 +198,8 @@ class Manifest(Strict):
         if self.kind == "collector":
             standard.append(Callers(who="platform", area="channels", endpoints=[f"GET {self.prefix}/channels"]))
         if self.commands and self.name != "router":
-            standard.append(Callers(who="router", endpoints=[f"POST {self.prefix}/execute"]))
+            called = [f"POST {self.prefix}/execute{more}" for more in ("", "/batch")]
+            standard.append(Callers(who="router", endpoints=called))
         return standard
 
 

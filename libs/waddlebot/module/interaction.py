@@ -12,7 +12,8 @@ import functools
 import inspect
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -34,7 +35,7 @@ from ..base.text import fold
 from ..data.audit import Acting, acting_as
 from ..data.database import Prepared, fetch
 from ..web.auth import ROUTER_ONLY
-from ..web.endpoint import endpoint
+from ..web.endpoint import JSON_HEADERS, JSON_TYPE, Raw, endpoint
 from .call import Asked, Call, MustWrite, Said, run_command, say
 from .outside import Crowded, Described, Effects, EffectUnclear, OutsideCall, OutsideRuns
 from .service import Service
@@ -44,6 +45,23 @@ Handler = Callable[..., Said]
 REPLIES_KEPT = "24 hours"
 # What is said to the person who asked; anything else that a handler raises is a bug.
 TOLD = (UserError, ProviderError)
+# An alias, where a module answers to any command.
+ANY = "*"
+# What is longer is no part of a batch, so that its trouble is nobody else's.
+MAX_READ_BYTES = 32 * 1024
+# So long a batch of calls that only read goes on before the rest of it is left out.
+READ_FOR_S = 0.2
+
+# The modules of this process, by where the router calls them.
+MODULES: dict[str, InteractionModule] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The reply to a call that only reads, as JSON. `note` counts and logs it, once it is on record."""
+
+    reply: bytes
+    note: Callable[[], None]
 
 
 class InteractionModule:
@@ -110,7 +128,13 @@ class InteractionModule:
             """Run a command for the router, once however often it is called."""
             return self.execute(call)
 
-        self.service.mount(execute)
+        @endpoint("POST", f"{manifest.prefix}/execute/batch", caller=ROUTER_ONLY, body=list[ModuleCall])
+        def read_batch(calls: list[ModuleCall]) -> Raw:
+            """Answer each call that only reads, in order, and null for what the router has to execute by itself."""
+            return self._read_batch(calls)
+
+        self.service.mount(execute, read_batch)
+        MODULES[execute_url] = self
         self.service.loops.add("forget-replies", self._forget_replies, every_s=600, once=True)
         self.service.register_with_router(
             ModuleRegistration(
@@ -120,6 +144,7 @@ class InteractionModule:
                 endpoint_url=execute_url,
                 health_check_url=f"{self.service.url}{manifest.prefix}/health",
                 commands=[each.model_copy(update={"location_url": execute_url}) for each in self._specs.values()],
+                reads=sorted(" ".join(filter(None, key)) for key in self._readers),
             )
         )
 
@@ -129,6 +154,48 @@ class InteractionModule:
         # Whoever typed it changes what it changes, by way of the router.
         with acting_as(Acting("router", own_id=payload.user.own_id)):
             return self._begin(payload, time.perf_counter())
+
+    def read(self, payloads: Sequence[ModuleCall], *, until: float) -> Iterator[Reading | None]:
+        """Answer calls that only read, one after the other until a moment of time.monotonic(), and keep nothing of it.
+
+        None for one that writes or fails: it is to be executed, as are those that were not come to.
+        """
+        with self.service.database.reading() as db:
+            for payload in payloads:
+                if time.monotonic() >= until:
+                    return
+                does = payload.mode == "live" and self._only_reads(payload)
+                yield self._read(payload, Call(payload, self._defaults, db=db, only_reads=True)) if does else None
+
+    def _read_batch(self, calls: Sequence[ModuleCall]) -> Raw:
+        readings = list(self.read(calls, until=time.monotonic() + READ_FOR_S))
+        for each in readings:
+            if each:
+                each.note()
+        replies = [each.reply if each else b"null" for each in readings] + [b"null"] * (len(calls) - len(readings))
+        return Raw(b"[" + b",".join(replies) + b"]", JSON_TYPE, headers=JSON_HEADERS)
+
+    def _read(self, payload: ModuleCall, call: Call) -> Reading | None:
+        _enter_log_context(payload)
+        started = time.perf_counter()
+        try:
+            try:
+                responses, refusal = _as_responses(self._dispatch(call)), None
+            except TOLD as err:
+                responses, refusal = [say(err.message, reply=True)], err
+            took_ms = (time.perf_counter() - started) * 1e3
+            reply = self._as_reply(payload, responses, refusal, took_ms).model_dump_json().encode()
+        except Exception:  # noqa: BLE001 - it is executed then, and what is wrong is told there
+            return None
+        if len(reply) > MAX_READ_BYTES:
+            return None
+
+        def note() -> None:
+            _enter_log_context(payload)
+            self._note(payload, refusal, took_ms)
+            _count(call)
+
+        return Reading(reply, note)
 
     def _begin(self, payload: ModuleCall, started: float) -> ModuleReply:
         if payload.mode == "simulate":
@@ -284,6 +351,10 @@ class InteractionModule:
         self, payload: ModuleCall, responses: list[ModuleResponse], refusal: WaddleBotError | None, started: float
     ) -> ModuleReply:
         took_ms = (time.perf_counter() - started) * 1e3
+        self._note(payload, refusal, took_ms)
+        return self._as_reply(payload, responses, refusal, took_ms)
+
+    def _note(self, payload: ModuleCall, refusal: WaddleBotError | None, took_ms: float) -> None:
         trigger, key = payload.trigger, self._key(payload)
         self._calls.labels(trigger.command, "failed" if refusal else "success").inc()
         self.service.log.audit(
@@ -296,6 +367,10 @@ class InteractionModule:
             mode=payload.mode,
             execution_time_ms=round(took_ms, 2),
         )
+
+    def _as_reply(
+        self, payload: ModuleCall, responses: list[ModuleResponse], refusal: WaddleBotError | None, took_ms: float
+    ) -> ModuleReply:
         return ModuleReply(
             session_id=payload.session_id,
             execution_id=payload.execution_id,
@@ -315,7 +390,7 @@ class InteractionModule:
         """Which handler a call is for; None where it ends with the usage."""
         spec = self._specs.get(fold(payload.trigger.command))
         if spec is None:
-            return "*", None
+            return ANY, None
         if not spec.subcommands:
             return spec.command, None
         subcommand = find_subcommand(spec, payload.trigger.args[0]) if payload.trigger.args else None
@@ -325,7 +400,7 @@ class InteractionModule:
         trigger = call.payload.trigger
         spec = self._specs.get(fold(trigger.command))
         if spec is None:
-            fallback = self._commands.get(("*", None))
+            fallback = self._commands.get((ANY, None))
             if fallback is None:
                 raise UserError(f"{self.service.manifest.title} has no command {trigger.command}.")
             return fallback(call, *trigger.args)
@@ -343,9 +418,9 @@ class InteractionModule:
 
     def answer_any_command(self, *, run: Handler, only_reads: bool = False) -> None:
         """Run `run(call, *words)` for commands that are not in the manifest: aliases are data, not code."""
-        self._commands["*", None] = run
+        self._commands[ANY, None] = run
         if only_reads:
-            self._readers.add(("*", None))
+            self._readers.add((ANY, None))
 
     def _forget_replies(self) -> bool:
         if self._callers:

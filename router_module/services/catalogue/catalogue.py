@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +16,7 @@ from waddlebot.base.terms import NAMES as TERMS
 from waddlebot.base.terms import USUAL
 from waddlebot.base.text import fold
 from waddlebot.data.database import fetch, fetch_one
+from waddlebot.module.interaction import ANY, find_subcommand
 
 from .module_specs import ROUTER, ModuleSpecs, load_module_specs
 
@@ -62,6 +63,7 @@ class Command:
     permissions: frozenset[str] | None = None
     # Of an alias: what its author said of who may use it, as `waddlebot.base.terms` has it.
     terms: Mapping[str, Any] | None = None
+    is_alias: bool = False
 
     @property
     def name(self) -> str:
@@ -253,6 +255,18 @@ class Catalogue:
             self._merged[entity_id, module_name] = merged
         return merged
 
+    def only_reads(self, command: Command, args: Sequence[str]) -> bool:
+        """Whether a call of a command writes nothing, as its module has said; one that ends with the usage does not."""
+        specs = self.commands.modules.get(command.module_name)
+        if specs is None or not specs.reads or command.version:
+            return False
+        if command.is_alias:
+            return ANY in specs.reads
+        if not command.spec.subcommands:
+            return command.spec.command in specs.reads
+        subcommand = find_subcommand(command.spec, args[0]) if args else None
+        return subcommand is None or f"{command.spec.command} {subcommand.name}" in specs.reads
+
     def settings_for(self, name: str, entity_id: str) -> list[Permission]:
         """What was set for a command, or for ALL_COMMANDS: at this entity, then in its community."""
         found = (self.permissions.get((place, name)) for place in (self._decides(entity_id), None))
@@ -399,7 +413,7 @@ def _alias_as_command(alias_command: Command, alias: Alias) -> Command:
         "rate_limit": None if alias.is_text else 0,
     }
     spec = alias_command.spec.model_copy(update=changes)
-    return Command(None, alias_command.module_name, True, spec, terms=alias.terms or None)
+    return Command(None, alias_command.module_name, True, spec, terms=alias.terms or None, is_alias=True)
 
 
 def load_commands(db: DAL) -> Commands:

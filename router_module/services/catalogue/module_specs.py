@@ -11,6 +11,8 @@ from waddlebot.base.module_settings import CredentialSpec, SettingSpec
 from waddlebot.data.database import fetch
 
 ROUTER = "router"
+# Of the router's own commands those that write nothing, and do not count what their own message earns.
+OWN_READS = frozenset({"help", "why"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +21,25 @@ class ModuleSpecs:
     settings: tuple[SettingSpec, ...] | None
     credentials: tuple[CredentialSpec, ...] = ()
     is_configured: bool = True
+    # Its commands that write nothing, each with its subcommand.
+    reads: frozenset[str] = frozenset()
 
 
 def load_module_specs(db: DAL) -> dict[str, ModuleSpecs]:
     """Every registered module's, and the router's own."""
-    rows = fetch(db, "SELECT module_name, settings, credentials, status FROM collector_modules")
+    rows = fetch(db, "SELECT module_name, settings, credentials, status, reads FROM collector_modules")
     found = {
         row["module_name"]: ModuleSpecs(
             None if row["settings"] is None else tuple(map(SettingSpec.model_validate, row["settings"])),
             tuple(map(CredentialSpec.model_validate, row["credentials"])),
             row["status"] != "unconfigured",
+            frozenset(row["reads"]),
         )
         for row in rows
     }
     own = find_manifest(ROUTER)
     assert own is not None, "the router runs from its own checkout"
-    return {**found, ROUTER: ModuleSpecs(tuple(own.settings), tuple(own.credentials))}
+    return {**found, ROUTER: ModuleSpecs(tuple(own.settings), tuple(own.credentials), reads=OWN_READS)}
 
 
 def load_chosen_specs(db: DAL, community_id: int) -> dict[str, ModuleSpecs]:

@@ -1,13 +1,15 @@
 """What becomes of an event: where it belongs, what it asks for, whether it may, who answers, and what is said.
 
-admit ─► planner.plan ─► ledger.open ─► start ─► engine.execute ─► ledger.record ─► answer
-         └ commands, rules, permission, limits   └ in the target's threads         └ within ROUTER_ANSWER_WAIT,
-                                                                                     the rest through the outbox
+admit ─► planner.plan ─► read ahead ─► ledger.open ─► start ─► engine.execute ─► ledger.record ─► answer
+         │               └ what only reads is answered here,   └ in the target's threads         └ within
+         └ commands, rules, permission, limits                                 ROUTER_ANSWER_WAIT, the rest through
+           and is on record with its event                                     the outbox
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ from typing import Any
 
 from waddlebot.base.background import TargetPools
 from waddlebot.base.chat import neutralise, parse_command
+from waddlebot.base.combine import FairCombiner
 from waddlebot.base.contracts import (
     CONSOLE,
     OVERLAY_SOURCES,
@@ -30,7 +33,7 @@ from waddlebot.base.contracts import (
 )
 from waddlebot.base.errors import NotAllowed, NotFound, WaddleBotError
 from waddlebot.base.ids import new_id
-from waddlebot.base.logs import AAALog
+from waddlebot.base.logs import AAALog, new_log_context
 from waddlebot.base.markup import chat_data
 from waddlebot.base.metrics import Metrics
 from waddlebot.base.text import fold
@@ -56,8 +59,11 @@ from .awaited_replies import AwaitedReplies
 from .parking import Parking
 from .planner import BUSY, Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
+from .reading_ahead import Read, ReadingAhead
 
 MAX_DEPTH = 3
+# So long a single event waits for those before it, to be done with others, where it could be done beside them.
+PATIENCE_S = 0.03
 # A module whose next job has waited so long answers nobody within the second that they wait.
 HELD_UP_S = 0.25
 # An event that so many routers could not finish is not what is wrong with them.
@@ -88,6 +94,7 @@ class CommandProcessor:
         parking: Parking,
         notices: LiveNoticeService,
         engines: dict[str, Engine],
+        ahead: ReadingAhead,
         pools: TargetPools,
         log: AAALog,
         metrics: Metrics,
@@ -105,10 +112,13 @@ class CommandProcessor:
         self._parking = parking
         self._notices = notices
         self._engines = engines
+        self._ahead = ahead
         self._pools = pools
         self._log = log
         self._active: dict[str, Work] = {}
         self._awaited = AwaitedReplies()
+        # Single events that come at the same moment are a batch.
+        self._begin_with_others = FairCombiner(self._begin_many, patience_s=PATIENCE_S)
         # How many jobs may wait at a target.
         self._room = settings.max_concurrent * settings.max_workers
         self._events = metrics.counter("events", "Events received.", ["message_type", "duplicate"])
@@ -118,39 +128,53 @@ class CommandProcessor:
     def process(self, events: Sequence[Event], caller: Account) -> list[Answer | WaddleBotError]:
         """Answer each event, in order, within ROUTER_ANSWER_WAIT, or say why it was not taken.
 
-        An event of a batch that we cannot handle holds up no other: it is given up, with a trace in the log.
+        An event of a batch that we cannot handle holds up no other: it is given up, with a trace in the log. What was
+        read ahead of an event is left out then, and runs the usual way.
         """
-        try:
-            return self._process(events, caller)
-        except WaddleBotError:
-            raise
-        except Exception:
-            if len(events) == 1:
-                raise
-            return [self._process_alone(event, caller) for event in events]
-
-    def _process_alone(self, event: Event, caller: Account) -> Answer | WaddleBotError:
-        try:
-            (answer,) = self._process([event], caller)
-        except WaddleBotError:
-            raise
-        except Exception:  # noqa: BLE001 - the next event in line must outlive what is wrong with this one
-            self._log.error("event_failed", exc_info=True, event_id=event.event_id, platform=event.platform)
-            return EventFailed()
-        return answer
-
-    def _process(self, events: Sequence[Event], caller: Account) -> list[Answer | WaddleBotError]:
         until = time.monotonic() + self._settings.answer_wait_s
-        admitted = self._admit(events, caller)
+        try:
+            admitted = self._begin_with_others((events[0], caller)) if len(events) == 1 else self._begin(events, caller)
+        except WaddleBotError:
+            raise
+        except Exception:  # noqa: BLE001 - raised again by the event that it is about
+            self._log.error("batch_failed", exc_info=True, events=len(events))
+            admitted = [self._begin_alone(event, caller, is_last=len(events) == 1) for event in events]
         works = [each for each in admitted if isinstance(each, Work)]
-        chains = self._plan_in_order(works)
-        self._open(works)
-        for chain in chains:
-            self._start_chain(chain)
         for work in works:
             if not work.duplicate and not self._is_held_up(work):
                 work.finished.wait(max(0.0, until - time.monotonic()))
         return [self._answer(each) if isinstance(each, Work) else each for each in admitted]
+
+    def _begin_many(self, asked: Sequence[tuple[Event, Account]]) -> list[list[Work | WaddleBotError]]:
+        """Begin single events that came at the same time, those of one account together."""
+        by_caller: dict[int, tuple[Account, list[Event]]] = {}
+        for event, caller in asked:
+            by_caller.setdefault(id(caller), (caller, []))[1].append(event)
+        begun = {id(caller): iter(self._begin(events, caller)) for caller, events in by_caller.values()}
+        return [[next(begun[id(caller)])] for _, caller in asked]
+
+    def _begin_alone(self, event: Event, caller: Account, *, is_last: bool) -> Work | WaddleBotError:
+        try:
+            (begun,) = self._begin([event], caller, ahead=False)
+        except WaddleBotError:
+            raise
+        except Exception:
+            if is_last:
+                raise
+            # The next event in line must outlive what is wrong with this one.
+            self._log.error("event_failed", exc_info=True, event_id=event.event_id, platform=event.platform)
+            return EventFailed()
+        return begun
+
+    def _begin(self, events: Sequence[Event], caller: Account, *, ahead: bool = True) -> list[Work | WaddleBotError]:
+        """Put events on record and have what they ask for run. What is not taken is a reason why not."""
+        admitted = self._admit(events, caller)
+        works = [each for each in admitted if isinstance(each, Work)]
+        chains = self._plan_in_order(works, ahead=ahead)
+        self._open(works)
+        for chain in chains:
+            self._start_chain(chain)
+        return admitted
 
     # From the event to its jobs
 
@@ -190,7 +214,7 @@ class CommandProcessor:
         except (NotAllowed, NotFound) as err:
             return err.with_traceback(None)  # Which would hold our callers' frames, and they hold this.
 
-    def _plan_in_order(self, works: list[Work]) -> list[list[Work]]:
+    def _plan_in_order(self, works: list[Work], *, ahead: bool) -> list[list[Work]]:
         """Plan what can be planned now, and say what runs after what.
 
         One person's commands in one place wait for each other, and the second is planned only when the first is done:
@@ -204,20 +228,55 @@ class CommandProcessor:
             if _may_be_command(work.event):
                 work.deferred = key in commanding
                 commanding.add(key)
-        self._plan([work for work in works if not work.deferred])
+        self._plan([work for work in works if not work.deferred], ahead=ahead)
         return list(chains.values())
 
-    def _plan(self, works: Sequence[Work]) -> None:
+    def _plan(self, works: Sequence[Work], *, ahead: bool) -> None:
         try:
             self._planner.plan(works)
+            if ahead:
+                self._read_ahead(works)
         except BaseException:
             self._limits.refund(job for work in works for job in work.jobs)
             raise
         for work in works:
             for job in work.jobs:
-                if job.status is ExecutionStatus.PENDING and self._pools.waiting(_pool_of(work, job)) >= self._room:
+                if job.status is not ExecutionStatus.PENDING or job.parent_id is not None:
+                    continue
+                if self._pools.waiting(_pool_of(work, job)) >= self._room:
                     self._planner.turn_away(work, job)
             work.queue(work.jobs)
+
+    def _read_ahead(self, works: Sequence[Work]) -> None:
+        """Run what only reads while nothing is on record yet, and what that runs in turn.
+
+        What does not read after all, or takes too long, is left as it was: it runs later, in its module's threads.
+        """
+        ready = [(work, job) for work in works for job in self._all_that_read(work, work.jobs)]
+        while ready:
+            found = zip(ready, self._ahead.read([job for _, job in ready]), strict=True)
+            ended = [(work, job, self._read(work, job, read)) for (work, job), read in found if read]
+            self._planner.limit([(work, child) for work, _, children in ended for child in children])
+            for work, job, children in ended:
+                job.said = self._speech(work, job, children)
+                work.jobs += children
+            ready = [(work, child) for work, _, children in ended for child in self._all_that_read(work, children)]
+
+    def _read(self, work: Work, job: Job, read: Read) -> list[Job]:
+        """Note what came of a job that only reads. Returns the jobs that it asks for, which have not taken their room
+        yet."""
+        job.result, job.note = self._as_may_be_said(work, job, read.result), read.note
+        job.status, job.error = job.result.status, job.result.error
+        return self._children(work, job, job.result)
+
+    def _all_that_read(self, work: Work, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs that are to run, if none of them writes; else none, as they run one after the other."""
+        if work.is_simulated:
+            return []
+        todo = [job for job in jobs if job.status is ExecutionStatus.PENDING]
+        catalogue = self._lookups.catalogue(work.place.community_id)
+        reads = (catalogue.only_reads(job.command, job.args) and self._ahead.can(job) for job in todo)
+        return todo if all(reads) else []
 
     def _open(self, works: list[Work]) -> None:
         """Put the events on record, with what was decided; from here on they are ours to finish."""
@@ -234,14 +293,29 @@ class CommandProcessor:
             if not work.is_simulated:
                 self._notices.note_event(work.event, work.place.entity_id)
         self._count([work for work in new if not work.is_simulated and not work.deferred])
+        self._note_read(new)
         self._limits.refund(job for work in works if work.duplicate for job in work.jobs)
 
     def _count(self, works: Sequence[Work]) -> None:
         self._usage.count(works)
         for work in works:
             for job in work.jobs:
-                if job.error is not None:
+                if job.error is not None and job.result is None:
                     self._executions.labels(job.command.module_name, job.status.value).inc()
+
+    def _note_read(self, works: Sequence[Work]) -> None:
+        """Tell of what was read ahead, now that it is on record, each with its own event in the log."""
+        read = [(work, job) for work in works for job in work.jobs if job.note is not None]
+        if read:
+            contextvars.copy_context().run(self._note_each, read)
+
+    def _note_each(self, read: Sequence[tuple[Work, Job]]) -> None:
+        new_log_context()
+        for work, job in read:
+            assert job.note is not None
+            job.note()
+            work.enter_log_context()
+            self._note_end(work, job, [each for each in work.jobs if each.parent_id == job.execution_id])
 
     def _is_held_up(self, work: Work) -> bool:
         """Whether a module has too much to do to answer in time. To wait for it would only take the threads of those
@@ -273,7 +347,7 @@ class CommandProcessor:
 
     def _plan_and_start(self, work: Work) -> None:
         with self._abandoning(work):
-            self._plan([work])
+            self._plan([work], ahead=True)
             work.deferred = False
             try:
                 is_ours = self._ledger_of(work).plan(work)
@@ -285,6 +359,7 @@ class CommandProcessor:
             return
         if not work.is_simulated:
             self._count([work])
+        self._note_read([work])
         self._advance(work)
 
     def _advance(self, work: Work) -> None:
@@ -364,14 +439,12 @@ class CommandProcessor:
 
     def settle(self, work: Work, job: Job, result: Result) -> bool:
         """Put what came of an execution on record and into the answer. False when that happened before."""
-        result = within_permissions(result, job.command.permissions)
-        result = self._within_rules(work, job, result)
-        result = without_what_others_would_read(result, work.event.platform)
+        result = self._as_may_be_said(work, job, result)
         # Its jobs end one after the other, so that the last of them knows that it is. Whoever waits for the answer does
         # not wait for Redis and PostgreSQL: the work itself changes only when all of it is on record.
         with work.settling:
             ended = replace(job, result=result, status=result.status, error=result.error)
-            children = [self._child(work, job, each) for each in result.responses if each.response_action == "command"]
+            children = self._children(work, job, result)
             self._planner.limit([(work, child) for child in children])
             speech = self._speech(work, ended, children)
             recorded = None
@@ -388,14 +461,26 @@ class CommandProcessor:
                 work.jobs += children
                 work.responses += recorded
                 work.queue(children)
+        if work.is_simulated:
+            self._show_rehearsed(work, speech)
+        self._note_end(work, job, children)
+        return True
+
+    def _as_may_be_said(self, work: Work, job: Job, result: Result) -> Result:
+        result = within_permissions(result, job.command.permissions)
+        result = self._within_rules(work, job, result)
+        return without_what_others_would_read(result, work.event.platform)
+
+    def _note_end(self, work: Work, job: Job, children: Sequence[Job]) -> None:
+        """Tell of an execution whose end is on record, and give back what it did not use."""
+        result = job.result
+        assert result is not None, "an execution ends with a result"
         if was_not_run(result):
             self._limits.refund([job])
         elif _did_nothing(job, children):
             self._limits.refund_cooldown(job)
         if not work.is_simulated and not job.command.is_core:
             self._parking.ended(work.place.community_id, job.command, result)
-        if work.is_simulated:
-            self._show_rehearsed(work, speech)
         self._executions.labels(job.command.module_name, job.status.value).inc()
         self._duration.labels(job.command.module_name).observe(result.took_ms / 1e3)
         self._log.audit(
@@ -409,7 +494,6 @@ class CommandProcessor:
             execution_time_ms=result.took_ms,
             **({"code": job.error.code} if job.error else {}),
         )
-        return True
 
     def _within_rules(self, work: Work, job: Job, result: Result) -> Result:
         """A result without what a module quotes and the rules of the channel do not let be said."""
@@ -482,6 +566,10 @@ class CommandProcessor:
                 job.status = ExecutionStatus.PENDING
                 raise
         self._job_ended(work)
+
+    def _children(self, work: Work, job: Job, result: Result) -> list[Job]:
+        """What an execution asks for."""
+        return [self._child(work, job, each) for each in result.responses if each.response_action == "command"]
 
     def _child(self, work: Work, parent: Job, response: ModuleResponse) -> Job:
         """The job for a `command` action: the same caller, at the caller's own level, at most MAX_DEPTH deep."""

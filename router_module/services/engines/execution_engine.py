@@ -252,9 +252,15 @@ def read_reply(response: HTTPResponse, call: ModuleCall, module_name: str) -> Mo
         raise UpstreamRefused(f"{module_name} answered HTTP {response.status}.")
     try:
         # Read like anything else from outside: what the database cannot hold is replaced.
-        reply = ModuleReply.model_validate(parse_json(response.body))
+        said = parse_json(response.body)
     except BadRequest as err:
         raise UpstreamRefused(f"{module_name}: {err.message}") from err
+    return check_reply(said, call, module_name)
+
+
+def check_reply(said: Any, call: ModuleCall, module_name: str) -> ModuleReply:
+    """A reply to this call. Raises: BadReply, ValidationError."""
+    reply = ModuleReply.model_validate(said)
     if (reply.session_id, reply.execution_id, reply.module_name) != (call.session_id, call.execution_id, module_name):
         raise BadReply()
     return reply

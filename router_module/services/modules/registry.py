@@ -85,10 +85,12 @@ class Registry:
             fetch(
                 db,
                 "INSERT INTO collector_modules (module_name, module_version, platform, endpoint_url, health_check_url,"
-                " settings, credentials) VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (module_name) DO UPDATE SET"
+                " settings, credentials, reads) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT (module_name) DO UPDATE SET"
                 " module_version = excluded.module_version, platform = excluded.platform,"
                 " endpoint_url = excluded.endpoint_url, health_check_url = excluded.health_check_url,"
-                " settings = excluded.settings, credentials = excluded.credentials, active_in = '{}',"
+                " settings = excluded.settings, credentials = excluded.credentials, reads = excluded.reads,"
+                " active_in = '{}',"
                 " status = 'registered', last_heartbeat = now(), updated_at = now()",
                 (
                     registration.module_name,
@@ -98,6 +100,7 @@ class Registry:
                     registration.health_check_url,
                     _as_json(registration.settings),
                     _as_json(registration.credentials),
+                    registration.reads,
                 ),
             )
             before = _listeners(db, registration.module_name)
@@ -214,7 +217,7 @@ class Registry:
                 " AND (%(trigger)s::text IS NULL OR trigger_type IN (%(trigger)s, 'both'))"
                 " AND (%(platform)s::text IS NULL OR NOT EXISTS (SELECT FROM collector_modules m"
                 "  WHERE m.module_name = commands.module_name AND m.platform <> %(platform)s))"
-                " ORDER BY prefix, command, priority LIMIT %(limit)s OFFSET %(offset)s",
+                " ORDER BY prefix, command, priority, id LIMIT %(limit)s OFFSET %(offset)s",
                 {
                     "prefix": prefix,
                     "module": module_name,

@@ -24,6 +24,7 @@ from waddlebot.base.contracts import (
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 from waddlebot.data.outbox import ASKER_FIRST, OUTBOX_CHANNEL, PRIVATE, USEFUL_FOR
 
+from ..engines.execution_engine import Result
 from .work import Job, Said, Work
 
 T = TypeVar("T")
@@ -38,15 +39,17 @@ AND_ADD = """
 jobs AS (
     INSERT INTO command_executions (execution_id, parent_id, depth, session_id, platform, command_id, module_name,
         command, trigger_type, entity_id, community_id, user_id, message_content, parameters, location_url,
-        request_payload, decision, error_code, error_message, status, completed_at)
+        request_payload, decision, error_code, error_message, status, response_status, response_data,
+        execution_time_ms, completed_at)
     SELECT j.execution_id, j.parent_id, j.depth, session_id, j.platform, j.command_id, j.module_name, j.command,
         j.trigger_type, j.entity_id, j.community_id, j.user_id, j.message_content, j.parameters, j.location_url,
-        j.request_payload::json, j.decision, j.error_code, j.error_message, j.status,
-        CASE WHEN j.status <> 'pending' THEN now() END
+        j.request_payload::json, j.decision, j.error_code, j.error_message, j.status, j.http_status, j.response_data,
+        j.took_ms, CASE WHEN j.status <> 'pending' THEN now() END
     FROM jsonb_to_recordset(%(jobs)s::jsonb) AS j (cause uuid, execution_id uuid, parent_id uuid, depth integer,
         platform text, command_id bigint, module_name text, command text, trigger_type text, entity_id text,
         community_id bigint, user_id bigint, message_content text, parameters jsonb, location_url text,
-        request_payload text, decision json, error_code text, error_message text, status text)
+        request_payload text, decision json, error_code text, error_message text, status text, http_status integer,
+        response_data jsonb, took_ms float)
         JOIN fresh USING (cause)
     ON CONFLICT (execution_id) DO NOTHING
 ), said AS (
@@ -64,6 +67,19 @@ jobs AS (
 SELECT cause::text, said.id, execution_id::text, ordinal,
     CASE WHEN available_at <= now() THEN pg_notify(%(channel)s::text, platform) END
 FROM fresh LEFT JOIN said USING (session_id)
+"""
+# What modules answered, of executions that end with it.
+AND_ANSWER = """
+answered AS (
+    INSERT INTO module_responses (execution_id, module_name, success, response_action, response_data, media_type,
+        media_url, ticker_text, ticker_duration, chat_message, error_message, processing_time_ms)
+    SELECT execution_id, module_name, success, response_action, response_data, media_type, media_url, ticker_text,
+        ticker_duration, chat_message, error_message, processing_time_ms
+    FROM jsonb_to_recordset(%(responses)s::jsonb) AS r (cause uuid, execution_id uuid, module_name text,
+        success boolean, response_action text, response_data jsonb, media_type text, media_url text, ticker_text text,
+        ticker_duration float, chat_message text, error_message text, processing_time_ms float)
+        JOIN fresh USING (cause)
+),
 """
 # And two of them give points, once for each event.
 AND_EARN = """
@@ -104,6 +120,7 @@ WITH fresh AS (
     FROM fresh WHERE session_id::text = ANY(%(unfinished)s::text[])
 ), """
     + AND_EARN
+    + AND_ANSWER
     + AND_ADD,
 )
 PLAN = Prepared(
@@ -119,6 +136,7 @@ WITH held AS (
     RETURNING session_id, session_id AS cause
 ), """
     + AND_EARN
+    + AND_ANSWER
     + AND_ADD,
 )
 RECORD = Prepared(
@@ -138,21 +156,13 @@ WITH fresh AS (
             SELECT count(*) FROM module_responses m
             WHERE m.execution_id = x.execution_id AND m.response_action IS NOT NULL) = 0))
     RETURNING x.session_id, x.execution_id AS cause
-), answered AS (
-    INSERT INTO module_responses (execution_id, module_name, success, response_action, response_data, media_type,
-        media_url, ticker_text, ticker_duration, chat_message, error_message, processing_time_ms)
-    SELECT cause, module_name, success, response_action, response_data, media_type, media_url, ticker_text,
-        ticker_duration, chat_message, error_message, processing_time_ms
-    FROM jsonb_to_recordset(%(responses)s::jsonb) AS r (cause uuid, module_name text, success boolean,
-        response_action text, response_data jsonb, media_type text, media_url text, ticker_text text,
-        ticker_duration float, chat_message text, error_message text, processing_time_ms float)
-        JOIN fresh USING (cause)
 ), closed AS (
     DELETE FROM router_work w WHERE w.session_id = ANY(%(done)s::text[]::uuid[])
         AND w.session_id IN (SELECT session_id FROM fresh) AND (
         SELECT count(*) FROM command_executions x WHERE x.session_id = w.session_id AND x.status = 'pending'
             AND x.execution_id <> ALL(%(executions)s::text[]::uuid[])) = 0
 ), """
+    + AND_ANSWER
     + AND_ADD,
 )
 
@@ -202,16 +212,15 @@ class Ledger:
         self._db = db
         self._holder = holder
         self._lease = timedelta(seconds=lease_s)
-        # What single events need at the same moment goes into one statement and one commit.
-        self._open_with_others = FairCombiner(_for_each(self._open))
+        # What ends at the same moment goes into one statement and one commit.
         self._record_with_others = FairCombiner(_for_each(self._record))
 
     def open(self, works: Sequence[Work]) -> None:
         """Store events with the executions planned for them; mark those that were stored before as duplicates."""
-        stored = self._open_with_others(works[0]) if len(works) == 1 else self._open(works)
+        stored = self._open(works)
         for work in works:
             work.duplicate = work.session_id not in stored
-            work.responses += _said_in(stored.get(work.session_id, {}), work.refusals)
+            work.responses += _responses_of(work, stored.get(work.session_id, {}))
 
     def _open(self, works: Sequence[Work]) -> Stored:
         rows = self._db.statement(
@@ -222,7 +231,8 @@ class Ledger:
                 "holder": self._holder,
                 "points": _as_json(_points_row(work) for work in works if work.points.score),
                 "jobs": _as_json(_job_row(work, job, work.session_id) for work in works for job in work.jobs),
-                "said": _as_json(row for work in works for row in _said_rows(work, work.refusals, work.session_id)),
+                "responses": _as_json(row for work in works for row in _read_rows(work)),
+                "said": _as_json(row for work in works for row in _said_at_once(work)),
                 "lease": self._lease,
                 **OUTBOX_TIMES,
             },
@@ -241,14 +251,15 @@ class Ledger:
                 "verdict": json.dumps(work.verdict) if work.verdict else None,
                 "points": _as_json([_points_row(work)] if work.points.score else []),
                 "jobs": _as_json(_job_row(work, job, work.session_id) for job in work.jobs),
-                "said": _as_json(_said_rows(work, work.refusals, work.session_id)),
+                "responses": _as_json(_read_rows(work)),
+                "said": _as_json(_said_at_once(work)),
                 **OUTBOX_TIMES,
             },
         )
         stored = _stored(rows)
         if work.session_id not in stored:
             return False
-        work.responses += _said_in(stored[work.session_id], work.refusals)
+        work.responses += _responses_of(work, stored[work.session_id])
         if work.is_finished:
             self.close(work.session_id)
         return True
@@ -260,7 +271,7 @@ class Ledger:
         ending = _Ending(
             job.execution_id,
             _result_row(job),
-            list(_response_rows(job)),
+            list(_response_rows(job, job.execution_id)),
             [_job_row(work, child, job.execution_id) for child in children],
             list(_said_rows(work, said, job.execution_id)),
             work.session_id if work.ends_with(job, children) else None,
@@ -514,6 +525,7 @@ def _job_row(work: Work, job: Job, cause: str) -> dict[str, Any]:
         "error_code": job.error.code if job.error else None,
         "error_message": job.error.message if job.error else None,
         "status": job.status.value,
+        **(_came_of(job.result) if job.result else {}),
     }
 
 
@@ -533,15 +545,28 @@ def _result_row(job: Job) -> dict[str, Any]:
         "status": job.status.value,
         "error_code": job.error.code if job.error else None,
         "error_message": job.error.message if job.error else None,
-        "http_status": result.http_status,
-        "response_data": {"module_ms": result.module_ms, "digest": result.digest},
-        "took_ms": result.took_ms,
         "retries": result.retries,
         "is_late": result.digest is not None,
+        **_came_of(result),
     }
 
 
-def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
+def _came_of(result: Result) -> dict[str, Any]:
+    return {
+        "http_status": result.http_status,
+        "response_data": {"module_ms": result.module_ms, "digest": result.digest},
+        "took_ms": result.took_ms,
+    }
+
+
+def _read_rows(work: Work) -> Iterator[dict[str, Any]]:
+    """What came of the executions that were read ahead."""
+    for job in work.jobs:
+        if job.result is not None:
+            yield from _response_rows(job, work.session_id)
+
+
+def _response_rows(job: Job, cause: str) -> Iterator[dict[str, Any]]:
     """The spec's module_responses: one row for each response, or one that says there was none."""
     assert job.result is not None
     responses: list[tuple[str | None, dict[str, Any]]] = [
@@ -550,7 +575,8 @@ def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
     for action, data in responses or [(None, {})]:
         is_ticker = action == "ticker"
         yield {
-            "cause": job.execution_id,
+            "cause": cause,
+            "execution_id": job.execution_id,
             "module_name": job.command.module_name,
             "success": job.status is ExecutionStatus.SUCCESS,
             "response_action": action,
@@ -563,6 +589,17 @@ def _response_rows(job: Job) -> Iterator[dict[str, Any]]:
             "error_message": job.error.message if job.error else None,
             "processing_time_ms": job.result.module_ms,
         }
+
+
+def _said_at_once(work: Work) -> Iterator[dict[str, Any]]:
+    """What is said with the event itself: refusals, and what was read ahead."""
+    for said in (work.refusals, *(job.said for job in work.jobs)):
+        yield from _said_rows(work, said, work.session_id)
+
+
+def _responses_of(work: Work, stored: Mapping[tuple[str | None, int], int]) -> list[ResponseInfo]:
+    """The same as a collector sees it, if it was stored just now."""
+    return [each for said in (work.refusals, *(job.said for job in work.jobs)) for each in _said_in(stored, said)]
 
 
 def _said_rows(work: Work, said: Sequence[Said], cause: str) -> Iterator[dict[str, Any]]:

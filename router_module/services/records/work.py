@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -68,10 +68,13 @@ class Job:
     # The cooldown that it began, likewise.
     rests: Terms | None = None
     _call: ModuleCall | None = None
-    payload: str = ""
+    _payload: str | None = None
     status: ExecutionStatus = ExecutionStatus.PENDING
     error: ErrorInfo | None = None
     result: Result | None = None
+    # Of one that was read ahead: what it says, and what to do when that is on record.
+    said: Sequence[Said] = ()
+    note: Callable[[], None] | None = None
     parent_id: str | None = None
     depth: int = 0
     path: tuple[str, ...] = ()
@@ -91,7 +94,14 @@ class Job:
     def set_call(self, call: ModuleCall, payload: str | None = None) -> None:
         """Give it what the module is sent; `payload` where that is not the call itself."""
         self._call = call
-        self.payload = payload or call.model_dump_json()
+        self._payload = payload
+
+    @property
+    def payload(self) -> str:
+        """What the module is sent, as JSON; empty for one that was refused."""
+        if self._payload is None and self._call is not None:
+            self._payload = self._call.model_dump_json()
+        return self._payload or ""
 
     def kept_payload(self) -> str:
         """What the module is sent, as it may be kept: without the token of the call."""
