@@ -520,7 +520,7 @@ def _job_row(work: Work, job: Job, cause: str) -> dict[str, Any]:
         "parameters": _parameters(work, job),
         "location_url": job.command.spec.location_url,
         # A container's call can be put together again from the event; what was sent elsewhere is kept as it was.
-        "request_payload": job.kept_payload() if job.payload and job.command.spec.type != "container" else None,
+        "request_payload": job.kept_payload() if job.command.spec.type != "container" and job.payload else None,
         "decision": job.decided(),
         "error_code": job.error.code if job.error else None,
         "error_message": job.error.message if job.error else None,

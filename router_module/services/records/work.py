@@ -114,7 +114,7 @@ class Job:
         """Send what was sent before, with a token of its own."""
         if kept.get("callback") and self.call.callback:
             kept = {**kept, "callback": self.call.callback.model_dump()}
-        self.payload = json.dumps(kept)
+        self._payload = json.dumps(kept)
 
     def decided(self) -> dict[str, Any]:
         """Why it may run or may not, for the record."""
