@@ -35,11 +35,12 @@ PATIENCE_S = 60.0
 
 
 class Client(threading.Thread):
-    """Adds items, each with one event, until told to stop."""
+    """Adds items, each with one event, or only looks at them, until told to stop."""
 
-    def __init__(self, running: RunningFleet, going: threading.Event) -> None:
+    def __init__(self, running: RunningFleet, going: threading.Event, *, only_reads: bool) -> None:
         super().__init__(daemon=True)
         self.running = running
+        self.only_reads = only_reads
         self.going = going
         self.done: list[str] = []
         self.given_up: list[str] = []
@@ -51,15 +52,16 @@ class Client(threading.Thread):
         while self.going.is_set():
             name = new_id()
             started = time.monotonic()
-            if self._add(name):
+            if self._ask(name):
                 self.done.append(name)
             else:
                 self.given_up.append(name)
             self.slowest_s = max(self.slowest_s, time.monotonic() - started)
 
-    def _add(self, name: str) -> bool:
+    def _ask(self, name: str) -> bool:
         # Somebody else after a while, or the limit a minute would be what is measured.
-        body = event(f"!inventory add {name} x", name, name=f"client-{id(self)}-{len(self.done) // 50}")
+        text = "!inventory stats" if self.only_reads else f"!inventory add {name} x"
+        body = event(text, name, name=f"client-{id(self)}-{len(self.done) // 50}")
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
             with contextlib.suppress(UpstreamError):
@@ -77,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, fleet_with_replica(Path(folder)) as (running, replica):
         going = threading.Event()
         going.set()
-        clients = [Client(running, going) for _ in range(CLIENTS)]
+        clients = [Client(running, going, only_reads=n % 2 == 1) for n in range(CLIENTS)]
         for client in clients:
             client.start()
         killed = kill_one_after_another(lambda: victims_of(running, replica), SECONDS, KILL_EVERY_S)
@@ -85,8 +87,10 @@ def main() -> None:
         for client in clients:
             client.join()
         done = [name for client in clients for name in client.done]
+        looked = {name for client in clients if client.only_reads for name in [*client.done, *client.given_up]}
         given_up = [name for client in clients for name in client.given_up]
         found = Found.of(running.environment["DATABASE_URL"])
+    found.items.update(looked)  # Which ask for no item.
     rows = [
         ("commands answered", len(done)),
         ("not answered within a minute", len(given_up)),
@@ -160,7 +164,7 @@ class Found:
             return cls(
                 names("SELECT item_name FROM inventory_items"),
                 names(f"{ended} <> 'pending'"),
-                names("SELECT event_id FROM outbox WHERE response_data->>'message' LIKE '%Added%'"),
+                names("SELECT event_id FROM outbox WHERE response_data->>'message' ~ 'Added|items?:'"),
                 names(f"{ended} = 'unknown'").total(),
             )
 

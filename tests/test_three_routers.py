@@ -130,13 +130,9 @@ def count_by_event(routers: Routers, table: str, events: Sequence[dict[str, Any]
 
 
 def mixed_events(bot: Bot, count: int) -> list[dict[str, Any]]:
-    """Commands and plain chat of a dozen people; every command adds an item of its own."""
-    return [
-        bot.event(
-            f"!inventory add item{n} x" if n % 3 else f"good evening {n}", by=f"person{n % PEOPLE}", level="moderator"
-        )
-        for n in range(count)
-    ]
+    """Plain chat and commands of a dozen people: some only look, others add an item of their own each."""
+    texts = ("good evening {n}", "!inventory add item{n} x", "!inventory stats", "!inventory add item{n} x")
+    return [bot.event(texts[n % 4].format(n=n), by=f"person{n % PEOPLE}", level="moderator") for n in range(count)]
 
 
 def check_each_was_done_once(routers: Routers, bots: Sequence[Bot], events: Sequence[dict[str, Any]]) -> None:
@@ -152,7 +148,8 @@ def check_each_was_done_once(routers: Routers, bots: Sequence[Bot], events: Sequ
     items = routers.database.statement(
         "SELECT item_name FROM inventory_items WHERE community_id = %s", (bots[0].community_id,)
     )
-    assert Counter(row["item_name"] for row in items) == {each["message"].split()[2]: 1 for each in commands}
+    added = [each["message"].split()[2] for each in commands if " add " in each["message"]]
+    assert Counter(row["item_name"] for row in items) == dict.fromkeys(added, 1)
     balances = routers.database.statement(
         "SELECT sum(current_score) AS points, sum(total_events) AS events FROM user_reputation WHERE community_id = %s",
         (bots[0].community_id,),

@@ -88,6 +88,21 @@ def test_the_same_event_again_gets_the_answer_on_record_and_counts_no_use(bot, f
     assert "used once" in bot.say("!alias list").chat
 
 
+def test_the_same_event_many_times_at_once_is_answered_once(bot, fleet):
+    bot.say('!alias add !rules "Be kind."', level="moderator")
+    event, heard = bot.event("!rules"), []
+    threads = [threading.Thread(target=lambda: heard.append(bot.submit(event))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    assert sorted(each.answer["duplicate"] for each in heard) == [False] + [True] * 7
+    assert eventually(lambda: bot.submit(event).statuses == ["success"])
+    assert len(rows(fleet, "SELECT 1 FROM outbox WHERE event_id = %s", event["event_id"])) == 1
+    assert "used once" in bot.say("!alias list").chat
+
+
 def test_an_alias_and_what_it_runs_are_read_in_one_go(bot, fleet):
     bot.say('!inventory add "Blue Sword" x', level="moderator")
     bot.say('!alias add !hi "!inventory status {arg1}"', level="moderator")
