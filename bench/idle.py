@@ -8,7 +8,7 @@ import time
 import psycopg2
 
 from bench.common import RunningFleet, cpu_by_process, fleet, table
-from bench.twitch import twitch
+from bench.twitch import serve, twitch
 
 CHANNELS = 10_000
 # Long enough for what is done every minute.
@@ -16,16 +16,6 @@ SECONDS = 60.0
 # Of one core, more than an empty fleet uses.
 BAR = 0.03
 SETTLE_S = 20.0
-SEED = """
-WITH n AS (SELECT generate_series(1, %(channels)s)::text AS n), c AS (
-    INSERT INTO communities (slug, name) SELECT 'idle-' || n, 'Idle ' || n FROM n RETURNING id, slug
-), s AS (
-    INSERT INTO servers (platform, server_id, channel, name, community_id)
-    SELECT 'twitch', '', substr(slug, 6), slug, id FROM c
-)
-INSERT INTO entities (entity_id, platform, server_id, channel_id, community_id)
-SELECT 'twitch::' || substr(slug, 6), 'twitch', '', substr(slug, 6), id FROM c
-"""
 CLAIMED = "SELECT count(*) FROM coordination WHERE platform = 'twitch' AND claimed_by IS NOT NULL"
 
 
@@ -37,7 +27,8 @@ def main(channels: int = CHANNELS, seconds: float = SECONDS) -> None:
 def measure(running: RunningFleet, channels: int, seconds: float) -> None:
     time.sleep(SETTLE_S)
     empty = used(running, seconds)
-    seed(running, channels)
+    serve(running, channels)
+    wait_until_held(running, channels)
     time.sleep(SETTLE_S)
     full = used(running, seconds)
     names = sorted({*empty, *full})
@@ -48,11 +39,8 @@ def measure(running: RunningFleet, channels: int, seconds: float) -> None:
     print(f"  {more:.1%} of a core more; the bar is {BAR:.0%}: {'met' if more <= BAR else 'MISSED'}", flush=True)
 
 
-def seed(running: RunningFleet, channels: int) -> None:
-    """Have them served, and wait until somebody holds them all."""
+def wait_until_held(running: RunningFleet, channels: int) -> None:
     with psycopg2.connect(running.environment["DATABASE_URL"]) as connection, connection.cursor() as cursor:
-        cursor.execute(SEED, {"channels": channels})
-        connection.commit()
         until = time.monotonic() + 120
         while time.monotonic() < until:
             cursor.execute(CLAIMED)
