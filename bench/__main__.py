@@ -23,6 +23,7 @@ EVERYTHING = (
     "chaos",
     "twitch_intake",
     "twitch_channels",
+    "idle",
     "twitchio",
     "twitch_chaos",
     "slack_channels",

@@ -23,6 +23,7 @@ import psycopg2
 from waddlebot.base.errors import UpstreamError
 from waddlebot.base.logs import AAALog
 from waddlebot.collecting.claims import Claims
+from waddlebot.data.database import Database
 from waddlebot.web.clients import FleetClient, FleetTransport, RouterClient
 from waddlebot.web.http import HTTPClient
 
@@ -168,7 +169,7 @@ def wait_until(database: psycopg2.extensions.cursor, holder: str) -> float:
 def container(running: RunningFleet, key: str, name: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.claims", "hold", running.url, name],
-        env={**os.environ, "WADDLEBOT_API_KEY": key},
+        env={**os.environ, "WADDLEBOT_API_KEY": key, "DATABASE_URL": running.environment["DATABASE_URL"]},
         cwd=Path(__file__).resolve().parents[1],
     )
     try:
@@ -183,6 +184,7 @@ def hold(url: str, name: str) -> None:
     client = FleetClient(FleetTransport(HTTPClient()), os.environ["WADDLEBOT_API_KEY"])
     claims = Claims(
         RouterClient(client, core_url=url, router_url=f"{url}/router", timeout_s=5),
+        Database(os.environ["DATABASE_URL"]),
         platform=PLATFORM,
         container_id=name,
         max_claims=HELD,

@@ -85,12 +85,19 @@ def run_load(
 
 def cpu_seconds(process: psutil.Process) -> float:
     """Of a process tree, those that ended in it included."""
-    total = 0.0
+    return sum(cpu_by_process(process).values())
+
+
+def cpu_by_process(process: psutil.Process) -> Counter[str]:
+    """The same, by what the processes are: `web`, `collectors`, `postgres` and so on."""
+    found: Counter[str] = Counter()
     for each in [process, *process.children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
-            used = each.cpu_times()
-            total += used.user + used.system + used.children_user + used.children_system
-    return total
+            command, used = each.cmdline(), each.cpu_times()
+            is_ours = "waddlebot.fleet.serve" in command
+            name = command[-1] if is_ours else each.name()
+            found[name] += used.user + used.system + used.children_user + used.children_system
+    return found
 
 
 def pss_mb(process: psutil.Process) -> float:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psutil
+import psycopg2
 from waddlebot.base.manifest import all_manifests
 from waddlebot.fleet.fleet import BASE_PORT
 from waddlebot.web.http import HTTPClient
@@ -24,6 +23,17 @@ from bench.common import ROOT, RunningFleet, fleet
 from simulators.twitch import Delivery
 
 CHANNELS = 1000
+SEED = """
+WITH c AS (
+    INSERT INTO communities (slug, name) SELECT 'bench-' || n, 'Bench ' || n FROM generate_series(1, %(channels)s) AS n
+    RETURNING id, substr(slug, 7) AS channel
+), s AS (
+    INSERT INTO servers (platform, channel, name, community_id)
+    SELECT 'twitch', channel, 'channel' || channel, id FROM c
+)
+INSERT INTO entities (entity_id, platform, channel_id, community_id)
+SELECT 'twitch::' || channel, 'twitch', channel, id FROM c
+"""
 
 
 @dataclass(slots=True)
@@ -82,21 +92,9 @@ def fleet_on(running: RunningTwitch, *options: str, channels: int = CHANNELS, **
 
 
 def serve(running: RunningFleet, channels: int) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".csv") as file:
-        file.write("platform,channel,name,community\n")
-        file.writelines(f"twitch,{n},channel{n},bench-{n}\n" for n in range(1, channels + 1))
-        file.flush()
-        command = [
-            sys.executable,
-            "-m",
-            "waddlebot.cli.cli",
-            "servers",
-            "import",
-            "--home",
-            str(running.home),
-            file.name,
-        ]
-        subprocess.run(command, check=True, capture_output=True, env=os.environ)
+    """Have channels 1 to n served, each in a community of its own."""
+    with psycopg2.connect(running.environment["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+        cursor.execute(SEED, {"channels": channels})
 
 
 def webhook_of(running: RunningFleet, *, per_module: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -48,6 +49,7 @@ def container(fleet, platform):
         told: list[str] = []
         claims = Claims(
             router,
+            fleet.database,
             platform=platform,
             container_id=name,
             max_claims=most,
@@ -109,6 +111,41 @@ def test_a_report_about_what_is_lost_says_so(container):
     assert not one.claims.report(entity, is_live=False)
     assert one.told[3:] == ["-a"]
     assert two.claims.held[entity].is_live
+
+
+def test_what_is_held_is_listed_again_only_when_something_of_it_is_gone(container, fleet, platform, monkeypatch):
+    one = container("one", 3)
+    one.claims.step()
+    asked = []
+    ask = RouterClient.coordinate
+    monkeypatch.setattr(
+        RouterClient, "coordinate", lambda self, what, body: asked.append(what) or ask(self, what, body)
+    )
+
+    one.claims.step()
+    assert asked == ["claim"], "which is a sign of life as well"
+
+    fleet.database.statement("DELETE FROM servers WHERE platform = %s AND channel = 'b'", (platform,))
+    container("two", 0).claims.step()
+    asked.clear()
+    one.claims.step()
+    assert one.told[3:] == ["-b"]
+    assert asked == ["heartbeat", "claim"]
+
+
+def test_a_container_that_is_full_says_that_it_lives(container):
+    one, two = container("one", 3, alive_for_s=2), container("two", 3)
+    one.claims.step()
+
+    def beat():
+        one.claims.step()
+        two.claims.step()
+        return two.held
+
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        assert not beat()
+    assert one.held == ["a", "b", "c"]
 
 
 def test_the_third_error_in_a_row_ends_a_claim(container):

@@ -252,6 +252,7 @@ def _hold_shards(
     )
     shards.claims = Claims(
         service.router,
+        service.database,
         platform=collector.platform,
         container_id=container_id,
         max_claims=0,

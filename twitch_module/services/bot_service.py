@@ -90,7 +90,7 @@ class BotService:
         if wait_s > 0:
             return Outcome.not_left("Twitch asked for a pause", timedelta(seconds=wait_s))
         try:
-            response = await self._api.as_app(
+            said = await self._api.as_app(
                 lambda client: client.say(channel, self._bot_user_id, text, reply_to=reply_to)
             )
         except NoAppToken as err:
@@ -107,12 +107,11 @@ class BotService:
         except Unclear as err:
             self._remember(channel, text)
             return Outcome(OutboxState.UNKNOWN, err.message)
-        reason = response.drop_reason
-        if response.is_sent or (reason and reason.code == DUPLICATE):
+        if said.is_sent or said.code == DUPLICATE:
             self._remember(channel, text)
-        if response.is_sent:
-            return Outcome(OutboxState.SENT, response.message_id)
-        return Outcome(OutboxState.DROPPED, _in_words(reason.code, reason.message) if reason else "not sent")
+        if said.is_sent:
+            return Outcome(OutboxState.SENT, said.message_id)
+        return Outcome(OutboxState.DROPPED, _in_words(said.code, said.reason) if said.code else "not sent")
 
     def _unlike_the_last(self, channel: str, text: str) -> str:
         """The text, with an invisible end if it is what was said there last, less than 30 s ago."""

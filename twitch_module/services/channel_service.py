@@ -209,6 +209,15 @@ class ChannelService:
         )
         return [row["broadcaster_id"] for row in rows]
 
+    def list_due(self, *, every: timedelta) -> set[str]:
+        """Of all known channels, those whose subscriptions are to be looked at."""
+        rows = self._db.statement(
+            "SELECT broadcaster_id FROM twitch_channels WHERE checked_at IS NULL"
+            " UNION ALL SELECT broadcaster_id FROM twitch_channels WHERE checked_at <= now() - %(every)s",
+            {"every": every},
+        )
+        return {row["broadcaster_id"] for row in rows}
+
     def served_among(self, broadcaster_ids: Collection[str]) -> set[str]:
         rows = self._db.statement(
             "SELECT channel FROM servers WHERE platform = 'twitch' AND is_active AND channel = ANY(%s)",
@@ -310,11 +319,13 @@ class ChannelService:
             ]
         )
 
-    def streams(self, broadcaster_ids: Collection[str]) -> dict[str, tuple[bool, int]]:
-        """Whether each is live, and how many watch."""
+    def streams(self, broadcaster_ids: Collection[str], *, changed_within: timedelta) -> dict[str, tuple[bool, int]]:
+        """Whether each of these is live, and how many watch; and the same of whatever has changed so lately."""
         rows = self._db.statement(
-            "SELECT broadcaster_id, is_live, viewer_count FROM twitch_channels WHERE broadcaster_id = ANY(%s)",
-            (list(broadcaster_ids),),
+            "SELECT broadcaster_id, is_live, viewer_count FROM twitch_channels WHERE updated_at > now() - %(within)s"
+            " UNION SELECT broadcaster_id, is_live, viewer_count FROM twitch_channels"
+            "  WHERE broadcaster_id = ANY(%(ids)s)",
+            {"ids": list(broadcaster_ids), "within": changed_within},
         )
         return {row["broadcaster_id"]: (row["is_live"], row["viewer_count"]) for row in rows}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 ASK_EVERY_S = 60.0
 # What it is about Twitch tells when it changes; this is for what it told while nobody listened.
 ASK_ABOUT_EVERY_S = 600.0
+# Reading all that thousands of channels are would cost more than everything else does while they are silent. What was
+# written in a transaction that began a while ago is new, too.
+OVERLAP = timedelta(seconds=30)
 # Helix takes as many channels in one request.
 ASKED_AT_ONCE = 100
 
@@ -32,6 +36,7 @@ class LiveService:
         self._reported: dict[tuple[str, int], tuple[bool, int]] = {}
         self._ask_at = 0.0
         self._ask_about_at = 0.0
+        self._looked_at: float | None = None
 
     def step(self, claims: Claims) -> None:
         """Ask Helix now and then, and report at once what has changed. Raises: UpstreamError."""
@@ -44,15 +49,21 @@ class LiveService:
         if held and time.monotonic() >= self._ask_about_at:
             self._ask_about_at = time.monotonic() + ASK_ABOUT_EVERY_S
             self._channels.save_about(self._api.run(self._about([each.channel_id for each in held])))
-        known = self._channels.streams([each.channel_id for each in held])
-        reported: dict[tuple[str, int], tuple[bool, int]] = {}
-        for entity in held:
-            holding = entity.entity_id, entity.epoch
-            before = self._reported.get(holding, (entity.is_live, entity.viewer_count))
+        now = time.monotonic()
+        holdings = {(each.entity_id, each.epoch): each for each in held}
+        fresh = [entity.channel_id for holding, entity in holdings.items() if holding not in self._reported]
+        known = self._channels.streams(
+            fresh, changed_within=OVERLAP + timedelta(seconds=now - (self._looked_at or now))
+        )
+        reported = {holding: self._reported[holding] for holding in self._reported.keys() & holdings.keys()}
+        for holding, entity in holdings.items():
+            if entity.channel_id not in known and holding in reported:
+                continue
+            before = reported.get(holding, (entity.is_live, entity.viewer_count))
             is_live, viewers = reported[holding] = known.get(entity.channel_id, before)
             if (is_live, viewers) != before:
                 claims.report(entity.entity_id, is_live=is_live, viewer_count=viewers)
-        self._reported = reported
+        self._reported, self._looked_at = reported, now
 
     async def _live_among(self, ids: Sequence[str]) -> list[StreamNow]:
         live: list[StreamNow] = []

@@ -6,6 +6,7 @@ Source: https://dev.twitch.tv/docs/eventsub/manage-subscriptions/
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,8 @@ REFUSED_FOR_S = 3600.0
 BROKEN_FOR_S = 60.0
 # Above this many, one walk through the whole list costs less than asking for each channel.
 LISTED_ONE_BY_ONE = 20
+# A walk costs a request for every hundred subscriptions of all channels, so there is one walk in CHECK_EVERY, however
+# many channels there are; what Twitch ends meanwhile, it tells.
 CHANNELS_AT_ONCE = 1000
 # A thousand new channels take some minutes, chat first, and leave room in the app's 800 requests a minute for replies.
 MADE_AT_ONCE = 200
@@ -124,6 +127,8 @@ class SubscriptionService:
         self._bot_user_id = bot_user_id
         self._log = log
         self._paused_until = datetime.min.replace(tzinfo=UTC)
+        # Whose subscriptions were looked at, here or elsewhere, since this container has held them.
+        self._seen: frozenset[str] = frozenset()
 
     def step(self, held: Collection[str]) -> bool:
         """Compare some of the channels that this container looks after with what they should have.
@@ -132,7 +137,7 @@ class SubscriptionService:
         """
         if datetime.now(UTC) < self._paused_until:
             return False
-        due = self._channels.take_due(held, every=CHECK_EVERY, limit=CHANNELS_AT_ONCE)
+        due = self._take_due(frozenset(held))
         if not due:
             return False
         is_done = False
@@ -147,6 +152,17 @@ class SubscriptionService:
             if not is_done:
                 self._channels.recheck(due)
         return len(due) == CHANNELS_AT_ONCE
+
+    def _take_due(self, held: frozenset[str]) -> list[str]:
+        every = CHECK_EVERY * max(1, math.ceil(len(held) / CHANNELS_AT_ONCE))
+        asked = (held - self._seen) | (held & self._channels.list_due(every=every))
+        if not asked:
+            self._seen &= held
+            return []
+        due = self._channels.take_due(asked, every=every, limit=CHANNELS_AT_ONCE)
+        # Fewer than there may be, so all the others have been looked at lately.
+        self._seen = held if len(due) < CHANNELS_AT_ONCE else self._seen.union(due) & held
+        return due
 
     async def open(self, broadcaster_id: str) -> dict[str, SubscriptionRow]:
         """Give one channel all that its consent allows, now. Returns what became of each, by type.

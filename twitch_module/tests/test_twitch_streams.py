@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from waddlebot.collecting.streams import StreamNews, Streams
 from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import cut_off
 from waddlebot.testing.plugin import eventually
@@ -27,6 +28,21 @@ def say(joined):
         return joined.texts[-1]
 
     return say
+
+
+def test_what_is_told_again_is_no_news(joined):
+    streams = Streams(joined.fleet.database)
+    news = StreamNews(f"twitch::{joined.id}", is_live=False, title="Endgames")
+    streams.note([news])
+    ended_at = stream(joined)["updated_at"]
+
+    streams.note([news, StreamNews("twitch::elsewhere", is_live=False)])
+    assert stream(joined)["updated_at"] == ended_at, (
+        "a stream that is off for a minute has ended; asking is no sign of it"
+    )
+
+    streams.note([StreamNews(f"twitch::{joined.id}", title="Openings")])
+    assert stream(joined)["updated_at"] > ended_at
 
 
 def test_moderators_change_title_and_category_and_twitch_tells_it_back(joined, twitch, say):

@@ -19,13 +19,23 @@ from ..base.contracts import (
 )
 from ..base.errors import UpstreamRefused
 from ..base.logs import AAALog
+from ..data.database import Database, Prepared
 from ..web.clients import RouterClient
 
 ALIVE_FOR_S = 15.0
 # Four may go astray before the router takes this container for dead.
 BEATS = 5
 POPULATE_EVERY_S = 60.0
+# Who is not heard for six minutes loses what it holds. With thousands of channels the list is dear.
+RENEW_EVERY_S = 120.0
 LOST = 409
+# No two holdings have the same epoch and none is added behind a container's back, so these are the same only while
+# nothing was lost.
+SUMMARY = Prepared(
+    "claims_summary",
+    "SELECT count(*) AS held, coalesce(sum(epoch), 0)::bigint AS epochs FROM coordination"
+    " WHERE platform = %(platform)s::text AND claimed_by = %(container)s::text",
+)
 
 Told = Callable[[ClaimedEntity], None]
 
@@ -40,6 +50,7 @@ class Claims:
     def __init__(
         self,
         router: RouterClient,
+        db: Database,
         *,
         platform: str,
         container_id: str,
@@ -54,6 +65,7 @@ class Claims:
         self.every_s = alive_for_s / BEATS
         self.max_claims = max_claims
         self._router = router
+        self._db = db
         self._platform = platform
         self._container = container_id
         self._gained = gained
@@ -65,6 +77,7 @@ class Claims:
         self._held: dict[str, ClaimedEntity] = {}
         self._lock = threading.Lock()
         self._populated_at: float | None = None
+        self._renew_at = 0.0
 
     @property
     def held(self) -> dict[str, ClaimedEntity]:
@@ -82,12 +95,13 @@ class Claims:
         if self._populated_at is None or time.monotonic() - self._populated_at >= POPULATE_EVERY_S:
             self._router.coordinate("populate", PopulateRequest(platform=self._platform, shard_count=self.shard_count))
             self._populated_at = time.monotonic()
-        beat = ContainerHeartbeat(container_id=self._container, platform=self._platform, alive_for_s=self._alive_for_s)
-        self._become(_entities(self._router.coordinate("heartbeat", beat)["entities"]))
-        if len(self.held) < self.max_claims:
-            self._claim()
-        elif len(self.held) > self.max_claims:
+        if time.monotonic() >= self._renew_at or not self._is_as_known():
+            self._renew()
+            self._renew_at = time.monotonic() + RENEW_EVERY_S
+        if len(self.held) > self.max_claims:
+            self._renew()  # What matters least is for the router to say.
             self._give_up_the_least()
+        self._claim()
 
     def report(
         self,
@@ -135,7 +149,18 @@ class Claims:
         self._drop(self.held)
         self._release()
 
+    def _is_as_known(self) -> bool:
+        """Whether this container holds just what it believes that it does."""
+        (row,) = self._db.statement(SUMMARY, {"platform": self._platform, "container": self._container})
+        held = self.held.values()
+        return (row["held"], row["epochs"]) == (len(held), sum(each.epoch for each in held))
+
+    def _renew(self) -> None:
+        beat = ContainerHeartbeat(container_id=self._container, platform=self._platform, alive_for_s=self._alive_for_s)
+        self._become(_entities(self._router.coordinate("heartbeat", beat)["entities"]))
+
     def _claim(self) -> None:
+        """Take what there is room for. That is a sign of life, too."""
         request = ClaimRequest(
             platform=self._platform,
             container_id=self._container,

@@ -183,6 +183,7 @@ class Collector:
         """Hold as many of the platform's channels, shards or teams as this container may (contracts §7)."""
         claims = Claims(
             self._service.router,
+            self._service.database,
             platform=self.platform,
             container_id=container_id or self.holder,
             max_claims=max_claims,

@@ -15,7 +15,7 @@ from pydantic_core import to_json as encode
 from ..base.contracts import MAX_BATCH
 from ..base.errors import UpstreamError
 from ..base.wire import clean, to_json
-from ..data.database import Database, Prepared, fetch, fetch_one
+from ..data.database import UNHURRIED, Database, Prepared, fetch, fetch_one
 from ..data.outbox import MODERATION_ORDINAL, USEFUL_FOR, Priority, Waiting
 
 # A forwarder that has not renewed its hold for this long is taken for dead.
@@ -152,6 +152,12 @@ UPDATE {table} t SET state = 'forwarding', holder = %(holder)s::text, attempts =
 FROM first WHERE t.id = first.id
 RETURNING t.id, event_id, type, {channel} AS channel_id, event_data AS data, occurred_at
 """
+# Rows that are just being finished are left alone: waiting for one while holding others is how deadlocks begin.
+RENEW = """
+UPDATE {table} SET lease_until = now() + %(lease)s::interval WHERE id IN (
+    SELECT id FROM {table} WHERE id = ANY(%(ids)s::bigint[]) AND state = 'forwarding' AND holder = %(holder)s::text
+    FOR UPDATE SKIP LOCKED)
+"""
 # How forwarding ended; what was earned, by the ledger; what is to be done, in the outbox.
 FINISH = """
 WITH done AS (
@@ -195,11 +201,13 @@ class EventStore:
         }
         names = {"table": table.name, "channel": table.channel, "person": table.person}
         self._store = Prepared(f"{table.name}_store", STORE.format(**names))
-        self._claim = Prepared(f"{table.name}_claim", CLAIM.format(**names))
-        self._finish = Prepared(
-            f"{table.name}_finish",
-            FINISH.format(**names, platform=table.platform, activities=table.activities, ordinal=MODERATION_ORDINAL),
+        self._claim = Prepared(f"{table.name}_claim", UNHURRIED, CLAIM.format(**names))
+        finish = FINISH.format(
+            **names, platform=table.platform, activities=table.activities, ordinal=MODERATION_ORDINAL
         )
+        self._finish = Prepared(f"{table.name}_finish", UNHURRIED, finish)
+        self._finish_and_order = Prepared(f"{table.name}_finish_and_order", finish)
+        self._renew = Prepared(f"{table.name}_renew", UNHURRIED, RENEW.format(**names))
 
     def store(self, deliveries: Sequence[Delivery]) -> list[Intake]:
         """Keep deliveries. When this returns they are committed and the platform may be told.
@@ -238,16 +246,7 @@ class EventStore:
 
     def renew(self, ids: Sequence[int]) -> None:
         """Say that this process still has these events under way."""
-        # Rows that are just being finished are left alone: waiting for one while holding others is how deadlocks begin.
-        with self._db.transaction() as db:
-            fetch(
-                db,
-                self._sql(
-                    "UPDATE {table} SET lease_until = now() + %(lease)s WHERE id IN (SELECT id FROM {table}"
-                    " WHERE id = ANY(%(ids)s) AND state = 'forwarding' AND holder = %(holder)s FOR UPDATE SKIP LOCKED)"
-                ),
-                {"ids": list(ids), "holder": self._holder, "lease": LEASE},
-            )
+        self._db.statement(self._renew, {"ids": list(ids), "holder": self._holder, "lease": LEASE})
 
     def release(self, ids: Sequence[int], *, detail: str) -> None:
         """Let events be tried again, each time after twice as long."""
@@ -273,7 +272,7 @@ class EventStore:
         what is to be done about it. Returns what has been ordered now.
         """
         rows = self._db.statement(
-            self._finish,
+            self._finish_and_order if orders else self._finish,
             {
                 "results": to_json([{**asdict(each), "detail": each.detail[:500]} for each in results]),
                 "ids": [each.id for each in results],

@@ -165,7 +165,9 @@ class Forwarder:
     def _record(self, results: list[Result], replies: Sequence[Waiting] = (), orders: Sequence[Order] = ()) -> None:
         if not results:
             return
-        self._sender.ask([*self._store.finish(results, orders), *replies])
+        # Nobody waits for our books: forwarded once more, an event has the same replies, and each is said once.
+        self._sender.ask(replies)
+        self._sender.ask(self._store.finish(results, orders))
         for each in results:
             self._events.labels(each.state).inc()
             if each.state == "failed":

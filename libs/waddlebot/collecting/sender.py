@@ -122,7 +122,7 @@ class Sender:
                     self._known.add(reply.id)
                     queued = _Queued(reply.priority, reply.id, reply.entity_id)
                     heapq.heappush(self._queues.setdefault(reply.entity_id, []), queued)
-        self.wake.set()
+                    self.wake.set()
 
     def look(self) -> None:
         """Look into the outbox now: something late is in it."""

@@ -44,6 +44,10 @@ TRY_AGAIN = ("08", "40", "53", "55", "57")
 # What psycopg2 raises for these, or when a connection breaks.
 BROKEN = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
+# First in a Prepared whose loss in a crash of the server does no harm (docs/adr/0067): its commit waits for no disk,
+# which is most of what a small statement costs. Whatever is committed durably later takes it along.
+UNHURRIED = "SELECT set_config('synchronous_commit', 'off', true)"
+
 _open_units = threading.local()
 
 
@@ -93,7 +97,7 @@ def _prepared(name: str, sql: str) -> tuple[str, str]:
     parameters = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", sql)))
     numbered = sql % {parameter: f"${n}" for n, parameter in enumerate(parameters, 1)}
     places = ", ".join(f"%({parameter})s" for parameter in parameters)
-    return f"PREPARE {name} AS {numbered}", f"EXECUTE {name} ({places})"
+    return f"PREPARE {name} AS {numbered}", f"EXECUTE {name} ({places})" if places else f"EXECUTE {name}"
 
 
 class StatementPool:

@@ -15,11 +15,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from twitchAPI.helper import build_scope, build_url
-from twitchAPI.object.api import ChannelVIP, Moderator, SendMessageResponse, WarnResponse
+from twitchAPI.object.api import ChannelVIP, Moderator, WarnResponse
 from twitchAPI.twitch import Twitch
 from twitchAPI.type import (
     AuthScope,
@@ -49,6 +50,16 @@ HOLDERS: dict[str, tuple[str, AuthScope, type[Any]]] = {
     "vip": ("channels/vips", AuthScope.CHANNEL_MANAGE_VIPS, ChannelVIP),
     "moderator": ("moderation/moderators", AuthScope.CHANNEL_MANAGE_MODERATORS, Moderator),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What Twitch made of a line: its id, or the code and the sentence of why it was dropped."""
+
+    is_sent: bool
+    message_id: str
+    code: str
+    reason: str
 
 
 class HelixClient(Twitch):
@@ -131,8 +142,18 @@ class HelixClient(Twitch):
         answer: dict[str, Any] = await response.json()
         return answer
 
-    async def say(self, broadcaster_id: str, sender_id: str, text: str, *, reply_to: str) -> SendMessageResponse:
-        return await self.send_chat_message(broadcaster_id, sender_id, text, reply_parent_message_id=reply_to or None)
+    async def say(self, broadcaster_id: str, sender_id: str, text: str, *, reply_to: str) -> Said:
+        """Say a line as the application. Every reply comes by here, and the library's objects are a quarter of what one
+        costs."""
+        body = {"broadcaster_id": broadcaster_id, "sender_id": sender_id, "message": text}
+        if reply_to:
+            body["reply_parent_message_id"] = reply_to
+        headers = {"Client-ID": self.app_id or "", "Authorization": f"Bearer {self._app_auth_token}"}
+        async with self.connections.post(f"{self.base_url}chat/messages", json=body, headers=headers) as response:
+            await self.check(response)
+            (said,) = (await response.json())["data"]
+        reason = said.get("drop_reason") or {}
+        return Said(said["is_sent"], said["message_id"], reason.get("code", ""), reason.get("message", ""))
 
 
 def translate(err: Exception) -> ProviderError | None:
