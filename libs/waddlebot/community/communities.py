@@ -42,10 +42,12 @@ def community_of(db: DAL, caller: Account, reference: int | str | None) -> int:
 
     Raises: Invalid without either; UnknownCommunity; NotAllowed for another one than the caller's.
     """
-    if reference is None:
-        if caller.community_id is None:
-            raise Invalid("community_id is missing.", field="community_id")
+    if reference is None and caller.community_id is None:
+        raise Invalid("community_id is missing.", field="community_id")
+    # By its number, as the portal names it, nothing has to be looked up.
+    if caller.community_id is not None and reference in (None, caller.community_id, str(caller.community_id)):
         return caller.community_id
+    assert reference is not None
     community_id = find_community(db, reference)
     if community_id is None:
         raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")
