@@ -249,7 +249,10 @@ class Frame(Fixture):  # type: ignore[misc]
         response.headers.update(self._site.look.headers)
         if isinstance(context["output"], dict):
             login = self._site.signin.login_now
-            shell = self._site.shell(login) if login and self._site.shell else None
+            # A page of a place of its own has said what stands around it.
+            shell = context["output"].get("shell")
+            if shell is None and login and self._site.shell:
+                shell = self._site.shell(login)
             around = self._around(shell, login) if login and shell else None
             context["template_inject"].update(shell=shell, root=self._site.prefix, login=login, shell_part=around)
 
