@@ -17,6 +17,7 @@ import psycopg2
 from py4web import action
 from waddlebot.base.manifest import all_manifests
 from waddlebot.data.database import Database, fetch_one
+from waddlebot.fleet.serve import settle
 from waddlebot.testing.fleet import Fleet, Stack, load_fleet
 from waddlebot.web.site import SIGNED_IN
 
@@ -105,6 +106,7 @@ def main() -> None:
         tidy(stack.postgres.owner_url)
         session = sign_in(fleet.database, site, bot.community_id)
         bare_page(site)
+        settle()
         rows = []
         for page in PAGES:
             path = f"/portal/c/bench{page}"

@@ -115,7 +115,7 @@ if settings.bot_token and settings.application_id and settings.public_key:
 
     # Modules, switches and aliases, and which servers are served.
     for what in ("commands", SERVERS):
-        service.bus.listen(what, lambda _: guilds.changed.set())
+        service.bus.listen(what, lambda *_: guilds.changed.set())
     oauth = OAuthService(
         db,
         service.bus,

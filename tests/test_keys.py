@@ -23,8 +23,9 @@ from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.home import Home, Secrets
 from waddlebot.module.service import SERVICES
 from waddlebot.testing.plugin import eventually
-from waddlebot.web.actor import HEADER, Actor, ActorKey, Actors, sign_actor
+from waddlebot.web.actor import HEADER, Actor, ActorKey, Actors, actor_within, sign_actor
 from waddlebot.web.auth import ACCOUNTS, ADMINS, Account, TooManyKeys, create_account, revoke_account, rotate_key
+from waddlebot.web.clients import call_wsgi
 from waddlebot.web.endpoint import Mount, endpoint
 
 PATH = "/router/communities/{slug}/modules"
@@ -87,6 +88,31 @@ def test_an_actor_that_is_not_for_this_request_is_refused(bot, fields):
         for name, value in fields.items()
     }
     assert look(bot, **changed).status == 403
+
+
+def within(bot, key="portal", **fields):
+    """The request as the portal makes it of its own process."""
+    assert look(bot).status == 200
+    sent = {"X-API-Key": bot.fleet.keys[key]}
+    about = {**actor_of(bot).model_dump(exclude={"exp", "nonce"}), **fields}
+    path = f"http://within{PATH.format(slug=bot.slug)}"
+    return call_wsgi(bot.fleet.app, "GET", path, headers=sent, within=actor_within(**about))
+
+
+def test_within_one_process_an_actor_is_said_without_a_signature_for_the_same_request_and_right(bot):
+    assert within(bot).status == 200
+    assert within(bot, path="/router/communities/demo/modules").status == 403
+    assert within(bot, method="PUT").status == 403
+    assert within(bot, area="music").status == 403
+    assert within(bot, community_id=None).status == 403
+    assert within(bot, key="console").status == 403, "keys are looked at all the same"
+
+
+@pytest.mark.parametrize("name", ["waddlebot.actor", "waddlebot-actor", "WADDLEBOT_ACTOR"])
+def test_no_header_says_who_acts_within_the_process(bot, name):
+    """Such a header ends as HTTP_… in the environment."""
+    said = actor_of(bot).model_dump_json()
+    assert bot.fleet.request("GET", PATH.format(slug=bot.slug), key="portal", headers={name: said}).status == 403
 
 
 def test_an_actor_counts_once(bot):

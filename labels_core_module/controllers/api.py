@@ -94,7 +94,7 @@ def list_labels(query: LabelsQuery, caller: Account, communities: Communities, l
     subject_id = query.subject_id
     if query.subject_type == "user" and not is_number(subject_id):
         subject_id = labels.number_of(community_id, subject_id)
-    rows = [each.as_row() for each in labels.read(community_id, query.subject_type, subject_id)]
+    rows = [each.row for each in labels.read(community_id, query.subject_type, subject_id)]
     shown = rows[query.offset : query.offset + query.limit]
     return {
         "success": True,

@@ -146,10 +146,11 @@ class RoleService:
         self.wake = threading.Event()
         bus.listen(CHANGES, self._note)
 
-    def _note(self, community_id: str) -> None:
-        if is_number(community_id):
+    def _note(self, *community_ids: str) -> None:
+        known = [int(each) for each in community_ids if is_number(each)]
+        if known:
             with self._lock:
-                self._changed.add(int(community_id))
+                self._changed.update(known)
             self.wake.set()
 
     def follow_changes(self) -> bool:

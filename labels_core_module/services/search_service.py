@@ -184,13 +184,12 @@ class SearchService:
         wanted = len(labels) if match == "all" else 1
         return [str(row["head_id"]) for row in self._db.statement(sql, {**asked, **labels, "wanted": wanted})]
 
-    def _forget(self, community_id: str) -> None:
-        """Have searches of a community made anew everywhere."""
+    def _forget(self, *community_ids: str) -> None:
+        """Have searches of communities made anew everywhere."""
         self._local.drop("*")
-        if not is_number(community_id):
-            return
         try:
-            self._client.incr(f"{KEY}:change:{community_id}")
+            for each in filter(is_number, community_ids):
+                self._client.incr(f"{KEY}:change:{each}")
         except redis.RedisError:
             self._redis_away_until = time.monotonic() + REDIS_PAUSE_S
 

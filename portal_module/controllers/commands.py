@@ -42,7 +42,7 @@ def show_commands(community: str, login: Login, session: PageSession, seats: Sea
     with database.reading() as db:
         modules = list_commands(db, seat.community_id, text=text)
         aliases = list_aliases(db, seat.community_id, text=text)
-    return seat.shown("Commands", modules=modules, aliases=aliases, q=text, button=Buttons(session))
+    return seat.shown("Commands", modules=modules, aliases=aliases, q=text, quoted=quoted, button=Buttons(session))
 
 
 @page("POST", "/portal/c/<community>/commands/switch")

@@ -14,8 +14,8 @@ from waddlebot.base.errors import ConfigError, NotAllowed, UpstreamError, UserEr
 from waddlebot.base.manifest import Area, Right
 from waddlebot.data.cache import Cache
 from waddlebot.data.database import Database
-from waddlebot.web.actor import HEADER, ActorKey, sign_actor
-from waddlebot.web.clients import FleetClient
+from waddlebot.web.actor import HEADER, ActorKey, actor_within, sign_actor
+from waddlebot.web.clients import FleetClient, is_within
 from waddlebot.web.http import HTTPResponse
 from waddlebot.web.signin import Login
 
@@ -166,17 +166,25 @@ class FleetAPI:
     ) -> Future[HTTPResponse]:
         if self._key is None:
             raise ConfigError("The portal needs WADDLEBOT_ACTOR_KEY, the private half.")
-        signed = sign_actor(self._key, method=method, path=unquote(path), **actor)
         raw = body if isinstance(body, bytes) or body is None else json.dumps(body, default=str).encode()
         said = {name: value for name, value in (query or {}).items() if value is not None}
         url = self._base_of(path) + path + (f"?{urlencode(said)}" if said else "")
-        sent = {HEADER: signed, **(headers or {})}
+        about: Any = {"method": method, "path": unquote(path), **actor}
+        if is_within(url):
+            return self._threads.submit(self._call, method, url, raw, headers or {}, timeout_s, actor_within(**about))
+        sent = {HEADER: sign_actor(self._key, **about), **(headers or {})}
         return self._threads.submit(self._call, method, url, raw, sent, timeout_s)
 
     def _call(
-        self, method: str, url: str, body: bytes | None, headers: dict[str, str], timeout_s: float
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        within: Mapping[str, Any] | None = None,
     ) -> HTTPResponse:
-        return self._client.request(method, url, body, timeout_s=timeout_s, headers=headers)
+        return self._client.request(method, url, body, timeout_s=timeout_s, headers=headers, within=within)
 
     def _base_of(self, path: str) -> str:
         """Where the module is that serves a path: the core, or as it has registered."""

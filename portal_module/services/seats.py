@@ -12,7 +12,7 @@ from typing import Any
 
 from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.manifest import Area, Right
-from waddlebot.data.database import Database, fetch
+from waddlebot.data.database import Database, Prepared
 from waddlebot.web.actor import RIGHTS
 from waddlebot.web.signin import Login
 from waddlebot.web.site import Link, Shell
@@ -29,14 +29,17 @@ BY_ROLE: Mapping[str, Mapping[str, Right]] = {
 # More than anybody switches between by a list; operators have the list of communities.
 MAX_LISTED = 50
 
-SEATS = """
+# On every page, and planning it takes longer than running it.
+SEATS = Prepared(
+    "portal_seats",
+    """
 WITH me AS (
-    SELECT u.id FROM users u WHERE u.id = %(person)s
+    SELECT u.id FROM users u WHERE u.id = %(person)s::bigint
     UNION SELECT o.id FROM users u JOIN users o ON o.id = u.head_id OR o.head_id = coalesce(u.head_id, u.id)
-    WHERE u.id = %(person)s
+    WHERE u.id = %(person)s::bigint
 ), given AS (
     SELECT community_id, jsonb_object_agg(area, held) AS rights FROM portal_access
-    WHERE auth_user_id = %(login)s GROUP BY 1
+    WHERE auth_user_id = %(login)s::bigint GROUP BY 1
 ), roles AS (
     SELECT community_id, array_agg(role) AS names FROM (
         SELECT r.community_id, r.role FROM community_rbac r JOIN me ON me.id = r.user_id
@@ -46,9 +49,10 @@ WITH me AS (
 )
 SELECT c.id, c.slug, c.name, coalesce(given.rights, '{}') AS rights, coalesce(roles.names, '{}') AS roles
 FROM communities c LEFT JOIN given ON given.community_id = c.id LEFT JOIN roles ON roles.community_id = c.id
-WHERE c.is_active AND (given.community_id IS NOT NULL OR roles.community_id IS NOT NULL OR %(operator)s)
-ORDER BY c.slug <> %(here)s, c.is_global, lower(c.name), c.id LIMIT %(limit)s
-"""
+WHERE c.is_active AND (given.community_id IS NOT NULL OR roles.community_id IS NOT NULL OR %(operator)s::boolean)
+ORDER BY c.slug <> %(here)s::text, c.is_global, lower(c.name), c.id LIMIT %(limit)s::bigint
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +109,20 @@ class Seat:
         return {"title": title, "seat": self, "shell": self._shell(), **values}
 
     def _shell(self) -> Shell:
-        groups = [(name, [self._link(each) for each in entries if self._sees(each)]) for name, entries in NAVIGATION]
+        groups = [(name, tuple(map(self._link, filter(self._sees, entries)))) for name, entries in NAVIGATION]
         by_href = {link.href: link for _, links in groups for link in links}
-        tabs = [
+        tabs = tuple(
             Link(label, link.icon, link.href)
             for label, path in TABS
             if (link := by_href.get(self.path + path)) is not None
-        ]
-        others = [Link(each.name, "", each.path) for each in self.others if each.id != self.place.id]
+        )
+        others = tuple(Link(each.name, "", each.path) for each in self.others if each.id != self.place.id)
         if self.login.more["is_operator"]:
             groups.append(("The fleet", OPERATOR_LINKS))
         return Shell(
             self.place.name,
             NOTES[self.place.highest],
-            [(name, links) for name, links in groups if links],
+            tuple((name, links) for name, links in groups if links),
             tabs,
             "/portal/profile",
             others,
@@ -139,15 +143,14 @@ NOTES: Mapping[Right, str] = {
     "operator": "You run this fleet",
 }
 # Where an operator looks after the whole fleet.
-OPERATOR_LINKS = [Link("The fleet", "settings", "/portal/operator")]
+OPERATOR_LINKS = (Link("The fleet", "settings", "/portal/operator"),)
 
 
 def own_shell(login: Login) -> Shell:
     """What stands around pages that are of no community."""
-    own = [Link("Communities", "house", "/portal/communities"), Link("Profile", "circle-user", "/portal/profile")]
-    groups: list[tuple[str, list[Link]]] = [("", own)]
-    if login.more["is_operator"]:
-        groups.append(("The fleet", OPERATOR_LINKS))
+    own = (Link("Communities", "house", "/portal/communities"), Link("Profile", "circle-user", "/portal/profile"))
+    fleet = (("The fleet", OPERATOR_LINKS),) if login.more["is_operator"] else ()
+    groups = (("", own), *fleet)
     return Shell("WaddleBot", login.email or login.name, groups, own, "/portal/profile")
 
 
@@ -164,8 +167,7 @@ class Seats:
             "here": here,
             "limit": MAX_LISTED,
         }
-        with self._db.reading() as db:
-            rows = fetch(db, SEATS, parameters)
+        rows = self._db.statement(SEATS, parameters)
         return [_place(row, is_operator=parameters["operator"]) for row in rows]
 
     def take(self, login: Login, community: str, area: Area | None = None, right: Right = "viewer") -> Seat:

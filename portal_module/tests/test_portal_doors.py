@@ -171,6 +171,7 @@ OPEN = {
 }
 
 
+RIGHTS = ("viewer", "editor", "owner")
 # Who may look into the community at all, and so is told what is missing.
 INSIDE = {"viewer", "editor", "of another area"}
 
@@ -413,6 +414,22 @@ def test_pages_know_their_name_and_come_from_their_own(world):
     assert owner.ask("GET", path, Host="evil.example").status == 421
     crossed = owner.ask("POST", f"{path}/rules/test", {"string": "x"}, **{"Sec-Fetch-Site": "cross-site"})
     assert crossed.status == 403
+
+
+def test_what_stands_around_a_page_is_of_who_looks_and_of_where_they_are(world, fleet):
+    """It is kept, so nobody may get what was made for somebody else or for another page."""
+    path = f"/portal/c/{world.bot.slug}"
+    named = {held: give(fleet, sign_in(fleet, first_name=f"N {held}"), world.bot.community_id, held) for held in RIGHTS}
+    for _ in range(2):
+        for held, visitor in named.items():
+            shown = visitor.ask("GET", f"{path}/timers").body.decode()
+            assert (f'href="{path}/members"' in shown, f'href="{path}/rights"' in shown) == (True, held == "owner")
+            assert re.findall(r'href="([^"]+)" aria-current="page"', shown) == [f"{path}/timers"] * 2
+            assert [f"N {each}" in shown for each in RIGHTS] == [each == held for each in RIGHTS]
+            shown = visitor.ask("GET", f"{path}/audit").body.decode()
+            assert re.findall(r'href="([^"]+)" aria-current="page"', shown) == [f"{path}/audit"] * 2
+            own = visitor.ask("GET", "/portal/profile").body.decode()
+            assert (f'href="{path}/members"' in own, 'href="/portal/communities"' in own) == (False, True)
 
 
 def test_links_are_made_by_operators_keys_and_work_once(fleet, world):

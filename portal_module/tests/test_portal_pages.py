@@ -230,6 +230,7 @@ def page(browser: Any, operator: dict[str, Any], running: Running) -> Iterator[A
 PAGES = (
     *("/portal/operator", "/portal/c/demo/points", "/portal/c/demo/inventory", "/portal/c/demo/rights"),
     "/portal/c/demo/moderation",
+    "/portal/profile/erase",
     *("/portal/communities", "/portal/profile", "/portal/profile/code", "/portal/c/demo", "/portal/c/demo/playground"),
     *("/portal/c/demo/members", "/portal/c/demo/commands", "/portal/c/demo/commands/aliases/new"),
     *("/portal/c/demo/commands/edit?command=!help", "/portal/c/demo/rules", "/portal/c/demo/rules/new"),

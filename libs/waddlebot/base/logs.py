@@ -44,7 +44,8 @@ STOP_WITHIN_S = 5.0
 SYSLOG_RESTS_S = 60.0
 # What any server takes in one datagram, with room for what it adds.
 SYSLOG_BYTES = 2000
-SECRET_NAMES = re.compile(r"token|secret|password|api_?key|authorization|signature", re.IGNORECASE)
+SECRET_WORDS = ("token", "secret", "password", "apikey", "api_key", "authorization", "signature")
+SECRET_NAMES = re.compile("|".join(SECRET_WORDS), re.IGNORECASE)
 SECRET_TEXT = re.compile(
     r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
     r"|(?:access_token|refresh_token|client_secret|code|token|api_?key|key|password)=[^&\s\"']+"

@@ -244,14 +244,14 @@ def find_manifest(name: str) -> Manifest | None:
 
 
 def _manifests() -> dict[str, Manifest]:
-    folder = modules_dir()
+    folder = str(os.environ.get("WADDLEBOT_MODULES_DIR") or CHECKOUT)
     # Looked through anew when a module has come or gone: a page may ask a hundred times whose title is which.
-    return _manifests_in(folder, folder.stat().st_mtime_ns)
+    return _manifests_in(folder, os.stat(folder).st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _manifests_in(folder: Path, _changed_ns: int) -> dict[str, Manifest]:
-    found = map(load_manifest, {each.parent for each in folder.glob("*/manifest.toml")})
+def _manifests_in(folder: str, _changed_ns: int) -> dict[str, Manifest]:
+    found = map(load_manifest, {each.parent for each in Path(folder).glob("*/manifest.toml")})
     return {each.name: each for each in sorted(found, key=lambda each: each.port)}
 
 

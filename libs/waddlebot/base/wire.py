@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, StringConstraints, ValidationError
@@ -122,6 +122,8 @@ def _jsonable(value: Any) -> Any:
         return value.model_dump(mode="json")
     if hasattr(value, "isoformat"):
         return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, set | frozenset):
         return sorted(value)
     return str(value)

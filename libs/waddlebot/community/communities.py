@@ -44,11 +44,13 @@ def community_of(db: DAL, caller: Account, reference: int | str | None) -> int:
 
     Raises: Invalid without either; UnknownCommunity; NotAllowed for another one than the caller's.
     """
-    if reference is None:
-        if caller.community_id is None:
-            raise Invalid("community_id is missing.", field="community_id")
+    if reference is None and caller.community_id is None:
+        raise Invalid("community_id is missing.", field="community_id")
+    # By its number, as the portal names it, nothing has to be looked up.
+    if caller.community_id is not None and reference in (None, caller.community_id, str(caller.community_id)):
         community_id = caller.community_id
     else:
+        assert reference is not None
         found = find_community(db, reference)
         if found is None:
             raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")

@@ -193,14 +193,13 @@ class People:
         if renamed:
             self._bus.invalidate(PEOPLE, *renamed)
 
-    def _forget_labels(self, key: str) -> None:
+    def _forget_labels(self, *keys: str) -> None:
         """`<community>:<own number>`, or everybody's with `*`. What one account has counts for all of the person."""
-        own = key.rpartition(":")[2]
-        if not is_number(own):
+        owns = [key.rpartition(":")[2] for key in keys]
+        if not all(map(is_number, owns)):
             self._people.drop("*")
             return
-        for number in self._together.get(int(own), (int(own),)):
-            self._people.drop(str(number))
+        self._people.drop(*(str(number) for own in map(int, owns) for number in self._together.get(own, (own,))))
 
 
 def rename(db: DAL, named: Sequence[Naming]) -> list[int]:

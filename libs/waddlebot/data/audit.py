@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from pydal import DAL
 
 from ..base.errors import Conflict, NotFound
-from ..base.logs import SECRET_NAMES
+from ..base.logs import SECRET_NAMES, SECRET_WORDS
 from ..base.wire import to_json
 from .database import fetch, fetch_one
 
@@ -153,7 +153,7 @@ def record_all(
             "community": community_id,
             "module": module,
             "action": action,
-            "changes": to_json([_as_written(each) for each in changes]),
+            "changes": _written(changes),
         },
     )
     listed = _listed.get()
@@ -197,13 +197,18 @@ def _check_undo(db: DAL, who: Acting, module: str, community_id: int | None) -> 
         raise NotUndoable(f"That is not how entry {who.undoes} is taken back.")
 
 
+def _written(changes: Sequence[Change]) -> str:
+    """Changes as JSON, with secrets hidden. What has no word in it that names one is not looked through by names."""
+    rows = [_as_written(each) for each in changes]
+    text = to_json(rows)
+    lowered = text.lower()
+    return to_json(_hide(rows)) if any(word in lowered for word in SECRET_WORDS) else text
+
+
 def _as_written(change: Change) -> dict[str, Any]:
     undo = change.undo
     call = undo and {"method": undo.method, "path": undo.path, "body": undo.body}
-    written: dict[str, Any] = _hide(
-        {"subject": change.subject, "before": change.before, "after": change.after, "undo": call}
-    )
-    return written
+    return {"subject": change.subject, "before": change.before, "after": change.after, "undo": call}
 
 
 def _hide(value: Any, name: str = "") -> Any:

@@ -142,7 +142,7 @@ class Bus:
         self._primary_for_s = replica_max_lag_s + ASYNCHRONOUS_COMMIT_S
         self._blocking_client = blocking_client
         self._caches: dict[str, list[Cache[Hashable, object]]] = {}
-        self._listeners: dict[str, list[Callable[[str], None]]] = {}
+        self._listeners: dict[str, list[Callable[..., None]]] = {}
         self._watched: Watched | None = None
         self._stopping = threading.Event()
 
@@ -151,8 +151,8 @@ class Bus:
         self._caches.setdefault(name, []).append(made)  # type: ignore[arg-type]
         return made
 
-    def listen(self, name: str, forget: Callable[[str], None]) -> None:
-        """Call `forget` for each key of that name that is invalidated, here or elsewhere, and with `*` for all."""
+    def listen(self, name: str, forget: Callable[..., None]) -> None:
+        """Call `forget` with the keys of that name that are invalidated, here or elsewhere, and with `*` for all."""
         self._listeners.setdefault(name, []).append(forget)
 
     def invalidate(self, name: str, *keys: object) -> None:
@@ -176,8 +176,7 @@ class Bus:
         for cache in self._caches.get(name, []):
             cache.drop(*keys)
         for forget in self._listeners.get(name, []):
-            for key in keys:
-                forget(key)
+            forget(*keys)
 
     def _drop_all(self) -> None:
         for name in {*self._caches, *self._listeners}:

@@ -144,11 +144,15 @@ def _start(process: ProcessSettings) -> Any:
         if process.role in ("all", "collectors"):
             service.loops.start("worker")
         service.log.system("started", role=process.role, pid=os.getpid())
-    # What is loaded by now stays for good; the collector need not look at it again and again.
+    settle()
+    return app
+
+
+def settle() -> None:
+    """What is loaded by now stays for good; the collector need not look at it again and again."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS)
-    return app
 
 
 def _finish() -> None:

@@ -11,7 +11,7 @@ import binascii
 import secrets
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Self, TypedDict, Unpack
 from urllib.parse import unquote
 
 from cryptography.exceptions import InvalidSignature
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import redis
 
 HEADER = "X-WaddleBot-Actor"
+# In the environment of a request within one process, which no header can be.
+WITHIN = "waddlebot.actor"
+NEVER_SENT = "within-one-process"
 RIGHTS: tuple[Right, ...] = ("viewer", "editor", "owner", "operator")
 LIFETIME_S = 60
 # As far as the portal's clock may be ahead of ours.
@@ -104,34 +107,30 @@ class ActorKey:
         return f"{payload}.{_encode(self.private.sign(payload.encode()))}"
 
 
-def sign_actor(
-    key: ActorKey,
-    *,
-    login_id: int | str,
-    community_id: int | None,
-    right: Right,
-    area: Area,
-    method: str,
-    path: str,
-    own_id: int | None = None,
-) -> str:
-    """What the portal sends as X-WaddleBot-Actor with one request, within 60 s. `path` is without the query.
+class About(TypedDict):
+    """Who acts, with which right, and for which request; `path` is without the query."""
+
+    login_id: int | str
+    community_id: int | None
+    right: Right
+    area: Area
+    method: str
+    path: str
+    own_id: NotRequired[int | None]
+
+
+def sign_actor(key: ActorKey, **about: Unpack[About]) -> str:
+    """What the portal sends as X-WaddleBot-Actor with one request, within 60 s.
 
     Raises: ConfigError where only the public half of the key is known.
     """
-    return key.sign(
-        Actor(
-            login_id=login_id,
-            own_id=own_id,
-            community_id=community_id,
-            right=right,
-            area=area,
-            method=method,
-            path=path,
-            exp=time.time() + LIFETIME_S,
-            nonce=secrets.token_urlsafe(24),
-        )
-    )
+    return key.sign(Actor(**about, exp=time.time() + LIFETIME_S, nonce=secrets.token_urlsafe(24)))
+
+
+def actor_within(**about: Unpack[About]) -> dict[str, Any]:
+    """What the portal puts into the environment of one request that it makes of its own process. Nothing but code of
+    this process can, so nothing is signed, and nobody else can use it again."""
+    return {WITHIN: Actor(**about, exp=time.time() + LIFETIME_S, nonce=NEVER_SENT)}
 
 
 class Actors:
@@ -143,7 +142,12 @@ class Actors:
 
     def read(self, header: str, *, method: str, path: str) -> Actor:
         """The actor of this request. Raises: BadActor; Busy while Redis, which knows what was used, is away."""
-        actor = self._open(header)
+        actor = self.check(self._open(header), method=method, path=path)
+        self._use_up(actor)
+        return actor
+
+    def check(self, actor: Actor, *, method: str, path: str) -> Actor:
+        """Raises: BadActor for one that is not for this request, or not for now."""
         now = time.time()
         if not now < actor.exp <= now + LIFETIME_S + SKEW_S:
             raise BadActor(f"The actor has ended, or is said for more than {LIFETIME_S} s.")
@@ -151,7 +155,6 @@ class Actors:
             raise BadActor("The actor is of another request: method or path differ.")
         if actor.community_id is None and not actor.may("operator"):
             raise BadActor("Only an operator acts for no community.")
-        self._use_up(actor)
         return actor
 
     def _open(self, header: str) -> Actor:

@@ -64,9 +64,11 @@ class FleetTransport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 30,
+        within: Mapping[str, Any] | None = None,
     ) -> HTTPResponse:
-        if _own_app is not None and _own_url is not None and url.startswith(_own_url + "/"):
-            return call_wsgi(_own_app, method, url, body=body, headers=headers)
+        """`within` is for the environment of a request of this process."""
+        if _own_app is not None and is_within(url):
+            return call_wsgi(_own_app, method, url, body=body, headers=headers, within=within)
         return self._http.request(method, url, body=body, headers=headers, timeout_s=timeout_s)
 
 
@@ -80,8 +82,19 @@ def set_own_app(app: WSGIApp | None, url: str | None) -> None:
     _own_app, _own_url = app, url.rstrip("/") if url else None
 
 
+def is_within(url: str) -> bool:
+    """Whether this very process serves an address."""
+    return _own_url is not None and url.startswith(_own_url + "/")
+
+
 def call_wsgi(
-    app: WSGIApp, method: str, url: str, *, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    app: WSGIApp,
+    method: str,
+    url: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    within: Mapping[str, Any] | None = None,
 ) -> HTTPResponse:
     """Make one request of a WSGI app without a server.
 
@@ -106,6 +119,7 @@ def call_wsgi(
         "wsgi.multithread": True,
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
+        **(within or {}),
     }
     if body is not None:
         environ["CONTENT_LENGTH"] = str(len(body))
@@ -138,14 +152,22 @@ class FleetClient:
         return self.request("POST", url, body, timeout_s=timeout_s, headers=headers or {})
 
     def request(
-        self, method: str, url: str, body: bytes | None, *, timeout_s: float, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        *,
+        timeout_s: float,
+        headers: Mapping[str, str],
+        within: Mapping[str, Any] | None = None,
     ) -> HTTPResponse:
-        """Any call; `headers` may bring another key than this service's, that of whom it is made for."""
+        """Any call; `headers` may bring another key than this service's, that of whom it is made for, and `within` what
+        only a request of this process can."""
         traceparent = log_context().traceparent
         trace = {"traceparent": traceparent} if traceparent else {}
-        return self._transport.request(
-            method, url, body=body, headers={**self._headers, **trace, **headers}, timeout_s=timeout_s
-        )
+        sent = {**self._headers, **trace, **headers}
+        more = {"within": within} if within else {}
+        return self._transport.request(method, url, body=body, headers=sent, timeout_s=timeout_s, **more)
 
     def get(self, url: str, *, timeout_s: float) -> HTTPResponse:
         return self.request("GET", url, None, timeout_s=timeout_s, headers={})

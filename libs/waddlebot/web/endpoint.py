@@ -40,7 +40,7 @@ from ..base.strangers import PerMinute, Sampled
 from ..base.wire import clean, parse_json, to_json, validate
 from ..data.audit import UNDO_HEADER, Acting, acting_as
 from ..data.database import Database
-from .actor import Actors
+from .actor import WITHIN, Actors
 from .auth import OPERATORS, OWNERS, PORTAL, PORTAL_ONLY, Account, Accounts, Caller
 from .callback import PREFIX as CALL_PREFIX
 from .callback import CallTokens
@@ -420,7 +420,9 @@ class Bound:
         if self.endpoint.is_stream:
             return Stream(self.endpoint.function(**arguments), owner)
         if "db" in self.asks:
-            with self.mount.database.transaction() as db:
+            database = self.mount.database
+            # What only reads needs no round trips for the beginning and the end of a transaction.
+            with database.reading() if self.endpoint.method == "GET" else database.transaction() as db:
                 return self.function(**arguments, **{self.asks["db"]: db})
         return self.function(**arguments)
 
@@ -437,11 +439,13 @@ class Bound:
             account = self.mount.accounts.authenticate(_find_key(environ, declared.key_in))
         except NotAuthenticated as err:
             raise NotAuthenticated(f"Send a valid key in the header {' or '.join(declared.key_in)}.") from err
-        header = environ.get("HTTP_X_WADDLEBOT_ACTOR")
-        if header is not None:
+        said, header = environ.get(WITHIN), environ.get("HTTP_X_WADDLEBOT_ACTOR")
+        if said is not None or header is not None:
             account.check_acts_for_people()
-            actor = self.mount.actors.read(header, method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"])
-            account = account.acting_for(actor)
+            actors, wanted = self.mount.actors, {"method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
+            account = account.acting_for(
+                actors.read(header, **wanted) if said is None else actors.check(said, **wanted)
+            )
         declared.caller.check(account, area=declared.area, right=declared.right)
         log_context().actor = account.name
         if count := self.mount.grants.count(account.name, declared.method, declared.path):

@@ -6,7 +6,8 @@ for people on their way to a platform and back; modules with signed-in people ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,8 @@ HTML = "text/html; charset=utf-8"
 THEMES = ("light", "dark")
 THEME_COOKIE = "theme"
 # What a module serves below its pages' root that is for programs.
+# Of somebody in a community; each has some kilobytes.
+PARTS_KEPT = 500
 FOR_PROGRAMS = ("api", "execute", "health", "metrics", "openapi.json", "ready", "static")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
@@ -41,9 +44,17 @@ MESSAGES = {
 class Writer(RenoirCustomWriter):  # type: ignore[misc]
     """py4web's own finds out by an exception, for each text, that it is no helper; a page has hundreds of texts."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # What a template itself says is text already.
+        self.write = self.body.write
+
     def escape(self, data: Any) -> None:
-        if type(data) is str:
-            self.body.write(escape(data))
+        kind = type(data)
+        if kind is str:
+            self.write(escape(data))
+        elif kind is XML or kind is int:
+            self.write(str(data))
         else:
             super().escape(data)
 
@@ -95,6 +106,13 @@ class Look:
             "Cache-Control": "no-store",
         }
         LOOKS[root] = self
+        # The same on every page that somebody looks at, and more markup than most pages have themselves.
+        self.part = lru_cache(PARTS_KEPT)(self._part)
+
+    def _part(self, template: str, **values: Hashable) -> XML:
+        """What a template makes of these values, which are all that it may depend on; kept, by `part`."""
+        own = {"static": self.statics.base, "icon": self.icon}
+        return XML(self._templates.render(template, {**own, **values}))
 
     def render(self, template: str, values: Mapping[str, Any]) -> str:
         """A template with values, which it escapes."""

@@ -19,6 +19,7 @@ import redis
 from py4web import HTTP, action, request, response
 from py4web.core import Fixture
 from pydantic import Field as Setting
+from yatl.helpers import XML
 
 from ..base.errors import NotAllowed, TooLarge, WaddleBotError
 from ..base.logs import AAALog
@@ -88,10 +89,10 @@ class Shell:
 
     name: str
     note: str
-    groups: Sequence[tuple[str, Sequence[Link]]]
-    tabs: Sequence[Link] = ()
+    groups: tuple[tuple[str, tuple[Link, ...]], ...]
+    tabs: tuple[Link, ...] = ()
     profile: str = ""
-    elsewhere: Sequence[Link] = ()
+    elsewhere: tuple[Link, ...] = ()
 
     def current(self, path: str) -> str:
         """The entry that a path is below, by its address."""
@@ -248,8 +249,16 @@ class Frame(Fixture):  # type: ignore[misc]
         response.headers.update(self._site.look.headers)
         if isinstance(context["output"], dict):
             login = self._site.signin.login_now
-            shell = self._site.shell(login) if login and self._site.shell else None
-            context["template_inject"].update(shell=shell, root=self._site.prefix, login=login)
+            # A page of a place of its own has said what stands around it.
+            shell = context["output"].get("shell")
+            if shell is None and login and self._site.shell:
+                shell = self._site.shell(login)
+            around = self._around(shell, login) if login and shell else None
+            context["template_inject"].update(shell=shell, root=self._site.prefix, login=login, shell_part=around)
+
+    def _around(self, shell: Shell, login: Login) -> Callable[[str], XML]:
+        known = {"shell": shell, "current": shell.current(request.path), "root": self._site.prefix, "name": login.name}
+        return lambda template: self._site.look.part(template, **known)
 
 
 def _sent(page: str, status: int) -> Raw:

@@ -37,7 +37,7 @@ def define_tables(db: DAL) -> None:
 def shell(login: Login) -> Shell:
     book, write = Link("Guest book", "users", "/guestbook", 3), Link("Write", "pencil", "/guestbook/write")
     keys = Link("Password", "key-round", "/guestbook/auth/change-password")
-    return Shell("Penguin HQ", "3 platforms", [("", [book, write]), ("You", [keys])], [book, write], "/guestbook/me")
+    return Shell("Penguin HQ", "3 platforms", (("", (book, write)), ("You", (keys,))), (book, write), "/guestbook/me")
 
 
 settings = GuestbookSettings.load()
