@@ -166,6 +166,15 @@ def test_a_cheer_is_an_alert_and_a_shout_runs_along_the_ticker(page):
     expect_overlay(page, "ticker", "Waddle on")
 
 
+def test_community_modules_are_installed_and_one_remembers(demo, page):
+    eventually(lambda: "weather" in demo.up.say("!module list", "--level", "owner").stdout, within_s=60)
+    say(page, "twitch", "viewer", "#quote add Ice is nice")
+    expect_bot(page, "twitch", "1")
+    say(page, "discord", "member", "#quote 1")
+
+    expect_bot(page, "discord", "Quote 1: Ice is nice")
+
+
 def test_a_song_is_shown_as_media(page):
     say(page, "slack", "member", "#song Ice, Ice")
 

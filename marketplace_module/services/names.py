@@ -11,7 +11,7 @@ from waddlebot.base.errors import Conflict
 from waddlebot.base.manifest import all_manifests
 from waddlebot.base.text import at_a_glance, fold
 from waddlebot.data.database import fetch
-from waddlebot.module.package import ModuleManifest
+from waddlebot.module.package import ANYBODYS, ModuleManifest
 
 # One letter off is a mistyped name from so many letters on; shorter names are other words.
 CLOSE_FROM_CHARS = 5
@@ -81,8 +81,9 @@ def check_names(db: DAL, manifest: ModuleManifest, publisher: str) -> None:
 
 
 def core_commands() -> dict[str, str]:
-    """The commands of this checkout's modules, each with its module."""
-    return {fold(spec.command): each.name for each in all_manifests() for spec in each.commands}
+    """The commands of this checkout's modules, each with its module, but for those that are anybody's."""
+    named = {fold(spec.command): each.name for each in all_manifests() for spec in each.commands}
+    return {command: module for command, module in named.items() if command not in ANYBODYS}
 
 
 def _check_replaces(manifest: ModuleManifest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import stat
 import zipfile
@@ -10,9 +11,11 @@ from functools import partial
 
 import pytest
 from market import HANDLER, error, manifest, new_name, package
-from waddlebot.base.manifest import all_manifests
+from waddlebot.base.manifest import CHECKOUT, all_manifests
 from waddlebot.data.database import fetch
-from waddlebot.module.package import MANIFEST, pack
+from waddlebot.module.package import MANIFEST, pack, read_manifest
+
+EXAMPLES = sorted(CHECKOUT.glob("examples/community_modules/*/module.toml"))
 
 
 @pytest.fixture
@@ -135,6 +138,15 @@ def test_a_module_cannot_be_called_as_a_core_one(market, name, imitated):
 def test_a_command_cannot_look_like_a_core_one(market, command):
     refused = market.publish(new_name(), command=command)
     assert (refused.status, error(refused)["code"]) == (409, "name_imitates"), refused.body
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CHECKOUT.glob("examples/community_modules/*/module.toml")), ids=lambda path: path.parent.name
+)
+def test_what_we_show_as_examples_may_be_published(market, path):
+    names = importlib.import_module("apps.marketplace_module.services.names")
+    with market.fleet.database.transaction() as db:
+        assert names.check_names(db, read_manifest(path.read_text()), "account:1") is None
 
 
 def test_nor_like_another_module(market, author):

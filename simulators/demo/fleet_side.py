@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,16 +13,19 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from waddlebot.base.api_key import make_key
+from waddlebot.base.manifest import CHECKOUT
 from waddlebot.community.directory import add_server
 from waddlebot.data.database import Database
 from waddlebot.fleet.accounts import FleetAccount
 from waddlebot.fleet.bootstrap import DEMO, ensure_account
 from waddlebot.fleet.home import Home, Secrets, write_private
+from waddlebot.module.package import pack_folder
 
 from . import extras
 from .platforms import Platform, Served
 from .spotify import Spotify
 
+EXAMPLES = CHECKOUT / "examples" / "community_modules"
 TRY_EVERY_S = 0.25
 STILL_THERE_EVERY_S = 60.0
 TIMEOUT = ClientTimeout(total=10)
@@ -87,11 +91,14 @@ class FleetSide:
         self._spotify = spotify
         self.webhook_secret = ""
         self.overlays: dict[str, str] = {}
+        self._to_install: list[str] = []
 
     async def run(self, session: ClientSession) -> None:
         """Set the module up as soon as the fleet answers, and keep it known."""
         while not await self._try(self._set_up(session)):
             await asyncio.sleep(TRY_EVERY_S)
+        while not await self._try(self._bring_modules(session)):
+            await asyncio.sleep(STILL_THERE_EVERY_S)
         while True:
             await asyncio.sleep(STILL_THERE_EVERY_S)
             await self._try(self._stay_known(session))
@@ -112,6 +119,20 @@ class FleetSide:
         asked = extras.registration(f"{self._own_url}{extras.PATH}")
         answer = await self._ask(session, "POST", "/api/modules/register", asked, self._kept.module_key)
         self.webhook_secret = answer["webhook_secret"]
+
+    async def _bring_modules(self, session: ClientSession) -> bool:
+        """Publish the example modules, and install in the demo's community those that were not there before."""
+        console = self._home.console_key() or ""
+        for folder in sorted(each.parent for each in EXAMPLES.glob("*/module.toml")):
+            package = base64.b64encode(pack_folder(folder)).decode()
+            published = await self._ask(session, "POST", "/marketplace/modules", {"package": package}, console)
+            if not published["duplicate"]:
+                self._to_install.append(published["module_id"])
+        while self._to_install:
+            wanted = {"community_id": DEMO, "module_id": self._to_install[0], "consent": True}
+            await self._ask(session, "POST", "/marketplace/install", wanted, console)
+            self._to_install.pop(0)
+        return True
 
     async def _stay_known(self, session: ClientSession) -> bool:
         beat = {"module_name": extras.NAME}

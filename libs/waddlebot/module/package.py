@@ -110,6 +110,8 @@ Link = Annotated[str, shaped(r"^(https://\S+)?$", "an address that begins with h
 Tag = Annotated[str, shaped(r"^[a-z0-9][a-z0-9-]{0,29}$", "small letters, digits and dashes, 30 at most")]
 Category = Annotated[str, shaped(r"^[a-z][a-z0-9_-]{0,39}$", "small letters, digits, dashes and _, 40 at most")]
 Permission = Literal["overlays", "forms", "private", "state", "reply_later"]
+# Core commands that are ordinary words: the same with # is believed to be nobody's in particular.
+ANYBODYS = frozenset({"game"})
 
 
 class BadManifest(Invalid):

@@ -15,7 +15,7 @@ from waddlebot.base.manifest import find_manifest
 from waddlebot.base.text import fold
 from waddlebot.data.cache import Bus
 from waddlebot.data.database import Database, fetch, fetch_one
-from waddlebot.module.package import Version
+from waddlebot.module.package import ANYBODYS, Version
 
 from ..engines.execution_engine import RemoteEngine
 from ..engines.webhook_secrets import WebhookSecrets
@@ -162,18 +162,20 @@ def _row(spec: CommandSpec, module_name: str, version: str) -> tuple[Any, ...]:
     )
 
 
-# What has a command of a version's names and is on where that is to be, but for what steps aside for it anyway.
+# What has a command of a version's names and is on where that is to be, but for what steps aside for it anyway, and for
+# words that are anybody's and have the other prefix.
 IN_THE_WAY = """
 WITH wanted AS (
-    SELECT command FROM commands
+    SELECT command, prefix FROM commands
     WHERE module_name = %(module)s AND for_version = %(version)s AND trigger_type <> 'event'
 )
-SELECT DISTINCT c.module_name, c.prefix || c.command AS command FROM commands c JOIN wanted USING (command)
+SELECT DISTINCT c.module_name, c.prefix || c.command AS command FROM commands c JOIN wanted w USING (command)
     LEFT JOIN module_switches here ON here.community_id = %(community)s AND here.module_name = c.module_name
         AND here.entity_id = %(entity)s
     LEFT JOIN module_switches everywhere ON everywhere.community_id = %(community)s
         AND everywhere.module_name = c.module_name AND everywhere.entity_id IS NULL
 WHERE c.module_name <> %(module)s AND c.is_active AND c.trigger_type <> 'event'
+    AND (c.prefix = w.prefix OR c.command <> ALL(%(anybodys)s))
     AND coalesce(here.enabled, everywhere.enabled, c.module_type = 'core')
 UNION
 SELECT DISTINCT c.module_name, c.prefix || c.command FROM commands c JOIN wanted USING (command)
@@ -202,7 +204,7 @@ def check_version(
     )
     if not known:
         raise UnknownVersion(f"There is no version {version[:40]} of {module_name}.")
-    for row in fetch(db, IN_THE_WAY, where):
+    for row in fetch(db, IN_THE_WAY, {**where, "anybodys": list(ANYBODYS)}):
         if row["module_name"] not in replaces:
             raise CommandTaken(
                 f"{row['command']} is a command of {row['module_name']} there.",

@@ -23,8 +23,8 @@ const BADGES = {
 const ADD_SWORD = '!inventory add sword "A shiny sword"';
 const CHIPS = {
   twitch: [[ADD_SWORD, true], ["!points"], ["#roll 20"], ["!spotify play blue lagoon", true], ["!sr icebreaker"], ["!song"], ["#song Waddle On"], ["#shout Hello, stream!", true], ["!help"]],
-  discord: [["!inventory list"], ["/points"], ["#roll 20"], ["!leaderboard"], ["!help"]],
-  slack: [["/waddlebot help"], ["!inventory status sword"], ["!points"], ["#roll 20"]],
+  discord: [["!inventory list"], ["/points"], ["#game rock"], ["#quote add It works on my machine"], ["!leaderboard"], ["!help"]],
+  slack: [["/waddlebot help"], ["!inventory status sword"], ["#weather Tokyo may"], ["!points"], ["#roll 20"]],
 };
 const TOUR = [
   { what: "A moderator adds an item", platform: "twitch", text: ADD_SWORD, helper: true },
