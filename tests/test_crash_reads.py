@@ -34,24 +34,3 @@ def test_what_only_reads_is_said_once(tmp_path, where):
         assert at_every_step(crashing, lambda: "!inventory status Shield", is_right) >= 3
         crashing.start()  # Steps are counted from the start of a process.
         assert at_every_step(crashing, lambda: "!where Shield", nothing_else_is_there) >= 4
-
-
-@pytest.mark.timeout(1200)
-def test_an_alias_whose_command_writes_runs_it_once(tmp_path):
-    """The alias is on record with its event, and what it runs follows: the second commit point of one event."""
-    with crashing_fleet(tmp_path) as crashing:
-        crashing.submit_until_done(event_for('!alias add !get "!inventory add {arg1} x"'))
-        crashing.submit_until_done(event_for("!get warm"))
-        names = (f"item{n}" for n in range(100))
-        name = ""
-
-        def get() -> str:
-            nonlocal name
-            name = next(names)
-            return f"!get {name}"
-
-        def is_added(said: str) -> None:
-            assert said == f"Added “{name}”."
-            assert len(crashing.rows("SELECT 1 FROM inventory_items WHERE item_name = %s", name)) == 1
-
-        assert at_every_step(crashing, get, is_added) >= 10
