@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -65,3 +67,27 @@ def test_what_is_counted_is_written_when_the_loops_end(database, tally):
     tally.add(("name",), 1, 2.5)
     loops.stop()
     assert written(database) == {"name": (1, 2.5)}
+
+
+COUNTER = """
+import sys
+from waddlebot.data.database import Database
+from waddlebot.data.tally import Tally
+tally = Tally(Database(sys.argv[1]), sys.argv[2], "name", "uses", "took_ms")
+for _ in range(3):
+    for _ in range(10):
+        tally.add(("name",), 1, 0.5)
+    tally.save()
+tally.add(("name",), 1, 0.5)
+print("counted", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_is_killed_loses_what_it_has_not_written_and_no_more(simulated, database):
+    command = [sys.executable, "-c", COUNTER, simulated.url, SAVE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "counted\n"
+        process.kill()
+    assert written(database) == {"name": (30, 15)}

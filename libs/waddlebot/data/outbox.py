@@ -16,7 +16,7 @@ from pydal import DAL
 from ..base.contracts import OutboxState
 from ..base.errors import Conflict, NotFound
 from ..base.wire import clean, for_chat
-from .database import UNHURRIED, Database, Prepared, fetch, fetch_one
+from .database import Database, Prepared, fetch, fetch_one
 
 # Collectors listen here for late replies; the payload is the platform, or this where an overlay shows the reply.
 OUTBOX_CHANNEL = "waddlebot_outbox"
@@ -85,7 +85,9 @@ class Ended:
 
 
 # For each reply twice, so one statement for as many as there are.
-_STEP = """
+STEP = Prepared(
+    "outbox_step",
+    """
 WITH ended AS (
     UPDATE outbox o SET state = e.state, detail = e.detail,
         available_at = CASE e.state WHEN 'pending' THEN now() + e.after ELSE available_at END,
@@ -97,16 +99,14 @@ WITH ended AS (
 UPDATE outbox SET state = 'sending', sender = %(sender)s::text, lease_until = now() + %(lease)s::interval
 WHERE id = ANY(%(ids)s::bigint[]) AND state = 'pending' AND expires_at > now()
 RETURNING id, entity_id, response_action, response_data, reply_to, module_name, event_id
-"""
-STEP = Prepared("outbox_step", _STEP)
-# Without one that is taken: what was sent and is not known to be is `unknown`, and not said again.
-END = Prepared("outbox_end", UNHURRIED, _STEP)
+""",
+)
 
 
 def step(db: Database, *, take: Sequence[int], ended: Sequence[Ended], sender: str) -> list[Outgoing]:
     """Record what became of replies, and take those of the named ones that nobody took yet."""
     rows = db.statement(
-        STEP if take else END,
+        STEP,
         {
             "ids": list(take),
             "ended": [each.id for each in ended],

@@ -28,7 +28,8 @@ class SimulatedDatabase:
     def __init__(self, server_url: str, name: str) -> None:
         self.server_url = server_url
         self.name = name
-        self.database = Database(_url_of(server_url, name))
+        self.url = _url_of(server_url, name)
+        self.database = Database(self.url)
 
     @classmethod
     @contextmanager
