@@ -107,6 +107,7 @@ def is_settled(url: str) -> bool:
     """Whether nothing is on its way any more."""
     waiting = (
         "SELECT 'event' FROM twitch_events WHERE state IN ('pending', 'forwarding')"
+        " UNION ALL SELECT 'command' FROM command_executions WHERE status = 'pending'"
         " UNION ALL SELECT 'reply' FROM outbox WHERE platform = 'twitch' AND state IN ('pending', 'sending')"
     )
     with contextlib.suppress(psycopg2.OperationalError):
