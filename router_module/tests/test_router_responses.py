@@ -191,6 +191,14 @@ def test_what_the_same_person_asks_next_follows_the_late_reply(bot, fleet, stub)
     assert bot.say("!stub", by="bob").chat == "second"
 
 
+def test_what_is_put_off_holds_up_nothing_that_is_asked_next(bot, stub):
+    stub.behaviour = lambda call: later(call, 30)
+    assert bot.submit(bot.event("!stub")).statuses == ["pending"]
+    stub.behaviour = lambda call: reply_to(call, chat("at once"))
+
+    assert bot.submit(bot.event("!stub")).chat == "at once"
+
+
 def test_a_reply_that_is_posted_before_it_was_put_off_counts(bot, fleet, stub):
     def both(call):
         assert post(fleet, reply_to(call, chat("posted"))).status == 200
