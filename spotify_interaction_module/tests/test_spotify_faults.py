@@ -146,7 +146,8 @@ def test_no_secret_is_in_any_log_at_debug(stranger, fleet):
         root.setLevel(levels[0])
         ours.setLevel(levels[1])
     service.log.system("the_end_of_this_test")
-    eventually(lambda: "the_end_of_this_test" in _logs())
+    # On a busy machine the writer is behind what everybody tells at DEBUG.
+    eventually(lambda: "the_end_of_this_test" in _logs(), within_s=60)
     text = _logs()
     assert "spotify" in text
     assert [secret[:12] for secret in secrets if secret in text] == []
