@@ -61,7 +61,7 @@ settings = PortalSettings.load()
 service = Service(__file__, settings, tables=define_tables)
 actor_key = ActorKey.parse(settings.actor_key.get_secret_value()) if settings.actor_key else None
 
-second_steps = SecondSteps(service.database, Keyring(settings))
+second_steps = SecondSteps(service.database, Keyring(settings), service.log)
 site = service.site(
     settings,
     extra_fields=LOGIN_FIELDS,

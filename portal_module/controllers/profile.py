@@ -10,6 +10,7 @@ from py4web import Field
 from pydal.validators import IS_LENGTH, IS_MATCH, IS_NOT_EMPTY
 from waddlebot.base.errors import UserError
 from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database
 from waddlebot.web.endpoint import Raw
 from waddlebot.web.forms import PageForm
@@ -110,7 +111,7 @@ def erase_own_data(
 
 
 @page("POST", "/portal/profile/sessions/end")
-def end_session(login: Login, session: PageSession, flash: PageFlash, site: Site) -> Any:
+def end_session(login: Login, session: PageSession, flash: PageFlash, site: Site, log: AAALog) -> Any:
     """Sign out elsewhere: one session, or all but this one."""
     check_act(session)
     wanted, store = value("handle"), site.session.store
@@ -119,6 +120,7 @@ def end_session(login: Login, session: PageSession, flash: PageFlash, site: Site
     ]
     for each in ended:
         store.delete(each)
+    log.auth("sessions_ended", login=login.id, count=len(ended))
     flash.set(f"Signed out in {len(ended)} other place{'' if len(ended) == 1 else 's'}.")
     return go_to("/portal/profile")
 

@@ -14,6 +14,7 @@ import time
 from urllib.parse import quote, urlencode
 
 from waddlebot.base.encryption import Keyring
+from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.signin import Login
 
@@ -24,9 +25,10 @@ SECRET_BYTES = 20
 
 
 class SecondSteps:
-    def __init__(self, db: Database, keyring: Keyring) -> None:
+    def __init__(self, db: Database, keyring: Keyring, log: AAALog) -> None:
         self._db = db
         self._keyring = keyring
+        self._log = log
 
     def is_required(self, login: Login) -> bool:
         return bool(login.more["has_totp"])
@@ -57,12 +59,14 @@ class SecondSteps:
                 (login.id, sealed, step),
             )
             fetch(db, "UPDATE auth_user SET has_totp = true WHERE id = %s", (login.id,))
+        self._log.auth("second_step_switched_on", login=login.id)
         return True
 
     def switch_off(self, login: Login) -> None:
         with self._db.transaction() as db:
             fetch(db, "DELETE FROM portal_totp WHERE auth_user_id = %s", (login.id,))
             fetch(db, "UPDATE auth_user SET has_totp = false WHERE id = %s", (login.id,))
+        self._log.auth("second_step_switched_off", login=login.id)
 
     def _open(self, login_id: int, sealed: str) -> str:
         return self._keyring.open(sealed, purpose=_purpose(login_id))

@@ -19,6 +19,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from pydal.validators import CRYPT
 from waddlebot.base.ids import new_id
+from waddlebot.base.logs import AAAFormatter
 from waddlebot.community.directory import add_server
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.testing.plugin import eventually
@@ -590,6 +591,24 @@ def test_a_password_is_asked_for_once_more_before_a_login_is_erased(fleet):
     assert fill_in(visitor, path, "erase", sure="erase everything", password="a long password").status == 200
     with fleet.database.transaction() as db:
         assert fetch(db, "SELECT 1 FROM auth_user WHERE id = %s", (visitor.login_id,)) == []
+
+
+def test_changes_of_how_somebody_signs_in_are_auth_lines(fleet, caplog):
+    visitor = sign_in(fleet, password=str(CRYPT(digest_alg=DIGEST)("a long password")[0]))
+    secret = re.search(r"secret=([A-Z2-7]+)", visitor.ask("GET", "/portal/profile/code").body.decode())
+    assert secret
+    steps = importlib.import_module("apps.portal_module.services.second_steps")
+    code = steps.code_of(secret[1], int(time.time()) // steps.STEP_S)
+    with caplog.at_level("INFO", logger="waddlebot.portal"):
+        assert fill_in(visitor, "/portal/profile/code", "code", code=code).status == 303
+        assert fill_in(visitor, "/portal/profile/code/off", "code_off", password="a long password").status == 303
+
+    lines = [AAAFormatter().format(each) for each in caplog.records]
+    for action in ("second_step_switched_on", "second_step_switched_off"):
+        (told,) = [line for line in lines if f"action={action} " in line]
+        assert " AUTH " in told
+        assert f"login={visitor.login_id}" in told
+        assert secret[1] not in told
 
 
 def test_nobody_is_led_to_another_site_by_signing_in(fleet, twitch_simulator):

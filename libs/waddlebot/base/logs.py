@@ -118,6 +118,11 @@ class AAALog:
         """What the service itself did."""
         self._write("SYSTEM", action, result, fields, level=level)
 
+    @property
+    def tells_debug(self) -> bool:
+        """Whether a `debug` line is written at all, where putting it together costs something."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
     def debug(self, action: str, **fields: Any) -> None:
         """What helps to follow a request or an event, with LOG_LEVEL=DEBUG only."""
         self._write("SYSTEM", action, "SUCCESS", fields, level=logging.DEBUG)

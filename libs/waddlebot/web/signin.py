@@ -274,6 +274,7 @@ class SignIn(Auth):  # type: ignore[misc]
             "UPDATE auth_user SET password = %s, last_password_change = clock_timestamp() WHERE id = %s",
             (hashed, login.id),
         )
+        self._log.auth("password_changed", login=login.id)
         self.store_user_in_session(login.id)
 
     def _hashed(self, password: str) -> str:

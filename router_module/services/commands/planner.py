@@ -86,7 +86,7 @@ class Planner:
         for work in works:
             self._read(work)
         self.limit([(work, job) for work in works for job in work.jobs])
-        for work in works:
+        for work in works if self._log.tells_debug else ():
             self._log.debug(
                 "event_planned",
                 session=work.session_id,
