@@ -282,6 +282,50 @@ def test_a_hanging_module_does_not_delay_others(bot, stub):
     may_answer.set()
 
 
+def test_what_a_person_asks_of_a_module_that_is_late_is_asked_in_order(bot, fleet, stub):
+    stub.register(fleet, timeout=30)
+    may_answer = threading.Event()
+    stub.behaviour = lambda call: may_answer.wait(10) and reply_to(call, chat("at last"))
+
+    def asked() -> list[str]:
+        return [each["trigger"]["args"][0] for each in stub.calls]
+
+    late = [bot.event(f"!stub {n}", by="alice") for n in (1, 2, 3)]
+    for each in late:
+        assert bot.submit(each).statuses == ["pending"]
+    assert bot.submit(bot.event("!stub 4", by="bob")).statuses == ["pending"]
+    assert asked() == ["1", "4"]
+    may_answer.set()
+
+    eventually(lambda: all(bot.submit(each).statuses == ["success"] for each in late))
+    assert asked() == ["1", "4", "2", "3"]
+
+
+@pytest.fixture
+def slow_hat(fleet):
+    """It takes longer than an answer is waited for to add a hat."""
+    fleet.database.statement(
+        "CREATE FUNCTION take_time() RETURNS trigger LANGUAGE plpgsql AS"
+        "  $$ BEGIN PERFORM pg_sleep(2); RETURN NEW; END $$;"
+        " CREATE TRIGGER take_time BEFORE INSERT ON inventory_items FOR EACH ROW"
+        "  WHEN (NEW.item_name = 'Hat') EXECUTE FUNCTION take_time()"
+    )
+    yield
+    fleet.database.statement("DROP FUNCTION take_time CASCADE")
+
+
+@pytest.mark.usefixtures("slow_hat")
+def test_what_a_person_looks_up_shows_what_they_changed_before_however_late_that_is(bot):
+    assert bot.submit(bot.event('!inventory add Hat "A hat"', level="moderator")).statuses == ["pending"]
+    # Nobody else waits for it, and neither does what they ask of others.
+    assert bot.submit(bot.event("!inventory list", by="bob")).chat == "The inventory is empty."
+    assert bot.submit(bot.event("!help", level="moderator")).statuses == ["success"]
+    looked_up = bot.event("!inventory list", level="moderator")
+    eventually(lambda: bot.submit(looked_up).chat)
+
+    assert bot.submit(looked_up).chat == "1 item: Hat"
+
+
 def test_a_module_with_too_much_to_do_turns_away_what_is_more(bot, fleet, stub):
     # So long that none of them is given up, and makes room, before all have been handed over.
     stub.register(fleet, timeout=30)

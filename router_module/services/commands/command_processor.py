@@ -60,6 +60,7 @@ from .parking import Parking
 from .planner import BUSY, Planner, chat_line
 from .rate_limiter import CommandLimits, was_not_run
 from .reading_ahead import Read, ReadingAhead
+from .turns import Turns, key_of, pool_of
 
 MAX_DEPTH = 3
 # So long a single event waits for those before it, to be done with others, where it could be done beside them.
@@ -116,6 +117,7 @@ class CommandProcessor:
         self._pools = pools
         self._log = log
         self._active: dict[str, Work] = {}
+        self._turns = Turns()
         self._awaited = AwaitedReplies()
         # Single events that come at the same moment are a batch.
         self._begin_with_others = FairCombiner(self._begin_many, patience_s=PATIENCE_S)
@@ -223,7 +225,7 @@ class CommandProcessor:
         chains: dict[object, list[Work]] = {}
         commanding: set[object] = set()
         for work in works:
-            key = (work.place.entity_id, work.person.own_id, work.is_simulated)
+            key = key_of(work)
             chains.setdefault(key, []).append(work)
             if _may_be_command(work.event):
                 work.deferred = key in commanding
@@ -243,7 +245,7 @@ class CommandProcessor:
             for job in work.jobs:
                 if job.status is not ExecutionStatus.PENDING or job.parent_id is not None:
                     continue
-                if self._pools.waiting(_pool_of(work, job)) >= self._room:
+                if self._pools.waiting(pool_of(work, job)) >= self._room:
                     self._planner.turn_away(work, job)
             work.queue(work.jobs)
 
@@ -275,7 +277,10 @@ class CommandProcessor:
             return []
         todo = [job for job in jobs if job.status is ExecutionStatus.PENDING]
         catalogue = self._lookups.catalogue(work.place.community_id)
-        reads = (catalogue.only_reads(job.command, job.args) and self._ahead.can(job) for job in todo)
+        reads = (
+            catalogue.only_reads(job.command, job.args) and self._ahead.can(job) and not self._turns.is_asked(work, job)
+            for job in todo
+        )
         return todo if all(reads) else []
 
     def _open(self, works: list[Work]) -> None:
@@ -320,7 +325,7 @@ class CommandProcessor:
     def _is_held_up(self, work: Work) -> bool:
         """Whether a module has too much to do to answer in time. To wait for it would only take the threads of those
         who ask for something else."""
-        return any(self._pools.delay_s(_pool_of(work, job)) > HELD_UP_S for job in work.jobs)
+        return any(self._pools.delay_s(pool_of(work, job)) > HELD_UP_S for job in work.jobs)
 
     # Running
 
@@ -337,7 +342,8 @@ class CommandProcessor:
             todo.append(work)
         if todo:
             todo[0].following = todo[1:]
-            self._start(todo[0])
+            if self._turns.begin(todo[0]):
+                self._start(todo[0])
 
     def _start(self, work: Work) -> None:
         if work.deferred:
@@ -360,7 +366,9 @@ class CommandProcessor:
         if not work.is_simulated:
             self._count([work])
         self._note_read([work])
-        self._advance(work)
+        # Only now is it known what it asks for.
+        if self._turns.begin(work):
+            self._advance(work)
 
     def _advance(self, work: Work) -> None:
         """Start what may run now; when nothing is left, the event is finished and the person's next one begins."""
@@ -372,19 +380,20 @@ class CommandProcessor:
             if work.answered:
                 self._submit(self._run, work, job)
             elif not self._pools.submit_unless_full(
-                _pool_of(work, job), self._run, work, job, room=self._room, brief=_is_brief(job)
+                pool_of(work, job), self._run, work, job, room=self._room, brief=_is_brief(job)
             ):
                 self._pools.submit("chains", self._turn_away, work, job)
         if done and not work.finished.is_set():
             self._active.pop(work.session_id, None)
             work.finished.set()
-            if work.following:
-                following, work.following = work.following, []
-                following[0].following = following[1:]
-                self._start(following[0])
+            self._start_next(self._turns.end(work))
+
+    def _start_next(self, work: Work | None) -> None:
+        if work is not None:
+            self._start(work)
 
     def _submit(self, run: Callable[[Work, Job], None], work: Work, job: Job) -> None:
-        self._pools.submit(_pool_of(work, job), run, work, job, brief=_is_brief(job))
+        self._pools.submit(pool_of(work, job), run, work, job, brief=_is_brief(job))
 
     def _turn_away(self, work: Work, job: Job) -> None:
         with self._abandoning(work):
@@ -405,7 +414,7 @@ class CommandProcessor:
                 self._leave(work)
 
     def _leave(self, work: Work) -> None:
-        for each in (work, *work.following):
+        for each in self._turns.leave(work):
             if self._active.get(each.session_id) is each:  # And not taken over by this very router.
                 self._active.pop(each.session_id, None)
 
@@ -426,6 +435,7 @@ class CommandProcessor:
                 if result.later_s is None:
                     self.settle(work, job, result)
                 elif self._awaited.put_off(work, job, result.later_s):
+                    self._start_next(self._turns.hand_over(work))
                     return
             except BaseException:
                 job.status = ExecutionStatus.PENDING  # Not on record, so not done.
@@ -722,12 +732,6 @@ class CommandProcessor:
         if command is None:
             raise NotFound(f"{row['command']} of {row['module_name']} is gone.")
         return command
-
-
-def _pool_of(work: Work, job: Job) -> str:
-    """Whose threads a job runs in: its module's, and for a rule's webhook its community's."""
-    name = job.command.module_name
-    return f"{name}:{work.place.community_id}" if name == RULES_MODULE else name
 
 
 def _did_nothing(job: Job, children: Sequence[Job]) -> bool:
