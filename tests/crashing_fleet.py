@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,12 +32,13 @@ NAMES = ("router", "alias", "inventory", "labels_core", "browser_source_core")
 
 class CrashingFleet:
     def __init__(
-        self, process: subprocess.Popen[str], database: Database, key: str, served: Sequence[Manifest]
+        self, process: subprocess.Popen[str], database: Database, key: str, served: Sequence[Manifest], logs: Path
     ) -> None:
         self.process = process
         self.served = served
         self.database = database
         self.key = key
+        self.logs = logs
         self.port = free_port()
         self.http = HTTPClient()
 
@@ -50,7 +52,7 @@ class CrashingFleet:
     def submit(self, event: dict, *, crash_at: int | None = None) -> dict | None:
         """The answer, or None when the process died before it could give one: at a step, if one is named."""
         response = self.request("POST", "/router/events", event, crash_at=crash_at)
-        assert response is None or response.status == 200, response.body
+        assert response is None or response.status == 200, self._why(response)
         return response and response.json()
 
     def crash(self, event: dict, *, at: int, cold: bool = False) -> bool:
@@ -96,6 +98,12 @@ class CrashingFleet:
         with self.database.transaction() as db:
             return fetch(db, sql, parameters)
 
+    def _why(self, response: HTTPResponse) -> str:
+        """The answer with the errors of the log, which is written a moment later by a process that is about to die."""
+        time.sleep(2)
+        lines = [line for file in sorted(self.logs.glob("*.log")) for line in file.read_text("utf-8").splitlines()]
+        return "\n".join([repr(response.body), *(line for line in lines if "[ERROR]" in line or "Error" in line)][-20:])
+
     def _get(self, path: str) -> int:
         try:
             return self.http.request("GET", f"http://127.0.0.1:{self.port}{path}", timeout_s=2).status
@@ -134,7 +142,7 @@ def crashing_fleet(
             text=True,
         )
         assert process.stdin and process.stdout
-        crashing = CrashingFleet(process, database, key, served)
+        crashing = CrashingFleet(process, database, key, served, tmp_path / "logs")
         try:
             crashing.start()
             yield crashing
