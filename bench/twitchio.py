@@ -12,8 +12,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import venv
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,65 +29,127 @@ TWITCHIO = "twitchio==3.3.2"
 CHANNELS = 300
 THEIRS_FROM = 1001
 ROUNDS = 3
-MIXED, COMMANDS = 6000, 1000
-MIX = 0.05
-MIXED_GOAL, COMMANDS_GOAL = 1.0, 0.5
+MIXED, MIX = 6000, 0.05
+PACED_PER_S, PACED_S, PACED_BAR_MS = 300, 10, 150
+CONDUIT_BAR = 0.5
 BOT_SCOPES = ["user:bot", "user:read:chat", "user:write:chat"]
 # Neither side is to wait for what Twitch allows.
-UNLIMITED = {"TWITCH_SEND_LIMIT": "1000000"}
+UNLIMITED = "1000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """So many messages, at most `window` commands unanswered, beside what TwitchIO takes for the same."""
+
+    title: str
+    count: int
+    share: float = 1.0
+    window: int = 64
+    # Our CPU at most, and our messages a second at least, as a multiple of TwitchIO's.
+    cpu: float = 0.0
+    speed: float = 0.0
+
+
+COMMAND_BARS = (
+    Bar("64 commands at once", 1000, cpu=2.8, speed=0.4),
+    Bar("16 commands at once", 1000, window=16, cpu=4.0),
+    Bar("one command after the other", 200, window=1),
+)
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        python = install(Path(folder))
+        by_webhook = run(python, "webhook")
+        by_conduit = run(python, "conduit")
+    spared = by_conduit / by_webhook
+    met = verdict(spared <= CONDUIT_BAR)
+    print(f"  by conduit {spared:.2f} of the CPU of a line by webhook; the bar is {CONDUIT_BAR}: {met}")
+
+
+def run(python: Path, transport: str) -> float:
+    """Returns the fleet's CPU seconds for 1000 lines of chat, as this transport brings them."""
+    environment = {"TWITCH_SEND_LIMIT": UNLIMITED, "TWITCH_EVENTSUB_TRANSPORT": transport}
     with (
-        tempfile.TemporaryDirectory() as folder,
         twitch("--no-echoes") as platform,
-        fleet_on(platform, "--per-module", channels=CHANNELS, **UNLIMITED) as running,
-        twitchio_bot(platform, install(Path(folder))) as theirs,
+        fleet_on(platform, channels=CHANNELS, **environment) as running,
+        twitchio_bot(platform, python) as theirs,
     ):
+        if transport == "conduit":
+            wait_until_heard(platform)
         sides = {
             "TwitchIO": (THEIRS_FROM, lambda: cpu_seconds(theirs)),
             "fleet": (1, lambda: cpu_seconds(running.tree)),
         }
         for first, _ in sides.values():
-            send(platform, first, count=1000, share=0.2)
-        compare(platform, sides, f"{MIX:.0%} commands", count=MIXED, share=MIX, goal=MIXED_GOAL)
-        compare(platform, sides, "commands alone", count=COMMANDS, share=1.0, goal=COMMANDS_GOAL)
+            send(platform, first, count=2000, share=0.2)
+        if transport == "webhook":
+            for bar in COMMAND_BARS:
+                compare(platform, sides, bar)
+        steady = send(platform, 1, count=PACED_PER_S * PACED_S, share=MIX, per_s=PACED_PER_S)
+        p50 = steady["reply_ms"]["p50"]
+        print(
+            f"  {PACED_PER_S} messages a second by {transport}: a reply after {p50:.0f} ms (p50); "
+            f"the bar is {PACED_BAR_MS}: {verdict(p50 <= PACED_BAR_MS)}"
+        )
+        return compare(platform, sides, Bar(f"{MIX:.0%} commands by {transport}", MIXED, share=MIX))
 
 
-def compare(
-    platform: RunningTwitch,
-    sides: dict[str, tuple[int, Callable[[], float]]],
-    title: str,
-    *,
-    count: int,
-    share: float,
-    goal: float,
-) -> None:
-    rows, ratios = [], []
+def wait_until_heard(platform: RunningTwitch) -> None:
+    """Until the conduit hears each channel's chat."""
+    until = time.monotonic() + 90
+    while heard(platform) < CHANNELS:
+        if time.monotonic() > until:
+            raise SystemExit(f"the conduit hears {heard(platform)} of {CHANNELS} channels")
+        time.sleep(0.5)
+
+
+def heard(platform: RunningTwitch) -> int:
+    return sum(
+        each["type"] == "channel.chat.message"
+        and each["transport"]["method"] == "conduit"
+        and each["status"] == "enabled"
+        for each in platform.ask("state")["subscriptions"]
+    )
+
+
+def compare(platform: RunningTwitch, sides: dict[str, tuple[int, Callable[[], float]]], bar: Bar) -> float:
+    """Returns the fleet's CPU seconds for 1000 messages, the median."""
+    rows = []
+    speeds: dict[str, list[float]] = {name: [] for name in sides}
+    costs: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(1, ROUNDS + 1):
-        speeds = {}
         for name, (first, cpu) in sides.items():
             before = cpu()
-            report = send(platform, first, count=count, share=share)
-            used = (cpu() - before) / count * 1000
-            speeds[name] = report["per_s"]
+            report = send(platform, first, count=bar.count, share=bar.share, window=bar.window)
+            costs[name].append((cpu() - before) / bar.count * 1000)
+            speeds[name].append(report["per_s"])
             reply = report["reply_ms"]
             times = f"{reply['p50']:.0f}", f"{reply['p99']:.0f}"
-            rows.append((f"{number} {name}", f"{report['per_s']:.0f}", *times, f"{used:.2f}"))
-        ratios.append(speeds["fleet"] / speeds["TwitchIO"])
-    table(
-        f"{count} messages, {title}, {CHANNELS} channels each",
-        ("round", "messages/s", "reply p50 ms", "p99 ms", "CPU s/1000"),
-        rows,
-    )
-    ratio = statistics.median(ratios)
-    print(f"  median {ratio:.2f} of TwitchIO; the goal is {goal}: {'met' if ratio >= goal else 'MISSED'}", flush=True)
+            rows.append((f"{number} {name}", f"{report['per_s']:.0f}", *times, f"{costs[name][-1]:.2f}"))
+    title = f"{bar.count} messages, {bar.title}, {CHANNELS} channels each"
+    table(title, ("round", "messages/s", "reply p50 ms", "p99 ms", "CPU s/1000"), rows)
+    ours, theirs = (statistics.median(costs[name]) for name in ("fleet", "TwitchIO"))
+    if bar.cpu:
+        dearer = ours / theirs
+        print(f"  {dearer:.1f} times the CPU of TwitchIO; the bar is {bar.cpu}: {verdict(dearer <= bar.cpu)}")
+    if bar.speed:
+        speed = statistics.median(speeds["fleet"]) / statistics.median(speeds["TwitchIO"])
+        print(f"  {speed:.2f} of its throughput; the bar is {bar.speed}: {verdict(speed >= bar.speed)}", flush=True)
+    return ours
 
 
-def send(platform: RunningTwitch, first: int, *, count: int, share: float) -> dict[str, Any]:
+def verdict(is_met: bool) -> str:
+    return "met" if is_met else "MISSED"
+
+
+def send(
+    platform: RunningTwitch, first: int, *, count: int, share: float, window: int = 64, per_s: float | None = None
+) -> dict[str, Any]:
     report = platform.run_traffic(
         count=count,
-        per_s=None,
+        per_s=per_s,
+        window=window,
         channels=CHANNELS,
         first_channel=first,
         commands=share,

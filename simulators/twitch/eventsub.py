@@ -312,14 +312,20 @@ class EventSub:
         }
         return list(found.values())
 
-    def _deliver(self, subscription: Subscription, event: Mapping[str, Any]) -> list[int]:
+    def notify_by_socket(self, subscription: Subscription, event: Mapping[str, Any]) -> bool:
+        """Send to a socket of its own or of its conduit. False where it has to be posted."""
         if subscription.session_id:
             assert self.sockets is not None
             self.sockets.notify(subscription, event)
-            return []
-        if subscription.transport["method"] == "conduit":
+        elif subscription.transport["method"] == "conduit":
             assert self.conduits is not None
             self.conduits.notify(subscription, event)
+        else:
+            return False
+        return True
+
+    def _deliver(self, subscription: Subscription, event: Mapping[str, Any]) -> list[int]:
+        if self.notify_by_socket(subscription, event):
             return []
         body = encode({"subscription": subscription.to_wire(), "event": event})
         statuses = self.post_until_taken(sign_for(subscription, body, "notification"))

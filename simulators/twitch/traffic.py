@@ -179,13 +179,8 @@ class Traffic:
         listening = self._twitch.eventsub.listening(CHAT, event)
         if not listening:
             return [self._twitch.notification(CHAT, event)]
-        posts = []
-        for each in listening:
-            if each.session_id:
-                self._twitch.sockets.notify(each, event)
-            else:
-                posts.append(_delivery_for(each, event))
-        return posts
+        eventsub = self._twitch.eventsub
+        return [_delivery_for(each, event) for each in listening if not eventsub.notify_by_socket(each, event)]
 
     async def _post(self, session: ClientSession, delivery: Delivery, due: float) -> None:
         url = self._twitch.real_url(delivery.url)
