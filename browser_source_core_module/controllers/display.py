@@ -110,6 +110,7 @@ def overlay_page(
     overlays: BrowserSourceService,
 ) -> Raw:
     """Serve the page that OBS opens."""
+    pages.check(source_type)
     theme: dict[str, str] = {}
     is_preview = False
     try:

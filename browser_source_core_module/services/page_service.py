@@ -68,12 +68,15 @@ class PageService:
             )
         )
 
+    def check(self, source_type: str) -> None:
+        """Raises: NotFound for a source that does not exist."""
+        if source_type not in (*SOURCE_TYPES, ALL):
+            raise NotFound("There are three overlays: ticker, media and general, and all of them.")
+
     def overlay(self, token: str, source_type: str, theme: dict[str, str], *, is_preview: bool = False) -> str:
-        """The page of one overlay, or of all. Raises: NotFound for a source that does not exist."""
+        """The page of one overlay, or of all."""
         if source_type == ALL:
             return self._render(ALL)
-        if source_type not in SOURCE_TYPES:
-            raise NotFound("There are three overlays: ticker, media and general, and all of them.")
         socket = f"{self._sockets_url}/ws/{token}/{source_type}"
         settings = {
             "socket": socket,

@@ -10,7 +10,7 @@ from typing import Any
 from pydal import DAL
 from waddlebot.base.contracts import Event, EventUser, MessageType
 from waddlebot.base.encryption import Keyring
-from waddlebot.base.errors import NotFound, UpstreamRefused
+from waddlebot.base.errors import NotAllowed, UpstreamRefused
 from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.clients import RouterClient
@@ -24,10 +24,10 @@ BATCH = 20
 KEPT = timedelta(days=90)
 
 
-class UnknownTipLink(NotFound):
-    """There is no such address for tips. Its owner may have replaced it."""
+class WrongTipLink(NotAllowed):
+    """This address takes no tips. Its owner may have replaced it."""
 
-    code = "unknown_tip_link"
+    code = "wrong_tip_link"
 
 
 class TipService:
@@ -68,7 +68,7 @@ class TipService:
         return gone is not None
 
     def community_of_token(self, db: DAL, token: str) -> int:
-        """Raises: UnknownTipLink."""
+        """Raises: WrongTipLink."""
         row = fetch_one(
             db,
             "SELECT l.community_id FROM browser_source_tip_links l JOIN communities c ON c.id = l.community_id"
@@ -76,7 +76,7 @@ class TipService:
             (hash_token(token),),
         )
         if row is None:
-            raise UnknownTipLink()
+            raise WrongTipLink()
         return int(row["community_id"])
 
     def take(self, db: DAL, community_id: int, tip: Tip) -> bool:

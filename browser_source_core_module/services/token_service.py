@@ -8,7 +8,7 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.base.encryption import Keyring
-from waddlebot.base.errors import NotFound
+from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.logs import AAALog
 from waddlebot.base.wire import is_number
 from waddlebot.data.audit import HIDDEN, Undo, record
@@ -23,9 +23,15 @@ PREVIEWED_FOR = timedelta(minutes=15)
 
 
 class UnknownToken(NotFound):
-    """There is no such overlay. Its URL may have been regenerated; ask for the new one."""
+    """There is no such token, or it has ended."""
 
     code = "unknown_token"
+
+
+class WrongToken(NotAllowed):
+    """This address opens no overlay. It may have been regenerated; ask for the new one."""
+
+    code = "wrong_token"
 
 
 def mask(token: str) -> str:
@@ -44,10 +50,10 @@ class TokenService:
         self._token_length = token_length
 
     def admit(self, token: str, source_type: str) -> Admission:
-        """What this token opens for this source. Raises: UnknownToken, whatever is wrong with it."""
+        """What this token opens for this source. Raises: WrongToken, whatever is wrong with it."""
         rows = self._database.statement(FIND, (hash_token(token), source_type))
         if not rows:
-            raise UnknownToken()
+            raise WrongToken()
         return Admission(**rows[0])
 
     def ensure(self, community_id: int, source_types: tuple[str, ...], *, by: str) -> dict[str, dict[str, Any]]:
@@ -131,7 +137,7 @@ class TokenService:
             (int(reference) if is_id else hash_token(reference),),
         )
         if row is None or caller.community_id not in (None, row["community_id"]):
-            raise UnknownToken("There is no such token, or it has ended.")
+            raise UnknownToken()
         return row
 
     def _add(self, db: DAL, community_id: int, source_type: str, *, by: str) -> bool:

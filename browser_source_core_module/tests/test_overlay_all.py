@@ -119,8 +119,8 @@ def test_what_does_not_load_covers_nothing(browser, live, site, data):
 def test_a_token_of_one_overlay_does_not_open_all(overlay):
     ticker = overlay.tokens()["ticker"]["token"]
 
-    assert overlay.fleet.request("GET", f"/browser/source/{ticker}/all", key=None).status == 404
-    assert overlay.fleet.request("GET", f"/browser/source/{ticker}/media", key=None).status == 404
+    assert overlay.fleet.request("GET", f"/browser/source/{ticker}/all", key=None).status == 403
+    assert overlay.fleet.request("GET", f"/browser/source/{ticker}/media", key=None).status == 403
     assert set(overlay.tokens()) == {"ticker", "media", "general"}
 
 
@@ -130,7 +130,7 @@ def test_the_token_for_all_is_regenerated_and_revoked_as_any(overlay):
     again = overlay.fleet.request("POST", f"{TOKENS}/{made['id']}/regenerate", {}).json()
 
     assert again["token"]["url"].endswith("/all")
-    assert overlay.fleet.request("GET", f"/browser/source/{made['token']}/ticker", key=None).status == 404
+    assert overlay.fleet.request("GET", f"/browser/source/{made['token']}/ticker", key=None).status == 403
     assert overlay.fleet.request("GET", f"/browser/source/{again['token']['token']}/ticker", key=None).status == 200
 
 
@@ -170,7 +170,7 @@ def test_a_preview_ends_after_a_quarter_of_an_hour_and_is_no_token_to_manage(ove
     with overlay.fleet.database.transaction() as db:
         db.executesql("UPDATE browser_source_tokens SET expires_at = expires_at - interval '15 minutes'")
 
-    assert overlay.fleet.request("GET", path, key=None).status == 404
+    assert overlay.fleet.request("GET", path, key=None).status == 403
 
 
 def test_previews_are_for_those_who_manage_the_community(overlay, fleet):

@@ -169,7 +169,7 @@ def test_who_is_no_admin_manages_nothing(overlay, key):
         assert answer.status == (401 if key is None else 403)
 
 
-@pytest.mark.parametrize(("grace_s", "status"), [(0, 404), (600, 200)])
+@pytest.mark.parametrize(("grace_s", "status"), [(0, 403), (600, 200)])
 def test_regenerating_ends_the_old_url_when_its_grace_does(overlay, grace_s, status):
     old = overlay.tokens()["media"]
 
@@ -185,7 +185,7 @@ def test_without_a_grace_the_old_url_ends_at_once(overlay):
     old = overlay.tokens()["media"]
 
     assert admin(overlay, "POST", f"admin/tokens/{old['id']}/regenerate").status == 200
-    assert admin(overlay, "GET", f"{old['token']}/media", key=None).status == 404
+    assert admin(overlay, "GET", f"{old['token']}/media", key=None).status == 403
     assert admin(overlay, "POST", f"admin/tokens/{old['id']}/regenerate").status == 404
 
 
@@ -201,7 +201,7 @@ def test_a_revoked_url_leads_nowhere_and_a_new_one_can_be_made(overlay):
     old = overlay.tokens()["general"]
 
     assert admin(overlay, "DELETE", f"admin/tokens/{old['token']}").json()["id"] == old["id"]
-    assert admin(overlay, "GET", f"{old['token']}/general", key=None).status == 404
+    assert admin(overlay, "GET", f"{old['token']}/general", key=None).status == 403
     assert overlay.tokens()["general"]["token"] != old["token"]
 
 
@@ -212,9 +212,10 @@ def test_a_page_is_served_for_its_own_token_and_source(overlay, stranger):
     token = overlay.tokens()["ticker"]["token"]
 
     assert admin(overlay, "GET", f"{token}/ticker", key=None).status == 200
-    for path in (f"{token}/media", f"{token}/other", f"{'x' * 43}/ticker", f"{token[:-1]}/ticker"):
+    for path in (f"{token}/media", f"{'x' * 43}/ticker", f"{token[:-1]}/ticker", "x/all", f"{'x' * 5000}/all"):
         answer = admin(overlay, "GET", path, key=None)
-        assert (answer.status, answer.json()["success"]) == (404, False)
+        assert (answer.status, answer.json()["error"]["code"]) == (403, "wrong_token"), path
+    assert admin(overlay, "GET", f"{token}/other", key=None).status == 404
 
 
 def test_a_page_keeps_its_secret_and_loads_nothing_foreign(overlay):

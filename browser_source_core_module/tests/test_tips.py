@@ -115,10 +115,10 @@ def test_the_address_stays_until_it_is_renewed_or_ended(overlay):
 
     second = link(overlay, renew=True)
 
-    assert post(overlay, first, PLAIN).status == 404
+    assert post(overlay, first, PLAIN).status == 403
     assert post(overlay, second, PLAIN).status == 200
     overlay.fleet.request("DELETE", URL, query={"community_id": overlay.bot.slug})
-    assert post(overlay, second, {**PLAIN, "id": "b"}).status == 404
+    assert post(overlay, second, {**PLAIN, "id": "b"}).status == 403
 
 
 @pytest.mark.parametrize(
