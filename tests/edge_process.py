@@ -9,11 +9,12 @@ import asyncio
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from waddlebot.base.errors import BadSignature
 from waddlebot.base.settings import load
 from waddlebot.fleet import serve
 from waddlebot.module.service import SERVICES
@@ -42,6 +43,18 @@ def echo(request: RawRequest) -> dict[str, Any]:
 def hook(request: RawRequest) -> Raw:
     """Take a webhook."""
     return Raw("", status=204)
+
+
+@endpoint("POST", "/t/deliveries", caller=ANYBODY)
+def take_deliveries(requests: Sequence[RawRequest]) -> list[Raw | Exception]:
+    """Take what is delivered, all that waits at once; the first of them waits to be let go."""
+    bodies = [each.body.decode() for each in requests]
+    print("deliveries:", *bodies, flush=True)
+    if "wait" in bodies:
+        held.wait(60)
+    if "break" in bodies:
+        raise RuntimeError("a bug")
+    return [BadSignature() if each == "forged" else Raw(f"{each} of {len(bodies)}") for each in bodies]
 
 
 @endpoint("GET", "/t/wait", caller=ANYBODY)
@@ -91,7 +104,7 @@ def main(statics: Path) -> None:
     settings = load(serve.ProcessSettings)
     listening = serve._listen(settings.host, settings.port)
     app = serve._start(settings)
-    more = (echo, hook, wait, go, count, forever, broken)
+    more = (echo, hook, take_deliveries, wait, go, count, forever, broken)
     for function in more:
         function.__module__ = "apps.router_module.edge_process"  # py4web serves nothing that is in no app.
     SERVICES[0].mount(*more)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from waddlebot.base.contracts import OpaqueId, Wire
-from waddlebot.base.errors import BadSignature
+from waddlebot.base.errors import BadSignature, WaddleBotError
 from waddlebot.base.wire import parse_json, validate
 from waddlebot.collecting.collector import Collector
+from waddlebot.collecting.event_store import Delivery
+from waddlebot.web.endpoint import RawRequest
 
 from . import eventsub
-from .notification_service import NotificationService, Origin
+from .notification_service import NotificationService, Origin, Take
+
+# What to answer to a challenge, None for whatever else was taken, and why another was not.
+Outcome = str | None | Exception
 
 
 class Challenge(Wire):
@@ -26,26 +31,43 @@ class WebhookService:
         self._notifications = notifications
         self._secret = secret
 
-    def receive(self, headers: Mapping[str, str], body: bytes) -> str | None:
-        """Take a delivery. Returns what to answer to a challenge, None for everything else, once it is stored.
+    def receive(self, requests: Sequence[RawRequest]) -> list[Outcome]:
+        """Take deliveries that came at the same time; those that are to be stored are committed together."""
+        outcomes: list[Outcome] = []
+        taken: list[tuple[int, Delivery]] = []
+        for number, request in enumerate(requests):
+            found: list[Delivery] = []
+            try:
+                outcomes.append(self._read(request, found.append))
+            except WaddleBotError as err:
+                outcomes.append(err.with_traceback(None))
+            taken += [(number, each) for each in found]
+        stored = self._collector.take_all([each for _, each in taken])
+        for (number, _), outcome in zip(taken, stored, strict=True):
+            if isinstance(outcome, Exception):
+                outcomes[number] = outcome
+        return outcomes
+
+    def _read(self, request: RawRequest, take: Take) -> str | None:
+        """Have what a delivery brings taken. Returns what to answer to a challenge, None for everything else.
 
         Raises: BadSignature; BadRequest and Invalid for a signed body that is not as documented.
         """
         try:
-            envelope = eventsub.open_envelope(self._secret, headers, body, now=datetime.now(UTC))
+            envelope = eventsub.open_envelope(self._secret, request.headers, request.body, now=datetime.now(UTC))
         except BadSignature:
             self._collector.count("unknown", "bad_signature")
             raise
-        payload = parse_json(body)
+        payload = parse_json(request.body)
         if envelope.kind == eventsub.CHALLENGE:
             self._collector.count("challenge", "answered")
             answer: str = validate(Challenge.model_validate, payload).challenge
             return answer
         origin = Origin(envelope.delivery_id, envelope.sent_at)
         if envelope.kind == eventsub.REVOCATION:
-            self._notifications.revoke(payload, origin, self._collector.take)
+            self._notifications.revoke(payload, origin, take)
         elif envelope.kind == eventsub.NOTIFICATION:
-            self._notifications.notify(payload, origin, self._collector.take)
+            self._notifications.notify(payload, origin, take)
         else:
             self._collector.count("unknown", "ignored")
         return None

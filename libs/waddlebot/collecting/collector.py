@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -18,9 +19,9 @@ import psycopg2
 
 from ..base.background import Kind, TargetPools
 from ..base.bridge import shared_bridge
-from ..base.combine import FairCombiner
+from ..base.combine import OUTAGE_S, FairCombiner
 from ..base.contracts import MAX_BATCH, Event
-from ..base.errors import ConfigError, NotConfigured
+from ..base.errors import Busy, ConfigError, NotConfigured
 from ..base.settings import Settings
 from ..base.watched import Watched
 from ..data.cache import Bus, Cache
@@ -151,6 +152,24 @@ class Collector:
         self.count(delivery.type, delivery.ignored or outcome)
         return outcome
 
+    def take_all(self, deliveries: Sequence[Delivery]) -> list[Intake | Exception]:
+        """Keep deliveries that came together, in one statement. Returns for each what became of it, or why it could not
+        be kept; what is wrong with one harms no other."""
+        if not deliveries:
+            return []
+        began = time.monotonic()
+        outcomes: list[Intake | Exception]
+        try:
+            outcomes = [*self._store_and_ring(deliveries)]
+        except Exception as err:  # noqa: BLE001 - it is the outcome
+            # Who has waited for a database that does not answer need not wait for it once more.
+            is_away = len(deliveries) == 1 or (isinstance(err, Busy) and time.monotonic() - began > OUTAGE_S)
+            outcomes = [err if is_away else self._take_alone(each) for each in deliveries]
+        for delivery, outcome in zip(deliveries, outcomes, strict=True):
+            if isinstance(outcome, str):
+                self.count(delivery.type, delivery.ignored or outcome)
+        return outcomes
+
     def keep(self, delivery: Delivery) -> None:
         """Take a delivery that nobody waits for: it is stored within moments, and when the process ends at once.
 
@@ -209,6 +228,12 @@ class Collector:
         if "stored" in outcomes:
             self._wakeup.ring()
         return outcomes
+
+    def _take_alone(self, delivery: Delivery) -> Intake | Exception:
+        try:
+            return self._store_and_ring([delivery])[0]
+        except Exception as err:  # noqa: BLE001 - it is the outcome
+            return err
 
     def _store_kept(self) -> bool:
         """Store a batch of what was kept. Raises: DatabaseUnavailable, and then it is all still here."""

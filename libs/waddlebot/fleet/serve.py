@@ -82,6 +82,7 @@ def _make_edge(app: Any, settings: ProcessSettings) -> Edge:
     return Edge(
         app,
         [endpoint for service in SERVICES for endpoint in service.endpoints],
+        takers=[taker for service in SERVICES for taker in service.takers],
         statics=[files for service in SERVICES for files in service.statics],
         threads=settings.threads,
         log=SERVICES[0].log,

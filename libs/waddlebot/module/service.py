@@ -34,7 +34,7 @@ from ..web.actor import ActorKey, Actors
 from ..web.auth import ANYBODY, PORTAL_ONLY, Account, Accounts, Caller, figures_of
 from ..web.callback import CallTokens
 from ..web.clients import FleetClient, FleetTransport, RouterClient
-from ..web.endpoint import JSON_HEADERS, JSON_TYPE, Endpoint, Mount, Raw, RawRequest, endpoint
+from ..web.endpoint import JSON_HEADERS, JSON_TYPE, Bound, Endpoint, Mount, Raw, RawRequest, endpoint
 from ..web.http import HTTPClient
 from ..web.openapi import openapi
 from ..web.provider import Providers
@@ -141,6 +141,11 @@ class Service:
     @property
     def endpoints(self) -> Sequence[Endpoint]:
         return self._mount.endpoints
+
+    @property
+    def takers(self) -> Sequence[Bound]:
+        """The endpoints that take all requests that wait for them."""
+        return self._mount.takers
 
     @property
     def statics(self) -> Sequence[StaticFiles]:

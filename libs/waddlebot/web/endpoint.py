@@ -92,6 +92,10 @@ class Raw:
     cookies: Sequence[str] = ()
 
 
+# How a function says that it takes all requests that wait for it.
+MANY = "Sequence[RawRequest]"
+
+
 @dataclass(frozen=True, slots=True)
 class RawRequest:
     """What a handler needs that checks a signature itself: the exact bytes and the headers, names in lower case; and
@@ -132,6 +136,11 @@ class Endpoint:
     @property
     def is_stream(self) -> bool:
         return inspect.isasyncgenfunction(self.function)
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether it is served with all requests that wait for it."""
+        return MANY in inspect.get_annotations(self.function, eval_str=False).values()
 
     @property
     def right(self) -> Right:
@@ -179,7 +188,8 @@ def endpoint(
     The function's parameters are filled by type: the validated `body` and `query`, `Account` (the caller),
     `RawRequest`, `DAL` (a transaction around the call: only ask for it where nothing is called meanwhile), the
     services given to `mount`, and by name what the path holds in angle brackets. A `body` that may be None may be
-    left out.
+    left out. A function of anybody's that takes a `Sequence[RawRequest]` gets all requests that wait for it at once,
+    and returns for each in its order what it answers, or the exception that it is refused with.
 
     Without a `pool` a POST that anybody may make and that wants the raw request is a webhook, and a GET of anybody's
     that answers no JSON a page. With `per_minute` more calls than that from one address are refused: for what strangers
@@ -238,7 +248,7 @@ def _pool_of(method: str, caller: Caller, function: Callable[..., Any]) -> Pool:
     hints = inspect.get_annotations(function, eval_str=False)
     if not caller.open:
         return "api"
-    if method == "POST" and any(hint in ("RawRequest", RawRequest) for hint in hints.values()):
+    if method == "POST" and any(hint in ("RawRequest", RawRequest, MANY) for hint in hints.values()):
         return "webhook"
     return "page" if method == "GET" and hints.get("return") in ("Raw", Raw) else "api"
 
@@ -256,6 +266,8 @@ class Mount:
     calls: CallTokens
     endpoints: list[Endpoint] = field(default_factory=list)
     statics: list[StaticFiles] = field(default_factory=list)
+    # Those that take all requests that wait for them.
+    takers: list[Bound] = field(default_factory=list)
     grants: Sampled = field(default_factory=Sampled)
     refusals: PerMinute = field(default_factory=lambda: PerMinute(REFUSALS_PER_MINUTE, all=ALL_REFUSALS_PER_MINUTE))
 
@@ -285,6 +297,8 @@ class Mount:
                 if isinstance(declared, Endpoint):
                     self.endpoints.append(declared)
                     bound = declared.bind(self, services)
+                    if declared.takes_many:
+                        self.takers.append(bound)
                     action(bound.route, method=declared.method.split())(bound.serve)
 
 
@@ -321,6 +335,8 @@ class Bound:
                 self.asks[ask] = name
             else:
                 raise TypeError(f"{declared.path}: nothing to fill parameter {name}: {kind!r} with")
+        if declared.takes_many and not (declared.caller.open and self.gate is None and not in_path):
+            raise TypeError(f"{declared.path}: what takes many requests is for anybody, with no limit and a fixed path")
         # py4web names a route after its function.
         self.serve = self._named_after(declared.function)
 
@@ -329,7 +345,7 @@ class Bound:
             return "body"
         if self.endpoint.query is not None and kind is self.endpoint.query:
             return "query"
-        return {Account: "account", RawRequest: "raw", DAL: "db"}.get(kind)
+        return {Account: "account", RawRequest: "raw", Sequence[RawRequest]: "many", DAL: "db"}.get(kind)
 
     def _named_after(self, function: Callable[..., Any]) -> Callable[..., str | bytes]:
         def serve(**path: Any) -> str | bytes:
@@ -345,23 +361,49 @@ class Bound:
         context.traceparent = as_traceparent(request.environ.get("HTTP_TRACEPARENT"))
         try:
             answer = self._answer(path)
-        except WaddleBotError as err:
-            answer = self._refusal(err.http_status, error_body(err, context.session_id))
-            if isinstance(err, Busy):
-                answer = replace(answer, headers={**answer.headers, "Retry-After": str(err.retry_after_s)})
-            self._log_refusal(err)
-        except ombott.HTTPError as err:
-            answer = self._refusal(err.status_code, plain_error(err.status_code, str(err.body)))
-        except Exception:
-            self.mount.log.error("request_failed", exc_info=True, path=self.endpoint.path)
-            answer = self._refusal(500, plain_error(500, A_BUG))
+        except Exception as err:  # noqa: BLE001 - each becomes an answer
+            answer = self._refuse(err, request.environ, context.session_id)
         response.status = answer.status
-        response.headers.update(
-            {"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff", **answer.headers}
-        )
+        response.headers.update(_headers_of(answer))
         for cookie in answer.cookies:
             response.headers.append("Set-Cookie", cookie)
+        self._note_served(answer, time.perf_counter() - started)
+        return answer.body
+
+    def serve_many(self, requests: Sequence[RawRequest]) -> list[Raw]:
+        """Serve requests together, for the edge; each is answered as if it were alone."""
+        started = time.perf_counter()
+        new_log_context()
+        outcomes: Sequence[Any]
+        try:
+            outcomes = self.function(**self.fixed, **{self.asks["many"]: requests})
+        except Exception as err:  # noqa: BLE001 - each becomes an answer
+            outcomes = [err] * len(requests)
+        answers = [
+            self._refuse(outcome, {"REMOTE_ADDR": asked.address}, new_log_context().session_id)
+            if isinstance(outcome, Exception)
+            else outcome
+            for asked, outcome in zip(requests, outcomes, strict=True)
+        ]
         took_s = time.perf_counter() - started
+        for answer in answers:
+            self._note_served(answer, took_s)
+        return [replace(each, headers=_headers_of(each)) for each in answers]
+
+    def _refuse(self, err: Exception, environ: Mapping[str, Any], session_id: str | None) -> Raw:
+        """The answer to a request that could not be served, which is noted."""
+        if isinstance(err, WaddleBotError):
+            answer = self._refusal(err.http_status, error_body(err, session_id))
+            if isinstance(err, Busy):
+                answer = replace(answer, headers={**answer.headers, "Retry-After": str(err.retry_after_s)})
+            self._log_refusal(err, environ)
+            return answer
+        if isinstance(err, ombott.HTTPError):
+            return self._refusal(err.status_code, plain_error(err.status_code, str(err.body)))
+        self.mount.log.error("request_failed", exc_info=err, path=self.endpoint.path)
+        return self._refusal(500, plain_error(500, A_BUG))
+
+    def _note_served(self, answer: Raw, took_s: float) -> None:
         self._durations(answer.status).observe(took_s)
         self.mount.log.debug(
             "request_served",
@@ -370,7 +412,6 @@ class Bound:
             status=answer.status,
             execution_time_ms=round(took_s * 1e3, 2),
         )
-        return answer.body
 
     def _answer(self, path: dict[str, Any]) -> Raw:
         result = self._call(path)
@@ -407,11 +448,12 @@ class Bound:
 
     def _run(self, arguments: dict[str, Any], owner: str) -> Any:
         if "raw" in self.asks:
-            arguments[self.asks["raw"]] = RawRequest(
-                _read_body(self.endpoint.max_body_bytes),
-                read_headers(request.environ),
-                request.environ.get("REMOTE_ADDR") or "",
-            )
+            arguments[self.asks["raw"]] = self._read_raw()
+        if "many" in self.asks:
+            (outcome,) = self.function(**arguments, **{self.asks["many"]: [self._read_raw()]})
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
         if "body" in self.asks and self.body is not None:
             sent = _read_json(self.endpoint.max_body_bytes, may_be_empty=self.body_is_optional)
             arguments[self.asks["body"]] = validate(self.body.validate_python, sent)
@@ -425,6 +467,11 @@ class Bound:
             with database.reading() if self.endpoint.method == "GET" else database.transaction() as db:
                 return self.function(**arguments, **{self.asks["db"]: db})
         return self.function(**arguments)
+
+    def _read_raw(self) -> RawRequest:
+        environ = request.environ
+        body = _read_body(self.endpoint.max_body_bytes)
+        return RawRequest(body, read_headers(environ), environ.get("REMOTE_ADDR") or "")
 
     def _authenticate(self) -> Account | None:
         """Who calls, if they may. Raises: NotAuthenticated; NotAllowed.
@@ -452,16 +499,16 @@ class Bound:
             self.mount.log.authz("request_allowed", method=declared.method, path=declared.path, count=count)
         return account
 
-    def _log_refusal(self, err: WaddleBotError) -> None:
+    def _log_refusal(self, err: WaddleBotError, environ: Mapping[str, Any]) -> None:
         log = self.mount.log
         if err.http_status in (401, 403):
-            self._log_who(err)
+            self._log_who(err, environ)
         elif err.http_status >= 500 and not isinstance(err, Busy):
             log.error("request_failed", path=self.endpoint.path, code=err.code, message=err.message)
 
-    def _log_who(self, err: WaddleBotError) -> None:
+    def _log_who(self, err: WaddleBotError, environ: Mapping[str, Any]) -> None:
         """Say who was refused, as often as that can be of use: a stranger's requests are as many as they like."""
-        log, environ = self.mount.log, request.environ
+        log = self.mount.log
         address = environ.get("REMOTE_ADDR") or ""
         key_id = key_id_of(_find_key(environ, self.endpoint.key_in))
         if not self.mount.refusals.lets(address if err.http_status == 401 else key_id or address):
@@ -479,6 +526,10 @@ def key_id_of(api_key: str | None) -> str | None:
     """The part of a key that names it and opens nothing; None for what is no key."""
     found = KEY_ID.match(api_key or "")
     return found[1] if found else None
+
+
+def _headers_of(answer: Raw) -> dict[str, str]:
+    return {"Content-Type": answer.content_type, "X-Content-Type-Options": "nosniff", **answer.headers}
 
 
 def _find_key(environ: Mapping[str, Any], headers: Sequence[KeyHeader]) -> str | None:

@@ -68,7 +68,8 @@ class _Schemas:
 
 def _operation(each: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     done: dict[str, Any] = {"description": "Done."}
-    returns = typing.get_type_hints(each.function).get("return")
+    # What takes many requests at once answers each of them by itself.
+    returns = Raw if each.takes_many else typing.get_type_hints(each.function).get("return")
     if each.is_stream:
         done["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     elif each.answers != JSON_TYPE:

@@ -3,6 +3,8 @@
     head ─► static file? ─► too long? queue full? ─► body, under a deadline ─► a thread of its pool ─► answer, or stream
             from memory     413, 503, no "100"       408, 413, 503             503 after 5 s
 
+Deliveries of a platform do not take a thread each: all that wait are served together (`batches`).
+
 Nothing that a client does slowly holds a thread.
 """
 
@@ -17,8 +19,9 @@ from typing import Any
 from ...base.errors import Busy, WaddleBotError
 from ...base.logs import AAALog
 from ...base.wire import to_json
-from ..endpoint import JSON_HEADERS, Endpoint, error_body, plain_error
+from ..endpoint import JSON_HEADERS, Bound, Endpoint, error_body, plain_error
 from ..static import StaticFiles
+from .batches import Batches
 from .bodies import Bodies, ClientGone, Receive, check_length, receive_more
 from .gateway import Request, Response, Scope, WSGIApp, call
 from .pool import ThreadPool
@@ -39,12 +42,15 @@ class Edge:
         app: WSGIApp,
         endpoints: Iterable[Endpoint],
         *,
+        takers: Iterable[Bound] = (),
         statics: Iterable[StaticFiles] = (),
         threads: int,
         log: AAALog,
         elsewhere: Mapping[str, str] | None = None,
     ) -> None:
-        """`elsewhere` has the addresses of what begins with other names, which browsers are sent on to."""
+        """`takers` are those of the endpoints that take all requests that wait for them; `elsewhere` has the addresses
+        of what begins with other names, which browsers are sent on to.
+        """
         self._app = app
         self._elsewhere = elsewhere or {}
         self._routes = Routes(endpoints)
@@ -57,6 +63,7 @@ class Edge:
             # A stream only begins in a thread.
             "stream": ThreadPool("stream", threads=min(4, threads), queued=64),
         }
+        self._batches = {(each.endpoint.method, each.endpoint.path): Batches(each.serve_many) for each in takers}
         self._bodies = Bodies()
         self._streams = Streams(log)
 
@@ -87,12 +94,17 @@ class Edge:
             await _send(send, moved)
             return
         route = self._routes.find(request.method, request.path)
+        batches = self._batches.get((request.method, request.path))
         pool = self._pools[route.pool]
         check_length(request.content_length, route.max_body_bytes)
-        pool.check_room()
+        (batches or pool).check_room()
         body = await self._bodies.read(request, receive, max_bytes=route.max_body_bytes)
+        response: Response
         try:
-            response: Response = await pool.run(functools.partial(call, self._app, request, body))
+            if batches is not None:
+                response = await batches.run(request, body)
+            else:
+                response = await pool.run(functools.partial(call, self._app, request, body))
         finally:
             self._bodies.release(body)
         if response.stream is None:
