@@ -323,9 +323,10 @@ class CommandProcessor:
             self._note_end(work, job, [each for each in work.jobs if each.parent_id == job.execution_id])
 
     def _is_held_up(self, work: Work) -> bool:
-        """Whether a module has too much to do to answer in time. To wait for it would only take the threads of those
-        who ask for something else."""
-        return any(self._pools.delay_s(pool_of(work, job)) > HELD_UP_S for job in work.jobs)
+        """Whether a module has too much to do to answer in time, or has not yet answered the same person. To wait for
+        it would only take the threads of those who ask for something else."""
+        delays = (self._pools.delay_s(pool_of(work, job)) for job in work.jobs)
+        return self._turns.waits_s(work) > HELD_UP_S or any(each > HELD_UP_S for each in delays)
 
     # Running
 

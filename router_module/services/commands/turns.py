@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from waddlebot.base.contracts import ExecutionStatus
 
@@ -51,6 +52,13 @@ class Turns:
         with self._lock:
             others = [each for each in self._under_way.get(key_of(work), ()) if each is not work]
             return any(_asks(each, {pool_of(work, job)}) for each in others)
+
+    def waits_s(self, work: Work) -> float:
+        """How long the one has been under way that an event waits for; 0 when it waits for none."""
+        with self._lock:
+            under_way = self._under_way.get(key_of(work), ())
+            before = [each for each in under_way if any(waiting is work for waiting in each.following)]
+        return max((time.monotonic() - each.begun_at for each in before), default=0.0)
 
     def _begin(self, work: Work) -> bool:
         self._remove(work)

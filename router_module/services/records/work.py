@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,7 @@ class Work:
     finished: threading.Event = field(default_factory=threading.Event)
     # What the same person did in the same place after it, and what therefore waits for it.
     following: list[Work] = field(default_factory=list)
+    begun_at: float = field(default_factory=time.monotonic)
     # For what is known of it here. Nothing is asked of anybody while it is held.
     lock: threading.Lock = field(default_factory=threading.Lock)
     # For putting on record what came of its jobs. Taken before the other one.
