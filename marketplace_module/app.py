@@ -40,6 +40,7 @@ module = InteractionModule(service)
 module.command("module", "search", run=chat.search, only_reads=True)
 module.command("module", "list", run=chat.list, only_reads=True)
 module.command("module", "install", run=chat.install, calls_out=True)
+module.command("module", "both", run=chat.both, calls_out=True)
 module.command("module", "remove", run=chat.remove, calls_out=True)
 module.serve()
 

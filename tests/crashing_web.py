@@ -32,7 +32,12 @@ from waddlebot.module.service import SERVICES
 from waddlebot.web.clients import set_own_app
 
 # The threads that serve requests and run commands; a loop's is named for what it does.
-COUNTED = ("Thread-", "target-", "ask-router", "spotify-out", "youtube_music-out")
+COUNTED = (
+    "Thread-",
+    "target-",
+    "ask-router",
+    *(f"{each}-out" for each in ("spotify", "youtube_music", "shoutout", "ai")),
+)
 
 
 class Crash:
@@ -91,7 +96,7 @@ def serve(folder: Path, port: int) -> None:
     def arm(environ: dict[str, Any], start_response: Any) -> Any:
         if "HTTP_X_CRASH_AT" not in environ:
             return app(environ, start_response)
-        Crash.at, Crash.armed = int(environ["HTTP_X_CRASH_AT"]), True
+        Crash.at, Crash.steps, Crash.armed = int(environ["HTTP_X_CRASH_AT"]), itertools.count(1), True
         answer = b"".join(app(environ, start_response))
         Crash.step()  # Everything is on record, and nobody has been told.
         Crash.armed = False

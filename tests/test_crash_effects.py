@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from crashing_fleet import MAX_STEPS, CrashingFleet, crashing_fleet, event_for
 
+from simulators.openai import OpenAISimulator
 from simulators.spotify import SpotifySimulator
+from simulators.twitch import TwitchSimulator
 from simulators.youtube import YouTubeSimulator
 
 pytestmark = pytest.mark.timeout(1200)
-UNKNOWN = "Nobody can say whether this came about: skip to the next track. It is not tried again."
+# Each crash takes some seconds.
+EVERY = 3
+UNKNOWN = "Nobody can say whether this came about: "
 
 
 def crash_at_every_step(
@@ -25,19 +29,42 @@ def crash_at_every_step(
     for step in range(1, MAX_STEPS):
         event, before = event_for(command(step)), done()
         crashed = crashing.crash(event, at=step)
-        answer = crashing.submit_until_done(event)
-        (status,) = {each["status"] for each in answer["executions"]}
-        rows = crashing.rows(
-            "SELECT response_data FROM outbox WHERE event_id = %s AND response_action = 'chat'", event["event_id"]
-        )
-        said = [row["response_data"]["message"].removeprefix("› ") for row in rows]
-        where = f"after dying at step {step}"
-        assert len(said) == 1, where
-        assert (on_success if status == "success" else UNKNOWN) in said[0], where
-        ended.append((status, done() - before))
+        ended.append((how_it_ended(crashing, event, on_success=on_success), done() - before))
         if not crashed:
             return ended
     raise AssertionError(f"more than {MAX_STEPS} steps")
+
+
+def how_it_ended(crashing: CrashingFleet, event: dict[str, Any], *, on_success: str) -> str:
+    """What became of an event's one command, of which one thing is said."""
+    answer = crashing.submit_until_done(event)
+    (status,) = {each["status"] for each in answer["executions"]}
+    rows = crashing.rows(
+        "SELECT response_data FROM outbox WHERE event_id = %s AND response_action = 'chat'", event["event_id"]
+    )
+    said = [row["response_data"]["message"].removeprefix("› ") for row in rows]
+    assert len(said) == 1, said
+    assert (on_success if status == "success" else UNKNOWN) in said[0]
+    return status
+
+
+def crash_beside_the_effect(
+    crashing: CrashingFleet, command: str, done: Callable[[], int], *, on_success: str
+) -> set[tuple[str, int]]:
+    """How it ended, and how often it was done, for crashes ever closer to an effect, until one comes between it and its
+    record. Found by halving, as each takes some seconds; what runs beside may move a step by one."""
+    ended = set()
+    before_it, after_it = 0, MAX_STEPS
+    while ("unknown", 1) not in ended:
+        step = (before_it + after_it) // 2
+        event, before = event_for(command), done()
+        crashing.crash(event, at=step)
+        was_done = done() > before
+        ended.add((how_it_ended(crashing, event, on_success=on_success), done() - before))
+        before_it, after_it = (before_it, step) if was_done else (step, after_it)
+        if after_it - before_it == 1:
+            before_it, after_it = before_it - 2, after_it + 2
+    return ended
 
 
 def test_a_skip_that_a_crash_cuts_off_is_done_once_or_said_to_be_unknown(tmp_path):
@@ -49,6 +76,23 @@ def test_a_skip_that_a_crash_cuts_off_is_done_once_or_said_to_be_unknown(tmp_pat
 
     assert set(ended) == {("success", 1), ("unknown", 0), ("unknown", 1)}, "it died before, beside and after the effect"
     assert ended[-1] == ("success", 1)
+
+
+@pytest.mark.parametrize(
+    ("command", "path", "on_success"),
+    [
+        ("!spotify device Studio", "/me/player", "The music is on Studio now"),
+        ("!spotify playlist cold", "/me/player/play", "Playing “Cold Evenings”."),
+    ],
+)
+def test_a_device_or_playlist_that_a_crash_cuts_off_is_taken_once(tmp_path, command, path, on_success):
+    with SpotifySimulator() as spotify, crashing_fleet(tmp_path, "spotify", environment=spotify.settings()) as crashing:
+        connect(crashing, spotify)
+        spotify.add_playlist("Cold Evenings", "skipper", spotify.track("Fish 4"))
+
+        ended = crash_beside_the_effect(crashing, command, lambda: spotify.calls(path, "PUT"), on_success=on_success)
+
+    assert ended <= {("success", 1), ("unknown", 0), ("unknown", 1)}
 
 
 def connect(crashing: CrashingFleet, spotify: SpotifySimulator) -> None:
@@ -86,3 +130,51 @@ def test_a_song_that_a_crash_cuts_off_waits_once(tmp_path):
             )
 
     assert set(ended) == {("success", 1)}
+
+
+# These look something up and write it down: what they say, show and keep is there once, however often they look.
+
+
+def test_a_shoutout_that_a_crash_cuts_off_is_said_shown_and_kept_once(tmp_path):
+    with TwitchSimulator() as twitch:
+        pip = twitch.user("pip", id="4711")
+        pip.game = "Celeste"
+        twitch.clip(pip, "A leap")
+        with crashing_fleet(tmp_path, "shoutout", environment=twitch.settings()) as crashing:
+            for step in range(1, MAX_STEPS, EVERY):
+                event = event_for("!so pip")
+                crashed = crashing.crash(event, at=step)
+                assert how_it_ended(crashing, event, on_success="Celeste") == "success"
+                (shown,) = crashing.rows(
+                    "SELECT count(*) AS n FROM outbox WHERE event_id = %s AND response_action <> 'chat'",
+                    event["event_id"],
+                )
+                (kept,) = crashing.rows("SELECT count(*) AS n FROM shoutout_history")
+                assert (shown["n"], kept["n"]) == (1, 1 + step // EVERY), f"after dying at step {step}"
+                if not crashed:
+                    return
+    raise AssertionError(f"more than {MAX_STEPS} steps")
+
+
+def test_an_answer_that_a_crash_cuts_off_is_said_and_remembered_once_and_the_bill_is_honest(tmp_path):
+    with OpenAISimulator() as openai:
+        openai.script.say = lambda _: "Fish."
+        environment = {**openai.settings(), "AI_PROVIDER": "openai"}
+        with crashing_fleet(tmp_path, "ai", environment=environment) as crashing:
+            for step in range(1, MAX_STEPS, EVERY):
+                event = event_for(f"!ai what is best {step}")
+                crashed = crashing.crash(event, at=step)
+                assert how_it_ended(crashing, event, on_success="Fish.") == "success"
+                (kept,) = crashing.rows(
+                    "SELECT count(*) AS n FROM ai_conversations WHERE question = %s", f"what is best {step}"
+                )
+                assert kept["n"] == 1, f"after dying at step {step}"
+                # One that was begun and of whose end nobody knows stays at what it may cost.
+                (paid,) = crashing.rows(
+                    "SELECT count(*) AS n, count(*) FILTER (WHERE NOT is_estimated) AS told FROM ai_usage"
+                )
+                asked = len(openai.script.requests)
+                assert paid["told"] <= asked <= paid["n"], f"after dying at step {step}"
+                if not crashed:
+                    return
+    raise AssertionError(f"more than {MAX_STEPS} steps")

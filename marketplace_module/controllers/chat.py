@@ -63,10 +63,22 @@ class ModuleChat:
         commands = ", ".join(f"#{each.command}" for each in chosen.manifest.commands)
         return f"Installed {name} {done['version']}: {commands}."
 
+    def both(self, call: OutsideCall, module_id: str, switch: str) -> str:
+        """What a module of the marketplace is called here: `#` alone, or `!` as well."""
+        name, state = fold(module_id), fold(switch)
+        if state not in ("on", "off"):
+            raise UsageError("Usage: !module both <name> on|off")
+        call.look_up(f"give {name} its names", lambda _: self._answer_to_both(call.community_id, name, state == "on"))
+        return f"{name} answers to {'! and #' if state == 'on' else '# alone'} now."
+
     def remove(self, call: OutsideCall, module_id: str) -> str:
         name = fold(module_id)
         call.look_up(f"remove {name}", lambda _: self._remove(call.community_id, name))
         return f"Removed {name}."
+
+    def _answer_to_both(self, community_id: int, module_id: str, both: bool) -> bool:
+        self._installing.answer_to_both(Where(community_id), module_id, both=both)
+        return True
 
     def _remove(self, community_id: int, module_id: str) -> bool:
         self._installing.uninstall(Where(community_id), module_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import StringConstraints
+from pydantic import StringConstraints, model_validator
 from waddlebot.base.contracts import Attributed, ModuleName
 from waddlebot.base.errors import Invalid, NotFound
 from waddlebot.base.ids import parse_entity_id
@@ -39,7 +39,15 @@ class InstallRequest(PlaceRequest):
 
 class ToggleRequest(Attributed):
     module_id: ModuleName
-    enabled: bool
+    enabled: bool | None = None
+    # Whether its commands answer to `!` as well.
+    answers_to_both: bool | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ToggleRequest:
+        if self.enabled is None and self.answers_to_both is None:
+            raise ValueError("Say enabled or answers_to_both.")
+        return self
 
 
 @endpoint("POST", "/marketplace/install", caller=ADMINS_OR_API_USERS, area="bot", body=InstallRequest)
@@ -86,10 +94,14 @@ def list_modules(entity_id: str, caller: Account, database: Database) -> dict[st
 def toggle(
     entity_id: str, request: ToggleRequest, caller: Account, database: Database, installing: Installing
 ) -> dict[str, Any]:
-    """Turn a module on or off in a channel, or by its number or slug in a community."""
+    """Turn a module on or off in a channel, or by its number or slug in a community, or have it answer to `!` too."""
     where = _named(database, caller, entity_id)
-    installing.toggle(where, request.module_id, enabled=request.enabled)
-    return {"success": True, "module_id": request.module_id, "enabled": request.enabled}
+    said = request.model_dump(include={"enabled", "answers_to_both"}, exclude_none=True)
+    if request.enabled is not None:
+        installing.toggle(where, request.module_id, enabled=request.enabled)
+    if request.answers_to_both is not None:
+        installing.answer_to_both(where, request.module_id, both=request.answers_to_both)
+    return {"success": True, "module_id": request.module_id, **said}
 
 
 def _named(database: Database, caller: Account, name: str) -> Where:

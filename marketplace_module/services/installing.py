@@ -153,6 +153,28 @@ class Installing:
                 if installed["is_enabled"] != enabled:
                     _record(db, where, module_id, "module_toggled", {**installed, "is_enabled": enabled}, installed)
 
+    def answer_to_both(self, where: Where, module_id: str, *, both: bool) -> None:
+        """Have the commands of a module that is installed in a place answer to `!`, too, or no more.
+
+        Raises: NotInstalled; Invalid for one that stands in for a core module; UpstreamError.
+        """
+        with self._alone(where, module_id):
+            with self._db.transaction() as db:
+                before = _find(db, where, module_id)
+                if before is None:
+                    raise NotInstalled(f"{module_id[:64]} is not installed there.")
+                if before["replaces"] not in ([], [module_id]):
+                    raise Invalid(f"{module_id} stands in for {before['replaces'][0]}.", field="answers_to_both")
+                after = fetch_one(
+                    db,
+                    "UPDATE module_installations SET replaces = %s, updated_at = now() WHERE id = %s RETURNING *",
+                    ([module_id] if both else [], before["id"]),
+                )
+                if after and after["replaces"] != before["replaces"]:
+                    _record(db, where, module_id, "module_toggled", after, before)
+            # It is as it was, and the router reads its modules anew.
+            self._router.switch(where, module_id, enabled=before["is_enabled"])
+
     def finish_what_was_left(self) -> bool:
         """Finish, or take back, what a crash left half done. True when there may be more."""
         rows = self._db.statement(
@@ -399,8 +421,11 @@ def _record(
         undo = Undo("POST", "/marketplace/uninstall", body)
     elif after is not None and after["version"] == before["version"]:
         toggle = {"module_id": module_id, "enabled": before["is_enabled"]}
+        if after["replaces"] != before["replaces"]:
+            toggle = {"module_id": module_id, "answers_to_both": module_id in before["replaces"]}
         undo = Undo("POST", f"/marketplace/entity/{where.entity_id or where.community_id}/toggle", toggle)
     else:
+        body |= {"replaced_by": before["replaces"][0]} if before["replaces"] else {}
         undo = Undo("POST", "/marketplace/install", {**body, "version": before["version"], "consent": True})
     suffix = f"@{where.entity_id}" if where.entity_id else ""
     audit.record(
@@ -416,7 +441,10 @@ def _record(
 
 
 def _as_recorded(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    return row and {"version": row["version"], "enabled": row["is_enabled"]}
+    if row is None:
+        return None
+    both = {"answers_to_both": True} if row["module_id"] in row["replaces"] else {}
+    return {"version": row["version"], "enabled": row["is_enabled"], **both}
 
 
 def list_installed(db: DAL, where: Where) -> list[dict[str, Any]]:
@@ -429,7 +457,7 @@ def list_installed(db: DAL, where: Where) -> list[dict[str, Any]]:
         " v.currency, 'community' AS kind, v.version, v.permissions, v.asks, i.entity_id, i.state, i.installed_at,"
         " coalesce(here.enabled, around.enabled, false) AS enabled,"
         " coalesce(nullif(here.parked_why, ''), around.parked_why, '') AS parked_why,"
-        " coalesce(u.n, 0) AS usage_count, u.last_used"
+        " i.module_id = ANY(i.replaces) AS answers_to_both, coalesce(u.n, 0) AS usage_count, u.last_used"
         " FROM module_installations i JOIN marketplace_modules m USING (module_id)"
         " LEFT JOIN module_versions v ON v.module_id = i.module_id"
         "  AND v.version = coalesce(i.version, i.target_version)"

@@ -29,6 +29,8 @@ class InstallationItem(Item):
     entity_id: Annotated[str, StringConstraints(max_length=512)] | None = None
     version: Annotated[str, StringConstraints(max_length=32)]
     enabled: bool = True
+    # The core module that it stands in for; itself where it answers to `!`, too.
+    replaces: list[ModuleName] = Field(default_factory=list, max_length=30)
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -46,9 +48,9 @@ def installation_part() -> Part[InstallationItem]:
         rows = fetch(
             db,
             "SELECT i.id, i.module_id, i.entity_id, coalesce(i.target_version, i.version) AS version,"
-            " i.is_enabled AS enabled, coalesce(i.target_config, s.config, '{}') AS config FROM module_installations i"
-            " LEFT JOIN module_switches s ON s.community_id = i.community_id AND s.module_name = i.module_id"
-            "  AND s.entity_id IS NOT DISTINCT FROM i.entity_id"
+            " i.is_enabled AS enabled, i.replaces, coalesce(i.target_config, s.config, '{}') AS config"
+            " FROM module_installations i LEFT JOIN module_switches s ON s.community_id = i.community_id"
+            "  AND s.module_name = i.module_id AND s.entity_id IS NOT DISTINCT FROM i.entity_id"
             " WHERE i.community_id = %s AND i.state <> 'uninstalling' ORDER BY i.module_id, i.entity_id NULLS FIRST",
             (community_id,),
         )
@@ -74,11 +76,11 @@ def installation_part() -> Part[InstallationItem]:
         fetch(
             db,
             "INSERT INTO module_installations (community_id, entity_id, module_id, is_enabled, state, target_version,"
-            " target_asks, target_config, installed_by, updated_at)"
-            " VALUES (%s, %s, %s, %s, 'installing', %s, %s, %s, %s, now() - interval '1 minute')"
+            " target_asks, target_config, replaces, installed_by, updated_at)"
+            " VALUES (%s, %s, %s, %s, 'installing', %s, %s, %s, %s, %s, now() - interval '1 minute')"
             " ON CONFLICT (community_id, entity_id, module_id) DO UPDATE SET state = 'installing',"
             " is_enabled = excluded.is_enabled, target_version = excluded.target_version,"
-            " target_asks = excluded.target_asks, target_config = excluded.target_config,"
+            " target_asks = excluded.target_asks, target_config = excluded.target_config, replaces = excluded.replaces,"
             " updated_at = excluded.updated_at",
             (
                 community_id,
@@ -88,6 +90,7 @@ def installation_part() -> Part[InstallationItem]:
                 item.version,
                 version["asks"],
                 Json(item.config),
+                item.replaces,
                 BY,
             ),
         )

@@ -172,6 +172,32 @@ def test_a_module_answers_to_both_signs_where_nothing_else_has_the_name(market):
     assert market.bot.say(f"!{name}").statuses != ["success"]
 
 
+def test_a_module_is_given_the_other_sign_later_and_it_is_taken_back(market):
+    name, owner = market.have(), {"level": "admin"}
+    market.answers(name, "a quote")
+    path = f"/marketplace/entity/{market.bot.slug}/toggle"
+    assert market.bot.say(f"!module both {name} on").statuses == ["denied"]
+    assert market.bot.say(f"!module both {name} maybe", **owner).chat == "Usage: !module both <name> on|off"
+    assert market.bot.say(f"!module both {new_name()} on", **owner).chat.endswith("is not installed there.")
+    assert market.bot.say(f"!module both {name} on", **owner).chat == f"{name} answers to ! and # now."
+    assert [market.bot.say(f"{sign}{name}").chat for sign in "!#"] == ["a quote"] * 2
+    assert market.installed()[name]["answers_to_both"] is True
+
+    # An export carries it, and whoever imports that has it again.
+    place = {"community_id": market.bot.slug}
+    items = market.fleet.request("GET", "/marketplace/export", query=place, key="portal").json()["items"]
+    assert [each["replaces"] for each in items if each["kind"] == "installation"] == [[name]]
+
+    query = {"community_id": market.bot.slug, "module": "marketplace"}
+    entry = market.fleet.request("GET", "/router/audit", query=query).json()["audit"][0]
+    assert entry["after"]["answers_to_both"] is True
+    undone = market.fleet.request("POST", f"/router/audit/{entry['id']}/undo", key="admin")
+    assert undone.status == 200, undone.body
+    assert market.bot.say(f"!{name}").statuses != ["success"]
+    assert market.bot.say(f"#{name}").chat == "a quote"
+    assert market.fleet.request("POST", path, {"module_id": name}, key="admin").status == 422
+
+
 def test_what_a_crash_left_is_finished_or_taken_back(market):
     name = market.have()
     market.publish(name, version="1.1.0", url=market.url + "/new")
@@ -292,6 +318,7 @@ def test_chat_finds_installs_lists_and_removes(market):
 def test_what_was_done_can_be_taken_back(market, action):
     name = market.have()
     if action == "uninstall":
+        assert market.install(name, replaced_by=name).status == 200
         market.uninstall(name)
     entries = market.fleet.request(
         "GET", "/router/audit", query={"community_id": market.bot.slug, "module": "marketplace"}
@@ -300,3 +327,4 @@ def test_what_was_done_can_be_taken_back(market, action):
     undone = market.fleet.request("POST", f"/router/audit/{entries[0]['id']}/undo", key="admin")
     assert undone.status == 200, undone.body
     assert (name in market.installed()) is (action == "uninstall")
+    assert action == "install" or market.installed()[name]["answers_to_both"] is True

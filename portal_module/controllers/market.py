@@ -147,7 +147,7 @@ def install(
 def change_module(
     community: str, module: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, fleet: FleetAPI
 ) -> Any:
-    """Turn a module on or off here, or uninstall it."""
+    """Turn a module on or off here, have it answer to `!` or not, or uninstall it."""
     seat = seats.take(login, community, "bot", "editor")
     check_act(session)
     is_on = bool(value("on"))
@@ -156,6 +156,10 @@ def change_module(
             body: dict[str, Any] = {"module_id": module, "community_id": seat.community_id}
             fleet.ask(seat, "bot", "POST", "/marketplace/uninstall", body)
             flash.set(f"{module} is uninstalled, and what it remembered is gone.")
+        elif value("do") == "both":
+            path = f"/marketplace/entity/{seat.community_id}/toggle"
+            fleet.ask(seat, "bot", "POST", path, {"module_id": module, "answers_to_both": is_on})
+            flash.set(f"{module} answers to {'! and #' if is_on else '# alone'} from now on.")
         else:
             path = f"/marketplace/entity/{seat.community_id}/toggle"
             fleet.ask(seat, "bot", "POST", path, {"module_id": module, "enabled": is_on})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from waddlebot.base.ids import new_id
 from waddlebot.community.directory import add_server
+from waddlebot.data.database import fetch
 from waddlebot.testing.module_stub import chat, reply_to
 
 
@@ -296,6 +297,34 @@ def test_on_a_platform_a_refusal_is_told_once_a_minute(fleet, stub):
 
     assert [each["executions"][0]["status"] for each in heard] == ["denied"] * 3
     assert [len(each["responses"]) for each in heard] == [1, 0, 0]
+
+
+def test_what_is_for_when_the_stream_is_on_follows_the_stream_at_once(bot, fleet, allow):
+    """By the event itself, and not by the next report of whoever holds the channel; on other platforms as well."""
+    channel = f"{bot.community_id}7"
+    with fleet.database.transaction() as db:
+        row = (f"twitch::{channel}", channel, bot.community_id)
+        fetch(
+            db,
+            "INSERT INTO entities (entity_id, platform, channel_id, community_id) VALUES (%s, 'twitch', %s, %s)",
+            row,
+        )
+        fetch(
+            db, "INSERT INTO coordination (entity_id, platform) VALUES (%s, 'twitch') ON CONFLICT DO NOTHING", row[:1]
+        )
+    allow("!points", only_live=True)
+
+    def tell(message_type):
+        told = {**bot.event(""), "platform": "twitch", "server_id": "", "channel_id": channel}
+        told["message_type"] = message_type
+        assert fleet.request("POST", "/router/events", told, key="twitch").status == 200
+
+    assert bot.say("!points").chat == "!points is for when the stream is on."
+    for _ in range(2):
+        tell("stream_online")
+        assert bot.say("!points").statuses == ["success"]
+        tell("stream_offline")
+        assert bot.say("!points").chat == "!points is for when the stream is on."
 
 
 def test_a_command_rests_as_its_community_says(bot, fleet):

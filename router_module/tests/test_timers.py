@@ -178,8 +178,20 @@ def test_a_timer_is_said_where_somebody_is_live(bot, fleet, timer, said, due):
     due()
     eventually(lambda: waits(fleet, made))
     rows(fleet, "UPDATE coordination SET is_live = true WHERE entity_id = %s", twitch)
+    # A step that began before may put it off once more.
+    eventually(lambda: due() or said() == [(twitch, "live!")])
+
+
+def test_a_timer_of_a_channel_that_is_gone_takes_no_turn(bot, fleet, timer, said, due):
+    bot.say("hi")
+    bot.say("hi", channel="gone")
+    timer("here")
+    gone = timer("gone", entity_id=f"console:{bot.slug}:gone")
+    rows(fleet, "UPDATE entities SET is_active = false WHERE entity_id = %s", f"console:{bot.slug}:gone")
+    # It is the first in turn; had it been said to nobody, the other would wait for a minute.
     due()
-    eventually(lambda: said() == [(twitch, "live!")])
+    eventually(lambda: said() == [(f"console:{bot.slug}:general", "here!")])
+    assert waits(fleet, gone)
 
 
 def test_several_timers_take_turns_and_two_replicas_say_none_twice(bot, fleet, timer, said, due):

@@ -264,7 +264,9 @@ class SpotifyChat:
         with call.writing() as db:
             self._requests.queued(db, place)
             self._watch.soon(db, call.community_id)
-        return f"{track.title} is in the queue, {call.user_name}."
+        # Spotify begins nothing by itself.
+        waits = "" if current or call.is_simulated else " Nothing plays yet."
+        return f"{track.title} is in the queue, {call.user_name}.{waits}"
 
     def _add(self, call: OutsideCall, player: Player, track: Track, place: int) -> None:
         def add(left_s: float) -> None:

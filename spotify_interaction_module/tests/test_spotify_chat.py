@@ -170,6 +170,12 @@ def test_viewers_play_by_way_of_the_queue_and_skip_what_they_asked_for(studio):
     assert studio.say("!sr fish 1").chat.startswith("“Fish 1”")  # Moderators may.
 
 
+def test_who_asks_while_nothing_plays_is_told_so(studio):
+    assert ask_for(studio, "icebreaker") == "“Icebreaker” – The Waddlers is in the queue, Viewer. Nothing plays yet."
+    studio.player.play(studio.spotify.track("Fish 1"))
+    assert ask_for(studio, "fish 2").endswith("is in the queue, Viewer.")
+
+
 def test_requests_have_limits_that_are_said(studio):
     set_config(
         studio, requests_per_person=2, longest_minutes=9, explicit=False, blocklist=["New Order", "spotify:track:none"]

@@ -65,9 +65,12 @@ def test_what_certainly_was_not_done_is_done_after_a_short_wait(playing):
         ("!spotify play Icebreaker", "play “Icebreaker” – The Waddlers"),
         ("!spotify queue Icebreaker", "queue “Icebreaker” – The Waddlers"),
         ("!spotify volume 12", "set the volume to 12"),
+        ("!spotify device Studio", "move the music to Studio"),
+        ("!spotify playlist cold", "play “Cold Evenings”"),
     ],
 )
 def test_an_execution_that_was_cut_off_after_its_effect_does_nothing_more(playing, text, effect):
+    playing.spotify.add_playlist("Cold Evenings", playing.name, playing.spotify.track("Fish 4"))
     playing.spotify.forget_calls()
 
     reply = cut_off(playing.bot, "spotify", text, effect)

@@ -12,15 +12,17 @@ MAX_NAME_CHARS = 40
 
 def handler(event: dict[str, Any], context: Any) -> str:
     words = event["trigger"]["args"]
+    # Where a community has it answer to ! as well, what is to be typed is what was.
+    name = "!giveaway" if event["trigger"].get("raw", "").lower().startswith("!giveaway") else "#giveaway"
     state, user = context.state, event["user"]
     prize = state.get("prize")
     match words:
         case ["start", _, *_]:
-            return start(state, " ".join(words[1:])[:200], prize)
+            return start(state, " ".join(words[1:])[:200], prize, name)
         case _ if prize is None:
-            return "Nothing is given away just now. A moderator can: #giveaway start PRIZE"
+            return f"Nothing is given away just now. A moderator can: {name} start PRIZE"
         case []:
-            return f"To be won: {prize}. {count(state)} joined. Join with #giveaway join"
+            return f"To be won: {prize}. {count(state)} joined. Join with {name} join"
         case ["join"]:
             return join(state, user["id"], user["display_name"][:MAX_NAME_CHARS], prize)
         case ["draw"]:
@@ -28,14 +30,14 @@ def handler(event: dict[str, Any], context: Any) -> str:
         case ["cancel"]:
             forget(state)
             return f"{prize} is not given away after all."
-    return "Try: #giveaway, #giveaway join, #giveaway start PRIZE, #giveaway draw or #giveaway cancel"
+    return f"Try: {name}, {name} join, {name} start PRIZE, {name} draw or {name} cancel"
 
 
-def start(state: Any, prize: str, running: str | None) -> str:
+def start(state: Any, prize: str, running: str | None, name: str) -> str:
     if running is not None:
         return f"{running} is still to be won. Draw or cancel first."
     state.put("prize", prize)
-    return f"To be won: {prize}! Join with #giveaway join"
+    return f"To be won: {prize}! Join with {name} join"
 
 
 def join(state: Any, person: int, name: str, prize: str) -> str:

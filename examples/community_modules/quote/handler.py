@@ -12,7 +12,9 @@ MAX_CHARS = 200
 
 def handler(event: dict[str, Any], context: Any) -> str:
     words = event["trigger"]["args"]
-    kept = Quotes(context.state)
+    # Where a community has it answer to ! as well, what is to be typed is what was.
+    name = "!quote" if event["trigger"].get("raw", "").lower().startswith("!quote") else "#quote"
+    kept = Quotes(context.state, name)
     match words:
         case []:
             return kept.say_any()
@@ -22,14 +24,15 @@ def handler(event: dict[str, Any], context: Any) -> str:
             return kept.delete(int(number))
         case [number] if number.isdecimal():
             return kept.say(int(number))
-    return "Try: #quote, #quote 3, #quote add TEXT or #quote delete 3"
+    return f"Try: {name}, {name} 3, {name} add TEXT or {name} delete 3"
 
 
 class Quotes:
     """Quotes by number, from 1. A number is never given twice, so what was deleted leaves a gap."""
 
-    def __init__(self, state: Any) -> None:
+    def __init__(self, state: Any, name: str) -> None:
         self._state = state
+        self._name = name
         self.count: int = state.get("count", 0)
 
     def say_any(self) -> str:
@@ -41,7 +44,7 @@ class Quotes:
             there = [page * PER_KEY + n for n, text in enumerate(texts, start=1) if text]
             if there:
                 return self.say(secrets.choice(there))
-        return "There are none yet. Try: #quote add TEXT"
+        return f"There are none yet. Try: {self._name} add TEXT"
 
     def say(self, number: int) -> str:
         text = self._page(number)[(number - 1) % PER_KEY] if 0 < number <= self.count else None

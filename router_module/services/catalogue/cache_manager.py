@@ -76,11 +76,16 @@ class CacheManager:
         return self.catalogue(place.community_id).config_of(ROUTER, place.entity_id)
 
     def is_live(self, entity_id: str) -> bool:
-        """Whether a channel that streams is live, and elsewhere whether any of its community's is; some seconds old."""
-        return self._live.get(entity_id, lambda _fresh: self._load_live(entity_id))
+        """Whether a channel that streams is live, and elsewhere whether any of its community's is: as the last event
+        said, or some seconds ago its collector."""
+        return self._live.get(entity_id, lambda fresh: self._load_live(entity_id, fresh))
 
-    def _load_live(self, entity_id: str) -> bool:
-        with self._db.lookup() as db:
+    def forget_who_is_live(self) -> None:
+        """One stream decides for other channels, too, and streams begin and end too seldom to tell which."""
+        self._bus.invalidate(LIVE)
+
+    def _load_live(self, entity_id: str, fresh: bool) -> bool:
+        with self._db.transaction() if fresh else self._db.lookup() as db:
             row = fetch_one(
                 db,
                 "SELECT coalesce((SELECT is_live FROM coordination WHERE entity_id = %(entity)s), EXISTS ("

@@ -294,9 +294,9 @@ class CommandProcessor:
             self._limits.refund(job for work in works for job in work.jobs)
             raise
         new = [work for work in works if not work.duplicate]
-        for work in new:
-            if not work.is_simulated:
-                self._notices.note_event(work.event, work.place.entity_id)
+        told = [self._notices.note_event(each.event, each.place.entity_id) for each in new if not each.is_simulated]
+        if any(told):
+            self._lookups.forget_who_is_live()
         self._count([work for work in new if not work.is_simulated and not work.deferred])
         self._note_read(new)
         self._limits.refund(job for work in works if work.duplicate for job in work.jobs)

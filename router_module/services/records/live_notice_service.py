@@ -41,6 +41,12 @@ IN_NOTICES = ANYWHERE | OF_A_STREAM
 OWN = ("url", "picture")
 COLUMNS = ("entity_id", "stream_entity_id", "message", "end_message", "is_active")
 SHOWN = f"id, community_id, {', '.join(COLUMNS)}"
+# Before whoever holds the channel reports it.
+IS_LIVE = """
+UPDATE coordination SET is_live = %(live)s, live_since = CASE WHEN %(live)s THEN now() END,
+    status = CASE WHEN claimed_by IS NULL THEN status WHEN %(live)s THEN 'live' ELSE 'offline' END, updated_at = now()
+WHERE entity_id = %(entity)s AND is_live <> %(live)s RETURNING entity_id
+"""
 BEGAN = f"""
 SELECT n.id, n.community_id, n.entity_id, e.platform, n.message, row_to_json(s) AS stream
 FROM streams s JOIN entities se ON se.entity_id = s.entity_id AND se.is_active
@@ -111,10 +117,10 @@ class LiveNoticeService:
         self._db = db
         self._streams = Streams(db)
 
-    def note_event(self, event: Event, entity_id: str) -> None:
-        """A collector tells of a stream by an event: what of it is known now is known to all."""
+    def note_event(self, event: Event, entity_id: str) -> bool:
+        """A collector tells of a stream by an event: what of it is known now is known to all. True if it was one."""
         if event.message_type not in (MessageType.STREAM_ONLINE, MessageType.STREAM_OFFLINE):
-            return
+            return False
         is_live, data = event.message_type is MessageType.STREAM_ONLINE, event.data
         started = _text(data, "started_at") or (event.occurred_at or datetime.now(UTC)).isoformat()
         viewers = data.get("viewers")
@@ -130,6 +136,8 @@ class LiveNoticeService:
             name=event.user.shown_name if event.user.display_name or event.user.name else None,
         )
         self._streams.note([news])
+        self._db.statement(IS_LIVE, {"entity": entity_id, "live": is_live})
+        return True
 
     def step(self) -> bool:
         """Tell of what began and what ended. True when there may be more."""

@@ -44,7 +44,7 @@ ORDER BY community_id, due_at, id LIMIT {MAX_SAID}
 """
 POSTPONE = f"""
 UPDATE timers t SET due_at = now() + greatest(minutes * interval '6 seconds', interval '15 seconds')
-WHERE is_active AND due_at <= now() AND (lines < min_lines OR only_live AND NOT {LIVE})
+WHERE is_active AND due_at <= now() AND (lines < min_lines OR only_live AND NOT {LIVE} OR id = ANY(%s))
 """
 
 
@@ -100,22 +100,22 @@ class TimerService:
             if turn is None or not turn["ours"]:
                 return False
             turns = fetch(db, TURNS)
-            for timer in turns:
-                _say(db, timer)
+            # Whom nobody hears, as its channel is gone, takes no other timer's turn.
+            said = [timer["id"] for timer in turns if _say(db, timer)]
             fetch(
                 db,
                 "UPDATE timers SET due_at = now() + minutes * interval '1 minute', said_at = now(), lines = 0,"
                 " said_count = said_count + 1"
                 " WHERE id = ANY(%s)",
-                ([timer["id"] for timer in turns],),
+                (said,),
             )
-            fetch(db, POSTPONE)
+            fetch(db, POSTPONE, ([timer["id"] for timer in turns if timer["id"] not in said],))
         return len(turns) == MAX_SAID
 
 
-def _say(db: DAL, timer: dict[str, Any]) -> None:
+def _say(db: DAL, timer: dict[str, Any]) -> bool:
     """Put it, with its variables, into the outbox for every channel that wants announcements and, if it matters, is no
-    stream at rest."""
+    stream at rest. False where there is none."""
     community_id = timer["community_id"]
     channels = list_channels(db, community_id, entity_id=timer["entity_id"])
     if timer["only_live"]:
@@ -129,6 +129,7 @@ def _say(db: DAL, timer: dict[str, Any]) -> None:
     count = {"count": str(timer["said_count"] + 1)}
     texts = [fill_in(db, timer["message"], community_id, each["entity_id"], count) for each in channels]
     say_in(db, f"timer:{timer['id']}:{new_id()}", community_id, channels, texts)
+    return bool(channels)
 
 
 def preview(db: DAL, community_id: int, message: str, entity_id: str | None) -> list[dict[str, str]]:

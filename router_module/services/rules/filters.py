@@ -16,7 +16,7 @@ from operator import eq, ne
 from typing import Any, Final
 
 from waddlebot.base.errors import Invalid
-from waddlebot.base.text import as_seen
+from waddlebot.base.text import MARKS, as_seen
 
 LINKS = "links"
 MAX_NUMBER = 100_000
@@ -84,18 +84,50 @@ _COUNTRIES = (
     "rs ru rw sa sb sc sd se sg sh si sk sl sm sn so sr ss st su sv sx sy sz tc td tf tg th tj tk tl tm tn to tr tt "
     "tv tw tz ua ug uk us uy uz va vc ve vg vi vn vu wf ws ye yt za zm zw"
 )
-WRITTEN_OUT = frozenset(_WRITTEN_OUT.split())
-ENDINGS = WRITTEN_OUT.union(_OTHERS.split(), _COUNTRIES.split())
-# Full stops of other scripts, which browsers take for a dot.
-DOTS = str.maketrans("。｡．", "...")
-# In texts whose white space is single spaces. A sentence may end before "live" and "de", but not before "com".
-DOT_IN_BRACKETS = re.compile(r" ?[(\[{<] ?(?:dot|\.) ?[)\]}>] ?")
-DOT_WRITTEN_OUT = re.compile(
-    rf"(?<=\w)(?:(?: dot | ?\. ?(?=com\b|net\b|org\b)| \. ?)(?=(?:{'|'.join(sorted(WRITTEN_OUT))})\b))"
+# The full stop of Chinese and a forgotten space are no dots: in other scripts only what really is an ending counts.
+_OTHER_SCRIPTS = (
+    "рф рус бел укр срб мкд бг ею мон қаз հայ გე ελ ευ сайт онлайн орг ком дети москва католик 中国 中國 香港 "
+    "台湾 台灣 新加坡 澳門 网络 公司 公益 网址 网站 在线 中文网 商城 集团 我爱你 移动 游戏 政务 手机 企业 "
+    "한국 닷컴 닷넷 みんな コム ストア セール グーグル ไทย คอม ลาว भारत बाजार संगठन नेट कॉम ভারত বাংলা ලංකා "
+    "இந்தியா ישראל קום امارات السعودية ایران مصر المغرب تونس الجزائر قطر عمان بازار شبكة موقع كوم پاکستان "
+    "بھارت"
 )
-BRACKETS = frozenset("([{<")
+WRITTEN_OUT = frozenset(_WRITTEN_OUT.split())
+ENDINGS = WRITTEN_OUT.union(_OTHERS.split(), _COUNTRIES.split(), MARKS.sub("", _OTHER_SCRIPTS).split())
+# Words that are nobody's address before a dot: "the .com boom", "lol.no".
+_EVERYDAY = (
+    "a an the my your our his her its their this that these those any every each some no one two three all most "
+    "many i you he she it we they me him us them is are was be am do of or and for to in on at with by from as than "
+    "so but if not new old good own get buy use using learn like polka yes yeah ok okay lol nice well hi hey thanks "
+    "man bro cool true right sure now here there today what when who how why wait please sorry go stop come"
+)
+EVERYDAY = frozenset(_EVERYDAY.split())
+LONGEST_EVERYDAY = max(map(len, EVERYDAY))
+# Full stops of other scripts, which browsers take for a dot; what is like one; and letters in brackets, circles and
+# squares that Unicode does not take for letters. Source: Unicode 16, blocks 2460 and 1F100.
+WRITTEN_AS = str.maketrans("。｡．•·‧∙⋅", "...,,,,,") | {
+    first + letter: ord("a") + letter for first in (0x249C, 0x1F110, 0x1F150, 0x1F170) for letter in range(26)
+}
+# Two of them are a flag.
+FLAG_LETTERS = re.compile("(?<![🇦-🇿])[🇦-🇿](?:[🇦-🇿]{2,})?(?![🇦-🇿])")
+FLAG_LETTER = {ord("🇦") + letter: ord("a") + letter for letter in range(26)}
+# These of other scripts look like the letters of com, net, org, gg, tv and ru.
+LOOK_ALIKES = str.maketrans("сϲᴄоοօᴏмⅿᴍеᴇтτᴛոɴгʀɡցɢѵᴠуᴜ", "cccoooommmeetttnnrrgggvvuu")
+ENDING_OF_TWO_SCRIPTS = re.compile(r"(?<=[. ])[^\W_]{2,3}(?![^\W_])")
+# In texts whose white space is single spaces.
+LETTERS_APART = re.compile(r" [^\W_](?:[ .][^\W_](?![^\W_]))+")
+DOT_IN_BRACKETS = re.compile(r""" ?(?:[(\[{<] ?(?:d[o0]t|\.) ?[)\]}>]|["'*]\.["'*]) ?""")
+BRACKETS = frozenset("([{<\"'*")
+# A dot with room before it, or its name. Without room a sentence may have ended, and "com" is a word in some languages:
+# there, and for what is merely like a dot, an address has to end the line or go on with a path.
+DOT_WRITTEN_OUT = re.compile(
+    rf"(?<=\w)(?:(?: d[o0]t | \. ?)(?=(?:{'|'.join(sorted(WRITTEN_OUT))})\b)"
+    r"|(?:-dot-|\\?\.{1,3} ?|,)(?=(?:com|net|org)(?: ?/|\W*$)))"
+)
+NO_WORD_BEFORE = re.compile(r"\W")
+DISCORD_GG = re.compile(r"\bdiscord gg ?/ ?")
 DOTTED = re.compile(r"[\w-]\.[\w-]|://")
-BROKEN_SCHEME = re.compile(r"\bhxxp(s?) ?: ?/ ?/ ?")
+BROKEN_SCHEME = re.compile(r"h(?:tt|xx|\*\*)p(s?) ?: ?/ ?/ ?")
 ADDRESS = re.compile(
     r"(?<![\w-])(?P<scheme>https?://(?:[^\s/@]*+@)?)?(?P<host>[\w-]++(?:\.[\w-]++)*+)\.?(?::\d++)?(?P<path>/\S*+)?"
 )
@@ -306,36 +338,66 @@ def make_filter(match_type: str, text: str, *, number: int, share: int) -> Filte
     return Filter(match_type, text, number, share, read_allowed(text) if match_type == LINKS else ())
 
 
+# Without any of these a text has no address, however it is written.
+SIGNS = (".", "//", "dot", "d0t", "d o t", "/ /", ",com", ",net", ",org", "discord gg")
+
+
 def find_links(text: str) -> Iterator[Link]:
-    """The addresses in a text as people write them: bare, with "dot" written out, in other scripts, as numbers."""
-    text = as_seen(text)
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text.translate(DOTS))
-    text = text.lower()
-    if "." not in text and "dot" not in text and "//" not in text:
+    """The addresses in a text as people write them: bare, with "dot" written out, with letters apart, in other scripts,
+    with something around each letter, as numbers."""
+    text = _in_plain_letters(as_seen(text).lower())
+    if not any(each in text for each in SIGNS):
         return
-    text = " ".join(text.split())
-    if "hxxp" in text:
-        text = BROKEN_SCHEME.sub(r"http\1://", text)
-    if not BRACKETS.isdisjoint(text):
-        text = DOT_IN_BRACKETS.sub(".", text)
-    text = DOT_WRITTEN_OUT.sub(".", text)
+    text = _in_one_piece(" ".join(text.split()))
     if not DOTTED.search(text):
         return
     for found in ADDRESS.finditer(text):
-        host = found["host"]
-        if found["scheme"] or _is_host(host):
-            yield Link(_as_registered(host), found["path"] or "")
+        host, path = found["host"], found["path"] or ""
+        if found["scheme"] or _is_host(host, path):
+            yield Link(_as_registered(host), path)
 
 
-def _is_host(host: str) -> bool:
+def _in_plain_letters(text: str) -> str:
+    if text.isascii():
+        return text
+    if max(text) >= FIRST_EMOJI:
+        text = FLAG_LETTERS.sub(lambda found: found[0].translate(FLAG_LETTER), text)
+    text = MARKS.sub("", unicodedata.normalize("NFKC", text.translate(WRITTEN_AS)).lower())
+    return ENDING_OF_TWO_SCRIPTS.sub(_in_one_script, text)
+
+
+def _in_one_script(ending: re.Match[str]) -> str:
+    read = ending[0].translate(LOOK_ALIKES)
+    return read if read in WRITTEN_OUT else ending[0]
+
+
+def _in_one_piece(text: str) -> str:
+    """A text with each address as a browser would want it."""
+    text = text.replace(" d o t ", " dot ")
+    text = LETTERS_APART.sub(lambda found: f" {found[0].replace(' ', '')}", f" {text}")
+    if "/" in text:
+        text = DISCORD_GG.sub("discord.gg/", BROKEN_SCHEME.sub(r"http\1://", text))
+    if not BRACKETS.isdisjoint(text):
+        text = DOT_IN_BRACKETS.sub(".", text)
+    return DOT_WRITTEN_OUT.sub(_dot, text)
+
+
+def _dot(found: re.Match[str]) -> str:
+    at = found.start()
+    before = NO_WORD_BEFORE.split(found.string[max(at - LONGEST_EVERYDAY - 1, 0) : at])[-1]
+    return found[0] if before in EVERYDAY else "."
+
+
+def _is_host(host: str, path: str) -> bool:
     labels = host.split(".")
     if len(labels) < 2:
+        return False
+    if not path and EVERYDAY.issuperset(labels):  # Somebody forgot a space.
         return False
     last = labels[-1]
     # x.com.and: somebody forgot a space, or hoped for that.
     known = last in ENDINGS or any(each in WRITTEN_OUT and len(each) > 2 for each in labels[1:])
-    return known or _as_registered(last).startswith("xn--") or OCTETS.fullmatch(host) is not None
+    return known or last.startswith("xn--") or OCTETS.fullmatch(host) is not None
 
 
 def _as_registered(host: str) -> str:

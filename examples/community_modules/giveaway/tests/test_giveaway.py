@@ -34,3 +34,8 @@ def test_it_says_how_it_is_used(handler):
     ask(handler, "start a penguin", state=state)
 
     assert ask(handler, "dance", state=state).startswith("Try: #giveaway")
+
+
+def test_what_is_to_be_typed_is_what_was(handler):
+    typed = {"args": ["start", "a", "duck"], "raw": "!giveaway start a duck"}
+    assert ask(handler, trigger=typed) == "To be won: a duck! Join with !giveaway join"

@@ -42,3 +42,8 @@ def test_it_says_how_it_is_used(handler, words):
 def test_a_number_that_there_is_not_is_said(handler, number):
     assert ask(handler, number) == f"There is no quote {number}."
     assert ask(handler, f"delete {number}") == f"There is no quote {number}."
+
+
+def test_what_is_to_be_typed_is_what_was(handler):
+    typed = {"args": [], "raw": "!Quote"}
+    assert ask(handler, trigger=typed) == "There are none yet. Try: !quote add TEXT"
