@@ -708,6 +708,27 @@ def fill_in(visitor: Visitor, path: str, name: str, /, **values: str) -> Any:
     return visitor.ask("POST", path, {"_formname": name, "_formkey": key[1] or key[2], **values})
 
 
+def test_what_an_alerts_form_leaves_empty_is_empty(world, fleet):
+    owner, path = world.people["owner"], f"/portal/c/{world.bot.slug}/overlays/alerts"
+    form = {"position": "top", "animation": "fade", "display_s": "8", "volume": "60", "weight": "1", "is_active": "ON"}
+    texts = ("title", "text", "chat_message")
+
+    def newest() -> dict[str, Any]:
+        query = {"community_id": world.bot.slug}
+        alerts = fleet.request("GET", "/browser/source/admin/alerts", query=query, key="admin").json()["alerts"]
+        found = max(alerts, key=lambda each: each["id"])
+        return {name: found[name] for name in ("id", *texts)}
+
+    assert fill_in(owner, f"{path}/new", "alert", event="raid", title="{user} comes!", **form).status == 303
+    made = newest()
+    assert [made[name] for name in texts] == ["{user} comes!", "", ""]
+    told = {"title": "Hi", "text": "there", "chat_message": "Hi!", **form}
+    assert fill_in(owner, f"{path}/{made['id']}", "alert", **told).status == 303
+    assert newest() == {"id": made["id"], **{name: told[name] for name in texts}}
+    assert fill_in(owner, f"{path}/{made['id']}", "alert", **{**told, **dict.fromkeys(texts[1:], "")}).status == 303
+    assert newest() == {**made, "title": "Hi"}
+
+
 def undo_newest(world: World, fleet: Any, subject: str) -> None:
     """Take the newest change of something back, by the button of the audit log."""
     with fleet.database.transaction() as db:
