@@ -33,6 +33,7 @@ from .controllers import (
     live_notices,
     module_affairs,
     modules,
+    ownership,
     playback,
     presets,
     reputation,
@@ -72,6 +73,7 @@ from .services.modules.module_affairs import ModuleAffairs
 from .services.modules.registry import Registry
 from .services.modules.switch_service import SwitchService
 from .services.modules.version_service import VersionService
+from .services.people.ownership import Ownership
 from .services.people.rbac_service import RBACService
 from .services.people.reputation_service import ReputationService
 from .services.people.roles_service import RolesService
@@ -208,6 +210,7 @@ service.mount(
     announcements,
     module_affairs,
     modules,
+    ownership,
     playback,
     responses,
     directory,
@@ -236,6 +239,7 @@ service.mount(
         claims,
         reputation_service,
         RolesService(db, bus, log, max_workers=settings.rbac_max_workers),
+        Ownership(db, bus),
         rules,
         switch_service,
         escalation,

@@ -452,6 +452,7 @@ SAMPLES: dict[str, Any] = {
     "PUT /router/communities/{community}/live-notices/{notice_id}": lambda w: {"body": {"message": "hello"}},
     "PUT /router/communities/{community}/timers/{timer_id}": lambda w: {"body": {"minutes": 50}},
     "POST /router/communities/{community}/keys": lambda w: {"body": {"name": new_id()}},
+    "PUT /router/communities/{community}/owner": lambda w: {"body": {"user_id": w.found["user_id"]}},
     **{
         f"PUT /router/{place}/modules/{{name}}": lambda w: {"body": {"enabled": True}}
         for place in ("communities/{community}", "entities/{entity_id}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from pydal import DAL
-from pydantic import AwareDatetime, BeforeValidator, StringConstraints, field_validator
+from pydantic import AwareDatetime, Field, StringConstraints, field_validator
 from waddlebot.base.contracts import Attributed, Colour
 from waddlebot.base.errors import Invalid, WaddleBotError
 from waddlebot.base.wire import is_number
@@ -27,7 +27,7 @@ MAX_SEARCHED = 10
 MAX_METADATA_CHARS = 4000
 Text = Annotated[str, StringConstraints(max_length=255)]
 # A person's or group's number may come as one.
-SubjectId = Annotated[Text, BeforeValidator(lambda it: str(it) if type(it) is int else it)]
+SubjectId = Annotated[str, Field(max_length=255, coerce_numbers_to_str=True)]
 
 
 class LabelChange(Attributed):
@@ -159,13 +159,17 @@ def _change(
     if len(items) > labels.most_at_once:
         raise Invalid(f"At most {labels.most_at_once} labels are taken in one call.", field="items")
     outcomes: dict[int, Outcome] = {}
+    known: dict[Reference | None, int | WaddleBotError] = {}
     by_community: dict[int, list[int]] = {}
     for at, item in enumerate(items):
-        try:
-            reference = item.community_id if item.community_id is not None else default
-            by_community.setdefault(communities.get(caller, reference), []).append(at)
-        except WaddleBotError as err:
-            outcomes[at] = Outcome(item.to_wish(), error=err)
+        reference = item.community_id if item.community_id is not None else default
+        if reference not in known:
+            known[reference] = _found(communities, caller, reference)
+        community = known[reference]
+        if isinstance(community, WaddleBotError):
+            outcomes[at] = Outcome(item.to_wish(), error=community)
+        else:
+            by_community.setdefault(community, []).append(at)
     if items and not by_community:
         assert outcomes[0].error
         raise outcomes[0].error
@@ -180,6 +184,13 @@ def _change(
     if (error := outcomes[0].error) is not None:
         raise error
     return results[0]
+
+
+def _found(communities: Communities, caller: Account, reference: Reference | None) -> int | WaddleBotError:
+    try:
+        return communities.get(caller, reference)
+    except WaddleBotError as err:
+        return err
 
 
 def _items(body: AnyChange) -> tuple[list[LabelChange], int | str | None]:

@@ -38,11 +38,12 @@ LIST = f"""
 SELECT {SHOWN}, count(*) OVER () AS total FROM label_jobs WHERE community_id = %(community)s
 ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s
 """
-# People by what all of their accounts have earned.
+# Members by what all of their accounts have earned; of who was erased there are points and no more.
 EARNED = """
 SELECT coalesce(u.head_id, u.id) AS head_id FROM user_reputation r JOIN users u ON u.id = r.user_id
+LEFT JOIN community_memberships m ON m.community_id = r.community_id AND m.user_id = r.user_id AND m.is_active
 WHERE r.community_id = %(community)s AND coalesce(u.head_id, u.id) > %(place)s
-GROUP BY 1 HAVING sum(r.current_score) >= %(min_points)s
+GROUP BY 1 HAVING sum(r.current_score) >= %(min_points)s AND count(m.user_id) > 0
 """
 TAKE = """
 SELECT id, community_id, kind, action, label, expires_at, rows[place + 1 : place + %(most)s] AS rows, min_points, place,

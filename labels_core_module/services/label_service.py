@@ -375,9 +375,10 @@ class LabelService:
         self._find_subjects(db, community_id, outcomes)
         seen: set[tuple[str, str, str]] = set()
         for each in outcomes:
-            if each.error is None and each.key in seen:
+            key = each.key
+            if each.error is None and key in seen:
                 each.error = NamedTwice()
-            seen.add(each.key)
+            seen.add(key)
         return outcomes
 
     def _find_subjects(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
@@ -387,12 +388,11 @@ class LabelService:
         people = find_people(db, community_id, wanted["user"]) if "user" in wanted else {}
         things = find_things(db, community_id, wanted)
         for each in outcomes:
-            subject = each.wish.subject_type, each.wish.subject_id
-            if each.is_of_person and subject[1] in people:
-                found = people[subject[1]]
-                each.subject_id, each.bearer, each.numbers = str(found.own_id), str(found.head_id), found.ids
-            elif subject in things:
-                each.subject_id, each.bearer = subject[1], " ".join(subject)
+            subject_type, subject_id = each.wish.subject_type, each.wish.subject_id
+            if subject_type == "user" and (found := people.get(subject_id)):
+                each.subject_id, each.bearer, each.numbers = str(found.own_id), str(found.ids[0]), found.ids
+            elif (subject_type, subject_id) in things:
+                each.subject_id, each.bearer = subject_id, f"{subject_type} {subject_id}"
             elif each.error is None:
                 each.error = UnknownSubject()
 

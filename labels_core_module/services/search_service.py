@@ -33,15 +33,9 @@ REDIS_PAUSE_S = 2.0
 LIVE = "(l.expires_at IS NULL OR l.expires_at > now())"
 OF_LABEL = f"l.community_id = %(community)s AND l.name = {{}} AND {LIVE}"
 LACKS = f"NOT EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = {{}} AND {OF_LABEL})"
-HAS_ANY = f"""EXISTS (SELECT FROM labels_of_people l
-    WHERE l.community_id = %(community)s AND l.name = ANY(%(names)s) AND l.own_id = a.own_id AND {LIVE})"""
 IS_MEMBER = "m.community_id = %(community)s AND m.is_active"
-# Accounts that are one person with others, the one that counts among them. There are few, so they are looked at apart
-# from all those that stand alone, which are read in the order of an index and no further than is wanted.
-LINKED = """
-SELECT id AS own_id, head_id FROM users WHERE head_id IS NOT NULL
-UNION SELECT head_id, head_id FROM users WHERE head_id IS NOT NULL
-"""
+# Accounts that are one person with others are few, so they are looked at apart from all those that stand alone, which
+# are read in the order of an index and no further than is wanted.
 # OFFSET 0: of each that was found, and no join of all.
 ALONE = """NOT EXISTS (SELECT FROM users u WHERE u.id = c.own_id AND u.head_id IS NOT NULL OFFSET 0)
     AND NOT EXISTS (SELECT FROM users u WHERE u.head_id = c.own_id OFFSET 0)"""
@@ -50,15 +44,13 @@ FIND_PEOPLE = """
 SELECT DISTINCT head_id FROM ({alone} UNION ALL ({linked} ORDER BY head_id LIMIT %(most)s)) AS found
 ORDER BY head_id LIMIT %(most)s
 """
-LINKED_WITH = f"""
-SELECT a.head_id FROM ({LINKED}) AS a JOIN labels_of_people l ON l.own_id = a.own_id
-    AND l.community_id = %(community)s AND l.name = ANY(%(names)s) AND {LIVE}
-GROUP BY a.head_id HAVING count(DISTINCT l.name) >= %(wanted)s
+# Person by person, which costs what linked people there are, and not how many have a label.
+FIND_LINKED = """
+SELECT h.head_id FROM (SELECT DISTINCT head_id FROM users WHERE head_id IS NOT NULL OFFSET 0) AS h WHERE {}
 """
-LINKED_WITHOUT = f"""
-SELECT a.head_id FROM ({LINKED}) AS a LEFT JOIN community_memberships m ON {IS_MEMBER} AND m.user_id = a.own_id
-GROUP BY a.head_id HAVING count(m.user_id) > 0 AND NOT bool_or({HAS_ANY})
-"""
+THEIRS = "(SELECT h.head_id AS id UNION ALL SELECT u.id FROM users u WHERE u.head_id = h.head_id) AS a"
+THEY_HAVE = f"EXISTS (SELECT FROM {THEIRS} JOIN labels_of_people l ON l.own_id = a.id WHERE {OF_LABEL})"
+ARE_MEMBERS = f"EXISTS (SELECT FROM {THEIRS} JOIN community_memberships m ON m.user_id = a.id WHERE {IS_MEMBER})"
 FIND_THINGS = f"""
 SELECT t.subject_id FROM ({{universe}}) AS t (subject_id)
 LEFT JOIN labels_of_things l ON l.community_id = %(community)s AND l.subject_type = %(type)s
@@ -179,10 +171,9 @@ class SearchService:
         labels = {f"name{n}": name for n, name in enumerate(asked["names"])}
         sql = FIND_PEOPLE.format(
             alone=" UNION ALL ".join(FIND_ALONE.format(each) for each in _accounts(list(labels), match)),
-            linked=LINKED_WITHOUT if match == "none" else LINKED_WITH,
+            linked=FIND_LINKED.format(_of_linked(list(labels), match)),
         )
-        wanted = len(labels) if match == "all" else 1
-        return [str(row["head_id"]) for row in self._db.statement(sql, {**asked, **labels, "wanted": wanted})]
+        return [str(row["head_id"]) for row in self._db.statement(sql, {**asked, **labels})]
 
     def _forget(self, *community_ids: str) -> None:
         """Have searches of communities made anew everywhere."""
@@ -206,3 +197,11 @@ def _accounts(names: Sequence[str], match: Match) -> list[str]:
         return [f"{each} ORDER BY 1" for each in rows]
     first, *others = (f"({sql}) AS l{n}" for n, sql in enumerate(rows))
     return [f"SELECT own_id FROM {first} {' '.join(f'JOIN {each} USING (own_id)' for each in others)} ORDER BY 1"]
+
+
+def _of_linked(names: Sequence[str], match: Match) -> str:
+    """The condition that people with several accounts have all, any or none of the labels, on whichever of them."""
+    has = [THEY_HAVE.format(f"%({each})s") for each in names]
+    if match == "none":
+        return f"NOT ({' OR '.join(has)}) AND {ARE_MEMBERS}"
+    return " AND ".join(has) if match == "all" else f"({' OR '.join(has)})"

@@ -13,49 +13,47 @@ from waddlebot.data.database import fetch
 
 SubjectType = Literal["user", "community", "module", "group"]
 # Each in a statement of its own, by one index: all in one took ten times as long.
-BY_NUMBER = "SELECT id AS own_id, head_id FROM users WHERE id = ANY(%(numbers)s::bigint[])"
+HEADS = "SELECT id, head_id FROM users WHERE id = ANY(%(numbers)s::bigint[]) AND head_id IS NOT NULL"
 BY_IDENTITY = """
-SELECT named.it, u.id AS own_id, u.head_id
-FROM json_to_recordset(%(named)s) AS named (it text, platform text, platform_user_id text)
-JOIN platform_identities i USING (platform, platform_user_id) JOIN users u ON u.id = i.user_id
+SELECT named.it, i.user_id FROM json_to_recordset(%(named)s) AS named (it text, platform text, platform_user_id text)
+JOIN platform_identities i USING (platform, platform_user_id)
 """
 OTHERS = "SELECT id, head_id FROM users WHERE head_id = ANY(%(heads)s::bigint[])"
 MEMBERS = """
-SELECT user_id FROM community_memberships
+SELECT array_agg(user_id) AS ids FROM community_memberships
 WHERE community_id = %(community)s AND is_active AND user_id = ANY(%(numbers)s::bigint[])
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Somebody's own number, the one that counts, and all that are theirs."""
+    """Somebody's own number, and all that are theirs, the one that counts first."""
 
     own_id: int
-    head_id: int
     ids: tuple[int, ...]
 
 
 def find_people(db: DAL, community_id: int, names: Collection[str]) -> dict[str, Member]:
     """Members by what they are called, `12` or `twitch:4711`. Who is none, with none of their accounts, is left out, so
     that nobody learns here who is known elsewhere."""
-    numbers = {name: int(name) for name in names if is_number(name)}
-    by_number = {row["own_id"]: row for row in fetch(db, BY_NUMBER, {"numbers": array_of(numbers.values())})}
-    found = {name: by_number[number] for name, number in numbers.items() if number in by_number}
+    found = {name: int(name) for name in names if is_number(name)}
     identities = [
         dict(zip(("it", "platform", "platform_user_id"), (name, *name.split(":", 1)), strict=True))
         for name in names
-        if ":" in name
+        if name not in found and ":" in name
     ]
     if identities:
-        found |= {row["it"]: row for row in fetch(db, BY_IDENTITY, {"named": to_json(identities)})}
-    numbers_of = all_numbers(db, {row["head_id"] or row["own_id"] for row in found.values()})
+        found |= {row["it"]: row["user_id"] for row in fetch(db, BY_IDENTITY, {"named": to_json(identities)})}
+    heads = {row["id"]: row["head_id"] for row in fetch(db, HEADS, {"numbers": array_of(found.values())})}
+    numbers_of = all_numbers(db, {heads.get(number, number) for number in found.values()})
     everybody = array_of(number for each in numbers_of.values() for number in each)
-    members = {row["user_id"] for row in fetch(db, MEMBERS, {"community": community_id, "numbers": everybody})}
+    (row,) = fetch(db, MEMBERS, {"community": community_id, "numbers": everybody})
+    members = set(row["ids"] or ())
     people = {}
-    for name, row in found.items():
-        ids = numbers_of[row["head_id"] or row["own_id"]]
+    for name, number in found.items():
+        ids = numbers_of[heads.get(number, number)]
         if not members.isdisjoint(ids):
-            people[name] = Member(row["own_id"], ids[0], ids)
+            people[name] = Member(number, ids)
     return people
 
 

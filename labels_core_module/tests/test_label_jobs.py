@@ -69,8 +69,10 @@ def test_everybody_with_so_many_points_gets_a_label(bot, crowd):
     done = ended(bot, begin(bot, label="rich", points_at_least=500))
     assert done["counts"] == {"changed": 2000}
     bot.fleet.database.statement("UPDATE users SET head_id = %s WHERE id = %s", (crowd[0], crowd[400]))
+    gone = "DELETE FROM community_memberships WHERE community_id = %s AND user_id = %s"
+    bot.fleet.database.statement(gone, (bot.community_id, crowd[-1]))
     done = ended(bot, begin(bot, label="rich", points_at_least=500))
-    assert done["counts"] == {"changed": 1, "unchanged": 2000}
+    assert (done["size"], done["counts"]) == (2000, {"changed": 1, "unchanged": 1999})
 
 
 def test_a_job_is_cancelled_and_its_community_alone_sees_it(fleet, bot, crowd):

@@ -182,6 +182,10 @@ def test_people_are_found_by_several_labels_once_with_all_their_accounts(fleet, 
     bus.invalidate("label_reads")
     bus.invalidate("label_changes", bot.community_id)
     assert sorted(found(bot, "red,blue")) == sorted([str(a), str(b)])
+    assert sorted(found(bot, "red,blue", "any")) == sorted([str(a), str(b)])
+    assert found(bot, "red,blue", "none") == found(bot, "blue", "none") == [str(d)]
+    assert found(bot, "green", "any") == found(bot, "green,red") == []
+    assert sorted(found(bot, "green", "none")) == sorted(map(str, (a, b, d)))
     assert labels_of(bot, c) == labels_of(bot, a) == ["blue", "red"]
     # What one account has the person has: it is not given to the other one, and taken from the one that has it.
     assert change(bot, "apply", "red", who=c)["changed"] == 0

@@ -19,6 +19,9 @@ from .parts import Buttons, asked, check_act
 
 PAGE = 30
 MAX_SHOWN_CHARS = 1000
+MAX_NAME_CHARS = 80
+# What people know something by, of what an entry has of it.
+NAMES = ("alias", "string", "title", "name", "label", "item_name")
 ENTRIES = """
 SELECT a.id, a.at, a.actor_account, a.login_id, a.own_id, a.module, a.action, a.subject, a.before, a.after,
     a.undo IS NOT NULL AS is_undoable, a.undone_by, u.display_name,
@@ -49,7 +52,10 @@ def show_audit(community: str, login: Login, session: PageSession, seats: Seats,
             db, "SELECT DISTINCT module FROM audit WHERE community_id = %s ORDER BY 1", (seat.community_id,)
         )
     more = rows[PAGE - 1]["id"] if len(rows) > PAGE else None
-    entries = [{**row, "who": _who(row), "what": _what(row), "changes": _changes(row)} for row in rows[:PAGE]]
+    entries = [
+        {**row, "who": _who(row), "what": _what(row), "whose": _subject(row), "changes": _changes(row)}
+        for row in rows[:PAGE]
+    ]
     return seat.shown(
         "Audit log",
         entries=entries,
@@ -90,6 +96,15 @@ def _who(row: dict[str, Any]) -> str:
 
 def _what(row: dict[str, Any]) -> str:
     return str(row["action"]).replace("_", " ").capitalize()
+
+
+def _subject(row: dict[str, Any]) -> str:
+    """What was changed, by the name that people know it by, if it has one."""
+    states = [each for each in (row["after"], row["before"]) if each]
+    named = next(
+        (each[name] for each in states for name in NAMES if isinstance(each.get(name), str) and each[name]), ""
+    )
+    return shorten(named or str(row["subject"]).partition("/")[2] or str(row["subject"]), MAX_NAME_CHARS)
 
 
 def _changes(row: dict[str, Any]) -> list[tuple[str, str, str]]:

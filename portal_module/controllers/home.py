@@ -111,7 +111,7 @@ def _modules(known: list[dict[str, Any]], asked: list[dict[str, Any]], today: An
         days = [_day(calls[name, back], failures[name, back]) for back in reversed(range(UPTIME_DAYS))]
         state = alive.get(name)
         is_well = name == "router" or (state is not None and state["is_alive"])
-        note = f"{count:,} calls" if is_well else "not heard of for a while"
+        note = f"{count:,} call{'' if count == 1 else 's'}" if is_well else "not heard of for a while"
         shown.append({"name": title_of(name), "note": note, "is_well": is_well, "strip": charts.strip(days)})
     return shown
 

@@ -330,6 +330,8 @@ SENT = (
 def _body(seat: Seat, fleet: FleetAPI, form: PageForm) -> dict[str, Any]:
     """The form as the API takes it; files are handed over first, and their addresses put in."""
     body = {name: form.vars.get(name) for name in SENT}
+    # What is left empty is to be empty: left out it would be what the built-in alert says, or what it was.
+    body |= {name: body[name] or "" for name in ("title", "text", "chat_message", "image", "sound")}
     body["is_active"] = bool(body["is_active"])
     body["labels"] = [each.strip() for each in (form.vars["labels"] or "").split(",") if each.strip()]
     for name in ("image", "sound"):

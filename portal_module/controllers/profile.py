@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -88,10 +89,13 @@ def erase_own_data(
     """Have everything that is known of oneself erased, in every community, and one's login with it."""
     own_id = login.more["waddlebot_user_id"]
     identities = _identities(login, platforms)
-    form = PageForm(_sure_fields(database, login), session, form_name="erase", submit_value="Erase me")
+    owned = platforms.owned_by(own_id) if own_id else []
+    form = PageForm(_sure_fields(database, login, owned), session, form_name="erase", submit_value="Erase me")
     # The same for each try, so that no module does anything twice.
     session[ERASING] = session.get(ERASING) or new_id()
     done = Gathered()
+    if form.accepted and owned and not form.vars["leave"]:
+        form.refuse("Nothing was erased. Hand over first what you own, or say below that it may stay without an owner.")
     if form.accepted and _is_sure(form, site, login):
         if identities:
             done = carrying.erase_everywhere(identities, session[ERASING])
@@ -104,7 +108,7 @@ def erase_own_data(
         "title": "Erase my data",
         "form": form,
         "identities": identities,
-        "owned": platforms.owned_by(own_id) if own_id else [],
+        "owned": owned,
         "troubles": done.troubles,
         "title_of": title_of,
     }
@@ -169,14 +173,18 @@ def _identities(login: Login, platforms: PlatformLogins) -> list[str]:
     return [f"{each['platform']}:{each['platform_user_id']}" for each in accounts]
 
 
-def _sure_fields(database: Database, login: Login) -> list[Field]:
+def _sure_fields(database: Database, login: Login, owned: Sequence[Mapping[str, Any]]) -> list[Field]:
     wrong = f"Type “{SURE}”. Nothing was erased."
     sure = Field("sure", label=f"Type “{SURE}”", requires=IS_MATCH(f"(?i:{SURE})$", error_message=wrong))
     (row,) = database.statement(
         "SELECT coalesce(password, '') <> '' AS has_password FROM auth_user WHERE id = %s", (login.id,)
     )
     password = Field("password", "password", label="Your password", requires=IS_NOT_EMPTY("Type it in."))
-    return [sure, password] if row["has_password"] else [sure]
+    names = ", ".join(each["name"] for each in owned)
+    leave = Field(
+        "leave", "boolean", label=f"Leave {names} without an owner", comment="Who runs this fleet sees to it."
+    )
+    return [*([leave] if owned else []), sure, *([password] if row["has_password"] else [])]
 
 
 def _is_sure(form: PageForm, site: Site, login: Login) -> bool:

@@ -6,17 +6,21 @@ from typing import Any
 
 from py4web import Field, request
 from pydal.validators import IS_IN_SET, IS_NOT_EMPTY
-from waddlebot.base.errors import Invalid, UpstreamError
+from waddlebot.base.errors import Invalid, UpstreamError, UserError
+from waddlebot.data.database import Database
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import Site, go_to, page
 
+from ..services.fleet_api import FleetAPI
 from ..services.invitations import AREA_WORDS, RIGHT_WORDS, Invitations
 from ..services.links import LinkOver, read_address
+from ..services.naming import number_of
 from ..services.seats import Seats
 from .parts import Buttons, acting_for, check_act, value
 
+SURE = "hand over"
 SUBJECT = "You are invited to look after {community}"
 BODY = """Hello,
 
@@ -82,6 +86,35 @@ def take_right(
             invitations.take(seat, int(value("id") or 0) if value("id").isdigit() else 0, value("area"))
         flash.set("They have no right here any more, but for what their role says.")
     return go_to(f"{seat.path}/rights")
+
+
+@page("POST", "/portal/c/<community>/rights/owner")
+def hand_over(
+    community: str,
+    login: Login,
+    session: PageSession,
+    flash: PageFlash,
+    seats: Seats,
+    fleet: FleetAPI,
+    database: Database,
+) -> Any:
+    """Make somebody else the community's owner."""
+    seat = seats.take(login, community, "settings", "owner")
+    check_act(session)
+    try:
+        if value("sure").casefold() != SURE:
+            raise UserError(f"Type “{SURE}”. Nothing was changed.")
+        who = number_of(database, seat.community_id, value("who"))
+        if not who.isdigit():
+            raise UserError("Give their name here, or their number. Nothing was changed.")
+        path = f"/router/communities/{seat.community_id}/owner"
+        fleet.ask(seat, "settings", "PUT", path, {"user_id": int(who[:18])})
+    except (UserError, UpstreamError) as err:
+        flash.set(err.message, "bad")
+        return go_to(f"{seat.path}/rights")
+    flash.set(f"{seat.place.name} is theirs from now on.")
+    # Whoever was the owner may see less from here on.
+    return go_to(seat.path)
 
 
 @page("GET POST", "/portal/auth/invitation", "signin.html")

@@ -71,8 +71,9 @@ class Gathered:
         return {name: count for name, count in counts.items() if count}
 
     def kept(self) -> list[dict[str, str]]:
-        """What is kept of somebody who was erased, and why."""
-        return list({(it["what"], it["why"]): it for each in self.answers.values() for it in each["kept"]}.values())
+        """What is kept of somebody who was erased, and why; without the names of tables, which stand in brackets."""
+        kept = [(it["what"].partition(" (")[0], it["why"]) for each in self.answers.values() for it in each["kept"]]
+        return [{"what": what, "why": why} for what, why in dict.fromkeys(kept)]
 
 
 class Carrying:

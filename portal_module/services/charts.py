@@ -127,7 +127,9 @@ def strip(days: Sequence[str]) -> XML:
 
 
 def _nice(top: float) -> float:
-    power = 10.0 ** math.floor(math.log10(max(top, 4)))
+    # Four at least, so that each of the lines is a whole number.
+    top = max(top, LINES_Y)
+    power = 10.0 ** math.floor(math.log10(top))
     return next(factor * power for factor in (1, 2, 4, 5, 8, 10) if factor * power >= top)
 
 

@@ -180,11 +180,11 @@ class PlatformLogins:
                 (ids_of(db, own_id),),
             )
 
-    def owned_by(self, own_id: int) -> list[str]:
-        """The names of the communities that are a person's."""
+    def owned_by(self, own_id: int) -> list[dict[str, Any]]:
+        """The communities that are a person's."""
         with self._db.reading() as db:
-            sql = "SELECT name FROM communities WHERE owner_id = ANY(%s) AND is_active ORDER BY name LIMIT 50"
-            return [row["name"] for row in fetch(db, sql, (ids_of(db, own_id),))]
+            sql = "SELECT slug, name FROM communities WHERE owner_id = ANY(%s) AND is_active ORDER BY name LIMIT 50"
+            return fetch(db, sql, (ids_of(db, own_id),))
 
     def _get(self, platform: str) -> Provider:
         provider = self._providers.get(platform)

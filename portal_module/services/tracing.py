@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from .commands import title_of
+from .naming import in_words
 
 How = Literal["yes", "no", "info"]
 ENDED: Mapping[str, tuple[How, str]] = {
@@ -72,7 +73,7 @@ def _arrival(found: Mapping[str, Any]) -> Iterator[Step]:
     if message is None:
         kind = "An event" if found.get("message_type", "chatMessage") != "chatMessage" else "Its text is no longer kept"
     at = found.get("received_at")
-    yield Step("yes", kind, found.get("message_type") or "", _clock(at) if at else "")
+    yield Step("yes", kind, in_words(found.get("message_type") or ""), _clock(at) if at else "")
 
 
 def _rules(found: Mapping[str, Any]) -> Iterator[Step]:
@@ -110,7 +111,7 @@ def _execution(each: Mapping[str, Any]) -> Iterator[Step]:
 def _points(found: Mapping[str, Any]) -> Iterator[Step]:
     points = found.get("points")
     if points:
-        yield Step("yes", f"{points['event_score']:+} points", f"for {points['event_name']}")
+        yield Step("yes", f"{points['event_score']:+} points", f"for {in_words(points['event_name']).lower()}")
 
 
 def _said(found: Mapping[str, Any]) -> Iterator[Step]:

@@ -125,6 +125,7 @@ COMMUNITY: dict[str, tuple[str | None, str]] = {
     f"GET {C}/rights": ("settings", "owner"),
     f"POST {C}/rights": ("settings", "owner"),
     f"POST {C}/rights/take": ("settings", "owner"),
+    f"POST {C}/rights/owner": ("settings", "owner"),
     f"GET {C}/keys": ("settings", "owner"),
     f"POST {C}/keys": ("settings", "owner"),
     f"POST {C}/keys/{{key_id}}/end": ("settings", "owner"),
@@ -581,6 +582,45 @@ def test_whoever_signs_in_has_their_own_data_erased_and_nobody_elses(fleet, twit
         assert each.ask("GET", "/portal/profile").headers.get("location", "").startswith("/portal/auth/login")
 
 
+def test_an_owner_hands_the_community_over_before_they_are_erased_or_leaves_it(fleet):
+    bot, names = fleet.bot(), [f"own{new_id()[-9:]}" for _ in range(3)]
+    for each in names:
+        bot.say("hello", by=each)
+    sql = "SELECT name, user_id FROM platform_identities WHERE platform_user_id = ANY(%s)"
+    numbers = {row["name"]: row["user_id"] for row in fleet.database.statement(sql, (names,))}
+    owner, heir, invited = (sign_in(fleet, waddlebot_user_id=numbers[each]) for each in names)
+    give(fleet, invited, bot.community_id, "owner")
+
+    def hand_over(visitor: Visitor, who: str, sure: str = "Hand over") -> str:
+        rights = f"/portal/c/{bot.slug}/rights"
+        key = re.search(r'name="_key" value="([0-9a-f]+)"', visitor.ask("GET", rights).body.decode())
+        assert visitor.ask("POST", f"{rights}/owner", {"_key": key[1], "who": who, "sure": sure}).status == 303
+        sql = "SELECT owner_id FROM communities WHERE id = %s"
+        return {number: name for name, number in numbers.items()}.get(
+            fleet.database.statement(sql, (bot.community_id,))[0]["owner_id"], ""
+        )
+
+    assert hand_over(invited, names[0]) == names[0], "what is nobody's, anybody with an owner's right gives away"
+    assert hand_over(invited, names[2]) == names[0], "but nobody takes it from an owner"
+    assert hand_over(owner, "nobody-of-that-name") == hand_over(owner, names[1], "yes") == names[0]
+
+    path = "/portal/profile/erase"
+    refused = fill_in(owner, path, "erase", sure="erase everything")
+    assert (refused.status, "Hand over first what you own" in refused.body.decode()) == (422, True)
+    assert f"/portal/c/{bot.slug}/rights" in refused.body.decode()
+
+    assert hand_over(owner, f"@{names[1]}") == names[1]
+    assert "(owner)" in bot.say("!community members", by=names[1]).chat
+    assert owner.ask("GET", f"/portal/c/{bot.slug}/rights").status == 403, "an admin from then on"
+    assert owner.ask("GET", f"/portal/c/{bot.slug}/members").status == 200
+    assert "without an owner" not in owner.ask("GET", path).body.decode()
+    assert fill_in(owner, path, "erase", sure="erase everything").status == 200
+
+    assert fill_in(heir, path, "erase", sure="erase everything").status == 422
+    assert fill_in(heir, path, "erase", sure="erase everything", leave="ON").status == 200
+    assert hand_over(invited, names[2]) == names[2], "it is nobody's again"
+
+
 def test_a_password_is_asked_for_once_more_before_a_login_is_erased(fleet):
     visitor = sign_in(fleet, password=str(CRYPT(digest_alg=DIGEST)("a long password")[0]))
     path = "/portal/profile/erase"
@@ -666,6 +706,27 @@ def fill_in(visitor: Visitor, path: str, name: str, /, **values: str) -> Any:
     page = visitor.ask("GET", path).body.decode()
     key = re.search(r'name="_formkey"[^>]*value="([^"]+)"|value="([^"]+)"[^>]*name="_formkey"', page)
     return visitor.ask("POST", path, {"_formname": name, "_formkey": key[1] or key[2], **values})
+
+
+def test_what_an_alerts_form_leaves_empty_is_empty(world, fleet):
+    owner, path = world.people["owner"], f"/portal/c/{world.bot.slug}/overlays/alerts"
+    form = {"position": "top", "animation": "fade", "display_s": "8", "volume": "60", "weight": "1", "is_active": "ON"}
+    texts = ("title", "text", "chat_message")
+
+    def newest() -> dict[str, Any]:
+        query = {"community_id": world.bot.slug}
+        alerts = fleet.request("GET", "/browser/source/admin/alerts", query=query, key="admin").json()["alerts"]
+        found = max(alerts, key=lambda each: each["id"])
+        return {name: found[name] for name in ("id", *texts)}
+
+    assert fill_in(owner, f"{path}/new", "alert", event="raid", title="{user} comes!", **form).status == 303
+    made = newest()
+    assert [made[name] for name in texts] == ["{user} comes!", "", ""]
+    told = {"title": "Hi", "text": "there", "chat_message": "Hi!", **form}
+    assert fill_in(owner, f"{path}/{made['id']}", "alert", **told).status == 303
+    assert newest() == {"id": made["id"], **{name: told[name] for name in texts}}
+    assert fill_in(owner, f"{path}/{made['id']}", "alert", **{**told, **dict.fromkeys(texts[1:], "")}).status == 303
+    assert newest() == {**made, "title": "Hi"}
 
 
 def undo_newest(world: World, fleet: Any, subject: str) -> None:

@@ -410,7 +410,8 @@ def test_a_rule_is_tried_as_one_types_made_works_and_is_undone(page, running):
     page.wait_for_url("**/portal/c/demo/audit")
 
     page.goto("/portal/c/demo/audit")
-    page.locator(".entries li", has_text="String rule created").nth(1).get_by_role("button", name="Undo").click()
+    made = page.locator(".entries li", has_text="String rule created free followers")
+    made.get_by_role("button", name="Undo").click()
     page.wait_for_selector(".toast >> text=Undone")
     assert "We do not do that here" not in running.say("more free followers", by="spammer", level="member")
 
@@ -768,9 +769,15 @@ def test_a_community_is_taken_away_brought_back_by_a_plan_and_a_person_is_erased
     page.fill("#who", "@leaver")
     page.click("text=Look them up")
     page.click("text=Erase…")
+    inside = page.evaluate(
+        "document.querySelector('#sure').getBoundingClientRect().left"
+        " - document.querySelector('dialog#erase').getBoundingClientRect().left"
+    )
+    assert inside >= 16, "a dialog's form has room around it"
     page.fill("#sure", "erase")
     page.click("text=Erase person")
     page.wait_for_selector("text=They are forgotten here")
+    assert "_" not in page.inner_text("main"), "names of tables are nobody's to read"
     sql = "SELECT count(*) FROM router_events WHERE event::text LIKE '%%I was here%%'"
     assert running.rows(sql) == [(0,)]
     page.goto("/portal/c/demo/data/person?who=leaver")

@@ -45,7 +45,7 @@ KEEPS = [
         f"platform = 'twitch' AND is_active AND channel = ANY({IDS})",
     ),
     Keeps(
-        "twitch_events of their channel",
+        "what came from their channel (twitch_events)",
         "The bot served this person's channel; what was delivered from it is deleted after 90 days at the latest.",
         "twitch_events",
         f"broadcaster_id = ANY({IDS})",

@@ -187,27 +187,27 @@ KEEPS = [
         "owner_id = ANY(%(own_ids)s)",
     ),
     Keeps(
-        "router_events in work",
+        "what is being answered now (router_events)",
         "Something that this person said is being served now. Ask again in a minute, with another request_id.",
         "router_events",
         f"session_id IN {SESSIONS} AND {IS_SERVED}",
     ),
     Keeps(
-        "outbox, command_executions in work",
+        "answers that wait (outbox, command_executions)",
         "An answer to this person waits to be said, or to be made. Ask again in some minutes, with another request_id.",
         "command_executions x",
         f"session_id IN {SESSIONS} AND (status = 'pending' OR EXISTS (SELECT FROM outbox o"
         " WHERE o.execution_id = x.execution_id AND o.state IN ('pending', 'sending')))",
     ),
     Keeps(
-        "audit",
+        "the audit log (audit)",
         "Who changed what stays on record, people by number only; a channel stands there by its id.",
         "audit",
         "own_id = ANY(%(own_ids)s) OR subject IN"
         " (SELECT 'server/' || replace(i, ':', '::') FROM unnest(%(identities)s::text[]) AS i)",
     ),
     Keeps(
-        "erased_people, erase_requests",
+        "who was erased (erased_people, erase_requests)",
         "Hashes, by which a restored backup can be made to forget the same people.",
     ),
 ]
