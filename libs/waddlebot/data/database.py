@@ -277,7 +277,7 @@ class Database:
             self._drop_idle()
             raise
         now = time.monotonic()
-        if now - self._looked_at > IDLE_S:
+        if now - self._looked_at > IDLE_S / 3:
             self._looked_at = now
             self._drop_idle(unused_since=now - IDLE_S)
 
