@@ -8,12 +8,16 @@ commit.
 
 from __future__ import annotations
 
+import gc
+import importlib
 import itertools
 import os
+import pkgutil
 import signal
 import socketserver
 import sys
 import threading
+import types
 import wsgiref.simple_server
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ import waddlebot.data.database
 import waddlebot.module.interaction
 import waddlebot.web.app
 from waddlebot.base.logs import configure_logging
+from waddlebot.base.manifest import modules_dir
 from waddlebot.base.settings import Settings
 from waddlebot.module.interaction import MODULES
 from waddlebot.module.service import SERVICES
@@ -108,7 +113,21 @@ def serve(folder: Path, port: int) -> None:
     server.serve_forever()
 
 
+def preload(packages: list[str]) -> None:
+    """Import what the modules are made of, once for all forks. Their apps do things, so each fork imports those."""
+    for package in packages:
+        name, folder = f"apps.{package}", modules_dir() / package
+        for parent, where in (("apps", modules_dir()), (name, folder)):
+            sys.modules[parent] = types.ModuleType(parent)
+            sys.modules[parent].__path__ = [str(where)]
+        for found in pkgutil.walk_packages([str(folder)], f"{name}."):
+            if found.name.split(".")[2] not in ("app", "hub", "tests"):
+                importlib.import_module(found.name)
+    gc.freeze()
+
+
 def main(folder: Path) -> None:
+    preload(os.environ["CRASHING_MODULES"].split(","))
     child = 0
     for line in sys.stdin:
         if child:

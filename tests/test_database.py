@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
+from pydal import Field
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.ids import new_id
+from waddlebot.base.manifest import all_manifests
 from waddlebot.data.database import Database, DatabaseUnavailable, OpenTransaction, Prepared, fetch
 from waddlebot.data.migrate import RENAMED, list_migrations, migrate
 from waddlebot.fleet.embedded import PostgresServer
@@ -139,7 +143,8 @@ def test_statements_prepared_together_are_one_transaction_and_answer_with_the_la
 
 
 def test_pydals_tables_are_the_migrated_ones(fleet):
-    tables = fleet.database.primary.tables
+    named = [name for manifest in all_manifests() for name in manifest.tables]
+    tables = [name for name in named if getattr(fleet.database.primary, name, None)]
     columns = fleet.database.statement(
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
     )
@@ -147,7 +152,8 @@ def test_pydals_tables_are_the_migrated_ones(fleet):
     for row in columns:
         migrated.setdefault(row["table_name"], set()).add(row["column_name"])
 
-    assert {"commands", "inventory_items", "alias_commands", "twitch_events"} <= set(tables)
+    assert {"commands", "inventory_items", "alias_commands", "twitch_events", "auth_user"} <= set(tables)
+    assert set(fleet.database.primary.tables) == set(tables)
     for name in tables:
         assert set(fleet.database.primary[name].fields) == migrated[name], name
 
@@ -268,3 +274,24 @@ def test_a_home_from_before_a_migration_was_renamed_goes_on(empty_url):
             assert cursor.rowcount == 1
     connection.close()
     assert migrate(empty_url, post=True) == []
+
+
+def test_tables_are_defined_once_when_first_asked_for_however_many_ask(stack):
+    database, begun = Database(stack.postgres.owner_url), []
+
+    def define_tables(db):
+        begun.append(db)
+        time.sleep(0.1)  # Others ask meanwhile.
+        db.define_table("late_one", Field("name"))
+        db.define_table("late_other", Field("name"))
+
+    database.define(["late_one", "late_other"], define_tables)
+    assert begun == []
+    with ThreadPoolExecutor(4) as pool:
+        fields = list(pool.map(lambda name: database.primary[name].fields, ["late_one", "late_other"] * 4))
+
+    assert fields == [["id", "name"]] * 8
+    assert begun == [database.primary]
+    with pytest.raises(AttributeError):
+        _ = database.primary.late_third
+    database.close()

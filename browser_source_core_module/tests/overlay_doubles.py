@@ -36,7 +36,7 @@ class HubProcess:
 
     def start(self) -> HubProcess:
         self.process = subprocess.Popen([sys.executable, "-m", "waddlebot.fleet.serve", "hub"], env=self.environment)
-        eventually(lambda: self.answers() or self.process.poll() is not None, within_s=20)
+        eventually(lambda: self.answers() or self.process.poll() is not None, within_s=60)
         assert self.process.poll() is None, "the hub does not start"
         return self
 

@@ -368,16 +368,16 @@ def test_five_hundred_alerts_over_a_line_that_is_cut_a_hundred_times_are_each_se
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_after_the_hub_comes_back_the_page_shows_what_it_missed(show, how):
     screen = show("ticker")
-    screen.overlay.ticker("before", display_s=0.1)
-    screen.until(lambda: screen.overlay.states() == ["done"])
+    screen.overlay.ticker("before", display_s=1)
+    screen.until(lambda: screen.overlay.states() == ["done"], within_s=60)
 
     screen.overlay.hub.end(how)
     screen.page.wait_for_selector("html[data-line=away]", state="attached")
-    screen.overlay.ticker("meanwhile", display_s=0.1)
+    screen.overlay.ticker("meanwhile", display_s=1)
     screen.overlay.hub.start()
-    screen.overlay.ticker("after", display_s=0.1)
+    screen.overlay.ticker("after", display_s=1)
 
-    screen.until(lambda: screen.overlay.states() == ["done"] * 3, within_s=30)
+    screen.until(lambda: screen.overlay.states() == ["done"] * 3, within_s=60)
     assert screen.seen == ["before", "meanwhile", "after"]
 
 

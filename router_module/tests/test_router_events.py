@@ -364,18 +364,20 @@ def test_a_command_that_was_taken_away_meanwhile_is_finished_where_it_was_begun(
     may_answer = threading.Event()
     stub.behaviour = lambda call: may_answer.wait(60) and reply_to(call, chat("at last"))
     event = bot.event("!stub")
-    session_id = bot.submit(event).session_id
-    stub.register(fleet, {"command": "other"})
-
-    fleet.database.statement(
-        "UPDATE router_work SET holder = 'dead', lease_until = now() - interval '1 minute' WHERE session_id = %s",
-        (session_id,),
-    )
-    (execution,) = bot.submit(event).answer["executions"]
+    begun = bot.submit(event)
+    (execution,) = begun.answer["executions"]
 
     def shown() -> list[Any]:
         return [each for each in stub.headers if each.get("Idempotency-Key") == execution["execution_id"]]
 
+    eventually(lambda: len(shown()) == 1, within_s=25)
+    stub.register(fleet, {"command": "other"})
+
+    fleet.database.statement(
+        "UPDATE router_work SET holder = 'dead', lease_until = now() - interval '1 minute' WHERE session_id = %s",
+        (begun.session_id,),
+    )
+    assert bot.submit(event).answer["executions"][0]["execution_id"] == execution["execution_id"]
     eventually(lambda: len(shown()) == 2, within_s=25)
     may_answer.set()
 

@@ -7,7 +7,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,9 @@ from .replica import Replica, ReplicaConnection, reason_of
 
 CONNECT_TIMEOUT_S = 5
 CONNECT_ATTEMPTS = 5
-# A start opens as many connections as its loops ask for at once; each that is kept costs the server 2 MB.
-IDLE_S = 10.0
+# A start opens as many connections as its loops ask for at once; each that is kept costs the server 2 MB. An idle fleet
+# opens no more of them for it: the same few are used again and again.
+IDLE_S = 3.0
 # PyDAL drops offsets and microseconds, so every session speaks UTC and precise times are the database's own.
 SESSION_OPTIONS = (
     "-c TimeZone=UTC -c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
@@ -183,6 +184,28 @@ class OpenTransaction(AssertionError):
     """Something is called while this thread holds a transaction open: a bug in the caller."""
 
 
+class LateDAL(DAL):  # type: ignore[misc]
+    """Defines a module's tables when one of them is first asked for: nearly all that runs is SQL, and the tables of a
+    whole fleet, on both sides, would be a good part of what each process starts with."""
+
+    _defining = threading.RLock()
+
+    def define_late(self, names: Sequence[str], define_tables: Callable[[DAL], None]) -> None:
+        self.__dict__.setdefault("_late", {}).update(dict.fromkeys(names, define_tables))
+
+    def __getattr__(self, name: str) -> Any:
+        late = self.__dict__.get("_late", {})
+        if name in late:
+            with self._defining:
+                if define_tables := late[name]:
+                    # It asks itself whether there are such tables.
+                    late.update({each: None for each, its in late.items() if its is define_tables})
+                    define_tables(self)
+                if name in self.__dict__:
+                    return self.__dict__[name]
+        return super().__getattr__(name)
+
+
 class Database:
     """One process's connections: `primary` for writes; for lookups, which may be a moment old, the replica, if there is
     one that is well and at most `max_lag_s` behind."""
@@ -207,11 +230,10 @@ class Database:
                 _libpq_url(replica_url), _libpq_url(primary_url), max_lag_s=max_lag_s, pool_size=pool_size, log=log
             )
 
-    def define(self, *definitions: Any) -> None:
-        """Give both sides the same table definitions; nothing is created or altered."""
-        for define_tables in definitions:
-            define_tables(self.primary)
-            define_tables(self._reader)
+    def define(self, names: Sequence[str], define_tables: Callable[[DAL], None]) -> None:
+        """Give both sides the same definitions of these tables; nothing is created or altered."""
+        self.primary.define_late(names, define_tables)
+        self._reader.define_late(names, define_tables)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[DAL]:
@@ -255,7 +277,7 @@ class Database:
             self._drop_idle()
             raise
         now = time.monotonic()
-        if now - self._looked_at > IDLE_S:
+        if now - self._looked_at > IDLE_S / 3:
             self._looked_at = now
             self._drop_idle(unused_since=now - IDLE_S)
 
@@ -286,14 +308,14 @@ def shared_database(settings: Settings, log: AAALog) -> Database:
     return _databases[which]
 
 
-def _open(url: str, *, pool_size: int, read_only: bool) -> DAL:
+def _open(url: str, *, pool_size: int, read_only: bool) -> LateDAL:
     options = SESSION_OPTIONS + (" -c default_transaction_read_only=on" if read_only else "")
 
     def set_autocommit(adapter: Any) -> None:
         adapter.connection.autocommit = True
 
     try:
-        db = DAL(
+        db = LateDAL(
             # Pools are kept by URI, and read-only connections must not end up among the others.
             url + ("&" if "?" in url else "?") + f"read_only={read_only}",
             pool_size=pool_size,

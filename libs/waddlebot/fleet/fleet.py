@@ -24,12 +24,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from ..base.contracts import MODULE_HOST
 from ..base.errors import ConfigError
 from ..base.manifest import Manifest, all_manifests, modules_dir
-from ..base.settings import check_what_is_set
 from ..data.redis_users import user_of
 from ..web.actor import ActorKey
 from .accounts import make_missing_keys
@@ -113,6 +112,38 @@ class Child:
         stop_process(self.process, signal.SIGTERM, STOP_TIMEOUT_S)
 
 
+class Preparation:
+    """Has the settings checked and the database prepared by a process of its own: what that imports would stay in the
+    supervisor's memory for good, and is loaded while the servers start."""
+
+    def __init__(self, home: Path, manifests: Sequence[Manifest]) -> None:
+        names = ",".join(manifest.name for manifest in manifests)
+        command = [sys.executable, "-m", "waddlebot.fleet.prepare", str(home), names]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # Told of no database, it ends.
+
+    def wait_for_checks(self) -> None:
+        """Raises: ConfigError when every process of this fleet would refuse the settings."""
+        assert self._process.stdout is not None
+        if not self._process.stdout.readline():
+            self.finish()
+
+    def finish(self, *urls: str) -> None:
+        """Prepare the database at the first URL, whose superuser has the second. Raises: ConfigError."""
+        _, stderr = self._process.communicate("".join(f"{url}\n" for url in urls))
+        if self._process.returncode != 0:
+            lines = stderr.strip().splitlines()
+            raise ConfigError(
+                (lines[-1] if lines else "the database could not be prepared").removeprefix("waddlebot: ")
+            )
+
+
 @dataclass(slots=True)
 class Fleet:
     """The fleet of one home."""
@@ -173,22 +204,23 @@ class Fleet:
             self._take_down()
 
     def _bring_up(self) -> None:
-        check_what_is_set()
-        self.home.open()
         manifests = all_manifests()
-        self._check_ports(manifests)
-        made, is_new = self.home.load_secrets()
-        make_missing_keys(made, manifests)
-        self.home.save_secrets(made)
-        if is_new:
-            self.admin_key = made.keys["admin"]
-        environment = self._start_servers(made)
+        with Preparation(self.home.path, manifests) as preparation:
+            preparation.wait_for_checks()
+            self.home.open()
+            self._check_ports(manifests)
+            made, is_new = self.home.load_secrets()
+            make_missing_keys(made, manifests)
+            self.home.save_secrets(made)
+            if is_new:
+                self.admin_key = made.keys["admin"]
+            environment = self._start_servers(made)
+            with step("schema"):
+                preparation.finish(environment["DATABASE_URL"], self.postgres.url if self.postgres else "")
         environment |= self._overlay_urls(manifests) | self._state_url(manifests) | self._consent_urls(manifests)
         if portal := next((each for each in manifests if each.name == PORTAL), None):
             environment["PORTAL_URL"] = os.environ.get("PORTAL_URL") or self._base_url_of(portal)
         self.environment = environment
-        with step("schema"):
-            self._prepare_database(environment["DATABASE_URL"], manifests)
         if self.options.demo:
             environment |= self._start_demo(manifests, environment)
         modules = self._plan(manifests, environment, made)
@@ -304,22 +336,6 @@ class Fleet:
         if store is None or not self.options.per_module or os.environ.get("BASE_URL"):
             return {}
         return {"MODULE_STATE_URL": f"{self._base_url_of(store)}{store.prefix}/state"}
-
-    def _prepare_database(self, url: str, manifests: Sequence[Manifest]) -> None:
-        """In a process of its own: what it imports would stay in the supervisor's memory for good."""
-        names = ",".join(manifest.name for manifest in manifests)
-        done = subprocess.run(
-            [sys.executable, "-m", "waddlebot.fleet.prepare", str(self.home.path), names],
-            env={**os.environ, "DATABASE_URL": url, "SUPERUSER_URL": self.postgres.url if self.postgres else ""},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode != 0:
-            lines = done.stderr.strip().splitlines()
-            raise ConfigError(
-                (lines[-1] if lines else "the database could not be prepared").removeprefix("waddlebot: ")
-            )
 
     def _start_demo(self, manifests: Sequence[Manifest], environment: dict[str, str]) -> dict[str, str]:
         """Start the platforms of the demo. Returns what points the modules at them."""

@@ -67,7 +67,7 @@ class Service:
         self.metrics = Metrics(self.manifest.name)
         self.database = shared_database(settings, self.log)
         if tables:
-            self.database.define(tables)
+            self.database.define(self.manifest.tables, tables)
         self.bus = shared_bus(settings)
         self.accounts = Accounts(self.database, self.bus)
         # What communities gave this fleet for other services; it opens where WADDLEBOT_ENCRYPTION_KEYS are set.

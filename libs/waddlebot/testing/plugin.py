@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,12 +31,12 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that ask for the most time, so that no worker begins with one of them at the end."""
-    longest: dict[Path, float] = {}
+    """Begin with the files whose tests together ask for the most time, so that no worker begins with one at the end."""
+    asked: Counter[Path] = Counter()
     for item in items:
         marked = item.get_closest_marker("timeout")
-        longest[item.path] = max(longest.get(item.path, 0), marked.args[0] if marked else 0)
-    items.sort(key=lambda item: -longest[item.path])
+        asked[item.path] += marked.args[0] if marked else 0
+    items.sort(key=lambda item: -asked[item.path])
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from urllib.parse import urlencode
 from py4web import Field, redirect, request
 from py4web.core import Fixture
 from py4web.utils.auth import Auth, AuthEnforcer
-from pydal import DAL
 from pydal.validators import CRYPT, IS_STRONG
 
 from ..base.errors import NotAllowed, UserError
@@ -113,21 +112,16 @@ class SignIn(Auth):  # type: ignore[misc]
             two_factor_validate=two_factor_validate,
             logger=logging.getLogger("waddlebot.signin"),
         )
-        self._extra = [expiry, *extra_fields]
         self.__prerequisites__ = [session, flash]
         self.flash, self.route = flash, route
         self._database, self._limiter, self._log = database, limiter, log
         self._refusals = PerMinute(REFUSALS_PER_MINUTE)
         self._check_login, self.begins_at = check_login, begins_at
-        database.define(self._define_tables_of)
         self.db = database.primary
-
-    def _define_tables_of(self, db: DAL) -> None:
-        self.db = db
-        self.extra_auth_user_fields = [each.clone() for each in self._extra]
+        self.extra_auth_user_fields = [each.clone() for each in (expiry, *extra_fields)]
         self.define_tables()
         strong = IS_STRONG(entropy=ENTROPY_BITS, invalid="", error_message=WEAK)
-        db.auth_user.password.requires = [strong, CRYPT(digest_alg=DIGEST)]
+        self.db.auth_user.password.requires = [strong, CRYPT(digest_alg=DIGEST)]
 
     # Who looks
 
