@@ -282,7 +282,7 @@ def test_tables_are_defined_once_when_first_asked_for_however_many_ask(stack):
     def define_tables(db):
         begun.append(db)
         time.sleep(0.1)  # Others ask meanwhile.
-        db.define_table("late_one", Field("name"))
+        db.define_table("late_one", Field("name", default="nobody"))
         db.define_table("late_other", Field("name"))
 
     database.define(["late_one", "late_other"], define_tables)
@@ -292,6 +292,8 @@ def test_tables_are_defined_once_when_first_asked_for_however_many_ask(stack):
 
     assert fields == [["id", "name"]] * 8
     assert begun == [database.primary]
+    # To a thread that has not defined it, too, a field is what it was defined as.
+    assert database.primary.late_one.name.default == "nobody"
     with pytest.raises(AttributeError):
         _ = database.primary.late_third
     database.close()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,15 @@ from test_fleet import Up
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import DEMO_OFFSET, FLEET_PORTS
 from waddlebot.fleet.home import demo_home
+from waddlebot.testing.browser import chromium
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.http import HTTPClient, HTTPResponse
 
 from simulators.demo import extras
 from simulators.demo.platforms import read_slash, streamed
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go quickly.
-OPTIONS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-features=IsolateSandboxedIframes"]
+OPTIONS = ["--disable-features=IsolateSandboxedIframes"]
 pytestmark = pytest.mark.timeout(240)
 SOON_MS = 30_000
 READY_WITHIN_S = 120
@@ -81,12 +80,7 @@ def check_that_ctrl_c_ends_everything(up: Up) -> None:
 
 @pytest.fixture(scope="module")
 def page(demo) -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+    with chromium(*OPTIONS) as browser:
         opened = browser.new_page(viewport={"width": 1440, "height": 900})
         opened.problems = []
         opened.on("pageerror", lambda err: opened.problems.append(str(err)))
@@ -94,7 +88,6 @@ def page(demo) -> Iterator[Any]:
         opened.goto(demo.url)
         opened.wait_for_selector(".status[data-status=ready]")
         yield opened
-        browser.close()
 
 
 def say(page: Any, platform: str, level: str, text: str) -> None:

@@ -18,7 +18,7 @@ import pytest
 import redis
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import all_manifests
-from waddlebot.fleet.embedded import free_port
+from waddlebot.fleet.embedded import STOP_TIMEOUT_S, _clear_stale_lock, free_port
 from waddlebot.fleet.fleet import BASE_PORT, FLEET_PORTS, Fleet, Options
 from waddlebot.fleet.home import Home
 from waddlebot.testing.plugin import eventually
@@ -432,6 +432,22 @@ def test_a_home_outlives_sigterm_and_kill_9_and_says_in_one_line_that_its_databa
     said = [line for line in broken.output if not line.startswith("  ✓")]
     assert len(said) == 1
     assert said[0].startswith(f"waddlebot: The database in {home}/postgres/data does not start: ")
+
+
+def test_a_database_that_ended_and_that_nobody_has_fetched_is_not_waited_for(tmp_path):
+    """As in a container whose first process is no init."""
+    (tmp_path / "postgres").symlink_to("/bin/true")
+    ended = subprocess.Popen([tmp_path / "postgres"])
+    eventually(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE)
+    lock = tmp_path / "postmaster.pid"
+    lock.write_text(f"{ended.pid}\n")
+    started = time.monotonic()
+
+    _clear_stale_lock(tmp_path)
+
+    assert time.monotonic() - started < STOP_TIMEOUT_S / 2
+    assert not lock.exists()
+    ended.wait()
 
 
 def kill_under_load(up: Up) -> list[str]:

@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import json
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -26,13 +25,13 @@ import redis
 from mailbox_server import Mailbox
 from pydal.validators import CRYPT
 from waddlebot.fleet.embedded import free_port
+from waddlebot.testing.browser import chromium
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
 
 MODULES = Path(__file__).parent / "pages"
 LOOK = Path(__file__).parents[1] / "libs" / "waddlebot" / "web" / "static"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 BROWSERS_ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
@@ -736,21 +735,16 @@ def test_what_is_not_ours_is_what_its_list_says():
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: scripts/ensure_chromium.sh")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
+def browser() -> Iterator[Any]:
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1440, 1024, 390])
-def test_pages_are_in_order_for_a_browser_and_for_who_cannot_see(chromium, port, pip, theme, width):
+def test_pages_are_in_order_for_a_browser_and_for_who_cannot_see(browser, port, pip, theme, width):
     axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
-    context = chromium.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=theme)
     page, problems = context.new_page(), []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -775,8 +769,8 @@ def test_pages_are_in_order_for_a_browser_and_for_who_cannot_see(chromium, port,
     assert problems == []
 
 
-def test_the_theme_button_lasts_to_the_next_page(chromium, port, pip):
-    context = chromium.new_context(viewport={"width": 1440, "height": 844}, color_scheme="light")
+def test_the_theme_button_lasts_to_the_next_page(browser, port, pip):
+    context = browser.new_context(viewport={"width": 1440, "height": 844}, color_scheme="light")
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{port}/guestbook/auth/login")
     page.get_by_label("E-mail address").fill("pip@example.org")

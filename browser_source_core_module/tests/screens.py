@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from overlay_doubles import Overlay
+from waddlebot.testing.browser import chromium
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 OPTIONS = [
-    *("--no-sandbox", "--disable-dev-shm-usage"),
     # Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go
     # quickly.
     "--disable-features=IsolateSandboxedIframes",
@@ -37,17 +34,8 @@ addEventListener('DOMContentLoaded', () => requestAnimationFrame(look));
 STATE = "[{...document.documentElement.dataset}, window.lines.map((each) => each.readyState)]"
 
 
-@contextmanager
-def launched(*options: str) -> Iterator[Any]:
-    """A Chromium; while it lives, this thread has an event loop that others would trip over."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=[*OPTIONS, *options])
-        yield chromium
-        chromium.close()
+def launched(*options: str) -> AbstractContextManager[Any]:
+    return chromium(*OPTIONS, *options)
 
 
 @dataclass

@@ -163,7 +163,7 @@ def test_no_payload_runs_or_leaves_the_page(context, live, site, source_type):
     until = time.monotonic() + 120
     while live.states(source_type).count("done") < sent:
         assert time.monotonic() < until
-        page.wait_for_timeout(50)
+        page.wait_for_timeout(500)
     page.wait_for_timeout(300)
     assert page.evaluate("window.ran") == []
     assert page.url == url

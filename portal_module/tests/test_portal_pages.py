@@ -12,7 +12,6 @@ import ipaddress
 import json
 import os
 import re
-import shutil
 import ssl
 import struct
 import subprocess
@@ -36,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from waddlebot.base.ids import new_id
 from waddlebot.fleet.embedded import free_port
+from waddlebot.testing.browser import chromium
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
 
@@ -44,7 +44,6 @@ from simulators.slack import SlackSimulator
 from simulators.twitch import TwitchSimulator
 
 pytestmark = pytest.mark.timeout(180)
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 # Where `make shots` wants pictures; then in all widths and both themes.
 SHOTS = os.environ.get("PORTAL_SHOTS")
@@ -189,13 +188,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: scripts/ensure_chromium.sh")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from waddlebot.data.database import Database, fetch
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import Child, answers_200
 from waddlebot.fleet.home import make_encryption_key
+from waddlebot.testing.browser import chromium
 from waddlebot.testing.fleet import Stack
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.auth import create_account
@@ -25,7 +25,6 @@ from simulators.twitch.websocket import _about as about
 from simulators.twitch.websocket import _message as message
 
 CHAT = "channel.chat.message"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 numbers = itertools.count(1)
 MODULES = ("router", "inventory", "twitch")
 
@@ -171,15 +170,11 @@ def test_a_streamer_at_home_gets_from_a_button_to_a_channel_that_answers(home_fl
     eventually(lambda: made.texts == ["The inventory is empty."], within_s=20)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to click with")
 def test_a_streamer_clicks_through_in_a_real_browser(home_fleet):
     """With the pages' own policy for styles and forms, without any script."""
-    from playwright.sync_api import sync_playwright
-
     refused: list[str] = []
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        page = chromium.new_context(java_script_enabled=False).new_page()
+    with chromium() as browser:
+        page = browser.new_context(java_script_enabled=False).new_page()
         page.on("console", lambda each: refused.append(each.text))
         page.goto(f"{home_fleet.url}/twitch/auth")
         assert page.locator("main > .card").bounding_box()["width"] <= 640, "the style was refused"
@@ -191,7 +186,6 @@ def test_a_streamer_clicks_through_in_a_real_browser(home_fleet):
         page.get_by_role("link", name="Continue to Twitch").click()
         page.get_by_role("button", name="Yes, leave my channel").click()
         page.get_by_role("heading", name="The bot has left").wait_for()
-        chromium.close()
     assert [each for each in refused if "Content Security Policy" in each] == []
 
 

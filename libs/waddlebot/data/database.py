@@ -17,6 +17,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.sql import Composable
 from pydal import DAL
 from pydal.connection import ConnectionPool
+from threadsafevariable import ThreadSafeVariable
 
 from ..base.errors import Busy, ConfigError
 from ..base.logs import AAALog, redact
@@ -200,10 +201,20 @@ class LateDAL(DAL):  # type: ignore[misc]
                 if define_tables := late[name]:
                     # It asks itself whether there are such tables.
                     late.update({each: None for each, its in late.items() if its is define_tables})
-                    define_tables(self)
+                    with _seen_by_all_threads():
+                        define_tables(self)
                 if name in self.__dict__:
                     return self.__dict__[name]
         return super().__getattr__(name)
+
+
+@contextlib.contextmanager
+def _seen_by_all_threads() -> Iterator[None]:
+    """Most attributes of a Field are each thread's own, and None to it unless the main thread has set them."""
+    before = ThreadSafeVariable.freeze()
+    yield
+    now = ThreadSafeVariable.freeze()
+    ThreadSafeVariable.defaults.update({key: value for key, value in now.items() if before.get(key) is not value})
 
 
 class Database:

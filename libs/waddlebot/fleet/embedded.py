@@ -359,9 +359,11 @@ def _clear_stale_lock(data: Path) -> None:
 
 def _is_postgres(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == "postgres"
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
     except OSError:
         return False
+    # In a container nobody may fetch what has ended.
+    return name == "postgres" and rest.split()[0] != "Z"
 
 
 def _last_line(text: str | Sequence[str]) -> str:
