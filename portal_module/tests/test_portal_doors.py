@@ -695,7 +695,23 @@ def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fle
         False,
         True,
     )
+    assert "End it" not in shown
+    with fleet.database.transaction() as db:
+        ban = {**deed, "action": "ban"}
+        fetch(
+            db,
+            "UPDATE outbox SET state = 'sent', response_data = %s WHERE event_id = %s AND response_action = 'moderate'",
+            (json.dumps(ban), event["event_id"]),
+        )
     older = re.search(r'href="(\?before=[^"]+)"', shown)[1]
+    editor = give(fleet, sign_in(fleet), bot.community_id, "editor")
+    assert "End it" not in viewer.ask("GET", f"/portal/c/{bot.slug}/moderation{older}").body.decode()
+    shown = editor.ask("GET", f"/portal/c/{bot.slug}/moderation{older}").body.decode()
+    where = re.search(r'action="([^"]+/moderate)" class="act">(.*?)</form>', shown)
+    values = dict(re.findall(r'name="(\w+)" value="([^"]*)"', where[2]))
+    assert values["action"] == "unban"
+    ended = editor.ask("POST", where[1], values)
+    assert (ended.status, ended.headers["location"]) == (303, f"/portal/c/{bot.slug}/moderation")
     shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation{older}").body.decode()
     assert ("spam 0<" in shown, "spam!" in shown, "spam 1<" in shown) == (True, True, False)
     assert viewer.ask("GET", f"/portal/c/{bot.slug}/moderation?before=nonsense").status == 200
