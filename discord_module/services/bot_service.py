@@ -376,9 +376,9 @@ class BotService:
                 if not is_gone_already(err):
                     raise
                 # Who is not banned may be timed out, which this ends as on Twitch.
-                body = {"communication_disabled_until": None}
+                nothing = {"communication_disabled_until": None}
                 await client.request(
-                    "PATCH", "/guilds/{guild_id}/members/{user_id}", reason=reason, json=body, **member
+                    "PATCH", "/guilds/{guild_id}/members/{user_id}", reason=reason, json=nothing, **member
                 )
         else:
             await self._warn(action, channel)
