@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from pydal.validators import CRYPT
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAAFormatter
 from waddlebot.community.directory import add_server
+from waddlebot.data import database
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.mail import Mail, MailNotSent
@@ -408,6 +410,30 @@ def test_who_came_by_a_mailed_password_sees_nothing_before_choosing_their_own(wo
         answer = visitor.ask("GET", path)
         assert (answer.status, answer.headers["location"]) == (303, "/portal/auth/change-password")
     assert visitor.ask("GET", "/portal/auth/change-password").status == 200
+
+
+def test_no_page_asks_more_than_ten_times_or_is_heavy(world, monkeypatch):
+    asked: list[str] = []
+
+    def counting(cursor: Any, sql: str, *more: Any) -> Any:
+        # The page's own thread, and those in which it asks modules; loops have others.
+        if threading.current_thread().name.startswith(("MainThread", "fleet-call")):
+            asked.append(str(sql))
+        return fetched(cursor, sql, *more)
+
+    fetched = database._fetch
+    monkeypatch.setattr(database, "_fetch", counting)
+    owner, troubles = world.people["owner"], []
+    for route in sorted(each for each in routes() if each.startswith(f"GET {C}")):
+        path = world.path(route)
+        owner.ask("GET", path)  # What is looked up once and kept is not counted.
+        asked.clear()
+        answer = owner.ask("GET", path, **{"Accept-Encoding": "gzip"})
+        if answer.status == 200 and answer.headers["content-type"].startswith("text/html"):
+            if len(asked) > 10 or len(answer.body) > 40 * 1024:
+                troubles.append((route, len(asked), len(answer.body)))
+            assert asked, route
+    assert troubles == []
 
 
 def test_pages_know_their_name_and_come_from_their_own(world):
