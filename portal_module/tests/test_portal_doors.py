@@ -761,6 +761,8 @@ def test_what_an_alerts_form_leaves_empty_is_empty(world, fleet):
         found = max(alerts, key=lambda each: each["id"])
         return {name: found[name] for name in ("id", *texts)}
 
+    shown = owner.ask("GET", f"{path}/new").body.decode()
+    assert re.search(r"<input[^>]*alert_display_s[^>]*>", shown)[0].count('value="8"') == 1
     assert fill_in(owner, f"{path}/new", "alert", event="raid", title="{user} comes!", **form).status == 303
     made = newest()
     assert [made[name] for name in texts] == ["{user} comes!", "", ""]
