@@ -355,7 +355,7 @@ class BotService:
         return outcome
 
     async def _act(self, action: ModerationAction, *, guild: str, channel: str) -> None:
-        from .rest import timed_out_until
+        from .rest import is_gone_already, timed_out_until
 
         member = {"guild_id": guild, "user_id": action.platform_user_id}
         client, reason = self.client, action.reason[:400]
@@ -370,7 +370,16 @@ class BotService:
             path = "/guilds/{guild_id}/bans/{user_id}"
             await client.request("PUT", path, reason=reason, json={"delete_message_seconds": 0}, **member)
         elif action.action == "unban":
-            await client.request("DELETE", "/guilds/{guild_id}/bans/{user_id}", reason=reason, **member)
+            try:
+                await client.request("DELETE", "/guilds/{guild_id}/bans/{user_id}", reason=reason, **member)
+            except ProviderError as err:
+                if not is_gone_already(err):
+                    raise
+                # Who is not banned may be timed out, which this ends as on Twitch.
+                nothing = {"communication_disabled_until": None}
+                await client.request(
+                    "PATCH", "/guilds/{guild_id}/members/{user_id}", reason=reason, json=nothing, **member
+                )
         else:
             await self._warn(action, channel)
 

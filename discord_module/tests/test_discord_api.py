@@ -62,6 +62,8 @@ def test_somebody_is_timed_out_kicked_banned_and_unbanned(server):
 
     assert moderate(server, action="timeout", user_id="1003", duration_s=60, reason="spam").status == 200
     assert server.guild.members["1003"].timed_out_until is not None
+    assert moderate(server, action="unban", user_id="1003").status == 200
+    assert server.guild.members["1003"].timed_out_until is None
     assert moderate(server, action="kick", user_id="1003").status == 200
     assert "1003" not in server.guild.members
     assert moderate(server, action="ban", user_id="1003", reason="more spam").status == 200

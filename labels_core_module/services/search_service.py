@@ -201,7 +201,7 @@ def _accounts(names: Sequence[str], match: Match) -> list[str]:
 
 def _of_linked(names: Sequence[str], match: Match) -> str:
     """The condition that people with several accounts have all, any or none of the labels, on whichever of them."""
-    has = [THEY_HAVE.format(f"%({each})s") for each in names]
-    if match == "none":
-        return f"NOT ({' OR '.join(has)}) AND {ARE_MEMBERS}"
-    return " AND ".join(has) if match == "all" else f"({' OR '.join(has)})"
+    if match == "all":
+        return " AND ".join(THEY_HAVE.format(f"%({each})s") for each in names)
+    has_any = THEY_HAVE.format("ANY(%(names)s)")
+    return has_any if match == "any" else f"NOT {has_any} AND {ARE_MEMBERS}"

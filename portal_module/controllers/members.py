@@ -120,7 +120,7 @@ def moderate(
         flash.set(" ".join([f"{ACTIONS[action]} in {done} places; not everywhere.", *troubles[:2]]), "bad")
     else:
         flash.set(f"{ACTIONS[action]} in {done} place{'s' if done > 1 else ''}.")
-    return go_to(f"{seat.path}/members/{user_id}")
+    return go_to(f"{seat.path}/moderation" if value("of") == "log" else f"{seat.path}/members/{user_id}")
 
 
 POINT_FIELDS = [

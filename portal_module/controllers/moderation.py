@@ -6,12 +6,13 @@ import re
 from typing import Any
 
 from waddlebot.data.database import Database, fetch
+from waddlebot.web.sessions import PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import page
 
 from ..services.channels import ago
 from ..services.seats import Seats
-from .parts import asked
+from .parts import Buttons, asked
 
 PAGE = 30
 # What was to be done at a platform, and what was only told, where nothing can be done. Sessions are in order of time.
@@ -47,6 +48,8 @@ WORDS = {
     "unban": "Unbanned",
     "block": "Told",
 }
+# What goes on until somebody ends it, or by itself.
+LASTS = ("timeout", "ban")
 STATES = {
     "sent": ("good", "Done"),
     "pending": ("", "Waits"),
@@ -59,7 +62,7 @@ STATES = {
 
 
 @page("GET", "/portal/c/<community>/moderation", "moderation.html")
-def show_moderation(community: str, login: Login, seats: Seats, database: Database) -> Any:
+def show_moderation(community: str, login: Login, session: PageSession, seats: Seats, database: Database) -> Any:
     """What the bot did about messages and people, the newest first."""
     seat = seats.take(login, community, "rules")
     place = PLACE.fullmatch(asked("before"))
@@ -69,5 +72,13 @@ def show_moderation(community: str, login: Login, seats: Seats, database: Databa
         rows = fetch(db, LOG, wanted)
     more = f"{rows[PAGE - 1]['session_id']}.{rows[PAGE - 1]['id']}" if len(rows) > PAGE else None
     return seat.shown(
-        "Moderation", rows=rows[:PAGE], more=more, is_first=place is None, words=WORDS, states=STATES, ago=ago
+        "Moderation",
+        rows=rows[:PAGE],
+        more=more,
+        is_first=place is None,
+        words=WORDS,
+        states=STATES,
+        lasts=LASTS,
+        ago=ago,
+        button=Buttons(session),
     )

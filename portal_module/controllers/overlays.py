@@ -296,7 +296,7 @@ def _fields(was: dict[str, Any]) -> list[Field]:
             "display_s",
             "double",
             label="Seconds",
-            default=was.get("display_s", 8),
+            default=f"{was.get('display_s', 8):g}",
             requires=IS_FLOAT_IN_RANGE(0.1, 120, error_message="Between 0.1 and 120 seconds."),
         ),
         Field("min_amount", "double", label="From an amount of", default=was.get("min_amount"), requires=number),
@@ -305,7 +305,7 @@ def _fields(was: dict[str, Any]) -> list[Field]:
             "weight",
             "double",
             label="How often, beside others that fit",
-            default=was.get("weight", 1),
+            default=f"{was.get('weight', 1):g}",
             requires=IS_FLOAT_IN_RANGE(0, 1000),
         ),
         Field(

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from pydal.validators import CRYPT
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAAFormatter
 from waddlebot.community.directory import add_server
+from waddlebot.data import database
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.mail import Mail, MailNotSent
@@ -410,6 +412,30 @@ def test_who_came_by_a_mailed_password_sees_nothing_before_choosing_their_own(wo
     assert visitor.ask("GET", "/portal/auth/change-password").status == 200
 
 
+def test_no_page_asks_more_than_ten_times_or_is_heavy(world, monkeypatch):
+    asked: list[str] = []
+
+    def counting(cursor: Any, sql: str, *more: Any) -> Any:
+        # The page's own thread, and those in which it asks modules; loops have others.
+        if threading.current_thread().name.startswith(("MainThread", "fleet-call")):
+            asked.append(str(sql))
+        return fetched(cursor, sql, *more)
+
+    fetched = database._fetch
+    monkeypatch.setattr(database, "_fetch", counting)
+    owner, troubles = world.people["owner"], []
+    for route in sorted(each for each in routes() if each.startswith(f"GET {C}")):
+        path = world.path(route)
+        owner.ask("GET", path)  # What is looked up once and kept is not counted.
+        asked.clear()
+        answer = owner.ask("GET", path, **{"Accept-Encoding": "gzip"})
+        if answer.status == 200 and answer.headers["content-type"].startswith("text/html"):
+            if len(asked) > 10 or len(answer.body) > 40 * 1024:
+                troubles.append((route, len(asked), len(answer.body)))
+            assert asked, route
+    assert troubles == []
+
+
 def test_pages_know_their_name_and_come_from_their_own(world):
     owner = world.people["owner"]
     path = f"/portal/c/{world.bot.slug}"
@@ -695,7 +721,23 @@ def test_a_rules_deed_is_in_the_moderation_log_with_what_became_of_it(world, fle
         False,
         True,
     )
+    assert "End it" not in shown
+    with fleet.database.transaction() as db:
+        ban = {**deed, "action": "ban"}
+        fetch(
+            db,
+            "UPDATE outbox SET state = 'sent', response_data = %s WHERE event_id = %s AND response_action = 'moderate'",
+            (json.dumps(ban), event["event_id"]),
+        )
     older = re.search(r'href="(\?before=[^"]+)"', shown)[1]
+    editor = give(fleet, sign_in(fleet), bot.community_id, "editor")
+    assert "End it" not in viewer.ask("GET", f"/portal/c/{bot.slug}/moderation{older}").body.decode()
+    shown = editor.ask("GET", f"/portal/c/{bot.slug}/moderation{older}").body.decode()
+    where = re.search(r'action="([^"]+/moderate)" class="act">(.*?)</form>', shown)
+    values = dict(re.findall(r'name="(\w+)" value="([^"]*)"', where[2]))
+    assert values["action"] == "unban"
+    ended = editor.ask("POST", where[1], values)
+    assert (ended.status, ended.headers["location"]) == (303, f"/portal/c/{bot.slug}/moderation")
     shown = viewer.ask("GET", f"/portal/c/{bot.slug}/moderation{older}").body.decode()
     assert ("spam 0<" in shown, "spam!" in shown, "spam 1<" in shown) == (True, True, False)
     assert viewer.ask("GET", f"/portal/c/{bot.slug}/moderation?before=nonsense").status == 200
@@ -719,6 +761,8 @@ def test_what_an_alerts_form_leaves_empty_is_empty(world, fleet):
         found = max(alerts, key=lambda each: each["id"])
         return {name: found[name] for name in ("id", *texts)}
 
+    shown = owner.ask("GET", f"{path}/new").body.decode()
+    assert re.search(r"<input[^>]*alert_display_s[^>]*>", shown)[0].count('value="8"') == 1
     assert fill_in(owner, f"{path}/new", "alert", event="raid", title="{user} comes!", **form).status == 303
     made = newest()
     assert [made[name] for name in texts] == ["{user} comes!", "", ""]

@@ -90,6 +90,9 @@ class ShoutoutChat:
         auto = self._people.settings_of(db, call.community_id, known.ids).auto
         if auto != "default":
             return auto == "always"
+        labels = set(map(fold, settings["labels"] or ()))
+        if labels and labels.isdisjoint(call.payload.user.labels):
+            return False
         if trigger.message_type == MessageType.RAID:
             viewers = trigger.data.get("viewers")
             if not isinstance(viewers, int) or viewers < settings["raid_viewers"]:

@@ -52,6 +52,15 @@ def test_follows_and_subscriptions_only_where_that_is_switched_on(bot, channel, 
     assert channel.submit(event, streamer).chat.startswith(f"Go and follow {streamer.name}")
 
 
+def test_by_itself_can_be_for_who_has_a_label_only(bot, channel, twitch, streamer):
+    configure(bot, labels=["Friend", "regular"])
+    assert channel.raid(streamer).chat == ""
+    label = {"label": "friend", "subject_type": "user", "subject_id": f"twitch:{streamer.id}"}
+    answer = bot.fleet.request("POST", "/labels/apply", {**label, "community_id": bot.slug})
+    assert (answer.status, answer.json()["changed"]) == (200, True)
+    assert channel.raid(streamer).chat != ""
+
+
 def test_raids_can_be_switched_off_and_their_size_chosen(bot, channel, twitch, streamer):
     configure(bot, auto_raid=False)
     assert channel.raid(streamer).chat == ""

@@ -11,7 +11,7 @@ from ..config import App
 PROVIDER = "spotify"
 
 
-class NoApp(UserError):
+class NoApp(UserError, NotConfigured):
     """Spotify is not set up yet: whoever runs this bot has to set SPOTIFY_CLIENT_ID and SPOTIFY_CLIENT_SECRET, or this
     community's owner brings an app of their own (see the module's README)."""
 

@@ -65,7 +65,7 @@ def test_somebody_is_shown_what_is_known_of_them_and_forgotten(stranger):
     assert kept["credentials"]["kinds"] == [], kept
 
 
-def test_without_an_app_chat_says_what_the_operator_or_the_owner_has_to_do(stranger, app, monkeypatch):
+def test_without_an_app_chat_says_what_the_operator_or_the_owner_has_to_do(stranger, app, monkeypatch, caplog):
     monkeypatch.setattr(app.apps, "_fleets", None)
     monkeypatch.setattr(app.service, "configured", False)
     for line, level in {"!spotify search x": "member", "!np": "member", "!spotify connect": "owner"}.items():
@@ -74,6 +74,8 @@ def test_without_an_app_chat_says_what_the_operator_or_the_owner_has_to_do(stran
     assert stranger.bot.fleet.request("GET", "/spotify/health", key=None).json()["status"] == "unconfigured"
     answer = stranger.ask("POST", "/spotify/skip")
     assert (answer.status, answer.json()["error"]["code"]) == (503, "not_configured")
+    # Whoever looks at the portal's page of music asks, and nothing has failed.
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
 
 
 def test_what_is_switched_off_is_in_no_list_and_refused_in_words(studio, app, monkeypatch):
