@@ -22,8 +22,8 @@ from .moderation import Action, ModerationAction
 from .sender import Sender
 
 MAX_BATCHES = 8
-# Batches that are not full follow each other at least this far apart, so that load makes them larger instead of more:
-# each costs the router and the database as much as several events do. What comes alone goes at once.
+# A batch that is not full follows one of several events at least this far apart, so that load makes batches larger
+# instead of more: each costs the router and the database as much as several events do. What comes alone goes at once.
 GATHER_S = 0.02
 FIRST_PAUSE_S = 0.25
 MAX_PAUSE_S = 5.0
@@ -83,7 +83,7 @@ class Forwarder:
         if not rows:
             return False
         is_full = len(rows) == MAX_BATCH
-        if not is_full:
+        if 1 < len(rows) < MAX_BATCH:
             self._gather_until = time.monotonic() + GATHER_S
         with self._lock:
             self._batches += 1
