@@ -26,7 +26,7 @@ from simulators.youtube import YouTubeSimulator
 OVERHEAD_BAR_MS, FIRST_BYTE_BAR_MS, BESIDE_BAR = 20, 50, 1.5
 CALLS, WARM_UP = 60, 5
 STREAMS, FIRST_S = 40, 0.2
-READERS, KEYS, WEBHOOKS = 64, 4, 200
+READERS, KEYS, WEBHOOKS = 64, 4, 1_000
 ASKED = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
 TOOK = re.compile(r"action=command_executed result=(\S+) .*execution_id=(\S+) .*execution_time_ms=([\d.]+)")
 SECONDS = re.compile(r"^\w*provider_seconds_sum\{[^}]*\} (\S+)", re.MULTILINE)

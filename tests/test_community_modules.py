@@ -19,6 +19,8 @@ from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
+from waddlebot.cli.cli import cli
 from waddlebot.fleet.embedded import free_port
 from waddlebot.module.package import pack_folder, read_package
 from waddlebot.testing.module_host import ModuleHost
@@ -29,12 +31,14 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "community_modules
 SDK = EXAMPLES / "sdk"
 NAMES = ("weather", "translate", "game", "quote", "giveaway")
 SECRET = "whsec-of-a-test"
+FOLDERS = {name: EXAMPLES / name for name in NAMES}
 # What is said, and what the answer looks like.
 TALKS: dict[str, list[tuple[str, str]]] = {
     "weather": [("Tokyo may", "Tokyo in May: usually 15 to 24 °C.*")],
     "translate": [("es good morning", "Buenos días")],
     "game": [("rock", "I have (rock|paper|scissors).*")],
     "quote": [("add Ship it", "Kept as quote 1."), ("add Later", "Kept as quote 2."), ("1", "Quote 1: Ship it")],
+    "dice": [("2d6", r"[1-6] \+ [1-6] = \d+"), ("two", "Say how many dice.*")],
     "giveaway": [("start a duck", "To be won: a duck!.*"), ("join", "Good luck.*"), ("draw", "Alice wins a duck!.*")],
 }
 Ask = Callable[[str, dict[str, Any]], Any]
@@ -59,7 +63,7 @@ def platform(request: pytest.FixtureRequest, host: ModuleHost) -> Iterator[Ask]:
 
 def locally(host: ModuleHost, _stack: contextlib.ExitStack) -> Ask:
     def ask(name: str, event: dict[str, Any]) -> Any:
-        return host.invoke(host.publish_package(pack_folder(EXAMPLES / name)), event).json()
+        return host.invoke(host.publish_package(pack_folder(FOLDERS[name])), event).json()
 
     return ask
 
@@ -76,7 +80,7 @@ def on_lambda(_host: ModuleHost, stack: contextlib.ExitStack) -> Ask:
     )
 
     def ask(name: str, event: dict[str, Any]) -> Any:
-        paths = [str(EXAMPLES / name), str(SDK)]
+        paths = [str(FOLDERS[name]), str(SDK)]
         aws.add(name, f"import sys; sys.path[:0] = {paths!r}; from waddlebot_sdk.aws_lambda import handler")
         return json.loads(client.invoke(FunctionName=name, Payload=json.dumps(event))["Payload"].read())
 
@@ -89,7 +93,7 @@ def on_openwhisk(_host: ModuleHost, stack: contextlib.ExitStack) -> Ask:
 
     def ask(name: str, event: dict[str, Any]) -> Any:
         def action(params: dict[str, Any]) -> Any:
-            environment = {"PYTHONPATH": f"{EXAMPLES / name}{os.pathsep}{SDK}", "PATH": os.environ["PATH"]}
+            environment = {"PYTHONPATH": f"{FOLDERS[name]}{os.pathsep}{SDK}", "PATH": os.environ["PATH"]}
             ran = subprocess.run([sys.executable, "-c", script], input=json.dumps(params), env=environment, **captured)
             return json.loads(ran.stdout)
 
@@ -107,7 +111,7 @@ def as_webhook(_host: ModuleHost, stack: contextlib.ExitStack) -> Ask:
 
     def ask(name: str, event: dict[str, Any]) -> Any:
         if name not in urls:
-            urls[name] = stack.enter_context(webhook(EXAMPLES / name))
+            urls[name] = stack.enter_context(webhook(FOLDERS[name]))
         return post(urls[name], event).json()
 
     return ask
@@ -143,8 +147,16 @@ def post(url: str, event: Any, *, secret: str = SECRET, at: float | None = None,
     return HTTPClient().request("POST", url, body=body, headers=headers)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def begun(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What `waddlebot module init dice` makes of nothing."""
+    folder = tmp_path_factory.mktemp("begun")
+    assert CliRunner().invoke(cli, ["module", "init", "dice", "--into", str(folder)]).exit_code == 0
+    FOLDERS["dice"] = folder / "dice"
+
+
 @pytest.mark.parametrize("platform", ["local", "lambda", "openwhisk", "webhook"], indirect=True)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "dice"])
 def test_each_module_answers_the_same_wherever_it_runs(host, platform, name):
     for words, expected in TALKS[name]:
         event = host.call_of(name, *words.split())

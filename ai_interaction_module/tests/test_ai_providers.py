@@ -69,9 +69,9 @@ def test_who_fails_is_stood_in_for_in_the_order_that_is_set(bot, openai_server, 
 def test_who_asks_to_wait_for_hours_is_left_alone_by_everybody(bot, openai_server, ollama_server, settings):
     settings(failover=[], provider="openai")
     openai_server.script.fail_next(429, Retry_After="7200")
-    assert bot.say("!ai hello").chat == "OpenAI has too much to do. Try again in 7200 s."
+    assert bot.say("!ai hello").chat == "OpenAI has had enough of this bot for now. Try again in about 2 hours."
     asked = len(openai_server.script.requests)
-    assert "Try again in 3" in bot.say("!ai hello").chat  # At most an hour; then it is asked again.
+    assert "Try again in about 60 minutes" in bot.say("!ai hello").chat  # At most an hour; then it is asked again.
     assert len(openai_server.script.requests) == asked
     state = state_of(bot, "openai")
     assert (state["status"], state["last_error"]) == ("paused", "later 429")

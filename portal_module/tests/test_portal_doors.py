@@ -919,3 +919,23 @@ def test_what_takes_long_to_count_is_counted_seldom():
     seldom()
 
     assert len(slow) == 1
+
+
+def test_a_modules_commands_are_given_the_other_sign_and_lose_it(fleet, world):
+    owner, module = world.people["owner"], "waddler"
+    place = f"/portal/c/{world.bot.slug}/marketplace/{module}"
+
+    def answers_to_both() -> bool:
+        listed = fleet.request("GET", f"/marketplace/entity/{world.bot.slug}/modules", key="admin").json()["modules"]
+        return next(each["answers_to_both"] for each in listed if each["module_id"] == module)
+
+    def key(page: str) -> str:
+        found = re.search(r'name="_key" value="([0-9a-f]+)"', owner.ask("GET", page).body.decode())
+        assert found
+        return found[1]
+
+    plan = {"_key": key(f"{place}/install"), "version": "1.0.0", "replaces": "1"}
+    assert owner.ask("POST", f"{place}/install", plan).status == 303
+    assert answers_to_both() is True
+    assert owner.ask("POST", f"{place}/change", {"_key": key(place), "do": "both", "on": ""}).status == 303
+    assert answers_to_both() is False

@@ -487,7 +487,7 @@ def test_a_function_that_is_throttled_all_the_time_never_runs(weather):
 def test_a_function_that_is_not_there_is_named_as_that(weather):
     assert weather.register(location_url="nobody").status == 200
 
-    assert "ResourceNotFoundException" in error_of(weather.say())["message"]
+    assert "the call of waddlebot-nobody (ResourceNotFoundException)" in error_of(weather.say())["message"]
 
 
 # OpenWhisk

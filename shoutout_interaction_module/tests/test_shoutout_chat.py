@@ -232,7 +232,7 @@ def test_history_and_stats(bot, twitch, streamer):
 # What fails
 
 
-@pytest.mark.parametrize("fault", [401, 403, 500, 503, "html", "truncated", "empty"])
+@pytest.mark.parametrize("fault", [401, 403, 429, 500, 503, "html", "truncated", "empty", "huge"])
 def test_a_twitch_that_fails_is_told_in_a_sentence(bot, twitch, streamer, fault):
     twitch.fail_next(fault, 10, at="users")
     heard = so(bot, f"!so {streamer.login}")

@@ -161,7 +161,7 @@ class TwitchSimulator(AsyncLoopbackServer):
 
     def fail_next(self, kind: str | int, times: int = 1, *, at: str = "chat/messages", **headers: str) -> None:
         """Let the next requests to a Helix path end with this status, `hang`, or be answered with `html`, something
-        `truncated` or `empty`; chat messages also be `dropped`.
+        `truncated`, `empty` or `huge`; chat messages also be `dropped`.
 
         A header that is given as "" is left out of a 429.
         """

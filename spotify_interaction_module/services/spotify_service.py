@@ -5,7 +5,6 @@ Source: https://developer.spotify.com/documentation/web-api
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,8 +12,7 @@ from functools import cached_property
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from waddlebot.base.chat import count_of
-from waddlebot.base.errors import Away, Later, ProviderError, Refused, Unclear, UpstreamError
+from waddlebot.base.errors import Away, Refused, Unclear, UpstreamError
 from waddlebot.community.tokens import Grant, NeedsReauth, NoToken, RefreshRefused, Token, Tokens
 from waddlebot.web.provider import Provider
 
@@ -32,7 +30,6 @@ TIMEOUT_S = 10.0
 # One try, so that another one may follow one that hangs.
 TRY_S = 4.0
 # From here on a wait is told in minutes and hours.
-LONG_S = 90
 ASK_ANEW = "Spotify does not take that consent any more: connect the account again with !spotify connect"
 
 
@@ -211,8 +208,6 @@ class Spotify:
             return run()
         except Refused as err:
             raise _in_words(err) from err
-        except Later as err:
-            raise _later(err) from err
 
 
 class AccountCalls:
@@ -288,16 +283,6 @@ def _in_words(err: Refused) -> Refused:
     if err.is_about_token:
         return Refused(f"{ASK_ANEW}.", status=err.status, words=err.words)
     return err
-
-
-def _later(err: Later) -> ProviderError:
-    if err.retry_after_s < LONG_S:
-        return err
-    minutes = math.ceil(err.retry_after_s / 60)
-    wait = count_of(minutes, "minute") if minutes < LONG_S else count_of(math.ceil(minutes / 60), "hour")
-    return Later(
-        f"Spotify has had enough of this bot for now. Try again in about {wait}.", retry_after_s=err.retry_after_s
-    )
 
 
 def _as_grant(said: Any) -> Grant:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 from waddlebot.base.errors import Later, ProviderError, Refused, Unclear
+from waddlebot.web.http import HTTPResponse, retry_after_s
 from waddlebot.web.provider import failure_of
 
 from .tracks import Camel, Video
@@ -22,6 +23,7 @@ T = TypeVar("T", bound=BaseModel)
 MOST_IDS = 50
 USED_UP = frozenset({"quotaExceeded", "dailyLimitExceeded"})
 TOO_FAST = frozenset({"rateLimitExceeded", "userRateLimitExceeded"})
+UNAUTHORIZED = 401
 BAD_KEY = frozenset({"keyInvalid", "accessNotConfigured", "forbidden", "ipRefererBlocked", "API_KEY_INVALID"})
 NO_LIST = frozenset({"playlistNotFound", "playlistItemsNotAccessible"})
 
@@ -115,23 +117,24 @@ def translate(err: Exception) -> ProviderError | None:
     from googleapiclient.errors import Error, HttpError
 
     if isinstance(err, HttpError):
-        return _of_status(int(err.status_code), _reasons(err))
+        answer = HTTPResponse(int(err.status_code), b"", dict(err.resp))
+        return _of_status(answer.status, _reasons(err), wait_s=retry_after_s(answer) or 1.0)
     if isinstance(err, Error | httplib2.HttpLib2Error | ValueError):
         return Unclear(type(err).__name__)
     return None
 
 
-def _of_status(status: int, reasons: frozenset[str]) -> ProviderError | None:
+def _of_status(status: int, reasons: frozenset[str], *, wait_s: float) -> ProviderError | None:
     detail = f"HTTP {status} {' '.join(sorted(reasons))}"
     if reasons & TOO_FAST:
-        return Later(detail, status=status)
+        return Later(detail, status=status, retry_after_s=wait_s)
     if reasons & USED_UP:
         return Refused(detail, status=status, words=sorted(USED_UP)[-1])
-    if reasons & BAD_KEY:
+    if reasons & BAD_KEY or status == UNAUTHORIZED:
         return Refused(detail, status=status, words="it does not take this bot's key; its owner has to look at that")
     if reasons & NO_LIST:
         return Refused(detail, status=status, words="that playlist is private, or there is none")
-    return failure_of(status, words="", detail=detail)
+    return failure_of(status, words="", detail=detail, retry_after=wait_s)
 
 
 def _reasons(err: Any) -> frozenset[str]:

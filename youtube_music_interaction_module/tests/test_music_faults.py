@@ -43,6 +43,11 @@ FAULTS = {
     "ten megabytes": ({"status": 200, "body": b"x" * 10_000_000}, f"YouTube does not answer. {TRY_AGAIN}"),
     "html for an error": ({"status": 403, "body": b"<h1>Forbidden</h1>"}, "YouTube refuses: no reason given."),
     "too fast": ({"status": 429, "reason": "rateLimitExceeded"}, "YouTube has too much to do."),
+    "too fast for hours": (
+        {"status": 429, "reason": "rateLimitExceeded", "headers": {"Retry-After": "7200"}},
+        "YouTube has had enough of this bot for now. Try again in about 2 hours.",
+    ),
+    "401": ({"status": 401, "reason": "authError"}, "YouTube refuses: it does not take this bot's key"),
     "403": ({"status": 403, "reason": "accessNotConfigured"}, "YouTube refuses: it does not take this bot's key"),
 }
 

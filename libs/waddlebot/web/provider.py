@@ -8,6 +8,7 @@ The library's own retries are switched off, because they know neither the deadli
 from __future__ import annotations
 
 import logging
+import math
 import random
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import TypeVar
 
 import redis
 
+from ..base.chat import count_of
 from ..base.circuit_breaker import CircuitBreakers, CircuitOpen
 from ..base.errors import (
     Away,
@@ -35,6 +37,8 @@ from ..base.metrics import Metrics
 from ..data.database import check_no_transaction
 from .http import HTTPResponse, retry_after_s
 
+# From here on a wait is said in minutes, and those in hours.
+LONG_S, LONG_MINUTES = 90, 90
 T = TypeVar("T")
 Translate = Callable[[Exception], ProviderError | None]
 
@@ -278,11 +282,18 @@ class Provider:
                 f"{self.title} refuses: {err.words or 'no reason given'}.", status=err.status, words=err.words
             )
         if isinstance(err, Later):
-            wait = f"in {err.retry_after_s:.0f} s" if err.retry_after_s >= 1 else "in a moment"
-            return Later(f"{self.title} has too much to do. Try again {wait}.", retry_after_s=err.retry_after_s)
+            return Later(f"{self.title} {_too_much(err.retry_after_s)}", retry_after_s=err.retry_after_s)
         if isinstance(err, Away):
             return Away(f"{self.title} cannot be reached. Try again in a moment.", detail=detail)
         return Unclear(f"{self.title} does not answer. Try again in a moment.", detail=detail)
+
+
+def _too_much(wait_s: float) -> str:
+    if wait_s < LONG_S:
+        return f"has too much to do. Try again {f'in {wait_s:.0f} s' if wait_s >= 1 else 'in a moment'}."
+    minutes = math.ceil(wait_s / 60)
+    wait = count_of(minutes, "minute") if minutes < LONG_MINUTES else count_of(math.ceil(minutes / 60), "hour")
+    return f"has had enough of this bot for now. Try again in about {wait}."
 
 
 def _ms_since(began: float) -> float:

@@ -123,7 +123,7 @@ def invoke(client: Any, name: str, payload: bytes, tries: Tries) -> HTTPResponse
         answer = client.invoke(FunctionName=name, InvocationType="RequestResponse", Payload=payload)
         result = _read(answer["Payload"], until=until)
     except exceptions.ClientError as err:
-        return _refusal(err.response)
+        return _refusal(err.response, name)
     except exceptions.ReadTimeoutError as err:
         raise TooLate(f"No answer within {tries.timeout_s:g} s.") from err
     except (exceptions.ConnectTimeoutError, exceptions.EndpointConnectionError) as err:
@@ -149,14 +149,14 @@ def _read(body: Any, *, until: float) -> bytes:
     return bytes(received)
 
 
-def _refusal(response: dict[str, Any]) -> HTTPResponse:
+def _refusal(response: dict[str, Any], name: str) -> HTTPResponse:
     """What an error of AWS' own is: 429 for a call that was throttled, else raised."""
     code, about = response["Error"].get("Code", ""), response["ResponseMetadata"]
     if about["HTTPStatusCode"] == THROTTLED or code in NOT_RUN:
         return HTTPResponse(THROTTLED, b"", about.get("HTTPHeaders", {}))
     if about["HTTPStatusCode"] >= 500:
         raise CutOff(f"AWS Lambda failed ({code}).")
-    raise UpstreamRefused(f"AWS Lambda refused the call ({code}).")
+    raise UpstreamRefused(f"AWS Lambda refused the call of {name} ({code}).")
 
 
 # AWS names these where the function did not begin: its network is being made ready, or it is being changed.
