@@ -21,7 +21,7 @@ PAGE = 30
 MAX_SHOWN_CHARS = 1000
 MAX_NAME_CHARS = 80
 # What people know something by, of what an entry has of it.
-NAMES = ("alias", "string", "title", "name", "label", "item_name")
+NAMES = ("alias", "string", "title", "name", "label", "item_name", "source")
 ENTRIES = """
 SELECT a.id, a.at, a.actor_account, a.login_id, a.own_id, a.module, a.action, a.subject, a.before, a.after,
     a.undo IS NOT NULL AS is_undoable, a.undone_by, u.display_name,

@@ -732,7 +732,7 @@ def test_another_bots_files_are_planned_imported_and_taken_back(page, running):
     page.click("text=Import these")
     page.wait_for_selector(".toast >> text=Imported:")
     assert "Be kind" in running.say("!rules")
-    page.locator("li:has-text('import/') >> text=Undo").first.click()
+    page.locator("li:has-text('Imported nightbot') >> text=Undo").first.click()
     page.wait_for_selector(".toast")
     assert "Be kind" not in running.say("!rules")
 

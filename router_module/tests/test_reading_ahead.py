@@ -303,7 +303,8 @@ def test_what_writes_of_a_module_elsewhere_is_called_alone_and_after_its_event_i
 def test_a_module_that_knows_of_no_batches_is_called_one_by_one(bot, fleet, stub):
     events = [bot.event("!stub", by=f"p{n}") for n in range(10)]
 
-    assert [said(each) for each in batch(fleet, events)] == [["hello"]] * 10
+    # On a busy machine some are answered late, and the same events tell of it.
+    eventually(lambda: [said(each) for each in batch(fleet, events)] == [["hello"]] * 10)
     assert [is_batch(stub, n) for n in range(10)] == [False] * 10
 
 

@@ -230,7 +230,7 @@ def is_healthy(fleet, prefix):
 
 def test_every_module_serves_health_ready_metrics_and_its_api(fleet):
     for prefix in ("/router", "/inventory"):
-        eventually(partial(is_healthy, fleet, prefix))
+        eventually(partial(is_healthy, fleet, prefix), within_s=60)
         assert fleet.request("GET", f"{prefix}/ready", key=None).status == 200
         assert fleet.request("GET", f"{prefix}/metrics", key=None).status == 401
         text = fleet.request("GET", f"{prefix}/metrics", headers={"Accept": "text/plain"})
