@@ -28,7 +28,8 @@ leave() {
     [ "$status" = 0 ] || compose logs --tail 8 2> /dev/null | tail -120 || true
     compose down -v -t 10 > /dev/null 2>&1 || true
     kill "$engine" && wait "$engine" || true
-    umount "$work/exec/netns/default" 2> /dev/null || true
+    # What the engine may leave mounted when it is ended.
+    umount "$work/exec/netns/default" "$work/data" 2> /dev/null || true
   fi
   rm -f "$work/env"
   [ -n "${KEEP:-}" ] || rm -rf "$work"
