@@ -29,7 +29,6 @@ T = TypeVar("T")
 TIMEOUT_S = 10.0
 # One try, so that another one may follow one that hangs.
 TRY_S = 4.0
-# From here on a wait is told in minutes and hours.
 ASK_ANEW = "Spotify does not take that consent any more: connect the account again with !spotify connect"
 
 

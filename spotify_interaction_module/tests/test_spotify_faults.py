@@ -163,7 +163,6 @@ def _logs():
 
 LAZY = """
 import sys
-import time
 from waddlebot.base.settings import Settings
 sys.path.insert(0, ".")
 import importlib
