@@ -103,3 +103,4 @@ say "all holds"
 compose down -v -t 10 > /dev/null 2>&1
 [ -z "$(docker ps -aq)" ] || die "Containers are left: $(docker ps -a --format '{{.Names}}')"
 say "down, and nothing is left"
+[ -n "${MODULES:-}" ] || scripts/containers/changed.sh keep
