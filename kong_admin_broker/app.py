@@ -10,7 +10,7 @@ from waddlebot.module.service import Service
 from waddlebot.web.mail import Mail
 
 from .config import BrokerSettings
-from .controllers import admin, gateway, verification
+from .controllers import admin, gateway, programs, verification
 from .controllers.doors import SECOND_DOOR, Desk
 from .controllers.health import BrokerHealth
 from .models import define_tables
@@ -18,6 +18,7 @@ from .services.audit_log import AuditLog
 from .services.backups import Backups
 from .services.first_account import FirstAccount
 from .services.kong_client import KongClient
+from .services.program_keys import ProgramKeys
 from .services.reconciliation import Reconciliation
 from .services.sessions import Sessions
 from .services.statistics import Statistics
@@ -48,6 +49,7 @@ users = UserManager(
     reserved=frozenset(account.name.lower() for account in fleet_accounts(all_manifests())),
 )
 reconciliation = Reconciliation(db, kong, users, audit, log)
+program_keys = ProgramKeys(db, service.accounts, kong, audit)
 backups = Backups(db, kong, users, audit, keyring)
 sessions = Sessions(db)
 mails = Verification(settings.broker_secret_key, Mail(settings, log), settings.base_url)
@@ -64,6 +66,7 @@ desk = Desk(
 service.mount(
     admin,
     gateway,
+    programs,
     verification,
     *SECOND_DOOR,
     using=[
@@ -75,6 +78,7 @@ service.mount(
         keyring,
         kong,
         reconciliation,
+        program_keys,
         backups,
         sessions,
         health,
@@ -89,3 +93,4 @@ service.loops.add("forget-sessions", sessions.forget_old, every_s=3600.0, once=T
 if service.configured:
     service.loops.add("first-account", first.make, every_s=30.0, once=True)
     service.loops.add("finish-in-kong", reconciliation.finish_changes, every_s=15.0, once=True)
+    service.loops.add("forget-ended-programs", program_keys.forget_ended, every_s=300.0, once=True)

@@ -79,6 +79,7 @@ fleet = FleetAPI(
     actor_key,
     service.bus.cache("portal-bases", ttl_s=BASES_KEPT_S),
     core=settings.core_api_url,
+    broker=settings.broker_url,
     at_once=settings.fleet_calls,
 )
 figures = FigureService(service.database, service.bus.cache("portal-leaders", ttl_s=LEADERS_KEPT_S))

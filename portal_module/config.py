@@ -21,6 +21,11 @@ class PortalSettings(SiteSettings, TwitchAppSettings):
     consent_urls: str = Field(
         "", alias="CONSENT_URLS", description="Where collectors' pages are that are not at BASE_URL: twitch=https://…,…"
     )
+    broker_url: str | None = Field(
+        None,
+        alias="BROKER_URL",
+        description="Where the admin broker is, which tells Kong of new keys; without it there is no gateway.",
+    )
     fleet_calls: int = Field(
         32, alias="FLEET_CALLS", ge=1, le=500, description="Calls that pages make of other modules at the same time."
     )

@@ -130,10 +130,10 @@ class KongClient:
         rows = _rows(self._get(f"/consumers?{urlencode({'custom_id': custom_id})}"))
         return Consumer.read(rows[0]) if rows else None
 
-    def ensure_consumer(self, username: str, custom_id: str) -> str:
+    def ensure_consumer(self, username: str, custom_id: str, *, tag: str = TAG) -> str:
         """The id of the consumer with our mark, made if it is not there. Raises: TakenInKong for a name that is
         another's."""
-        body = {"username": username, "custom_id": custom_id, "tags": [TAG]}
+        body = {"username": username, "custom_id": custom_id, "tags": [tag]}
         try:
             made = self._ask("POST", "/consumers", body)
             return str(made["id"])

@@ -23,6 +23,10 @@ def furnish(world: Any) -> dict[str, Any]:
     return {"username": "doors-admin", "backup": backup.json()["backup"]["content"]}
 
 
+def _programs_key(world: Any) -> dict[str, Any]:
+    return {"body": {"api_key": world.fleet.make_key(new_id(), "api-users", community_id=world.mine.community_id)}}
+
+
 SAMPLES = {
     f"{method} {door}/{path}": sample
     for door in ("/broker", "/api/broker/v1")
@@ -38,6 +42,7 @@ SAMPLES = {
                 "backup",
             )
         ),
+        ("POST", "kong/keys", _programs_key),
         ("POST", "restore", lambda world: {"body": {"content": world.found["backup"]}}),
     ]
-}
+} | {"POST /broker/programs": _programs_key}

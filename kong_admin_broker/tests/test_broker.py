@@ -21,6 +21,7 @@ from waddlebot.data.database import fetch
 from waddlebot.testing.fleet import Fleet
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
+from waddlebot.web.auth import revoke_account
 
 from simulators.kong import KongSimulator
 
@@ -484,3 +485,41 @@ def test_an_address_is_verified_by_the_link_of_a_mail_once(broker):
     assert broker.kong.groups_of(made.user.username) == {"super-admins"}
     assert open_link("POST") == 404
     assert broker.log_of(made.user.username) == [("created", "done"), ("verified", "done")]
+
+
+def test_a_key_that_was_made_elsewhere_is_told_to_kong_until_it_ends(broker):
+    key = broker.fleet.make_key(name(), "collectors")
+    before = set(broker.kong.consumers)
+
+    assert [broker.ask("POST", "/kong/keys", {"api_key": key}).json() for _ in range(2)] == [
+        {"success": True, "gateway": True}
+    ] * 2
+    (consumer,) = set(broker.kong.consumers) - before
+    assert broker.kong.keys_of(consumer) == {key: None}
+    assert broker.kong.groups_of(consumer) == {"collectors"}
+    assert not [each for each in broker.ask("GET", "/reconcile").json()["differences"] if each["username"] == consumer]
+    log = broker.ask("GET", "/audit-log", limit=1).json()["entries"][0]
+    assert log["action"] == "key_admitted" and key not in str(log)
+
+    part("program_keys").forget_ended()
+    assert consumer in broker.kong.consumers
+    with broker.fleet.database.transaction() as db:
+        revoke_account(db, key.split("_")[1])
+    part("program_keys").forget_ended()
+    assert consumer not in broker.kong.consumers
+
+
+@pytest.mark.parametrize("api_key", ["", "x", "wbot_aaaaaaaa_" + "a" * 50, "ключ", None, 7, "a" * 10_000])
+def test_what_is_no_key_here_is_not_told_to_kong(broker, api_key):
+    writes = len(broker.kong.writes)
+    answer = broker.ask("POST", "/kong/keys", {"api_key": api_key})
+
+    assert answer.status == 422 and (not api_key or str(api_key) not in answer.body.decode())
+    assert len(broker.kong.writes) == writes
+
+
+def test_keys_of_super_admins_and_of_others_programs_are_not_let_in_by_that_door(broker):
+    assert broker.ask("POST", "/kong/keys", {"api_key": broker.key}).status == 409
+    own = broker.fleet.make_key(name(), "api-users", community_id=broker.fleet.bot().community_id)
+    answer = broker.fleet.request("POST", "/broker/programs", {"api_key": own}, key=own)
+    assert (answer.status, answer.json()["error"]["code"]) == (403, "not_allowed")

@@ -7,13 +7,14 @@ from typing import Any
 
 from py4web import Field
 from pydal.validators import IS_IN_SET, IS_NOT_EMPTY
+from waddlebot.base.errors import UpstreamError
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
 from ..services.channels import ago
-from ..services.fleet_api import FleetAPI, FleetRefused, quoted
+from ..services.fleet_api import FleetAPI, FleetRefused, NotServed, quoted
 from ..services.seats import Seat, Seats
 from .parts import Buttons, check_act, refuse
 
@@ -37,9 +38,11 @@ def show_keys(community: str, login: Login, session: PageSession, seats: Seats, 
         if form.vars["days"]:
             body["expires_at"] = datetime.now(UTC) + timedelta(days=int(form.vars["days"]))
         try:
-            made = fleet.ask(seat, "settings", "POST", _path(seat), body)["key"]
+            made = _make(seat, fleet, body)
         except FleetRefused as err:
             refuse(form, err)
+        except UpstreamError as err:
+            form.refuse(err.message)
     keys = fleet.ask(seat, "settings", "GET", _path(seat))["keys"]
     return seat.shown("API keys", form=form, keys=keys, made=made, when=_when, button=Buttons(session))
 
@@ -54,6 +57,19 @@ def end_key(
     fleet.ask(seat, "settings", "DELETE", f"{_path(seat)}/{quoted(key_id)}")
     flash.set("The key has ended. Nothing opens with it any more.")
     return go_to(f"{seat.path}/keys")
+
+
+def _make(seat: Seat, fleet: FleetAPI, body: dict[str, Any]) -> dict[str, Any]:
+    """A key that opens the gateway, too, where there is one. Raises: FleetRefused, UpstreamError: none is made."""
+    made: dict[str, Any] = fleet.ask(seat, "settings", "POST", _path(seat), body)["key"]
+    try:
+        fleet.ask(seat, "settings", "POST", "/broker/programs", {"api_key": made["api_key"]})
+    except NotServed:
+        pass  # No broker, no gateway.
+    except (FleetRefused, UpstreamError):
+        fleet.ask(seat, "settings", "DELETE", f"{_path(seat)}/{quoted(made['id'])}")
+        raise
+    return made
 
 
 def _path(seat: Seat) -> str:

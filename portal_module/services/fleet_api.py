@@ -44,6 +44,12 @@ class FleetRefused(UserError):
         return found or ({str(self.details["field"]): self.message} if self.details.get("field") else {})
 
 
+class NotServed(UpstreamError):
+    """No module of this fleet serves that."""
+
+    code = "not_served"
+
+
 class FleetAPI:
     def __init__(
         self,
@@ -53,13 +59,16 @@ class FleetAPI:
         bases: Cache[str, str],
         *,
         core: str,
+        broker: str | None,
         at_once: int,
     ) -> None:
         self._db = database
         self._client = client
         self._key = key
         self._bases = bases
-        self._core = core.rstrip("/")
+        core, broker = core.rstrip("/"), (broker or "").rstrip("/")
+        # Those that do not register as modules.
+        self._known = {"/router": core, "/api": core, "/broker": broker}
         # The web framework keeps the request in its thread, so a call within the process needs another one.
         self._threads = ThreadPoolExecutor(at_once, "fleet-call")
 
@@ -189,9 +198,12 @@ class FleetAPI:
     def _base_of(self, path: str) -> str:
         """Where the module is that serves a path: the core, or as it has registered."""
         prefix = "/" + path.lstrip("/").partition("/")[0]
-        if prefix in ("/router", "/api"):
-            return self._core
-        return self._bases.get(prefix, lambda _fresh: self._find_base(prefix))
+        base = self._known.get(prefix)
+        if base is None:
+            base = self._bases.get(prefix, lambda _fresh: self._find_base(prefix))
+        if not base:
+            raise NotServed(f"Nobody serves {prefix} at the moment.")
+        return base
 
     def _find_base(self, prefix: str) -> str:
         rows = self._db.statement(
@@ -202,9 +214,7 @@ class FleetAPI:
             " ORDER BY last_heartbeat DESC LIMIT 1",
             {"prefix": prefix},
         )
-        if not rows:
-            raise UpstreamError(f"Nobody serves {prefix} at the moment.")
-        return str(rows[0]["base"])
+        return str(rows[0]["base"]) if rows else ""
 
 
 def _actor(seat: Seat, area: Area) -> dict[str, Any]:

@@ -939,3 +939,27 @@ def test_a_modules_commands_are_given_the_other_sign_and_lose_it(fleet, world):
     assert answers_to_both() is True
     assert owner.ask("POST", f"{place}/change", {"_key": key(place), "do": "both", "on": ""}).status == 303
     assert answers_to_both() is False
+
+
+def test_a_key_of_the_portal_opens_the_gateway_too_and_none_is_made_that_would_not(world, fleet, kong_simulator):
+    owner, path = world.people["owner"], f"/portal/c/{world.bot.slug}/keys"
+    programs = f"{world.bot.slug}/"
+    before = set(kong_simulator.consumers)
+
+    page = fill_in(owner, path, "key", name="Stats site", days="90").body.decode()
+    key = re.search(r'value="(wbot_\w+)"', page)[1]
+    (consumer,) = set(kong_simulator.consumers) - before
+    assert kong_simulator.groups_of(consumer) == {"api-users"}
+    assert 89 * 86400 < kong_simulator.keys_of(consumer)[key] <= 90 * 86400
+    assert fleet.request("GET", f"/router/communities/{world.bot.community_id}/modules", key=key).status == 200
+
+    kong_simulator.faults["PUT /consumers"] = 500
+    try:
+        refused = fill_in(owner, path, "key", name="Other site", days="90").body.decode()
+    finally:
+        kong_simulator.faults.clear()
+    assert "Kong failed with HTTP 500" in refused and "wbot_" not in refused
+    names = "SELECT a.name FROM service_accounts a JOIN service_account_keys k ON k.account_id = a.id WHERE k.is_active"
+    with fleet.database.transaction() as db:
+        live = {row["name"] for row in fetch(db, names) if row["name"].startswith(programs)}
+    assert live & {f"{programs}Stats site", f"{programs}Other site"} == {f"{programs}Stats site"}

@@ -11,7 +11,7 @@ from waddlebot.web.endpoint import Endpoint
 from waddlebot.web.openapi import openapi
 
 # The modules that have an API.md, and the controllers in it.
-DOCUMENTED = {"kong_admin_broker": ("admin", "gateway", "verification")}
+DOCUMENTED = {"kong_admin_broker": ("admin", "gateway", "programs", "verification")}
 NOTE = "<!-- Made of the endpoints by scripts/check_fleet.py --fix; change those. -->\n"
 
 

@@ -41,7 +41,7 @@ SET_HERE = {
     *("DATABASE_URL", "READ_REPLICA_URL", "CORE_API_URL", "ROUTER_API_URL"),
     *("REDIS_HOST", "REDIS_PORT", "REDIS_DB", "REDIS_USERNAME"),
     *("WADDLEBOT_API_KEY", "MODULE_URL", "MODULE_PORT", "MODULE_NAME", "MODULE_VERSION", "LOG_DIR", "WEBSOCKET_HOST"),
-    *("WEBSOCKET_PORT", "BROWSER_SOURCE_API_URL", "REDIS_PASSWORD", "BASE_URL", "WADDLEBOT_ACTOR_KEY"),
+    *("WEBSOCKET_PORT", "BROWSER_SOURCE_API_URL", "BROKER_URL", "REDIS_PASSWORD", "BASE_URL", "WADDLEBOT_ACTOR_KEY"),
     *("WADDLEBOT_ENCRYPTION_KEYS", "MODULE_HOST_KEY", "PORTAL_URL"),
     *(
         "KONG_ADMIN_URL",
@@ -323,6 +323,9 @@ def _own_environment(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[
         values["PORTAL_URL"] = "${BASE_URL:?}"
     if overlays and "BROWSER_SOURCE_API_URL" in settings_of(manifest):
         values["BROWSER_SOURCE_API_URL"] = f"http://{overlays.host}:{overlays.port}{overlays.prefix}/source"
+    broker = next(filter(_is_broker, manifests), None)
+    if broker and "BROKER_URL" in settings_of(manifest):
+        values["BROKER_URL"] = f"http://{broker.host}:{broker.port}"
     if _is_broker(manifest):
         values["KONG_ADMIN_URL"] = f"http://{ADMIN_ADDRESS}:8001"
         values |= {name: f"${{{name}:?}}" for name in ("BROKER_API_KEY", "BROKER_SECRET_KEY")}

@@ -294,7 +294,9 @@ def _policies(manifests: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
         callers: list[dict[str, Any]] = [_pods(KONG_SELECTOR)]
         if manifest.name == "router":
             callers += [{"podSelector": {"matchExpressions": [{"key": MODULE, "operator": "Exists"}]}}, HOST_OF_MODULES]
-        elif manifest.kind != "admin":
+        elif manifest.kind == "admin":
+            callers.append(_pods({MODULE: "portal"}))
+        else:
             named = CALL_COLLECTORS if manifest.kind == "collector" else CALL_MODULES
             callers += [_pods({MODULE: each}) for each in ("router", *named) if each != manifest.name]
             callers += [HOST_OF_MODULES] if manifest.name == "marketplace" else []

@@ -218,6 +218,7 @@ class Fleet:
             with step("schema"):
                 preparation.finish(environment["DATABASE_URL"], self.postgres.url if self.postgres else "")
         environment |= self._overlay_urls(manifests) | self._state_url(manifests) | self._consent_urls(manifests)
+        environment |= self._broker_url(manifests)
         if portal := next((each for each in manifests if each.name == PORTAL), None):
             environment["PORTAL_URL"] = os.environ.get("PORTAL_URL") or self._base_url_of(portal)
         self.environment = environment
@@ -320,6 +321,11 @@ class Fleet:
             "OVERLAYS_URL": os.environ.get("BASE_URL") or self.url,
             f"{PORTAL.upper()}_OVERLAYS_URL": os.environ.get("BASE_URL") or f"{self.url},{base}",
         }
+
+    def _broker_url(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Where Kong is told of new keys, if there is one."""
+        broker = next((each for each in manifests if each.kind == "admin"), None)
+        return {"BROKER_URL": self._base_url_of(broker)} if broker and os.environ.get("KONG_ADMIN_URL") else {}
 
     def _consent_urls(self, manifests: Sequence[Manifest]) -> dict[str, str]:
         """Where people consent, and come back to, if each module has an address of its own."""

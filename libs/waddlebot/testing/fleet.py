@@ -222,7 +222,9 @@ def load_fleet(stack: Stack, folder: Path, modules: Sequence[str] | None = None)
     os.environ.update(BROWSER_SOURCE_API_URL=f"{URL}/browser/source", WEBSOCKET_HOST="127.0.0.1")
     os.environ.update(WEBSOCKET_PORT=str(free_port()))
     os.environ.update(WEBSOCKET_PUBLIC_URL=f"ws://127.0.0.1:{os.environ['WEBSOCKET_PORT']}")
-    os.environ.update(CORE_API_URL=URL, MODULE_URL=URL, BASE_URL=URL, LOG_DIR=str(folder / "logs"), LOG_LEVEL="INFO")
+    os.environ.update(
+        BROKER_URL=URL, CORE_API_URL=URL, MODULE_URL=URL, BASE_URL=URL, LOG_DIR=str(folder / "logs"), LOG_LEVEL="INFO"
+    )
     os.environ.update(PAYMENTS_WEBHOOK_SECRET=PAYMENTS)
     # So small that a test can fill a module's queue.
     os.environ.update(ROUTER_MAX_CONCURRENT="10")
