@@ -47,7 +47,7 @@ from .controllers.chat import CommunityChat
 from .models import LOGIN_FIELDS, define_tables
 from .services.carrying import Carrying
 from .services.channels import ConsentPages
-from .services.figures import COUNT_EVERY_S, LEADERS_KEPT_S, AtLeisure, FigureService
+from .services.figures import COUNT_EVERY_S, GLANCES_KEPT_S, LEADERS_KEPT_S, AtLeisure, FigureService
 from .services.fleet_api import BASES_KEPT_S, FleetAPI
 from .services.imports import ImportService
 from .services.invitations import Invitations
@@ -82,7 +82,11 @@ fleet = FleetAPI(
     broker=settings.broker_url,
     at_once=settings.fleet_calls,
 )
-figures = FigureService(service.database, service.bus.cache("portal-leaders", ttl_s=LEADERS_KEPT_S))
+figures = FigureService(
+    service.database,
+    service.bus.cache("portal-leaders", ttl_s=LEADERS_KEPT_S),
+    service.bus.cache("portal-glances", ttl_s=GLANCES_KEPT_S),
+)
 sign_in_links = LinkService(service.database)
 invitations = Invitations(service.database, sign_in_links)
 

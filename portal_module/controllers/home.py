@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, Literal
 
 from py4web import request
+from pydal import DAL
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -15,7 +16,7 @@ from ..services.channels import list_channels
 from ..services.charts import Series
 from ..services.commands import title_of
 from ..services.figures import PERIODS, FigureService, stats_of
-from ..services.seats import Seats
+from ..services.seats import Seat, Seats
 
 GLOBAL = "global"
 TOP_COMMANDS = 6
@@ -46,30 +47,36 @@ def show_dashboard(community: str, login: Login, seats: Seats, database: Databas
     seat = seats.take(login, community)
     asked = request.query.get("days")
     days = int(asked) if asked in map(str, PERIODS) else 30
+    seen = figures.glance(seat.community_id, days, lambda db: _look(db, figures, seat, days))
     with database.lookup() as db:
-        rows = figures.days(db, seat.community_id, days)
-        week = figures.week(db, seat.community_id, days)
-        asked_commands = figures.commands(db, seat.community_id, days)
-        movers = figures.movers(db, seat.community_id, days)
         channels = list_channels(db, seat.community_id, limit=CHANNELS_SHOWN)
-        modules = fetch(
-            db,
-            "SELECT module_name, status, last_heartbeat > now() - interval '90 s' AS is_alive FROM collector_modules",
-        )
+        alive = {each["module_name"]: each["is_alive"] for each in fetch(db, ALIVE)}
+    return seat.shown(
+        "Dashboard",
+        **{name: value for name, value in seen.items() if name != "used"},
+        days=days,
+        periods=PERIODS,
+        channels=channels,
+        deaf=[each for each in channels if each.state == "bad"],
+        modules=[_module(each, alive) for each in seen["used"]],
+    )
+
+
+def _look(db: DAL, figures: FigureService, seat: Seat, days: int) -> dict[str, Any]:
+    """What the figures of so many days show, and the modules that were used."""
+    rows = figures.days(db, seat.community_id, days)
+    asked = figures.commands(db, seat.community_id, days)
     newer = rows[days:]
     labels = [f"{row['day']:%-d %b}" for row in newer]
     first_day = newer[-min(days, len(newer))]["day"]
     top = Counter[str]()
-    for each in asked_commands:
+    for each in asked:
         if each["day"] >= first_day:
             top[each["command"]] += each["calls"]
-    return seat.shown(
-        "Dashboard",
-        days=days,
-        periods=PERIODS,
-        stats=stats_of(rows),
-        is_new=not any(row["messages"] for row in rows),
-        activity=charts.lines(
+    return {
+        "stats": stats_of(rows),
+        "is_new": not any(row["messages"] for row in rows),
+        "activity": charts.lines(
             f"Messages and people a day, last {days} days",
             labels,
             [
@@ -77,7 +84,7 @@ def show_dashboard(community: str, login: Login, seats: Seats, database: Databas
                 Series("People", [row["people"] for row in newer]),
             ],
         ),
-        speed=charts.lines(
+        "speed": charts.lines(
             "Time to answer",
             labels,
             [
@@ -87,16 +94,14 @@ def show_dashboard(community: str, login: Login, seats: Seats, database: Databas
             unit=" ms",
             labels_x=3,
         ),
-        top=charts.bars(top.most_common(TOP_COMMANDS), f"{seat.path}/commands") if top else "",
-        movers=movers,
-        hot=charts.heat(week),
-        channels=channels,
-        deaf=[each for each in channels if each.state == "bad"],
-        modules=_modules(modules, asked_commands, newer[-1]["day"]),
-    )
+        "top": charts.bars(top.most_common(TOP_COMMANDS), f"{seat.path}/commands") if top else "",
+        "movers": figures.movers(db, seat.community_id, days),
+        "hot": charts.heat(figures.week(db, seat.community_id, days)),
+        "used": _used(asked, newer[-1]["day"]),
+    }
 
 
-def _modules(known: list[dict[str, Any]], asked: list[dict[str, Any]], today: Any) -> list[dict[str, Any]]:
+def _used(asked: list[dict[str, Any]], today: Any) -> list[dict[str, Any]]:
     """The modules that were used here, busiest first: how they did on each of the last days."""
     calls, failures, total = Counter[tuple[str, int]](), Counter[tuple[str, int]](), Counter[str]()
     for each in asked:
@@ -105,15 +110,17 @@ def _modules(known: list[dict[str, Any]], asked: list[dict[str, Any]], today: An
             calls[each["module_name"], back] += each["calls"]
             failures[each["module_name"], back] += each["failures"]
             total[each["module_name"]] += each["calls"]
-    alive = {each["module_name"]: each for each in known}
     shown = []
     for name, count in total.most_common(5):
         days = [_day(calls[name, back], failures[name, back]) for back in reversed(range(UPTIME_DAYS))]
-        state = alive.get(name)
-        is_well = name == "router" or (state is not None and state["is_alive"])
-        note = f"{count:,} call{'' if count == 1 else 's'}" if is_well else "not heard of for a while"
-        shown.append({"name": title_of(name), "note": note, "is_well": is_well, "strip": charts.strip(days)})
+        note = f"{count:,} call{'' if count == 1 else 's'}"
+        shown.append({"module": name, "name": title_of(name), "note": note, "strip": charts.strip(days)})
     return shown
+
+
+def _module(used: dict[str, Any], alive: dict[str, bool]) -> dict[str, Any]:
+    is_well = used["module"] == "router" or alive.get(used["module"], False)
+    return {**used, "is_well": is_well, "note": used["note"] if is_well else "not heard of for a while"}
 
 
 def _day(calls: int, failures: int) -> Literal["", "n", "w", "b"]:

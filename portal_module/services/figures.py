@@ -19,6 +19,7 @@ KEPT_DAYS = 400
 PERIODS = (7, 30, 90)
 MOVERS = 6
 LEADERS, LEADERS_KEPT_S = 10, 30
+GLANCES_KEPT_S = 5
 # Counting what happened in a day may take longer than other statements.
 PATIENCE = "60s"
 
@@ -112,9 +113,12 @@ class AtLeisure:
 
 
 class FigureService:
-    def __init__(self, db: Database, leaders: Cache[int, list[dict[str, Any]]]) -> None:
+    def __init__(
+        self, db: Database, leaders: Cache[int, list[dict[str, Any]]], glances: Cache[str, dict[str, Any]]
+    ) -> None:
         self._db = db
         self._leaders = leaders
+        self._glances = glances
 
     # Counting
 
@@ -138,6 +142,16 @@ class FigureService:
                 fetch(db, f"DELETE FROM {table} WHERE {column} < now() - %s * interval '1 day'", (KEPT_DAYS,))
 
     # Reading
+
+    def glance(self, community_id: int, days: int, make: Callable[[DAL], dict[str, Any]]) -> dict[str, Any]:
+        """What is made of the last days' figures, which are counted now and then only, as it was within the last
+        GLANCES_KEPT_S."""
+
+        def look(_fresh: bool) -> dict[str, Any]:
+            with self._db.lookup() as db:
+                return make(db)
+
+        return self._glances.get(f"{community_id} {days}", look)
 
     def days(self, db: DAL, community_id: int, days: int) -> list[dict[str, Any]]:
         """Each of the last days, oldest first, twice as many as asked for, so that a period can be compared with the

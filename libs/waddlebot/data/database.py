@@ -33,6 +33,8 @@ IDLE_S = 3.0
 SESSION_OPTIONS = (
     "-c TimeZone=UTC -c statement_timeout=15000 -c idle_in_transaction_session_timeout=30000"
     " -c plan_cache_mode=force_generic_plan"
+    # Whoever waits for a page or an answer has it sooner than the server has started workers for it.
+    " -c max_parallel_workers_per_gather=0"
 )
 
 # What is planned while a table is new and used for months must be right for a table of any size (docs/adr/0020).

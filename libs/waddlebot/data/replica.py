@@ -25,7 +25,9 @@ from ..base.logs import AAALog, redact
 from ..base.watched import Watched
 
 # A statement that takes longer is run on the primary instead; the replica stops it by itself.
-SESSION_OPTIONS = "-c TimeZone=UTC -c default_transaction_read_only=on -c statement_timeout=500"
+SESSION_OPTIONS = (
+    "-c TimeZone=UTC -c default_transaction_read_only=on -c statement_timeout=500 -c max_parallel_workers_per_gather=0"
+)
 # A replica that has not even said so by then hangs. With the primary's turn it is still less than ROUTER_ANSWER_WAIT.
 ANSWER_TIMEOUT_S = 0.75
 PROBE_EVERY_S = 1.0

@@ -40,8 +40,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 SIGNED_IN = Caller("open", "a person who is signed in", lambda _: False)
 SESSION_LIFETIME_S = 12 * 3600
 MAX_FORM_BYTES = 1024 * 1024
-# Three times as fast as the highest, and a tenth larger.
-PAGES_LEVEL = 5
+# Twice as fast as the middle, and a sixth larger.
+PAGES_LEVEL = 1
 VARIES = "Accept-Encoding, Sec-Fetch-Site"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
