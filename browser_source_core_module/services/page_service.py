@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -96,6 +97,8 @@ class PageService:
             # The page with all of them has the others in frames of its own.
             ancestors = self._preview_ancestors + ("" if source_type == ALL else " 'self'")
             policy = policy.replace(self._frame_ancestors, ancestors)
+            # A picture that is chosen in the portal and kept nowhere yet.
+            policy = re.sub(r"\b(img-src|media-src) 'self'", r"\1 'self' blob:", policy)
         return {**COMMON_HEADERS, "Content-Security-Policy": policy}
 
     def _render(self, template: str, **parts: str) -> str:

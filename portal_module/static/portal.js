@@ -72,8 +72,19 @@ document.addEventListener("live", (event) => {
   field().focus({ preventScroll: true });
 });
 
-// An overlay that is ready shows what this page has for it, and what is typed then.
-const show = (frame) => frame.contentWindow.postMessage({ ...JSON.parse(frame.dataset.show), seq: Date.now() }, new URL(frame.src).origin);
+const shrink = new ResizeObserver((seen) => {
+  for (const { target, contentRect } of seen) target.style.setProperty("--shrunk", contentRect.width / 1280);
+});
+for (const screen of document.querySelectorAll(".screen")) shrink.observe(screen);
+document.addEventListener("live", (event) => {
+  for (const screen of event.target.querySelectorAll(".screen")) shrink.observe(screen);
+});
+
+// An overlay that is ready shows what this page has for it, with a picture that is chosen and not sent yet, and what is typed then.
+const show = (frame) => {
+  const item = { ...JSON.parse(frame.dataset.show), seq: Date.now(), picture: $("#image_file")?.files[0] };
+  frame.contentWindow.postMessage(item, new URL(frame.src).origin);
+};
 addEventListener("message", (event) => {
   const frame = [...document.querySelectorAll("iframe[data-show]")].find((each) => each.contentWindow === event.source);
   if (frame && event.data?.type === "ready" && event.origin === new URL(frame.src).origin) show(frame);

@@ -474,6 +474,7 @@ def test_an_alert_with_a_picture_is_shown_in_the_preview(page, running, tmp_path
     look = page.frame_locator("iframe[data-show]").locator("body")
     look.get_by_text("Pip waddles in!").wait_for()
     page.set_input_files("[name=image_file]", str(picture))
+    look.locator(".pictured .picture img[src^='blob:']").wait_for()
     page.click("text=Save alert")
     page.wait_for_url("**/portal/c/demo/overlays")
     sql = "SELECT image FROM browser_source_alerts WHERE event = 'raid'"

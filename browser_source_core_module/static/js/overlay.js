@@ -65,9 +65,20 @@ export function start(makeStage) {
 /** A page for looking only shows what the portal's page around it hands over. */
 function takeFromPortal(portal, take) {
   addEventListener("message", (event) => {
-    if (event.source === parent && event.origin === portal && event.data?.type === "item") take(event.data);
+    if (event.source === parent && event.origin === portal && event.data?.type === "item") take(withPicture(event.data));
   });
   if (document.referrer.startsWith(`${portal}/`)) parent.postMessage({ type: "ready" }, portal);
+}
+
+let chosen = "";
+
+/** A picture that is chosen in the portal and kept nowhere yet comes along as a file. */
+function withPicture({ picture, ...item }) {
+  URL.revokeObjectURL(chosen);
+  if (!(picture instanceof Blob)) return item;
+  chosen = URL.createObjectURL(picture);
+  const alert = { ...item.data.alert, image: chosen, is_video: picture.type.startsWith("video/") };
+  return { ...item, data: { ...item.data, alert: { volume: 60, ...alert } } };
 }
 
 const own = new CSSStyleSheet();
