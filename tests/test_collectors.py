@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import count
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from waddlebot.base.bridge import shared_bridge
@@ -21,7 +23,7 @@ from waddlebot.collecting.event_store import Delivery, EventStore, EventTable, H
 from waddlebot.collecting.liveness import Liveness
 from waddlebot.collecting.pace import Pace, Pacer
 from waddlebot.collecting.sender import Outcome, Sender
-from waddlebot.data.database import Database, fetch
+from waddlebot.data.database import Database, DatabaseUnavailable, fetch
 from waddlebot.data.outbox import Outgoing, Priority, Waiting
 from waddlebot.data.ratelimit import RateLimiter
 from waddlebot.module.service import SERVICES
@@ -242,6 +244,33 @@ def test_each_of_many_replies_ends_by_itself(fleet, redis_client):
         ("pending", "later", False, True),
         ("unknown", "x" * 500, True, True),
     ]
+
+
+def test_a_reply_is_said_once_although_nobody_heard_that_it_was_taken(fleet, redis_client):
+    mouth = Mouth(fleet.database, redis_client, limit=100)
+    replies = mouth.wants(Priority.REPLY, 5)
+    mouth.sender.ask(replies)
+    cut_off = Mock(wraps=fleet.database)
+
+    def commit_and_break(*arguments: Any) -> list[dict[str, Any]]:
+        cut_off.statement.side_effect = None
+        fleet.database.statement(*arguments)
+        raise DatabaseUnavailable()
+
+    cut_off.statement.side_effect = commit_and_break
+    mouth.sender._db = cut_off
+    with pytest.raises(DatabaseUnavailable):
+        mouth.sender.step()
+    assert (mouth.states(), mouth.said) == (["sending"] * 5, [])
+
+    def ask_again_and_see() -> bool:
+        mouth.sender.ask(replies)
+        return mouth.states() == ["sent"] * 5
+
+    mouth.run_until(ask_again_and_see)
+    for _ in range(3):
+        mouth.sender.step()
+    assert len(mouth.said) == 5
 
 
 def test_moderation_waits_for_no_pace(fleet, redis_client):

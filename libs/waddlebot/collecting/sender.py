@@ -78,8 +78,8 @@ class Sender:
     """Sends a platform's replies; those of one channel one after the other.
 
     A reply is taken from the outbox only when its channel's turn has come and the pace allows it, so that a crash
-    leaves no more of them `unknown` than were really on their way. `send` says what became of one; only PENDING is ever
-    tried again. `said` is told of each that was sent.
+    leaves no more of them `unknown` than were really on their way. There is only ever one `holder` of a name. `send`
+    says what became of a reply; only PENDING is ever tried again. `said` is told of each that was sent.
     """
 
     def __init__(
@@ -144,6 +144,8 @@ class Sender:
         finally:
             if taken is None:
                 self._restore(ended, following)
+        # Until its end is on record a reply is ours, so that nobody who asks again has it taken again.
+        self._release(set(), [reply.id for reply, _ in ended])
         self._count(ended)
         self._begin(taken)
         mine = {reply.id for reply in taken}
@@ -236,7 +238,7 @@ class Sender:
 
     def _pop_ended(self) -> list[tuple[Outgoing, Outcome]]:
         ended = [self._ended.popleft() for _ in range(len(self._ended))]
-        self._release({reply.entity_id for reply, _ in ended}, [reply.id for reply, _ in ended])
+        self._release({reply.entity_id for reply, _ in ended}, [])
         return ended
 
     def _release(self, entities: set[str], ids: list[int]) -> None:

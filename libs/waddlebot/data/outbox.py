@@ -97,14 +97,19 @@ WITH ended AS (
     WHERE o.id = e.id AND o.id = ANY(%(ended)s::bigint[]) AND o.state = 'sending'
 )
 UPDATE outbox SET state = 'sending', sender = %(sender)s::text, lease_until = now() + %(lease)s::interval
-WHERE id = ANY(%(ids)s::bigint[]) AND state = 'pending' AND expires_at > now()
+WHERE id = ANY(%(ids)s::bigint[]) AND (state = 'pending' OR state = 'sending' AND sender = %(sender)s::text)
+    AND expires_at > now()
 RETURNING id, entity_id, response_action, response_data, reply_to, module_name, event_id
 """,
 )
 
 
 def step(db: Database, *, take: Sequence[int], ended: Sequence[Ended], sender: str) -> list[Outgoing]:
-    """Record what became of replies, and take those of the named ones that nobody took yet."""
+    """Record what became of replies, and take those of the named ones that nobody else took yet.
+
+    Whose connection breaks cannot know whether it took them. It asks again, for what it has not begun to say and with a
+    name that no other process ever has, not even itself after another start.
+    """
     rows = db.statement(
         STEP,
         {
