@@ -93,7 +93,8 @@ def main() -> None:
     table(f"kill -9 every {KILL_EVERY_S:g} s for {SECONDS} s, each message delivered 4 times", ("what", "count"), rows)
     lost = sum(not items[name] or (not said[name] and not unknown[name]) for name in taken)
     doubled = sum(items[name] > 1 or said[name] > 1 for name in taken)
-    print(f"  lost = {lost}, doubled = {doubled}, unknown = {states['unknown']}")
+    heard = sum(said[name] > 0 for name in unknown)
+    print(f"  lost = {lost}, doubled = {doubled}, unknown = {states['unknown']}, of which Twitch has heard {heard}")
 
 
 def serve_channels(running: RunningFleet) -> None:
