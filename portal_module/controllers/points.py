@@ -21,12 +21,13 @@ PAGE = 30
 # How far back is looked: where much happens a quarter of an hour has more than a page.
 BACK_HOURS = (0.25, 3, 7 * 24)
 LEDGER = """
-SELECT e.source_id::text AS source_id, e.event_name, e.event_score, e.processed_at, e.user_id, u.display_name
-FROM reputation_events e LEFT JOIN users u ON u.id = e.user_id
-WHERE e.community_id = %(community)s AND e.processed_at > now() - interval '7 days'
-    AND e.processed_at > coalesce(%(before)s::timestamptz, now()) - %(back)s * interval '1 hour'
-    AND e.processed_at < coalesce(%(before)s::timestamptz, 'infinity')
-ORDER BY e.processed_at DESC, e.source_id LIMIT %(limit)s
+SELECT e.*, u.display_name FROM (
+    SELECT source_id::text AS source_id, event_name, event_score, processed_at, user_id FROM reputation_events
+    WHERE community_id = %(community)s AND processed_at > now() - interval '7 days'
+        AND processed_at > coalesce(%(before)s::timestamptz, now()) - %(back)s * interval '1 hour'
+        AND processed_at < coalesce(%(before)s::timestamptz, 'infinity')
+    ORDER BY processed_at DESC, source_id LIMIT %(limit)s
+) AS e LEFT JOIN users u ON u.id = e.user_id ORDER BY e.processed_at DESC, e.source_id
 """
 
 
