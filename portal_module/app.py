@@ -32,6 +32,7 @@ from .controllers import (
     moderation,
     modules,
     music,
+    notices,
     operator,
     overlays,
     platforms,
@@ -53,6 +54,7 @@ from .services.imports import ImportService
 from .services.invitations import Invitations
 from .services.links import LinkService
 from .services.logins import LoginService, begins_at, check_password_holds
+from .services.notices import MAIL_EVERY_S, Notices
 from .services.platform_logins import PlatformLogins, providers_of
 from .services.seats import Seats, own_shell
 from .services.second_steps import SecondSteps
@@ -118,10 +120,11 @@ module.serve()
 service.mount_static(site.look.statics)
 pages = [audit, channels, commands, home, installing, inventory, keys, links, members, modules, operator, overlays]
 pages += [ai, carrying, daily, groups, imports, labels, market, music, shoutouts]
-pages += [moderation, platforms, playground, points, profile, public, rights, rules]
+pages += [moderation, notices, platforms, playground, points, profile, public, rights, rules]
+told = Notices(service.database, site.mail, service.log, url=site.url)
 ways_in = [sign_in_links, second_steps, platform_logins, invitations, ConsentPages.parse(settings.consent_urls)]
 carried = [Carrying(fleet, service.bus.client), ImportService(service.database, service.bus.client)]
-service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, *carried, *ways_in])
+service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, told, *carried, *ways_in])
 service.portable()
 service.erases(
     Personal(
@@ -135,4 +138,6 @@ service.erases(
 
 service.loops.add("count-hours", AtLeisure(figures.count_hours), every_s=COUNT_EVERY_S, once=True)
 service.loops.add("count-days", AtLeisure(figures.count_days), every_s=COUNT_EVERY_S, once=True)
+service.loops.add("mail-notices", told.send, every_s=MAIL_EVERY_S, once=True)
+service.loops.add("forget-notice-mails", told.forget, every_s=3600, once=True)
 service.loops.add("forget-links", sign_in_links.forget_old, every_s=3600, once=True)

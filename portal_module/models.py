@@ -13,6 +13,7 @@ LOGIN_FIELDS = (
     Field("created_by"),
     Field("created_at", "datetime"),
     Field("last_portal_login", "datetime"),
+    Field("notices_mailed_since", "datetime"),
 )
 
 
@@ -92,4 +93,11 @@ def define_tables(db: DAL) -> None:
         Field("community_id", "bigint"),
         Field("expires_at", "datetime"),
         primarykey=["own_id"],
+    )
+    db.define_table(
+        "portal_notice_mails",
+        Field("notice_id", "bigint"),
+        Field("auth_user_id", "bigint"),
+        Field("sent_at", "datetime"),
+        primarykey=["notice_id", "auth_user_id"],
     )

@@ -22,6 +22,8 @@ TOKEN_BYTES = 32
 BATCH = 20
 # A service that did not hear us posts again, for days at most.
 KEPT = timedelta(days=90)
+# Whose name no rule lets anybody say.
+NAMELESS = "Somebody"
 
 
 class WrongTipLink(NotAllowed):
@@ -120,11 +122,26 @@ class TipService:
             self._end(row["id"], "refused", "The community has no channel.")
             return
         try:
-            answer = self._router.report(_as_event(row))
+            answer = self._router.report(self._as_event(row))
         except UpstreamRefused as err:
             self._end(row["id"], "refused", err.message)
             return
         self._end(row["id"], "told", str(answer.get("session_id") or ""))
+
+    def _as_event(self, row: dict[str, Any]) -> Event:
+        told = row["event"]
+        where = {name: row[name] for name in ("platform", "server_id", "channel_id")}
+        # Whoever tips calls themselves what they like; what they write with it the router judges itself.
+        entity_id = ":".join(where.values())
+        name = told["name"] if self._router.may_say(entity_id, told["name"]) else NAMELESS
+        return Event(
+            event_id=f"tip-{row['id']}",
+            message_type=MessageType.DONATION,
+            **where,
+            user=EventUser(platform_user_id=told["person_id"], name=name.casefold(), display_name=name),
+            message=told["message"],
+            data={"amount": told["amount"], "currency": told["currency"], "source": row["tip_id"].partition(":")[0]},
+        )
 
     def _end(self, tip: int, state: str, detail: str) -> None:
         """Who it was and what they said is with the event from now on, and not here."""
@@ -143,20 +160,6 @@ def _as_told(tip: Tip) -> dict[str, Any]:
         "amount": tip.amount,
         "currency": tip.currency,
     }
-
-
-def _as_event(row: dict[str, Any]) -> Event:
-    told = row["event"]
-    return Event(
-        event_id=f"tip-{row['id']}",
-        message_type=MessageType.DONATION,
-        platform=row["platform"],
-        server_id=row["server_id"],
-        channel_id=row["channel_id"],
-        user=EventUser(platform_user_id=told["person_id"], name=told["name"].casefold(), display_name=told["name"]),
-        message=told["message"],
-        data={"amount": told["amount"], "currency": told["currency"], "source": row["tip_id"].partition(":")[0]},
-    )
 
 
 def _purpose(community_id: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from overlay_doubles import Overlay
+from waddlebot.base.ids import new_id
 from waddlebot.testing.plugin import eventually
 
 EVENTS: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -117,6 +118,17 @@ def test_what_was_said_with_a_resub_is_shown_with_it(overlay):
     happen(overlay, "resub", "still {user} here <b>", months=2)
 
     assert shown(overlay)[0]["alert"]["message"] == "still {user} here <b>"
+
+
+@pytest.mark.parametrize("kind", ["resub", "cheer", "donation", "subscription"])
+def test_what_is_against_the_rules_is_not_shown_whatever_it_was_written_with(overlay, kind):
+    rule = {"community_id": overlay.bot.slug, "string": "badword", "match_type": "contains", "action": "block"}
+    assert overlay.fleet.request("POST", "/router/string-rules", rule).status == 200
+
+    for count, text in enumerate(["a b\u200badword", "a good word"], 1):
+        overlay.bot.say(text, by=new_id(), message_type=kind, data=EVENTS[kind][0])
+        shown(overlay, count)
+    assert [each["alert"]["message"] for each in shown(overlay, 2)] == ["", "a good word"]
 
 
 def test_cheermotes_are_not_said_twice(overlay):

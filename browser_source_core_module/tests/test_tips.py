@@ -88,6 +88,16 @@ def test_a_tip_is_shown_and_said_once_however_often_it_is_posted(overlay, body, 
     assert f"Thanks for the tip, {title}!" in [each["response_data"].get("message") for each in said]
 
 
+def test_names_and_words_of_a_tip_keep_to_the_rules(overlay):
+    rule = {"community_id": overlay.bot.slug, "string": "badword", "match_type": "contains", "action": "warn"}
+    assert overlay.fleet.request("POST", "/router/string-rules", rule).status == 200
+    post(overlay, link(overlay), {**PLAIN, "name": "Mr Badword", "message": "hi badword"})
+
+    eventually(lambda: overlay.rows("general"), within_s=10)
+    data = overlay.rows("general")[0]["content"]["data"]
+    assert (data["title"], data["alert"]["message"], data["text"]) == ("Somebody", "", "tipped 12.50 GBP")
+
+
 def test_who_tipped_is_not_kept_here_once_the_router_knows(overlay):
     post(overlay, link(overlay), PLAIN)
 

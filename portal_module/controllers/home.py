@@ -12,15 +12,17 @@ from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
 from ..services import charts
-from ..services.channels import list_channels
+from ..services.channels import ago, list_channels
 from ..services.charts import Series
 from ..services.commands import title_of
 from ..services.figures import PERIODS, FigureService, stats_of
+from ..services.notices import Notices
 from ..services.seats import Seat, Seats
 
 GLOBAL = "global"
 TOP_COMMANDS = 6
 UPTIME_DAYS = 30
+TOLD_DAYS = 7
 CHANNELS_SHOWN = 5
 ALIVE = "SELECT module_name, last_heartbeat > now() - interval '90 s' AS is_alive FROM collector_modules"
 # A day on which more than this part of a module's calls failed was a bad one.
@@ -42,7 +44,9 @@ def choose_community(login: Login, seats: Seats) -> Any:
 
 
 @page("GET", "/portal/c/<community>", "dashboard.html")
-def show_dashboard(community: str, login: Login, seats: Seats, database: Database, figures: FigureService) -> Any:
+def show_dashboard(
+    community: str, login: Login, seats: Seats, database: Database, figures: FigureService, notices: Notices
+) -> Any:
     """What a community wants to see at a glance."""
     seat = seats.take(login, community)
     asked = request.query.get("days")
@@ -50,10 +54,13 @@ def show_dashboard(community: str, login: Login, seats: Seats, database: Databas
     seen = figures.glance(seat.community_id, days, lambda db: _look(db, figures, seat, days))
     with database.lookup() as db:
         channels = list_channels(db, seat.community_id, limit=CHANNELS_SHOWN)
+        told = notices.newest(db, seat.community_id, limit=1, days=TOLD_DAYS) if seat.may("bot", "editor") else []
         alive = {each["module_name"]: each["is_alive"] for each in fetch(db, ALIVE)}
     return seat.shown(
         "Dashboard",
         **{name: value for name, value in seen.items() if name != "used"},
+        told=told[0] if told else None,
+        ago=ago,
         days=days,
         periods=PERIODS,
         channels=channels,

@@ -23,6 +23,7 @@ from waddlebot.web.site import Site, go_to, page
 from ..services.carrying import Carrying, Gathered, about_person, record_erasure
 from ..services.channels import ago
 from ..services.commands import title_of
+from ..services.notices import Notices
 from ..services.platform_logins import PlatformLogins
 from ..services.second_steps import SecondSteps, address_for, new_secret
 from .parts import Buttons, acting_for, as_download, check_act, value
@@ -34,7 +35,13 @@ SURE = "erase everything"
 
 @page("GET POST", "/portal/profile", "profile.html")
 def show_profile(
-    login: Login, session: PageSession, flash: PageFlash, database: Database, site: Site, platforms: PlatformLogins
+    login: Login,
+    session: PageSession,
+    flash: PageFlash,
+    database: Database,
+    site: Site,
+    platforms: PlatformLogins,
+    notices: Notices,
 ) -> Any:
     """One's name, the accounts that one signs in with, and where one is signed in."""
     name = Field(
@@ -69,6 +76,8 @@ def show_profile(
         "button": Buttons(session),
         "me": login,
         "accounts": accounts,
+        "is_mailed": notices.mailed_since(login.id) is not None,
+        "can_be_mailed": notices.can_be_mailed and bool(login.email),
         "ways": [] if accounts else platforms.ways_to_connect,
     }
 

@@ -58,6 +58,7 @@ NAVIGATION: tuple[tuple[str, tuple[Entry, ...]], ...] = (
     (
         "Keep in order",
         (
+            Entry("Notices", "megaphone", "/notices", "bot", "editor"),
             Entry("Audit log", "scroll-text", "/audit", "settings"),
             Entry("Rights", "shield", "/rights", "settings", "owner"),
             Entry("API keys", "key-round", "/keys", "settings", "owner"),

@@ -224,6 +224,7 @@ def page(browser: Any, operator: dict[str, Any], running: Running) -> Iterator[A
 PAGES = (
     *("/portal/operator", "/portal/c/demo/points", "/portal/c/demo/inventory", "/portal/c/demo/rights"),
     "/portal/c/demo/moderation",
+    "/portal/c/demo/notices",
     "/portal/profile/erase",
     *("/portal/communities", "/portal/profile", "/portal/profile/code", "/portal/c/demo", "/portal/c/demo/playground"),
     *("/portal/c/demo/members", "/portal/c/demo/commands", "/portal/c/demo/commands/aliases/new"),
@@ -537,6 +538,45 @@ def test_an_owner_gets_a_login_by_mail_and_the_address_is_in_no_record(running, 
     assert page.goto("/portal/c/demo").status in (200, 404)
     context.close()
     assert running.rows("SELECT temp_password_expires FROM auth_user WHERE email = %s", address) == [(None,)]
+
+
+def test_what_owners_are_told_is_on_a_page_and_mailed_to_who_wants_it(page, running):
+    def tell(text: str) -> None:
+        running.rows(
+            "WITH told AS (INSERT INTO announcements (module_name, announcement_id, community_id)"
+            " SELECT 'marketplace', %s, id FROM communities WHERE slug = 'demo' RETURNING id, community_id)"
+            " INSERT INTO notices (announcement_id, community_id, module_name, messages)"
+            " SELECT id, community_id, 'marketplace', jsonb_build_array(%s::text) FROM told",
+            new_id(),
+            text,
+        )
+
+    def mails() -> list[str]:
+        found = [each for each in running.mailbox.mails if each["To"] == "op@example.org"]
+        return [each.get_body(("plain",)).get_content() for each in found]
+
+    running.rows(
+        "INSERT INTO portal_access (auth_user_id, community_id, held) SELECT u.id, c.id, 'owner'"
+        " FROM auth_user u, communities c WHERE u.email = 'op@example.org' AND c.slug = 'demo' ON CONFLICT DO NOTHING"
+    )
+    tell("Told before anybody wanted mail.")
+    page.goto("/portal/profile")
+    page.click("[role=switch][aria-label='By mail, too']")
+    page.wait_for_selector(".toast >> text=comes by mail from now on")
+    tell("dice is paused here: it failed ten times <b>.")
+    eventually(mails, within_s=30, what="a mail")
+    page.goto("/portal/c/demo")
+    page.click(".notice:has-text('dice is paused here: it failed ten times <b>.') >> text=All notices")
+    page.wait_for_selector("td:has-text('Told before anybody wanted mail.')")
+    page.goto("/portal/profile")
+    page.click("[role=switch][aria-label='By mail, too']")
+    page.wait_for_selector(".toast >> text=No more of these mails")
+    tell("Told when nobody wanted mail any more.")
+    time.sleep(6)
+    assert len(mails()) == 1, mails()
+    (mail,) = mails()
+    assert mail.startswith("dice is paused here: it failed ten times <b>.")
+    assert f"{running.url}/portal/c/demo/notices" in mail
 
 
 def test_a_mailed_password_ends_after_a_day(running):

@@ -107,7 +107,11 @@ class Planner:
         if self._is_only_judged(work):
             self._judge(work, catalogue)
             return
-        heard = self._read_chat(work, catalogue) if message_type is MessageType.CHAT_MESSAGE else []
+        heard: list[Listening] = []
+        if message_type is MessageType.CHAT_MESSAGE:
+            heard = self._read_chat(work, catalogue)
+        elif work.event.message:
+            work.is_unsaid = self._breaks_rules(work)
         if work.is_blocked:
             return
         own = self._lookups.core_settings(work.place)["points"]
@@ -151,6 +155,14 @@ class Planner:
         hits = [rule for rule in found if rule.action in ("warn", "block") and not self._is_exempt(work, rule)]
         if hits:
             self._apply(hits, work, catalogue)
+
+    def _breaks_rules(self, work: Work) -> bool:
+        """Whether what somebody wrote with what they did, such as a tip, is nothing to show or to answer. There is no
+        line of chat to moderate for it."""
+        found = self._rules.hits(work.place, Line.of(work.event.message, work.event.data)).rules
+        against = [each.id for each in found if each.action in ("warn", "block") and not self._is_exempt(work, each)]
+        work.hits = against
+        return bool(against)
 
     def _tell_listener(self, work: Work, listening: Listening, catalogue: Catalogue) -> None:
         """Call a module for what it listens for, if it is on here, once for one line."""
@@ -338,7 +350,7 @@ class Planner:
         settings = self._lookups.catalogue(work.place.community_id).config_of(
             job.command.module_name, work.place.entity_id
         )
-        call = work.call_for(job, level, timeout_s=timeout_s, raw=work.event.message, settings=settings)
+        call = work.call_for(job, level, timeout_s=timeout_s, raw=work.said, settings=settings)
         if not job.command.is_core:
             call = call.model_copy(update={"callback": self._callbacks.make(call, job.command)})
         job.set_call(call, payload)

@@ -160,6 +160,8 @@ class Work:
     hits: list[int] = field(default_factory=list)
     moderation: Moderation | None = None
     points: Points = NOTHING
+    # Whether what was written with it is against the rules, so that no module is told.
+    is_unsaid: bool = False
     # How long each step before the first call took.
     took_ms: dict[str, float] = field(default_factory=dict)
     refusals: list[Said] = field(default_factory=list)
@@ -180,6 +182,11 @@ class Work:
     _sequential: deque[Job] = field(default_factory=deque)
     _parallel: list[Job] = field(default_factory=list)
     _running: int = 0
+
+    @property
+    def said(self) -> str:
+        """What modules are told that somebody wrote."""
+        return "" if self.is_unsaid else self.event.message
 
     @property
     def is_simulated(self) -> bool:
