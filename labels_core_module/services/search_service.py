@@ -17,7 +17,7 @@ from waddlebot.data.database import Database, fetch
 from waddlebot.web.lists import Listed, Page
 
 from .label_service import CHANGES
-from .subjects import SubjectType, all_numbers, array_of
+from .subjects import SubjectType, array_of, find_together
 
 Match = Literal["all", "any", "none"]
 # How far a search is counted; counting on would take longer the more there is.
@@ -120,7 +120,8 @@ class SearchService:
         return Listed(self._db.statement(SHOW_THINGS, {**asked, "ids": ids}), len(found))
 
     def _show_people(self, db: DAL, community_id: int, heads: Sequence[int]) -> list[dict[str, Any]]:
-        numbers = all_numbers(db, heads)
+        together = find_together(db, heads)
+        numbers = {head: together.get(head, (head,)) for head in heads}
         asked = {"community": community_id, "numbers": array_of(each for of in numbers.values() for each in of)}
         labels: dict[int, list[dict[str, Any]]] = {}
         for row in fetch(db, LABELS_OF, asked):

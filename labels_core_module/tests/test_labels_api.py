@@ -109,6 +109,67 @@ def test_of_a_list_each_gets_a_result_of_its_own(fleet, bot):
     assert fleet.request("POST", "/labels/apply", many).status == 422
 
 
+def give_many(bot, label, people, action="apply"):
+    body = {"label": label, "subject_type": "user", "subject_ids": people, "community_id": bot.slug}
+    answer = bot.fleet.request("POST", f"/labels/{action}", body)
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+def linked(fleet, own_id, with_id) -> None:
+    with fleet.database.transaction() as db:
+        together = link(db, own_id, with_id)
+    bus = SERVICES[0].bus
+    bus.invalidate(PEOPLE, *together)
+    bus.invalidate("label_reads")
+
+
+def test_of_many_each_gets_what_it_would_get_alone(fleet, bot):
+    *plain, has_it, full, one, other = heard(bot, 24)
+    (stranger,) = heard(fleet.bot())
+    linked(fleet, one, other)
+    change(bot, "apply", "rare", who=has_it)
+    change(bot, "apply", *"abcd", who=[full, one])
+    change(bot, "apply", "e", who=other)
+    everybody = [*plain, has_it, stranger, one, other]
+    wanted = [None] * (len(plain) + 1) + ["unknown_subject", "too_many_labels", "named_twice"]
+    answer = give_many(bot, "Rare", everybody)
+    assert codes(answer) == wanted
+    assert [each["subject_id"] for each in answer["results"]] == [str(each) for each in everybody]
+    assert answer["changed"] == len(plain)
+    assert all(labels_of(bot, each) == ["rare"] for each in (*plain, has_it))
+    # Who has four has room for one more, and nobody else loses theirs by who has not.
+    assert codes(give_many(bot, "rarer", [*everybody, full])) == [*wanted, None]
+    assert codes(give_many(bot, "rarest", [*everybody, full])) == [*wanted, "too_many_labels"]
+    assert labels_of(bot, full) == [*"abcd", "rarer"]
+    assert labels_of(bot, plain[0]) == ["rare", "rarer", "rarest"]
+    assert codes(give_many(bot, "rarest", [*plain, plain[0]])) == [None] * len(plain) + ["named_twice"]
+    assert set(codes(give_many(bot, "rarest", everybody[:20], "remove"))) == {None}
+    assert labels_of(bot, plain[0]) == ["rare", "rarer"]
+
+
+def test_a_label_of_many_is_taken_back_at_once(bot):
+    people = heard(bot, 25)
+    assert give_many(bot, "guest", people)["changed"] == 25
+    assert labels_of(bot, people[0]) == ["guest"]
+    undo_newest(bot)
+    assert all(labels_of(bot, each) == [] for each in people)
+    undo_newest(bot)
+    assert all(labels_of(bot, each) == ["guest"] for each in people)
+
+
+def test_names_that_nobody_got_are_not_kept(bot, fleet):
+    strangers = heard(fleet.bot(), 20)
+    assert set(codes(give_many(bot, "never", strangers))) == {"unknown_subject"}
+    assert bot.fleet.request("GET", "/labels", query={"community_id": bot.slug}).json()["labels"] == []
+
+
+def undo_newest(bot) -> None:
+    (newest,) = bot.fleet.request("GET", "/router/audit", query={"community_id": bot.slug, "limit": 1}).json()["audit"]
+    done = bot.fleet.request("POST", f"/router/audit/{newest['id']}/undo", {}, key="admin")
+    assert done.status == 200, done.body
+
+
 @pytest.mark.parametrize(
     "name", ["v\u200bip", "vip\ufe0f", "\u3164", "v\u0456p", "a,b", "a\nb" * 30, "x" * 51, "!", "\u202evip", "v\xadip"]
 )
@@ -175,12 +236,8 @@ def test_people_are_found_by_several_labels_once_with_all_their_accounts(fleet, 
     assert found(bot, "red,blue") == [str(b)]
     assert found(bot, "red,blue", "any") == [str(each) for each in (a, b, c)]
     assert found(bot, "red,blue", "none") == [str(d)]
-    with fleet.database.transaction() as db:
-        together = link(db, c, a)
-    bus = SERVICES[0].bus
-    bus.invalidate(PEOPLE, *together)
-    bus.invalidate("label_reads")
-    bus.invalidate("label_changes", bot.community_id)
+    linked(fleet, c, a)
+    SERVICES[0].bus.invalidate("label_changes", bot.community_id)
     assert sorted(found(bot, "red,blue")) == sorted([str(a), str(b)])
     assert sorted(found(bot, "red,blue", "any")) == sorted([str(a), str(b)])
     assert found(bot, "red,blue", "none") == found(bot, "blue", "none") == [str(d)]
@@ -201,15 +258,7 @@ def test_a_change_is_on_record_and_can_be_taken_back(bot):
     change(bot, "apply", "one", who=a)
     change(bot, "apply", "two", "three", who=[a, b])
     change(bot, "remove", "two", "three", who=a)
-
-    def undo() -> None:
-        (newest,) = bot.fleet.request("GET", "/router/audit", query={"community_id": bot.slug, "limit": 1}).json()[
-            "audit"
-        ]
-        done = bot.fleet.request("POST", f"/router/audit/{newest['id']}/undo", {}, key="admin")
-        assert done.status == 200, done.body
-
-    undo()
+    undo_newest(bot)
     assert labels_of(bot, a) == ["one", "three", "two"]
 
 
