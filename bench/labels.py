@@ -173,6 +173,11 @@ class Bench:
                 )
         return p95_ms(times)
 
+    def names(self) -> float:
+        """p95 in ms of listing the community's labels and how many have each."""
+        labels, community = self.service.labels, self.bot.community_id
+        return p95_ms([seconds(lambda: labels.list_names(community, Page())) for _ in range(SEARCHES)])
+
     def fill(self, people: Sequence[int]) -> None:
         with self._filling() as cursor:
             cursor.execute(FILL, {"c": self.bot.community_id, "ids": list(people), "per": PER_PERSON, "names": NAMES})
@@ -206,6 +211,7 @@ def main() -> None:
         many = staged("people", lambda: bench.people((LARGE - SMALL) // PER_PERSON))
         staged("fill", lambda: bench.fill(many))
         large_ms = staged("search, large", bench.search)
+        names_ms = staged("names", bench.names)
         reads_s = staged("reads", lambda: bench.reads(many))
         floor_s, get_s, http_ratio = staged("http", lambda: bench.http(many))
         hot_us = staged("hot path", hot_path_us)
@@ -220,6 +226,7 @@ def main() -> None:
                 ["GET /labels, of a constant", f"{http_ratio:.2f}", f">= {BARS['HTTP']}"],
                 [f"search of {SMALL:,} rows, p95 ms", f"{small_ms:.1f}", f"<= {BARS['search p95 ms']}"],
                 [f"search of {LARGE:,} rows, p95 ms", f"{large_ms:.1f}", f"<= {BARS['search p95 ms']}"],
+                [f"names with counts among {LARGE:,} rows, p95 ms", f"{names_ms:.1f}", ""],
                 ["labels of a message's author, us CPU", f"{hot_us:.1f}", f"<= {BARS['hot path us']}"],
             ],
         )

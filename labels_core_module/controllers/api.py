@@ -18,9 +18,9 @@ from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
 from ..services.communities import Communities
-from ..services.label_service import LabelService, Outcome, Wish, Wished
+from ..services.label_service import MAX_BEARERS_COUNTED, LabelService, Outcome, Wish, Wished
 from ..services.names import check_label
-from ..services.search_service import Match, SearchService
+from ..services.search_service import Match, SearchService, counted_to
 from ..services.subjects import SubjectType
 
 MAX_SEARCHED = 10
@@ -96,10 +96,11 @@ class LabelDefinition(Attributed):
 
 @endpoint("GET", "/labels", caller=ADMINS_OR_API_USERS, area="people", query=LabelsQuery)
 def list_labels(query: LabelsQuery, caller: Account, communities: Communities, labels: LabelService) -> dict[str, Any]:
-    """List the labels that a subject has; without one all of a community's, and how many have each."""
+    """List the labels that a subject has; without one all of a community's, and how many have each, as far as that is
+    counted."""
     community_id = communities.get(caller, query.community_id)
     if query.subject_type is None:
-        return list_answer("labels", labels.list_names(community_id, query), query)
+        return list_answer("labels", labels.list_names(community_id, query), query, counted_to=MAX_BEARERS_COUNTED)
     if query.subject_id is None:
         raise Invalid("subject_id is missing.", field="subject_id")
     subject_id = query.subject_id
@@ -155,7 +156,7 @@ def search_labels(
     if not 1 <= len(set(names)) <= MAX_SEARCHED:
         raise Invalid(f"Name 1 to {MAX_SEARCHED} labels, with commas between.", field="labels")
     found = searches.search(db, community_id, names, query.match, query.subject_type, query)
-    return list_answer("subjects", found, query, match=query.match, searched=names)
+    return list_answer("subjects", found, query, match=query.match, searched=names, counted_to=counted_to(query))
 
 
 def _change(

@@ -31,6 +31,8 @@ from .subjects import SubjectType, array_of, find_people, find_things
 MODULE = "labels_core"
 MAX_LABELS = 5
 MAX_NAMES = 1000
+# How far is counted who has a label; the more there are, the longer it would take to list the names.
+MAX_BEARERS_COUNTED = 1000
 # Labels as they were read here: of somebody by `<community>:<number>`, as in LABELS, of a thing by
 # `<community>:<type>:<id>`.
 READS = "label_reads"
@@ -122,10 +124,10 @@ FROM {table} l LEFT JOIN labels d ON d.community_id = l.community_id AND d.name 
 WHERE l.community_id = %(community)s AND {of} AND (l.expires_at IS NULL OR l.expires_at > now())
 ORDER BY l.name, l.expires_at DESC NULLS FIRST
 """
-LIST_NAMES = """
+LIST_NAMES = f"""
 SELECT d.name AS label, d.colour, d.description, d.created_at,
-    (SELECT count(*) FROM labels_of_people l WHERE l.community_id = d.community_id AND l.name = d.name
-        AND (l.expires_at IS NULL OR l.expires_at > now())) AS people,
+    (SELECT count(*) FROM (SELECT FROM labels_of_people l WHERE l.community_id = d.community_id AND l.name = d.name
+        AND (l.expires_at IS NULL OR l.expires_at > now()) LIMIT {MAX_BEARERS_COUNTED}) AS l) AS people,
     (SELECT count(*) FROM labels_of_things l WHERE l.community_id = d.community_id AND l.name = d.name
         AND (l.expires_at IS NULL OR l.expires_at > now())) AS things,
     (SELECT count(*) FROM labels WHERE community_id = %(community)s) AS total

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import psycopg2
 import pytest
@@ -251,6 +252,37 @@ def test_people_are_found_by_several_labels_once_with_all_their_accounts(fleet, 
     # Limits count by person.
     assert codes(change(bot, "apply", *"wxyz", who=a)) == [None] * 4
     assert codes(change(bot, "apply", "v", who=c)) == ["too_many_labels"]
+
+
+def test_whatever_is_searched_for_is_what_looking_at_everybody_finds(fleet, bot):
+    chance, names = Random(18), "abcdefg"
+    everybody = heard(bot, 14)
+    (elsewhere,) = heard(fleet.bot())
+    people = [{each} for each in everybody]
+    # Pairs both ways round, three together, and somebody with an account that is no member here.
+    for own, other in ((0, 1), (3, 2), (6, 5), (4, 5), (13, None)):
+        ids = everybody[own], elsewhere if other is None else everybody[other]
+        linked(fleet, *ids)
+        person = {*ids}.union(*(each for each in people if each & {*ids}))
+        people = [each for each in people if not each & {*ids}] + [person]
+    has = {own: set(chance.sample(names, chance.randrange(4))) for own in everybody}
+    with fleet.database.transaction() as db:
+        rows = [(bot.community_id, own, name) for own, labels in has.items() for name in labels]
+        for row in rows:
+            fetch(db, "INSERT INTO labels_of_people (community_id, own_id, name) VALUES (%s, %s, %s)", row)
+    labels = [(ids, set().union(*(has.get(each, set()) for each in ids))) for ids in people]
+    searches = {
+        "all": lambda theirs, wanted: wanted <= theirs,
+        "any": lambda theirs, wanted: bool(wanted & theirs),
+        "none": lambda theirs, wanted: not wanted & theirs,
+    }
+    for match, fits in searches.items():
+        for count in (1, 1, 2, 2, 2, 3, 4, 6, 7):
+            wanted = set(chance.sample(names, count))
+            got = found(bot, ",".join(wanted), match)
+            expected = [ids for ids, theirs in labels if fits(theirs, wanted)]
+            assert len(got) == len(set(got)) == len(expected), (match, wanted)
+            assert all(any(int(each) in ids for ids in expected) for each in got), (match, wanted)
 
 
 def test_a_change_is_on_record_and_can_be_taken_back(bot):
