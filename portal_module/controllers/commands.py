@@ -9,8 +9,8 @@ from py4web import Field
 from pydal.validators import IS_EMPTY_OR, IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import NotFound
+from waddlebot.base.terms import EVENT_LABELS, USUAL
 from waddlebot.base.terms import NAMES as TERMS
-from waddlebot.base.terms import USUAL
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
@@ -239,6 +239,12 @@ def _permission_fields(was: dict[str, Any]) -> list[Field]:
             requires=limit,
         ),
         *_term_fields(limits),
+        Field(
+            EVENT_LABELS,
+            label="Told of events only by the labels",
+            default=", ".join(limits.get(EVENT_LABELS) or ()),
+            comment="With commas between. What others do, such as a follow or a raid, then calls it no more.",
+        ),
     ]
 
 
@@ -272,6 +278,8 @@ def _permission(form: PageForm) -> dict[str, Any]:
     lists = {name: [line.strip() for line in (form.vars[name] or "").splitlines() if line.strip()] for name in LISTS}
     limits = {name: form.vars[name] for name in LIMITS if form.vars[name] is not None}
     limits |= {name: form.vars[name] for name in TERMS if form.vars[name] not in (None, "", False)}
+    labels = [each.strip() for each in (form.vars[EVENT_LABELS] or "").split(",") if each.strip()]
+    limits |= {EVENT_LABELS: labels} if labels else {}
     state = {"on": True, "off": False}.get(form.vars["state"])
     return {"is_enabled": state, "permissions": lists, "config": limits}
 
