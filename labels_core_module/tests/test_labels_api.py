@@ -172,7 +172,20 @@ def undo_newest(bot) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["v\u200bip", "vip\ufe0f", "\u3164", "v\u0456p", "a,b", "a\nb" * 30, "x" * 51, "!", "\u202evip", "v\xadip"]
+    "name",
+    [
+        "v\u200bip",
+        "vip\ufe0f",
+        "\u3164",
+        "v\u0456p",
+        "a,b",
+        "a\nb" * 30,
+        "x" * 51,
+        "!",
+        "\u202evip",
+        "v\xadip",
+        "\u0640",
+    ],
 )
 def test_a_label_that_nobody_could_tell_apart_is_refused(bot, name):
     (who,) = heard(bot)
@@ -185,6 +198,8 @@ def test_a_name_that_looks_like_another_is_refused(bot):
     others = change(bot, "apply", "ѕсоре1", "scopel", "ＳＣＯＰＥ１", who=who)
     assert codes(others) == ["looks_like_another", "looks_like_another", None]
     assert labels_of(bot, who) == ["scope1"]
+    stretched = change(bot, "apply", "\u0639\u0631\u0628", "\u0639\u0640\u0631\u0628", who=who)
+    assert codes(stretched) == [None, "named_twice"]
 
 
 def test_five_are_the_most_for_fifty_who_come_at_once(fleet, bot):
