@@ -832,6 +832,7 @@ def test_forms_set_terms_steps_and_labels_and_show_them_again(world, fleet):
     assert configs["!so"] == {"event_labels": ["fans", "friends of ours"]}
     assert 'value="fans, friends of ours"' in editor.ask("GET", command).body.decode()
     assert fill_in(editor, command, "permission", **usual, event_labels="").status == 303
+    assert "event_labels" not in editor.ask("GET", f"{path}/commands/edit?command=!points").body.decode()
 
     rule = {
         "string": "spoiler",
