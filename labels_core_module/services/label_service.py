@@ -82,8 +82,7 @@ WITH given AS (
         AND NOT EXISTS (SELECT FROM users u WHERE u.head_id = m.user_id)
     ON CONFLICT DO NOTHING RETURNING own_id
 )
-SELECT count(*) AS count, CASE WHEN count(*) < cardinality(%(ids)s::bigint[]) THEN array_agg(own_id) END AS ids
-FROM given
+SELECT count(*) AS count, CASE WHEN count(*) < %(wanted)s THEN array_agg(own_id) END AS ids FROM given
 """
 # Fewer than so many are looked at one by one anyway.
 MANY = 20
@@ -392,9 +391,16 @@ class LabelService:
         self._name(db, community_id, [plain])
         if plain.error:
             return False
-        asked = {**_by(community_id), "name": plain.name, "expires_at": wish.expires_at, "ids": array_of(people)}
+        asked = {
+            **_by(community_id),
+            "name": plain.name,
+            "expires_at": wish.expires_at,
+            "metadata": to_json(wish.metadata),
+            "ids": array_of(people),
+            "wanted": len(people),
+        }
         try:
-            (row,) = fetch(db, GIVE_PLAINLY, {**asked, "metadata": to_json(wish.metadata)})
+            (row,) = fetch(db, GIVE_PLAINLY, asked)
         except CheckViolation:
             row = {"count": 0}
         if not row["count"]:
