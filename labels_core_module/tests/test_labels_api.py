@@ -224,6 +224,28 @@ def test_five_are_the_most_for_fifty_who_come_at_once(fleet, bot):
         assert sum(pool.map(insert, range(50))) == 5
 
 
+@pytest.mark.parametrize("kind", ["linked", "community", "module", "group"])
+def test_five_are_the_most_of_anything_for_fifty_who_come_at_once(fleet, bot, kind):
+    if kind == "linked":
+        subjects = [("user", each) for each in heard(bot, 2)]
+        linked(fleet, *(own_id for _, own_id in subjects))
+    elif kind == "group":
+        made = fleet.request("POST", "/labels/groups", {"name": "all", "community_id": bot.slug}).json()
+        subjects = [("group", made["group"]["id"])]
+    else:
+        subjects = [(kind, {"community": bot.community_id, "module": "inventory"}[kind])]
+
+    def apply(n: int) -> int:
+        subject_type, subject_id = subjects[n % len(subjects)]
+        body = {"label": f"label {n}", "subject_type": subject_type, "subject_id": subject_id, "community_id": bot.slug}
+        return int(fleet.request("POST", "/labels/apply", body).status)
+
+    with ThreadPoolExecutor(50) as pool:
+        ends = list(pool.map(apply, range(50)))
+    assert (ends.count(200), ends.count(409)) == (5, 45)
+    assert all(len(labels_of(bot, each, subject_type)) == 5 for subject_type, each in subjects)
+
+
 def test_things_have_five_at_most_too(bot):
     items = [
         {"label": f"l{n}", "subject_type": "community", "subject_id": str(bot.community_id), "community_id": bot.slug}
