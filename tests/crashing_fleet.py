@@ -78,11 +78,16 @@ class CrashingFleet:
         eventually(is_done, within_s=20)
         return answers[-1]
 
-    def request(self, method: str, path: str, body: dict, *, crash_at: int | None = None) -> HTTPResponse | None:
-        """The answer, or None when the process died before it could give one: at a step, if one is named."""
+    def request(
+        self, method: str, path: str, body: dict, *, crash_at: int | None = None, later: bool = False
+    ) -> HTTPResponse | None:
+        """The answer, or None when the process died before it could give one: at a step, if one is named, of this
+        request or `later` of what follows it."""
         headers = {"X-API-Key": self.key, "Content-Type": "application/json"}
         if crash_at is not None:
             headers["X-Crash-At"] = str(crash_at)
+        if later:
+            headers["X-Crash-Later"] = "1"
         try:
             return self.http.request(
                 method,
@@ -93,6 +98,10 @@ class CrashingFleet:
             )
         except UpstreamError:
             return None
+
+    @property
+    def is_alive(self) -> bool:
+        return self._get("/router/health") != 0
 
     def rows(self, sql: str, *parameters: object) -> list[dict]:
         with self.database.transaction() as db:
@@ -192,11 +201,11 @@ def crash_at_every_step(crashing: CrashingFleet, text: str, *, cold: bool) -> in
     raise AssertionError(f"more than {MAX_STEPS} steps")
 
 
-def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str], check: Callable[[str], None]) -> int:
+def at_every_step(crashing: CrashingFleet, prepare: Callable[[], str | dict], check: Callable[[str], None]) -> int:
     """Say what `prepare` returns once for each step, dying at that step; returns how many steps there were."""
     for step in range(1, MAX_STEPS):
-        text = prepare()
-        event = event_for(text)
+        prepared = prepare()
+        event = event_for(prepared) if isinstance(prepared, str) else prepared
         crashed = crashing.crash(event, at=step)
         answer = crashing.submit_until_done(event)
         assert {each["status"] for each in answer["executions"]} == {"success"}, f"after dying at step {step}"

@@ -1,9 +1,9 @@
 """The web process of a fleet that kills itself with SIGKILL at a chosen database step.
 
 `python tests/crashing_web.py FOLDER` reads lines `PORT` from standard input, and for each serves the fleet on that port
-in a fork of itself until told the next. It dies at step N of a request that comes with `X-Crash-At: N`. Steps are
-counted in the threads that serve requests and run commands: before each statement, before each commit and after each
-commit.
+in a fork of itself until told the next. It dies at step N of a request that comes with `X-Crash-At: N`, or of what
+follows it, if it comes with `X-Crash-Later: 1`, too. Steps are counted in the threads that serve requests, run commands
+and do what labels ask for later: before each statement, before each commit and after each commit.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ COUNTED = (
     "Thread-",
     "target-",
     "ask-router",
+    "jobs",
+    "roles",
+    "label-",
     *(f"{each}-out" for each in ("spotify", "youtube_music", "shoutout", "ai")),
 )
 
@@ -104,7 +107,7 @@ def serve(folder: Path, port: int) -> None:
         Crash.at, Crash.steps, Crash.armed = int(environ["HTTP_X_CRASH_AT"]), itertools.count(1), True
         answer = b"".join(app(environ, start_response))
         Crash.step()  # Everything is on record, and nobody has been told.
-        Crash.armed = False
+        Crash.armed = "HTTP_X_CRASH_LATER" in environ
         return [answer]
 
     server = Server(("127.0.0.1", port), Quiet)

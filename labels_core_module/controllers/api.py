@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from pydal import DAL
-from pydantic import AwareDatetime, Field, StringConstraints, field_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, field_validator
 from waddlebot.base.contracts import Attributed, Colour
 from waddlebot.base.errors import Invalid, WaddleBotError
 from waddlebot.base.wire import is_number
@@ -18,9 +18,9 @@ from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
 from ..services.communities import Communities
-from ..services.label_service import LabelService, Outcome, Wish
+from ..services.label_service import MAX_BEARERS_COUNTED, LabelService, Outcome, Wish, Wished
 from ..services.names import check_label
-from ..services.search_service import Match, SearchService
+from ..services.search_service import Match, SearchService, counted_to
 from ..services.subjects import SubjectType
 
 MAX_SEARCHED = 10
@@ -30,25 +30,36 @@ Text = Annotated[str, StringConstraints(max_length=255)]
 SubjectId = Annotated[str, Field(max_length=255, coerce_numbers_to_str=True)]
 
 
-class LabelChange(Attributed):
-    """One label of one subject. A user is a number, or `platform:platform_user_id`."""
+def _or_nothing(metadata: Any) -> Any:
+    """null counts as absent."""
+    return {} if metadata is None else metadata
 
+
+class _Label(Attributed):
     label: Text
     subject_type: SubjectType
-    subject_id: SubjectId
     community_id: Reference | None = None
     expires_at: AwareDatetime | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: Annotated[dict[str, Any], BeforeValidator(_or_nothing)] = Field(default_factory=dict)
 
     @field_validator("metadata")
     @classmethod
-    def _is_small(cls, metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _is_small(cls, metadata: dict[str, Any]) -> dict[str, Any]:
         if metadata and len(json.dumps(metadata)) > MAX_METADATA_CHARS:
             raise ValueError(f"must be at most {MAX_METADATA_CHARS} characters of JSON")
         return metadata
 
-    def to_wish(self) -> Wish:
-        return Wish(self.label, self.subject_type, self.subject_id, self.expires_at, self.metadata or {})
+
+class LabelChange(_Label):
+    """One label of one subject. A user is a number, or `platform:platform_user_id`."""
+
+    subject_id: SubjectId
+
+
+class LabelOfMany(_Label):
+    """One label of many subjects of a kind."""
+
+    subject_ids: list[SubjectId]
 
 
 class LabelChanges(Attributed):
@@ -58,7 +69,7 @@ class LabelChanges(Attributed):
     community_id: Reference | None = None
 
 
-AnyChange = LabelChange | LabelChanges | list[LabelChange]
+AnyChange = LabelChange | LabelOfMany | LabelChanges | list[LabelChange]
 
 
 class LabelsQuery(Page):
@@ -85,10 +96,11 @@ class LabelDefinition(Attributed):
 
 @endpoint("GET", "/labels", caller=ADMINS_OR_API_USERS, area="people", query=LabelsQuery)
 def list_labels(query: LabelsQuery, caller: Account, communities: Communities, labels: LabelService) -> dict[str, Any]:
-    """List the labels that a subject has; without one all of a community's, and how many have each."""
+    """List the labels that a subject has; without one all of a community's, and how many have each, as far as that is
+    counted."""
     community_id = communities.get(caller, query.community_id)
     if query.subject_type is None:
-        return list_answer("labels", labels.list_names(community_id, query), query)
+        return list_answer("labels", labels.list_names(community_id, query), query, counted_to=MAX_BEARERS_COUNTED)
     if query.subject_id is None:
         raise Invalid("subject_id is missing.", field="subject_id")
     subject_id = query.subject_id
@@ -144,7 +156,7 @@ def search_labels(
     if not 1 <= len(set(names)) <= MAX_SEARCHED:
         raise Invalid(f"Name 1 to {MAX_SEARCHED} labels, with commas between.", field="labels")
     found = searches.search(db, community_id, names, query.match, query.subject_type, query)
-    return list_answer("subjects", found, query, match=query.match, searched=names)
+    return list_answer("subjects", found, query, match=query.match, searched=names, counted_to=counted_to(query))
 
 
 def _change(
@@ -153,32 +165,29 @@ def _change(
     database: Database,
     communities: Communities,
     labels: LabelService,
-    change: Callable[[DAL, int, Sequence[Wish]], list[Outcome]],
+    change: Callable[[DAL, int, Sequence[Wished]], list[Outcome]],
 ) -> dict[str, Any]:
-    items, default = _items(body)
-    if len(items) > labels.most_at_once:
+    wishes, references = _wishes(body)
+    if len(wishes) > labels.most_at_once:
         raise Invalid(f"At most {labels.most_at_once} labels are taken in one call.", field="items")
+    found = {each: _found(communities, caller, each) for each in dict.fromkeys(references)}
     outcomes: dict[int, Outcome] = {}
-    known: dict[Reference | None, int | WaddleBotError] = {}
     by_community: dict[int, list[int]] = {}
-    for at, item in enumerate(items):
-        reference = item.community_id if item.community_id is not None else default
-        if reference not in known:
-            known[reference] = _found(communities, caller, reference)
-        community = known[reference]
+    for at, reference in enumerate(references):
+        community = found[reference]
         if isinstance(community, WaddleBotError):
-            outcomes[at] = Outcome(item.to_wish(), error=community)
+            outcomes[at] = Outcome(wishes[at], error=community)
         else:
             by_community.setdefault(community, []).append(at)
-    if items and not by_community:
+    if wishes and not by_community:
         assert outcomes[0].error
         raise outcomes[0].error
     for community_id, places in sorted(by_community.items()):
         with database.transaction() as db:
-            done = change(db, community_id, [items[at].to_wish() for at in places])
+            done = change(db, community_id, [wishes[at] for at in places])
         labels.tell(community_id, done)
         outcomes |= dict(zip(places, done, strict=True))
-    results = [_result(outcomes[at]) for at in range(len(items))]
+    results = [_result(outcomes[at]) for at in range(len(wishes))]
     if not isinstance(body, LabelChange):
         return {"success": True, "results": results, "changed": sum(each["changed"] for each in results)}
     if (error := outcomes[0].error) is not None:
@@ -193,10 +202,15 @@ def _found(communities: Communities, caller: Account, reference: Reference | Non
         return err
 
 
-def _items(body: AnyChange) -> tuple[list[LabelChange], int | str | None]:
-    if isinstance(body, LabelChange):
-        return [body], None
-    return (body, None) if isinstance(body, list) else (body.items, body.community_id)
+def _wishes(body: AnyChange) -> tuple[Sequence[Wished], Sequence[Reference | None]]:
+    """What is wished, and in which communities."""
+    if isinstance(body, LabelOfMany):
+        same = body.expires_at, body.metadata
+        wishes = [Wish(body.label, body.subject_type, each, *same) for each in body.subject_ids]
+        return wishes, [body.community_id] * len(wishes)
+    items = [body] if isinstance(body, LabelChange) else body.items if isinstance(body, LabelChanges) else body
+    default = body.community_id if isinstance(body, LabelChanges) else None
+    return items, [default if each.community_id is None else each.community_id for each in items]
 
 
 def _result(each: Outcome) -> dict[str, Any]:

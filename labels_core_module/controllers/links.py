@@ -55,6 +55,5 @@ def undo_link(link_id: int, database: Database, links: LinkService, bus: Bus) ->
 
 
 def _answer(changed: Changed, bus: Bus) -> dict[str, Any]:
-    for cache, keys in changed.stale.items():
-        bus.invalidate(cache, *keys)
+    bus.invalidate_all(changed.stale)
     return {"success": True, "link_id": changed.link_id, "own_ids": list(changed.together)}

@@ -6,15 +6,18 @@ they did. The tables' own triggers take the same lock and count again, for whoev
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+from psycopg2.errors import CheckViolation
 from pydal import DAL
 from waddlebot.base.errors import Conflict, Invalid, NotFound, WaddleBotError
+from waddlebot.base.ids import new_id
 from waddlebot.base.text import at_a_glance
-from waddlebot.base.wire import to_json
+from waddlebot.base.wire import is_number, to_json
 from waddlebot.community.people import LABELS
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
@@ -28,7 +31,10 @@ from .subjects import SubjectType, array_of, find_people, find_things
 MODULE = "labels_core"
 MAX_LABELS = 5
 MAX_NAMES = 1000
-# Labels of somebody or something as they were read here: `<community>:<type>:<id>`.
+# How far is counted who has a label; the more there are, the longer it would take to list the names.
+MAX_BEARERS_COUNTED = 1000
+# Labels as they were read here: of somebody by `<community>:<number>`, as in LABELS, of a thing by
+# `<community>:<type>:<id>`.
 READS = "label_reads"
 # Told of with every change in a community, by its number: searches are made anew, and roles follow.
 CHANGES = "label_changes"
@@ -40,10 +46,13 @@ INSERT INTO labels (community_id, name, looks_like)
 SELECT %(community)s, name, looks_like FROM unnest(%(names)s::text[], %(looks)s::text[]) AS new (name, looks_like)
 ON CONFLICT DO NOTHING
 """
+# Of those accounts that have one of these labels, or so many that there may be no room, or are one person with others.
 # Also what has ended, which nobody has any more.
 HAD_BY_PEOPLE = """
-SELECT own_id, name, expires_at, nullif(metadata, '{}') AS metadata, expires_at <= now() AS is_over
-FROM labels_of_people WHERE community_id = %(community)s AND own_id = ANY(%(numbers)s::bigint[])
+SELECT own_id, name, expires_at, metadata, expires_at <= now() AS is_over FROM labels_of_people
+WHERE community_id = %(community)s AND own_id = ANY(%(linked)s::bigint[] || ARRAY(
+    SELECT own_id FROM labels_of_people WHERE community_id = %(community)s AND own_id = ANY(%(numbers)s::bigint[])
+    GROUP BY own_id HAVING count(*) > %(room)s OR bool_or(name = ANY(%(names)s))))
 """
 HAD_BY_THINGS = """
 SELECT subject_type || ' ' || subject_id AS bearer, subject_id, name, expires_at, metadata FROM labels_of_things
@@ -61,12 +70,22 @@ SELECT {{asked}}, name, expires_at, %(by)s, %(by_id)s, metadata FROM json_to_rec
     AS asked (subject_type text, subject_id {{id_type}}, name text, expires_at timestamptz, metadata jsonb)
 {ANEW}
 """
-GIVE_ALIKE = f"""
-{INTO}
-SELECT %(community)s, own_id, %(name)s, %(expires_at)s::timestamptz, %(by)s, %(by_id)s, %(metadata)s::jsonb
-FROM unnest(%(ids)s::bigint[]) AS own_id
-{ANEW}
+# One label to members who stand alone and do not have it. Numbers alone are read several times as fast as the same
+# number of objects. Whoever has no room, by the table's trigger, keeps all from it.
+GIVE_PLAINLY = """
+WITH given AS (
+    INSERT INTO labels_of_people (community_id, own_id, name, expires_at, given_by, given_by_id, metadata)
+    SELECT m.community_id, m.user_id, %(name)s, %(expires_at)s::timestamptz, %(by)s, %(by_id)s, %(metadata)s::jsonb
+    FROM community_memberships m
+    WHERE m.community_id = %(community)s AND m.user_id = ANY(%(ids)s::bigint[]) AND m.is_active
+        AND NOT EXISTS (SELECT FROM users u WHERE u.id = m.user_id AND u.head_id IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM users u WHERE u.head_id = m.user_id)
+    ON CONFLICT DO NOTHING RETURNING own_id
+)
+SELECT count(*) AS count, CASE WHEN count(*) < %(wanted)s THEN array_agg(own_id) END AS ids FROM given
 """
+# Fewer than so many are looked at one by one anyway.
+MANY = 20
 OF_PEOPLE = {
     "table": "labels_of_people",
     "key": "community_id, own_id",
@@ -104,10 +123,10 @@ FROM {table} l LEFT JOIN labels d ON d.community_id = l.community_id AND d.name 
 WHERE l.community_id = %(community)s AND {of} AND (l.expires_at IS NULL OR l.expires_at > now())
 ORDER BY l.name, l.expires_at DESC NULLS FIRST
 """
-LIST_NAMES = """
+LIST_NAMES = f"""
 SELECT d.name AS label, d.colour, d.description, d.created_at,
-    (SELECT count(*) FROM labels_of_people l WHERE l.community_id = d.community_id AND l.name = d.name
-        AND (l.expires_at IS NULL OR l.expires_at > now())) AS people,
+    (SELECT count(*) FROM (SELECT FROM labels_of_people l WHERE l.community_id = d.community_id AND l.name = d.name
+        AND (l.expires_at IS NULL OR l.expires_at > now()) LIMIT {MAX_BEARERS_COUNTED}) AS l) AS people,
     (SELECT count(*) FROM labels_of_things l WHERE l.community_id = d.community_id AND l.name = d.name
         AND (l.expires_at IS NULL OR l.expires_at > now())) AS things,
     (SELECT count(*) FROM labels WHERE community_id = %(community)s) AS total
@@ -158,9 +177,24 @@ class NotLabelled(NotFound):
     code = "not_labelled"
 
 
+class Wished(Protocol):
+    """A label to be given to somebody or something, or taken from it. A `user` is a number, or `platform:their id`."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def subject_type(self) -> SubjectType: ...
+    @property
+    def subject_id(self) -> str: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A label to be given to somebody or something, or taken from it. A `user` is a number, or `platform:their id`."""
+    """What the service itself wishes."""
 
     label: str
     subject_type: SubjectType
@@ -173,7 +207,7 @@ class Wish:
 class Outcome:
     """What became of a wish; `own_id` is the account whose row it is."""
 
-    wish: Wish
+    wish: Wished
     name: str = ""
     subject_id: str = ""
     bearer: str = ""
@@ -186,11 +220,6 @@ class Outcome:
     @property
     def is_of_person(self) -> bool:
         return self.wish.subject_type == "user"
-
-    @property
-    def given(self) -> tuple[str, datetime | None, Mapping[str, Any]]:
-        """What is given, whoever gets it."""
-        return self.name, self.wish.expires_at, self.wish.metadata
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -229,6 +258,7 @@ class LabelService:
         self._bus = bus
         self.most_at_once = most_at_once
         self.reads: Cache[str, list[Given]] = bus.cache(READS, ttl_s=cache_ttl_s, max_size=50_000)
+        bus.listen(LABELS, self.reads.drop)
 
     # Reading
 
@@ -237,7 +267,7 @@ class LabelService:
 
         Raises: UnknownSubject.
         """
-        key = f"{community_id}:{subject_type}:{subject_id}"
+        key = f"{community_id}:{subject_id if subject_type == 'user' else f'{subject_type}:{subject_id}'}"
         found = self.reads.get(key, lambda _fresh: self._load(community_id, subject_type, subject_id))
         if not any(each.expires_at for each in found):
             return found
@@ -275,30 +305,22 @@ class LabelService:
 
     # Changing
 
-    def apply(self, db: DAL, community_id: int, wishes: Sequence[Wish], *, is_recorded: bool = True) -> list[Outcome]:
+    def apply(self, db: DAL, community_id: int, wishes: Sequence[Wished], *, is_recorded: bool = True) -> list[Outcome]:
         """Give labels, each as far as it may be given; one that is there already ends as it is said now. What is a part
         of another change is recorded with that."""
-        outcomes = self._prepare(db, community_id, wishes)
-        now = datetime.now(UTC)
-        for each in outcomes:
-            if each.wish.expires_at is not None and each.wish.expires_at <= now:
-                each.error = each.error or AlreadyOver()
-        self._name(db, community_id, [each for each in outcomes if each.error is None])
-        wanted = [each for each in outcomes if each.error is None]
-        had = self._find_had(db, community_id, wanted)
-        counts: dict[tuple[str, str], int] = {}
-        for subject_type, bearer, _ in had:
-            counts[subject_type, bearer] = counts.get((subject_type, bearer), 0) + 1
-        for each in wanted:
-            _decide(each, had, counts)
-        self._give(db, community_id, [each for each in wanted if each.changed])
+        fetch(db, LOCK, (str(community_id),))
+        outcomes = [Outcome(each) for each in wishes]
+        if not self._give_plainly(db, community_id, outcomes):
+            self._give_each(db, community_id, [each for each in outcomes if not each.changed])
         if is_recorded:
             self._record(db, community_id, "label_given", outcomes)
         return outcomes
 
-    def remove(self, db: DAL, community_id: int, wishes: Sequence[Wish]) -> list[Outcome]:
+    def remove(self, db: DAL, community_id: int, wishes: Sequence[Wished]) -> list[Outcome]:
         """Take labels; from a person, from whichever of their accounts has it."""
-        outcomes = self._prepare(db, community_id, wishes)
+        fetch(db, LOCK, (str(community_id),))
+        outcomes = [Outcome(each) for each in wishes]
+        self._prepare(db, community_id, outcomes)
         wanted = [each for each in outcomes if each.error is None]
         had = self._find_had(db, community_id, wanted)
         for each in wanted:
@@ -339,8 +361,7 @@ class LabelService:
 
     def tell(self, community_id: int, outcomes: Iterable[Outcome]) -> None:
         """Have every process read anew what was changed; after the commit."""
-        for cache, keys in stale(community_id, outcomes).items():
-            self._bus.invalidate(cache, *keys)
+        self._bus.invalidate_all(stale(community_id, outcomes))
 
     def forget_ended(self) -> bool:
         """Delete some labels that have ended. Returns whether there may be more."""
@@ -358,28 +379,72 @@ class LabelService:
             self._bus.invalidate(CHANGES, community_id)
         return len(people) == 1000
 
-    def _prepare(self, db: DAL, community_id: int, wishes: Sequence[Wish]) -> list[Outcome]:
-        """Wait for one's turn in the community, and find what is meant."""
-        fetch(db, LOCK, (str(community_id),))
-        outcomes = [Outcome(each) for each in wishes]
-        checked: dict[str, str | WaddleBotError] = {}
+    def _give_plainly(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> bool:
+        """Give many people the same label, in so far as nothing has to be looked at for it. Returns whether all have it
+        now."""
+        people = _alike(outcomes) if len(outcomes) >= MANY else None
+        if not people:
+            return False
+        wish = outcomes[0].wish
+        plain = Outcome(wish, name=check_label(wish.label))
+        fetch(db, "SAVEPOINT plainly")
+        self._name(db, community_id, [plain])
+        if plain.error:
+            return False
+        asked = {
+            **_by(community_id),
+            "name": plain.name,
+            "expires_at": wish.expires_at,
+            "metadata": to_json(wish.metadata),
+            "ids": array_of(people),
+            "wanted": len(people),
+        }
+        try:
+            (row,) = fetch(db, GIVE_PLAINLY, asked)
+        except CheckViolation:
+            row = {"count": 0}
+        if not row["count"]:
+            fetch(db, "ROLLBACK TO SAVEPOINT plainly")
+            return False
+        for number in row["ids"] or people:
+            each = people[number]
+            each.name, each.changed, each.numbers = plain.name, True, (number,)
+            each.subject_id = each.bearer = str(number)
+        return bool(row["count"] == len(people))
+
+    def _give_each(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
+        self._prepare(db, community_id, outcomes)
+        now = datetime.now(UTC)
         for each in outcomes:
-            label = each.wish.label
-            if label not in checked:
-                checked[label] = _checked(label)
-            found = checked[label]
+            if each.wish.expires_at is not None and each.wish.expires_at <= now:
+                each.error = each.error or AlreadyOver()
+        self._name(db, community_id, [each for each in outcomes if each.error is None])
+        wanted = [each for each in outcomes if each.error is None]
+        had = self._find_had(db, community_id, wanted)
+        counts: dict[tuple[str, str], int] = {}
+        for subject_type, bearer, _ in had:
+            counts[subject_type, bearer] = counts.get((subject_type, bearer), 0) + 1
+        for each in wanted:
+            _decide(each, had, counts)
+        self._give(db, community_id, [each for each in wanted if each.changed])
+
+    def _prepare(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
+        """Find what is meant."""
+        self._find_subjects(db, community_id, outcomes)
+        checked = {label: _checked(label) for label in {each.wish.label for each in outcomes}}
+        seen: set[tuple[str, str, str]] = set()
+        for each in outcomes:
+            found = checked[each.wish.label]
             if isinstance(found, str):
                 each.name = found
             else:
                 each.error = found
-        self._find_subjects(db, community_id, outcomes)
-        seen: set[tuple[str, str, str]] = set()
-        for each in outcomes:
+            if each.error is not None:
+                continue
             key = each.key
-            if each.error is None and key in seen:
+            if key in seen:
                 each.error = NamedTwice()
             seen.add(key)
-        return outcomes
 
     def _find_subjects(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
         wanted: dict[SubjectType, set[str]] = {}
@@ -393,7 +458,7 @@ class LabelService:
                 each.subject_id, each.bearer, each.numbers = str(found.own_id), str(found.ids[0]), found.ids
             elif (subject_type, subject_id) in things:
                 each.subject_id, each.bearer = subject_id, f"{subject_type} {subject_id}"
-            elif each.error is None:
+            else:
                 each.error = UnknownSubject()
 
     def _name(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
@@ -432,10 +497,17 @@ class LabelService:
     def _find_had(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> Had:
         """What the bearers have now, by type, bearer and name."""
         had: Had = {}
-        heads = {number: each.bearer for each in outcomes if each.is_of_person for number in each.numbers}
+        people = [each for each in outcomes if each.is_of_person]
         things = {(each.wish.subject_type, each.subject_id) for each in outcomes if not each.is_of_person}
-        if heads:
-            asked = {"community": community_id, "numbers": array_of(heads)}
+        if people:
+            heads = {number: each.bearer for each in people for number in each.numbers}
+            asked = {
+                "community": community_id,
+                "numbers": array_of(heads),
+                "linked": array_of(number for each in people if len(each.numbers) > 1 for number in each.numbers),
+                "names": list({each.name for each in people}),
+                "room": MAX_LABELS - max(Counter(each.bearer for each in people).values()),
+            }
             rows = fetch(db, HAD_BY_PEOPLE, asked)
             if any(row["is_over"] for row in rows):
                 fetch(db, FORGET_ENDED_OF_PEOPLE, asked)
@@ -450,22 +522,11 @@ class LabelService:
         return had
 
     def _give(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
-        who = audit.who_acts()
-        by = {"community": community_id, "by": who.account if who else MODULE, "by_id": who.own_id if who else None}
         for is_of_person in (True, False):
             some = [each for each in outcomes if each.is_of_person is is_of_person]
-            if not some:
-                continue
-            table = OF_PEOPLE if is_of_person else OF_THINGS
-            alike = some[0].given
-            if is_of_person and all(each.given == alike for each in some):
-                # Numbers alone are read several times as fast as the same number of objects.
-                same = dict(zip(("name", "expires_at", "metadata"), alike, strict=True))
-                same["metadata"] = to_json(same["metadata"])
-                ids = array_of(int(each.subject_id) for each in some)
-                fetch(db, GIVE_ALIKE.format(**table), {**by, **same, "ids": ids})
-            else:
-                fetch(db, GIVE.format(**table), {**by, "wishes": _as_rows(some)})
+            if some:
+                table = OF_PEOPLE if is_of_person else OF_THINGS
+                fetch(db, GIVE.format(**table), {**_by(community_id), "wishes": _as_rows(some)})
 
     def _take(self, db: DAL, community_id: int, outcomes: Sequence[Outcome]) -> None:
         for is_of_person in (True, False):
@@ -488,18 +549,17 @@ def stale(community_id: int, outcomes: Iterable[Outcome]) -> dict[str, list[str]
     changed = [each for each in outcomes if each.changed]
     if not changed:
         return {}
-    people = [each for each in changed if each.is_of_person]
-    reads = [f"{community_id}:user:{number}" for each in people for number in each.numbers]
-    reads += [f"{community_id}:{each.wish.subject_type}:{each.subject_id}" for each in changed if not each.is_of_person]
-    counted = {LABELS: [f"{community_id}:{each.subject_id}" for each in people]} if people else {}
-    return {**counted, READS: reads, CHANGES: [str(community_id)]}
+    people = [f"{community_id}:{number}" for each in changed if each.is_of_person for number in each.numbers]
+    things = [f"{community_id}:{each.wish.subject_type}:{each.subject_id}" for each in changed if not each.is_of_person]
+    told = {LABELS: people, READS: things, CHANGES: [str(community_id)]}
+    return {cache: keys for cache, keys in told.items() if keys}
 
 
 def _decide(each: Outcome, had: Had, counts: dict[tuple[str, str], int]) -> None:
     """Whether a label may be given, and is not there just so."""
     each.before = had.get(each.key)
     if each.before is not None:
-        now = (each.before["expires_at"], each.before["metadata"] or {})
+        now = (each.before["expires_at"], each.before["metadata"])
         each.changed = now != (each.wish.expires_at, each.wish.metadata)
         # On the account that has it, so that a person never has it twice.
         each.subject_id = _account_of(each.before)
@@ -533,6 +593,29 @@ def _as_rows(outcomes: Iterable[Outcome]) -> str:
     )
 
 
+def _alike(outcomes: Sequence[Outcome]) -> dict[int, Outcome] | None:
+    """Who is to get a label, by number, if each of them is named by it, once, and nothing else is asked for."""
+    first = outcomes[0].wish
+    label, expires_at, metadata = first.label, first.expires_at, first.metadata
+    if isinstance(_checked(label), WaddleBotError) or (expires_at and expires_at <= datetime.now(UTC)):
+        return None
+    people: dict[int, Outcome] = {}
+    for each in outcomes:
+        wish = each.wish
+        if wish.label != label or wish.expires_at != expires_at or wish.metadata != metadata:
+            return None
+        if wish.subject_type != "user" or not is_number(wish.subject_id):
+            return None
+        people[int(wish.subject_id)] = each
+    return people if len(people) == len(outcomes) else None
+
+
+def _by(community_id: int) -> dict[str, Any]:
+    """Where labels are given, and by whom."""
+    who = audit.who_acts()
+    return {"community": community_id, "by": who.account if who else MODULE, "by_id": who.own_id if who else None}
+
+
 def _checked(label: str) -> str | WaddleBotError:
     try:
         return check_label(label)
@@ -542,6 +625,20 @@ def _checked(label: str) -> str | WaddleBotError:
 
 def _as_item(each: Outcome) -> dict[str, Any]:
     return {"label": each.name, "subject_type": each.wish.subject_type, "subject_id": each.subject_id}
+
+
+def _as_items(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """The same of many, named once where they all have one label: a thousand names more would take long to write."""
+    kinds = {(each.name, each.wish.subject_type) for each in outcomes}
+    if len(kinds) > 1:
+        return {"items": [_as_item(each) for each in outcomes]}
+    ((name, subject_type),) = kinds
+    return {"label": name, "subject_type": subject_type, "subject_ids": [each.subject_id for each in outcomes]}
+
+
+def _as_it_was(each: Outcome) -> dict[str, Any]:
+    assert each.before is not None
+    return {**_as_item(each), **_state(each.before["expires_at"], each.before["metadata"])}
 
 
 def _state(expires_at: datetime | None, metadata: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -560,20 +657,14 @@ def _record_one(db: DAL, community_id: int, action: str, each: Outcome) -> None:
 
 def _record_many(db: DAL, community_id: int, action: str, changed: Sequence[Outcome]) -> None:
     """One entry for all. What was there before with another end is not taken back by one call, so neither is this."""
-    items = [_as_item(each) for each in changed]
-    body = {"community_id": community_id, "items": items}
-    (row,) = fetch(db, "SELECT nextval('labels_id_seq') AS n")
     undo = None
-    if action == "label_given" and not any(each.before for each in changed):
-        undo = Undo("POST", "/labels/remove", body)
-    elif action == "label_taken":
-        for item, each in zip(items, changed, strict=True):
-            assert each.before is not None
-            item |= _state(each.before["expires_at"], each.before["metadata"])
-        undo = Undo("POST", "/labels/apply", body)
+    if action == "label_taken":
+        undo = Undo("POST", "/labels/apply", {"community_id": community_id, "items": [_as_it_was(e) for e in changed]})
+    elif not any(each.before for each in changed):
+        undo = Undo("POST", "/labels/remove", {"community_id": community_id, **_as_items(changed)})
     after = {"labels": len(changed)}
     audit.record(
-        db, MODULE, f"{action}_to_many", f"labels/{row['n']}", community_id=community_id, after=after, undo=undo
+        db, MODULE, f"{action}_to_many", f"labels/{new_id()}", community_id=community_id, after=after, undo=undo
     )
 
 

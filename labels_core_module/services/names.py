@@ -9,6 +9,8 @@ from waddlebot.base.text import as_seen, fold
 
 MAX_CHARS = 50
 PUNCTUATION = frozenset(" -_.")
+# It only makes Arabic letters wider.
+TATWEEL = "\u0640"
 # Scripts that one word may well have together; of any others only one.
 TOGETHER = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "IDEOGRAPHIC", "LATIN"})
 
@@ -24,7 +26,7 @@ def check_label(text: str) -> str:
     text = " ".join(text.split())
     if unseen := next(filter(_is_invisible, text), None):
         raise BadLabel(f"A label may not have what nobody sees (U+{ord(unseen):04X}) in it.", field="label")
-    name = fold(unicodedata.normalize("NFKC", text))
+    name = fold(unicodedata.normalize("NFKC", text)).replace(TATWEEL, "")
     name = "".join("-" if unicodedata.category(each) == "Pd" else each for each in name)
     if not name or len(name) > MAX_CHARS:
         raise BadLabel(f"A label has 1 to {MAX_CHARS} characters.", field="label")

@@ -16,8 +16,9 @@ from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.lists import Listed, Page
 
-from .label_service import CHANGES
-from .subjects import SubjectType, all_numbers, array_of
+from .label_service import CHANGES, MAX_LABELS
+from .link_service import MAX_ACCOUNTS
+from .subjects import SubjectType, array_of, find_together
 
 Match = Literal["all", "any", "none"]
 # How far a search is counted; counting on would take longer the more there is.
@@ -32,25 +33,47 @@ REDIS_PAUSE_S = 2.0
 
 LIVE = "(l.expires_at IS NULL OR l.expires_at > now())"
 OF_LABEL = f"l.community_id = %(community)s AND l.name = {{}} AND {LIVE}"
-LACKS = f"NOT EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = {{}} AND {OF_LABEL})"
 IS_MEMBER = "m.community_id = %(community)s AND m.is_active"
-# Accounts that are one person with others are few, so they are looked at apart from all those that stand alone, which
-# are read in the order of an index and no further than is wanted.
-# OFFSET 0: of each that was found, and no join of all.
-ALONE = """NOT EXISTS (SELECT FROM users u WHERE u.id = c.own_id AND u.head_id IS NOT NULL OFFSET 0)
-    AND NOT EXISTS (SELECT FROM users u WHERE u.head_id = c.own_id OFFSET 0)"""
-FIND_ALONE = f"(SELECT c.own_id AS head_id FROM ({{}} OFFSET 0) AS c WHERE {ALONE} ORDER BY c.own_id LIMIT %(most)s)"
+# Whoever is found is found by the first of their accounts that fits, in the order of an index, so nothing is read
+# beyond what is wanted, however much there is. Accounts that are one person with others are few: nearly always it ends
+# with looking into the indexes of those few. OFFSET 0: of each that was found, and no join of all.
 FIND_PEOPLE = """
-SELECT DISTINCT head_id FROM ({alone} UNION ALL ({linked} ORDER BY head_id LIMIT %(most)s)) AS found
-ORDER BY head_id LIMIT %(most)s
+SELECT coalesce((SELECT u.head_id FROM users u WHERE u.id = c.own_id AND u.head_id IS NOT NULL), c.own_id) AS head_id
+FROM ({accounts}) AS c WHERE {is_first} ORDER BY c.own_id LIMIT %(most)s
 """
-# Person by person, which costs what linked people there are, and not how many have a label.
-FIND_LINKED = """
-SELECT h.head_id FROM (SELECT DISTINCT head_id FROM users WHERE head_id IS NOT NULL OFFSET 0) AS h WHERE {}
+# So many accounts are so many people at least.
+FIRST_ACCOUNTS = f"%(most)s * {MAX_ACCOUNTS}"
+OTHERS = """(
+    SELECT a.id FROM users me CROSS JOIN LATERAL (
+        SELECT me.head_id AS id UNION ALL SELECT u.id FROM users u WHERE u.head_id = me.head_id
+    ) AS a WHERE me.id = c.own_id AND me.head_id IS NOT NULL AND a.id <> c.own_id
+    UNION ALL SELECT u.id FROM users u WHERE u.head_id = c.own_id
+) AS o"""
+HAVE_ANY = f"EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = o.id AND {OF_LABEL.format('ANY(%(names)s)')})"
+ARE_MEMBERS = f"EXISTS (SELECT FROM community_memberships m WHERE m.user_id = o.id AND {IS_MEMBER})"
+IS_FIRST = {
+    "any": f"NOT EXISTS (SELECT FROM {OTHERS} WHERE o.id < c.own_id AND {HAVE_ANY})",
+    "none": f"NOT EXISTS (SELECT FROM {OTHERS} WHERE {HAVE_ANY} OR (o.id < c.own_id AND {ARE_MEMBERS}))",
+}
+LACKS = f"NOT EXISTS (SELECT FROM labels_of_people l WHERE l.own_id = m.user_id AND {OF_LABEL})"
+# Several labels that somebody has, each perhaps by another account, are found by the first label and joins of the rest.
+FIND_WITH_ALL = """
+SELECT DISTINCT head_id FROM ({alone}
+    UNION ALL (SELECT p.head_id FROM (
+        SELECT DISTINCT a.head_id FROM (
+            SELECT id, head_id FROM users WHERE head_id IS NOT NULL
+            UNION ALL SELECT DISTINCT head_id, head_id FROM users WHERE head_id IS NOT NULL
+        ) AS a JOIN labels_of_people l ON l.own_id = a.id WHERE {first} ORDER BY 1 OFFSET 0
+    ) AS p WHERE {rest} ORDER BY 1 LIMIT %(most)s)
+) AS found ORDER BY head_id LIMIT %(most)s
 """
-THEIRS = "(SELECT h.head_id AS id UNION ALL SELECT u.id FROM users u WHERE u.head_id = h.head_id) AS a"
-THEY_HAVE = f"EXISTS (SELECT FROM {THEIRS} JOIN labels_of_people l ON l.own_id = a.id WHERE {OF_LABEL})"
-ARE_MEMBERS = f"EXISTS (SELECT FROM {THEIRS} JOIN community_memberships m ON m.user_id = a.id WHERE {IS_MEMBER})"
+STANDS_ALONE = """NOT EXISTS (SELECT FROM users u WHERE u.id = c.own_id AND u.head_id IS NOT NULL OFFSET 0)
+    AND NOT EXISTS (SELECT FROM users u WHERE u.head_id = c.own_id OFFSET 0)"""
+FIND_ALONE = f"(SELECT c.own_id AS head_id FROM ({{}} OFFSET 0) AS c WHERE {STANDS_ALONE} ORDER BY 1 LIMIT %(most)s)"
+NOBODY = "SELECT NULL::bigint AS head_id WHERE false"
+THEY_HAVE = f"""EXISTS (SELECT FROM (
+    SELECT p.head_id AS id UNION ALL SELECT u.id FROM users u WHERE u.head_id = p.head_id
+) AS a JOIN labels_of_people l ON l.own_id = a.id WHERE {OF_LABEL})"""
 FIND_THINGS = f"""
 SELECT t.subject_id FROM ({{universe}}) AS t (subject_id)
 LEFT JOIN labels_of_things l ON l.community_id = %(community)s AND l.subject_type = %(type)s
@@ -109,7 +132,7 @@ class SearchService:
             "names": sorted(set(labels)),
             "count": len(set(labels)),
             "type": subject_type,
-            "most": max(MAX_COUNTED, min(page.offset + page.limit, MAX_REACHED)),
+            "most": counted_to(page),
         }
         found = self._cached(asked, match)
         ids = found[page.offset : page.offset + page.limit]
@@ -120,7 +143,8 @@ class SearchService:
         return Listed(self._db.statement(SHOW_THINGS, {**asked, "ids": ids}), len(found))
 
     def _show_people(self, db: DAL, community_id: int, heads: Sequence[int]) -> list[dict[str, Any]]:
-        numbers = all_numbers(db, heads)
+        together = find_together(db, heads)
+        numbers = {head: together.get(head, (head,)) for head in heads}
         asked = {"community": community_id, "numbers": array_of(each for of in numbers.values() for each in of)}
         labels: dict[int, list[dict[str, Any]]] = {}
         for row in fetch(db, LABELS_OF, asked):
@@ -169,11 +193,7 @@ class SearchService:
             sql = FIND_THINGS.format(universe=UNIVERSE[asked["type"]], wanted=WANTED[match])
             return [row["subject_id"] for row in self._db.statement(sql, asked)]
         labels = {f"name{n}": name for n, name in enumerate(asked["names"])}
-        sql = FIND_PEOPLE.format(
-            alone=" UNION ALL ".join(FIND_ALONE.format(each) for each in _accounts(list(labels), match)),
-            linked=FIND_LINKED.format(_of_linked(list(labels), match)),
-        )
-        return [str(row["head_id"]) for row in self._db.statement(sql, {**asked, **labels})]
+        return [str(row["head_id"]) for row in self._db.statement(_people(list(labels), match), {**asked, **labels})]
 
     def _forget(self, *community_ids: str) -> None:
         """Have searches of communities made anew everywhere."""
@@ -185,23 +205,31 @@ class SearchService:
             self._redis_away_until = time.monotonic() + REDIS_PAUSE_S
 
 
-def _accounts(names: Sequence[str], match: Match) -> list[str]:
-    """Statements that together find accounts with all, any or none of the labels that these parameters name, each in
-    order. Each label is asked for by itself, so that rows of an index are merged and none is sorted."""
-    places = [f"%({each})s" for each in names]
+def counted_to(page: Page) -> int:
+    """How far what a search finds is counted for that page."""
+    return max(MAX_COUNTED, min(page.offset + page.limit, MAX_REACHED))
+
+
+def _people(names: Sequence[str], match: Match) -> str:
+    """The statement that finds people with all, any or none of the labels that these parameters name. Each label is
+    asked for by itself, so that rows of an index are merged and none is sorted."""
+    labels = [OF_LABEL.format(f"%({each})s") for each in names]
+    rows = [f"SELECT l.own_id FROM labels_of_people l WHERE {each}" for each in labels]
     if match == "none":
-        lacks = " AND ".join(LACKS.format("m.user_id", each) for each in places)
-        return [f"SELECT m.user_id AS own_id FROM community_memberships m WHERE {IS_MEMBER} AND {lacks} ORDER BY 1"]
-    rows = [f"SELECT l.own_id FROM labels_of_people l WHERE {OF_LABEL.format(each)}" for each in places]
-    if match == "any":
-        return [f"{each} ORDER BY 1" for each in rows]
+        lacks = " AND ".join(LACKS.format(f"%({each})s") for each in names)
+        members = (
+            f"SELECT m.user_id AS own_id FROM community_memberships m WHERE {IS_MEMBER} AND {lacks} ORDER BY 1 OFFSET 0"
+        )
+        return FIND_PEOPLE.format(accounts=members, is_first=IS_FIRST["none"])
+    if match == "any" or len(names) == 1:
+        merged = " UNION ALL ".join(f"({each} ORDER BY 1 LIMIT {FIRST_ACCOUNTS})" for each in rows)
+        found = f"SELECT DISTINCT ON (own_id) own_id FROM ({merged}) AS l ORDER BY 1 LIMIT {FIRST_ACCOUNTS}"
+        return FIND_PEOPLE.format(accounts=found, is_first=IS_FIRST["any"])
     first, *others = (f"({sql}) AS l{n}" for n, sql in enumerate(rows))
-    return [f"SELECT own_id FROM {first} {' '.join(f'JOIN {each} USING (own_id)' for each in others)} ORDER BY 1"]
-
-
-def _of_linked(names: Sequence[str], match: Match) -> str:
-    """The condition that people with several accounts have all, any or none of the labels, on whichever of them."""
-    if match == "all":
-        return " AND ".join(THEY_HAVE.format(f"%({each})s") for each in names)
-    has_any = THEY_HAVE.format("ANY(%(names)s)")
-    return has_any if match == "any" else f"NOT {has_any} AND {ARE_MEMBERS}"
+    joined = f"SELECT own_id FROM {first} {' '.join(f'JOIN {each} USING (own_id)' for each in others)} ORDER BY 1"
+    return FIND_WITH_ALL.format(
+        # Nobody has more than five by one account.
+        alone=FIND_ALONE.format(joined) if len(names) <= MAX_LABELS else NOBODY,
+        first=labels[0],
+        rest=" AND ".join(THEY_HAVE.format(f"%({each})s") for each in names[1:]),
+    )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydal import DAL
 from waddlebot.base.manifest import all_manifests
@@ -12,21 +11,24 @@ from waddlebot.base.wire import is_number, to_json
 from waddlebot.data.database import fetch
 
 SubjectType = Literal["user", "community", "module", "group"]
-# Each in a statement of its own, by one index: all in one took ten times as long.
-HEADS = "SELECT id, head_id FROM users WHERE id = ANY(%(numbers)s::bigint[]) AND head_id IS NOT NULL"
 BY_IDENTITY = """
 SELECT named.it, i.user_id FROM json_to_recordset(%(named)s) AS named (it text, platform text, platform_user_id text)
 JOIN platform_identities i USING (platform, platform_user_id)
 """
-OTHERS = "SELECT id, head_id FROM users WHERE head_id = ANY(%(heads)s::bigint[])"
+# Accounts that are one person with others; few, so what is asked for most people is an index of those few.
+LINKED = """
+SELECT id, head_id FROM users WHERE head_id = ANY(%(numbers)s::bigint[]
+    || ARRAY(SELECT head_id FROM users WHERE id = ANY(%(numbers)s::bigint[]) AND head_id IS NOT NULL)) ORDER BY id
+"""
+# Which of them are, unless all are, which is so nearly always.
 MEMBERS = """
-SELECT array_agg(user_id) AS ids FROM community_memberships
+SELECT count(*) AS count, CASE WHEN count(*) < cardinality(%(numbers)s::bigint[]) THEN array_agg(user_id) END AS ids
+FROM community_memberships
 WHERE community_id = %(community)s AND is_active AND user_id = ANY(%(numbers)s::bigint[])
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """Somebody's own number, and all that are theirs, the one that counts first."""
 
     own_id: int
@@ -37,35 +39,32 @@ def find_people(db: DAL, community_id: int, names: Collection[str]) -> dict[str,
     """Members by what they are called, `12` or `twitch:4711`. Who is none, with none of their accounts, is left out, so
     that nobody learns here who is known elsewhere."""
     found = {name: int(name) for name in names if is_number(name)}
-    identities = [
-        dict(zip(("it", "platform", "platform_user_id"), (name, *name.split(":", 1)), strict=True))
-        for name in names
-        if name not in found and ":" in name
-    ]
-    if identities:
+    if len(found) < len(names):
+        identities = [
+            dict(zip(("it", "platform", "platform_user_id"), (name, *name.split(":", 1)), strict=True))
+            for name in names
+            if name not in found and ":" in name
+        ]
         found |= {row["it"]: row["user_id"] for row in fetch(db, BY_IDENTITY, {"named": to_json(identities)})}
-    heads = {row["id"]: row["head_id"] for row in fetch(db, HEADS, {"numbers": array_of(found.values())})}
-    numbers_of = all_numbers(db, {heads.get(number, number) for number in found.values()})
-    everybody = array_of(number for each in numbers_of.values() for number in each)
-    (row,) = fetch(db, MEMBERS, {"community": community_id, "numbers": everybody})
+    together = find_together(db, found.values())
+    everybody = {*found.values(), *together}
+    (row,) = fetch(db, MEMBERS, {"community": community_id, "numbers": array_of(everybody)})
+    people = {name: Member(number, together.get(number) or (number,)) for name, number in found.items()}
+    if row["count"] == len(everybody):
+        return people
     members = set(row["ids"] or ())
-    people = {}
-    for name, number in found.items():
-        ids = numbers_of[heads.get(number, number)]
-        if not members.isdisjoint(ids):
-            people[name] = Member(number, ids)
-    return people
+    return {name: each for name, each in people.items() if not members.isdisjoint(each.ids)}
 
 
-def all_numbers(db: DAL, heads: Collection[int]) -> dict[int, tuple[int, ...]]:
-    """All numbers of people, by the one that counts, which comes first."""
-    numbers: dict[int, tuple[int, ...]] = {head: (head,) for head in heads}
-    for row in fetch(db, OTHERS, {"heads": array_of(heads)}):
-        numbers[row["head_id"]] += (row["id"],)
-    return numbers
+def find_together(db: DAL, numbers: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    """All numbers of those people who have several, the one that counts first, by each of them."""
+    people: dict[int, list[int]] = {}
+    for row in fetch(db, LINKED, {"numbers": array_of(numbers)}):
+        people.setdefault(row["head_id"], [row["head_id"]]).append(row["id"])
+    return {number: tuple(ids) for ids in people.values() for number in ids}
 
 
-def array_of(numbers: Iterable[int]) -> str:
+def array_of(numbers: Iterable[int | str]) -> str:
     """Numbers as an array's text, which PostgreSQL reads several times as fast as the same in a statement."""
     return f"{{{','.join(map(str, numbers))}}}"
 

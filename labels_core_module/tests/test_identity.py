@@ -105,6 +105,26 @@ def test_who_links_counts_together_everywhere_and_apart_again_to_the_point(commu
     assert "not linked" in pip.say("!unlink")
 
 
+def test_who_earns_while_accounts_are_linked_and_parted_keeps_their_own(community, fleet):
+    pip, also = Account(community, "twitch"), Account(community, "discord")
+    for each in (pip, also):
+        each.say("hello")
+    pair = {"own_ids": [also.number, pip.number], "reason": "test"}
+    with ThreadPoolExecutor(6) as pool:
+        lines = [pool.submit(each.say, f"line {n}") for n in range(30) for each in (pip, also)]
+        for _ in range(3):
+            link = fleet.request("POST", "/labels/links", pair, key="admin").json()["link_id"]
+            assert pip.points % 5 == 0
+            assert fleet.request("DELETE", f"/labels/links/{link}", key="admin").status == 200
+        for each in lines:
+            each.result()
+    assert (pip.points, also.points) == (31 * 5, 31 * 5)
+    link = fleet.request("POST", "/labels/links", pair, key="admin").json()["link_id"]
+    assert pip.points == also.points == 62 * 5
+    fleet.request("DELETE", f"/labels/links/{link}", key="admin")
+    assert (pip.points, also.points) == (31 * 5, 31 * 5)
+
+
 def test_a_code_alone_is_worth_nothing(community):
     pip, thief = Account(community, "twitch"), Account(community, "discord")
     code = code_of(pip)

@@ -82,17 +82,19 @@ def test_a_job_is_cancelled_and_its_community_alone_sees_it(fleet, bot, crowd):
         session.run(f"SELECT {lock}", (str(bot.community_id),))
         # Its first step waits for whoever changes labels here, and who cancels it waits for that step.
         path = f"/labels/jobs/{begin(bot, label='late', points_at_least=0)['id']}"
-        eventually(lambda: waiting(fleet, "advisory"))
+        eventually(lambda: waiting(fleet, "SELECT pg_advisory_xact_lock%labels of%"))
         assert fleet.request("GET", path, key=key).status == fleet.request("DELETE", path, key=key).status == 404
         cancelled = pool.submit(fleet.request, "DELETE", path)
-        eventually(lambda: waiting(fleet, "transactionid"))
+        eventually(lambda: waiting(fleet, "UPDATE label_jobs SET state = %cancelled%"))
         session.run(f"SELECT {lock.replace('_lock', '_unlock')}", (str(bot.community_id),))
         job = cancelled.result().json()["job"]
     assert (job["state"], job["done"], bearers(bot, "late")) == ("cancelled", 1000, 1000)
 
 
-def waiting(fleet, what: str) -> bool:
-    return bool(fleet.database.statement("SELECT FROM pg_locks WHERE NOT granted AND locktype = %s", (what,)))
+def waiting(fleet, statement: str) -> bool:
+    """Whether such a statement waits for a lock of somebody else's."""
+    sql = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+    return bool(fleet.database.statement(sql, (statement,)))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import psycopg2
 import pytest
@@ -109,8 +110,82 @@ def test_of_a_list_each_gets_a_result_of_its_own(fleet, bot):
     assert fleet.request("POST", "/labels/apply", many).status == 422
 
 
+def give_many(bot, label, people, action="apply"):
+    body = {"label": label, "subject_type": "user", "subject_ids": people, "community_id": bot.slug}
+    answer = bot.fleet.request("POST", f"/labels/{action}", body)
+    assert answer.status == 200, answer.body
+    return answer.json()
+
+
+def linked(fleet, own_id, with_id) -> None:
+    with fleet.database.transaction() as db:
+        together = link(db, own_id, with_id)
+    bus = SERVICES[0].bus
+    bus.invalidate(PEOPLE, *together)
+    bus.invalidate("label_reads")
+
+
+def test_of_many_each_gets_what_it_would_get_alone(fleet, bot):
+    *plain, has_it, full, one, other = heard(bot, 24)
+    (stranger,) = heard(fleet.bot())
+    linked(fleet, one, other)
+    change(bot, "apply", "rare", who=has_it)
+    change(bot, "apply", *"abcd", who=[full, one])
+    change(bot, "apply", "e", who=other)
+    everybody = [*plain, has_it, stranger, one, other]
+    wanted = [None] * (len(plain) + 1) + ["unknown_subject", "too_many_labels", "named_twice"]
+    answer = give_many(bot, "Rare", everybody)
+    assert codes(answer) == wanted
+    assert [each["subject_id"] for each in answer["results"]] == [str(each) for each in everybody]
+    assert answer["changed"] == len(plain)
+    assert all(labels_of(bot, each) == ["rare"] for each in (*plain, has_it))
+    # Who has four has room for one more, and nobody else loses theirs by who has not.
+    assert codes(give_many(bot, "rarer", [*everybody, full])) == [*wanted, None]
+    assert codes(give_many(bot, "rarest", [*everybody, full])) == [*wanted, "too_many_labels"]
+    assert labels_of(bot, full) == [*"abcd", "rarer"]
+    assert labels_of(bot, plain[0]) == ["rare", "rarer", "rarest"]
+    assert codes(give_many(bot, "rarest", [*plain, plain[0]])) == [None] * len(plain) + ["named_twice"]
+    assert set(codes(give_many(bot, "rarest", everybody[:20], "remove"))) == {None}
+    assert labels_of(bot, plain[0]) == ["rare", "rarer"]
+
+
+def test_a_label_of_many_is_taken_back_at_once(bot):
+    people = heard(bot, 25)
+    assert give_many(bot, "guest", people)["changed"] == 25
+    assert labels_of(bot, people[0]) == ["guest"]
+    undo_newest(bot)
+    assert all(labels_of(bot, each) == [] for each in people)
+    undo_newest(bot)
+    assert all(labels_of(bot, each) == ["guest"] for each in people)
+
+
+def test_names_that_nobody_got_are_not_kept(bot, fleet):
+    strangers = heard(fleet.bot(), 20)
+    assert set(codes(give_many(bot, "never", strangers))) == {"unknown_subject"}
+    assert bot.fleet.request("GET", "/labels", query={"community_id": bot.slug}).json()["labels"] == []
+
+
+def undo_newest(bot) -> None:
+    (newest,) = bot.fleet.request("GET", "/router/audit", query={"community_id": bot.slug, "limit": 1}).json()["audit"]
+    done = bot.fleet.request("POST", f"/router/audit/{newest['id']}/undo", {}, key="admin")
+    assert done.status == 200, done.body
+
+
 @pytest.mark.parametrize(
-    "name", ["v\u200bip", "vip\ufe0f", "\u3164", "v\u0456p", "a,b", "a\nb" * 30, "x" * 51, "!", "\u202evip", "v\xadip"]
+    "name",
+    [
+        "v\u200bip",
+        "vip\ufe0f",
+        "\u3164",
+        "v\u0456p",
+        "a,b",
+        "a\nb" * 30,
+        "x" * 51,
+        "!",
+        "\u202evip",
+        "v\xadip",
+        "\u0640",
+    ],
 )
 def test_a_label_that_nobody_could_tell_apart_is_refused(bot, name):
     (who,) = heard(bot)
@@ -123,6 +198,8 @@ def test_a_name_that_looks_like_another_is_refused(bot):
     others = change(bot, "apply", "ѕсоре1", "scopel", "ＳＣＯＰＥ１", who=who)
     assert codes(others) == ["looks_like_another", "looks_like_another", None]
     assert labels_of(bot, who) == ["scope1"]
+    stretched = change(bot, "apply", "\u0639\u0631\u0628", "\u0639\u0640\u0631\u0628", who=who)
+    assert codes(stretched) == [None, "named_twice"]
 
 
 def test_five_are_the_most_for_fifty_who_come_at_once(fleet, bot):
@@ -145,6 +222,28 @@ def test_five_are_the_most_for_fifty_who_come_at_once(fleet, bot):
     (other,) = heard(bot)
     with ThreadPoolExecutor(20) as pool:
         assert sum(pool.map(insert, range(50))) == 5
+
+
+@pytest.mark.parametrize("kind", ["linked", "community", "module", "group"])
+def test_five_are_the_most_of_anything_for_fifty_who_come_at_once(fleet, bot, kind):
+    if kind == "linked":
+        subjects = [("user", each) for each in heard(bot, 2)]
+        linked(fleet, *(own_id for _, own_id in subjects))
+    elif kind == "group":
+        made = fleet.request("POST", "/labels/groups", {"name": "all", "community_id": bot.slug}).json()
+        subjects = [("group", made["group"]["id"])]
+    else:
+        subjects = [(kind, {"community": bot.community_id, "module": "inventory"}[kind])]
+
+    def apply(n: int) -> int:
+        subject_type, subject_id = subjects[n % len(subjects)]
+        body = {"label": f"label {n}", "subject_type": subject_type, "subject_id": subject_id, "community_id": bot.slug}
+        return int(fleet.request("POST", "/labels/apply", body).status)
+
+    with ThreadPoolExecutor(50) as pool:
+        ends = list(pool.map(apply, range(50)))
+    assert (ends.count(200), ends.count(409)) == (5, 45)
+    assert all(len(labels_of(bot, each, subject_type)) == 5 for subject_type, each in subjects)
 
 
 def test_things_have_five_at_most_too(bot):
@@ -175,12 +274,8 @@ def test_people_are_found_by_several_labels_once_with_all_their_accounts(fleet, 
     assert found(bot, "red,blue") == [str(b)]
     assert found(bot, "red,blue", "any") == [str(each) for each in (a, b, c)]
     assert found(bot, "red,blue", "none") == [str(d)]
-    with fleet.database.transaction() as db:
-        together = link(db, c, a)
-    bus = SERVICES[0].bus
-    bus.invalidate(PEOPLE, *together)
-    bus.invalidate("label_reads")
-    bus.invalidate("label_changes", bot.community_id)
+    linked(fleet, c, a)
+    SERVICES[0].bus.invalidate("label_changes", bot.community_id)
     assert sorted(found(bot, "red,blue")) == sorted([str(a), str(b)])
     assert sorted(found(bot, "red,blue", "any")) == sorted([str(a), str(b)])
     assert found(bot, "red,blue", "none") == found(bot, "blue", "none") == [str(d)]
@@ -196,20 +291,43 @@ def test_people_are_found_by_several_labels_once_with_all_their_accounts(fleet, 
     assert codes(change(bot, "apply", "v", who=c)) == ["too_many_labels"]
 
 
+def test_whatever_is_searched_for_is_what_looking_at_everybody_finds(fleet, bot):
+    chance, names = Random(18), "abcdefg"
+    everybody = heard(bot, 14)
+    (elsewhere,) = heard(fleet.bot())
+    people = [{each} for each in everybody]
+    # Pairs both ways round, three together, and somebody with an account that is no member here.
+    for own, other in ((0, 1), (3, 2), (6, 5), (4, 5), (13, None)):
+        ids = everybody[own], elsewhere if other is None else everybody[other]
+        linked(fleet, *ids)
+        person = {*ids}.union(*(each for each in people if each & {*ids}))
+        people = [each for each in people if not each & {*ids}] + [person]
+    has = {own: set(chance.sample(names, chance.randrange(4))) for own in everybody}
+    with fleet.database.transaction() as db:
+        rows = [(bot.community_id, own, name) for own, labels in has.items() for name in labels]
+        for row in rows:
+            fetch(db, "INSERT INTO labels_of_people (community_id, own_id, name) VALUES (%s, %s, %s)", row)
+    labels = [(ids, set().union(*(has.get(each, set()) for each in ids))) for ids in people]
+    searches = {
+        "all": lambda theirs, wanted: wanted <= theirs,
+        "any": lambda theirs, wanted: bool(wanted & theirs),
+        "none": lambda theirs, wanted: not wanted & theirs,
+    }
+    for match, fits in searches.items():
+        for count in (1, 1, 2, 2, 2, 3, 4, 6, 7):
+            wanted = set(chance.sample(names, count))
+            got = found(bot, ",".join(wanted), match)
+            expected = [ids for ids, theirs in labels if fits(theirs, wanted)]
+            assert len(got) == len(set(got)) == len(expected), (match, wanted)
+            assert all(any(int(each) in ids for ids in expected) for each in got), (match, wanted)
+
+
 def test_a_change_is_on_record_and_can_be_taken_back(bot):
     a, b = heard(bot, 2)
     change(bot, "apply", "one", who=a)
     change(bot, "apply", "two", "three", who=[a, b])
     change(bot, "remove", "two", "three", who=a)
-
-    def undo() -> None:
-        (newest,) = bot.fleet.request("GET", "/router/audit", query={"community_id": bot.slug, "limit": 1}).json()[
-            "audit"
-        ]
-        done = bot.fleet.request("POST", f"/router/audit/{newest['id']}/undo", {}, key="admin")
-        assert done.status == 200, done.body
-
-    undo()
+    undo_newest(bot)
     assert labels_of(bot, a) == ["one", "three", "two"]
 
 

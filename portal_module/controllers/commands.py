@@ -9,9 +9,9 @@ from py4web import Field
 from pydal.validators import IS_EMPTY_OR, IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import NotFound
+from waddlebot.base.terms import EVENT_LABELS, USUAL
 from waddlebot.base.terms import NAMES as TERMS
-from waddlebot.base.terms import USUAL
-from waddlebot.data.database import Database, fetch_one
+from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.forms import PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
@@ -31,6 +31,9 @@ LEVELS = {
     Level.ADMIN: "Admins and above",
     Level.OWNER: "Owners",
 }
+HEARS_EVENTS = """
+SELECT FROM commands WHERE is_active AND prefix || command = %(command)s AND trigger_type <> 'command' LIMIT 1
+"""
 SUBJECTS = "One in a line: role:vip, label:regular, twitch:12826, or a member's number as user:12."
 
 
@@ -80,7 +83,10 @@ def edit_command(
     path = f"/router/{f'entities/{quoted(place)}' if place else f'communities/{seat.community_id}'}/permissions"
     known = fleet.ask(seat, "bot", "GET", path)["permissions"]
     was = next((each for each in known if each["command"] == command and (each["entity_id"] or "") == place), None)
-    form = PageForm(_permission_fields(was or {}), session, form_name="permission", submit_value="Save command")
+    with database.reading() as db:
+        hears = bool(fetch(db, HEARS_EVENTS, {"command": command}))
+    fields = _permission_fields(was or {}, hears_events=hears)
+    form = PageForm(fields, session, form_name="permission", submit_value="Save command")
     if form.accepted:
         try:
             fleet.ask(seat, "bot", "PUT", path, {"command": command, **_permission(form)})
@@ -215,11 +221,17 @@ def _alias(form: PageForm) -> dict[str, Any]:
     return {"alias": form.vars["alias"], "command": form.vars["command"], **terms}
 
 
-def _permission_fields(was: dict[str, Any]) -> list[Field]:
+def _permission_fields(was: dict[str, Any], *, hears_events: bool) -> list[Field]:
     limits, subjects = was.get("config") or {}, was.get("permissions") or {}
     limit = IS_EMPTY_OR(IS_INT_IN_RANGE(0, 100_001, error_message="Between 0 and 100,000; 0 is no limit."))
     states = [("", "As its module"), ("on", "On"), ("off", "Off")]
     state = {None: "", True: "on", False: "off"}[was.get("is_enabled")]
+    of_events = Field(
+        EVENT_LABELS,
+        label="By itself only for the labels",
+        default=", ".join(limits.get(EVENT_LABELS) or ()),
+        comment="Whoever follows, raids or subscribes has to have one of them; with commas between.",
+    )
     return [
         Field("state", label="It is", default=state, requires=IS_IN_SET(states, zero=None)),
         Field("allow", "text", label="Also allowed", default="\n".join(subjects.get("allow", [])), comment=SUBJECTS),
@@ -239,6 +251,7 @@ def _permission_fields(was: dict[str, Any]) -> list[Field]:
             requires=limit,
         ),
         *_term_fields(limits),
+        *([of_events] if hears_events else ()),
     ]
 
 
@@ -272,6 +285,8 @@ def _permission(form: PageForm) -> dict[str, Any]:
     lists = {name: [line.strip() for line in (form.vars[name] or "").splitlines() if line.strip()] for name in LISTS}
     limits = {name: form.vars[name] for name in LIMITS if form.vars[name] is not None}
     limits |= {name: form.vars[name] for name in TERMS if form.vars[name] not in (None, "", False)}
+    labels = [each.strip() for each in (form.vars.get(EVENT_LABELS) or "").split(",") if each.strip()]
+    limits |= {EVENT_LABELS: labels} if labels else {}
     state = {"on": True, "off": False}.get(form.vars["state"])
     return {"is_enabled": state, "permissions": lists, "config": limits}
 

@@ -35,7 +35,8 @@ def show_labels(
     """The labels of a community, who has some of them, and a label that is new or looks different."""
     seat = seats.take(login, community, "people", "editor" if request.method == "POST" else "viewer")
     here = {"community_id": seat.community_id}
-    labels = fleet.ask(seat, "people", "GET", "/labels", query={**here, "limit": 500})["labels"]
+    names = fleet.ask(seat, "people", "GET", "/labels", query={**here, "limit": 500})
+    labels = names["labels"]
     was: dict[str, Any] = next((each for each in labels if each["label"] == asked("edit")), {})
     form = PageForm(_fields(was), session, form_name="label", submit_value="Save label")
     # A colour is chosen from a palette of the browser's own.
@@ -54,6 +55,7 @@ def show_labels(
         "Labels",
         form=form,
         labels=labels,
+        names_counted_to=names["counted_to"],
         was=was,
         jobs=jobs,
         ended=ENDED,
@@ -165,7 +167,7 @@ def _search(seat: Seat, fleet: FleetAPI) -> dict[str, Any]:
         answer = fleet.ask(seat, "people", "GET", "/labels/search", query=query)
     except FleetRefused as err:
         return {**found, "problem": err.message}
-    return {**found, "people": answer["subjects"], "total": answer["total"]}
+    return {**found, "people": answer["subjects"], "total": answer["total"], "counted_to": answer["counted_to"]}
 
 
 def _end() -> datetime | None:

@@ -24,7 +24,7 @@ LEFT JOIN module_switches m ON m.community_id = %(community)s AND m.entity_id IS
 LEFT JOIN (SELECT command, module_name, sum(calls) AS calls FROM portal_command_days
     WHERE community_id = %(community)s AND day > now()::date - 30 GROUP BY 1, 2) AS used
     ON used.command = c.prefix || c.command AND used.module_name = c.module_name
-WHERE c.is_active AND c.trigger_type <> 'event' ORDER BY c.module_name, c.prefix, c.command
+WHERE c.is_active AND (c.trigger_type <> 'event' OR c.module_type <> 'core') ORDER BY c.module_name, c.prefix, c.command
 """
 ALIASES = """
 SELECT id, prefix || alias AS alias, command, entity_id, is_active, usage_count, last_used FROM alias_commands

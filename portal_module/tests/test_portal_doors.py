@@ -825,6 +825,17 @@ def test_forms_set_terms_steps_and_labels_and_show_them_again(world, fleet):
     )
     assert late.status == 422 and b"86,400" in late.body
 
+    command = f"{path}/commands/edit?command=!so"
+    usual = {"state": "", "level": "", "cooldown_exempt": ""}
+    labels = " Fans, Friends of ours,"
+    assert fill_in(editor, command, "permission", **usual, event_labels=labels).status == 303
+    said = fleet.request("GET", f"/router/communities/{world.bot.slug}/permissions", key="admin").json()["permissions"]
+    configs = {each["command"]: each["config"] for each in said}
+    assert configs["!so"] == {"event_labels": ["fans", "friends of ours"]}
+    assert 'value="fans, friends of ours"' in editor.ask("GET", command).body.decode()
+    assert fill_in(editor, command, "permission", **usual, event_labels="").status == 303
+    assert "event_labels" not in editor.ask("GET", f"{path}/commands/edit?command=!points").body.decode()
+
     rule = {
         "string": "spoiler",
         "match_type": "contains",

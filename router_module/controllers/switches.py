@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from waddlebot.base.contracts import Attributed, LevelName, ModuleName, Strict
 from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.ids import parse_entity_id
-from waddlebot.base.terms import Cooldown, Label
+from waddlebot.base.terms import Cooldown, EventLabels, Label
 from waddlebot.base.wire import validate
 from waddlebot.community.communities import community_of
 from waddlebot.data.database import Database
@@ -49,7 +49,7 @@ class ModuleSwitch(Attributed):
 
 class PermissionConfig(Strict):
     """Uses a minute: `rate_limit` of everybody together, `user_rate_limit` of each person; 0 is no limit. The rest is
-    who may use it when, and how long it rests then."""
+    who may use it when, how long it rests then, and by which labels' bearers an event has to come to be told to it."""
 
     rate_limit: int | None = Field(None, ge=0, le=100_000)
     user_rate_limit: int | None = Field(None, ge=0, le=100_000)
@@ -59,6 +59,7 @@ class PermissionConfig(Strict):
     level: LevelName | None = None
     label: Label | None = None
     only_live: bool | None = None
+    event_labels: EventLabels | None = None
 
 
 class SubjectLists(Strict):

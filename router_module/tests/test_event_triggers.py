@@ -117,6 +117,39 @@ def test_a_level_holds_for_who_calls_not_for_what_happens(bot, fleet, stub):
     assert bot.say("!both").statuses == ["denied"]
 
 
+def test_an_event_is_told_only_of_those_whom_the_labels_name(bot, fleet, stub):
+    listen = [{"match": "word", "pattern": "plain"}]
+    stub.register(
+        fleet,
+        {"command": "both", "trigger_type": "both", "event_types": ["follow"], "listen": listen},
+        {"command": "told", "trigger_type": "event", "event_types": ["raid"]},
+    )
+    bot.say("hello")
+    given = {"label": "regular", "subject_type": "user", "subject_id": "console:alice", "community_id": bot.slug}
+    assert fleet.request("POST", "/labels/apply", given).status == 200
+    place = f"/router/communities/{bot.slug}/permissions"
+    body = {"command": "!both", "config": {"event_labels": ["Fan", " Regular"]}}
+    assert fleet.request("PUT", place, body).status == 200
+    assert happen(bot, "follow").statuses == ["success"]
+    heard = happen(bot, "follow", by="bob")
+    assert (heard.statuses, heard.answer["responses"]) == (["denied"], [])
+    assert heard.answer["executions"][0]["error"]["code"] == "label"
+    # What somebody says to it is not what happens.
+    assert bot.say("!both", by="bob").statuses == bot.say("plain", by="bob").statuses == ["success"]
+
+    said = bot.say("!cooldown !told events=fan", level="moderator").chat
+    assert said == "!told: told only of what those do who are labelled fan."
+    assert happen(bot, "raid", viewers=5).statuses == ["denied"]
+    assert bot.say("!cooldown told events=fan,regular", level="moderator").chat.endswith("labelled fan or regular.")
+    assert happen(bot, "raid", viewers=5).statuses == ["success"]
+    assert happen(bot, "raid", by="bob", viewers=5).statuses == ["denied"]
+    assert bot.say("!cooldown told events=none", level="moderator").chat == "!told: nothing particular is set."
+    assert happen(bot, "raid", by="bob", viewers=5).statuses == ["success"]
+    assert "20 labels" in bot.say(f"!cooldown told events={','.join(map(str, range(21)))}", level="moderator").chat
+    assert "1 to 50" in bot.say("!cooldown told events=fan,,", level="moderator").chat
+    assert fleet.request("PUT", place, {"command": "!both", "config": {"event_labels": ["x"] * 21}}).status == 422
+
+
 def test_a_blocked_message_triggers_and_earns_nothing(bot, rule, fleet, stub):
     listen = [{"match": "ends_with", "pattern": "am"}]
     stub.register(fleet, {"command": "logger", "trigger_type": "event", "listen": listen})

@@ -32,6 +32,9 @@ USUAL: Final[Mapping[str, Any]] = {
     "only_live": False,
 }
 NAMES: Final = tuple(USUAL)
+# Of a command only: whose doings it is told of, by any of these labels; without one everybody's.
+EVENT_LABELS: Final = "event_labels"
+EventLabels = Annotated[list[Label], Field(max_length=20)]
 USAGE: Final = (
     "cooldown=<seconds> person=<seconds> exempt=<level|nobody> level=<level> label=<label|none> live=<yes|no>"
 )
@@ -43,18 +46,21 @@ IN_CHAT: Final = {
     "label": "label",
     "live": "only_live",
 }
+# A command's, which an alias does not have.
+COMMAND_USAGE: Final = f"{USAGE} events=<label,label|none>"
+COMMAND_IN_CHAT: Final = {**IN_CHAT, "events": EVENT_LABELS}
 SECONDS = re.compile(r"(\d{1,5})\s*(s|m|h)?", re.IGNORECASE)
 UNITS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
-def read_terms(words: Sequence[str], usage: str) -> dict[str, Any]:
+def read_terms(words: Sequence[str], usage: str, *, fields: Mapping[str, str] = IN_CHAT) -> dict[str, Any]:
     """What `cooldown=30 person=5m level=vip` says, by the names of the fields. Raises: UsageError."""
     if not words:
         raise UsageError(usage)
     terms: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
-        field = IN_CHAT.get(name.lower())
+        field = fields.get(name.lower())
         if field is None or not equals or not value:
             raise UsageError(f"“{word[:40]}” is not one of these. {usage}")
         terms[field] = _read(field, value, usage)
@@ -78,6 +84,8 @@ def terms_in_words(terms: Mapping[str, Any]) -> list[str]:
         words.append(f"for everybody labelled {terms['label']}")
     if terms["only_live"]:
         words.append("only while live")
+    if labels := terms.get(EVENT_LABELS):
+        words.append(f"told only of what those do who are labelled {' or '.join(labels)}")
     return words
 
 
@@ -95,10 +103,13 @@ def _read(field: str, value: str, usage: str) -> Any:
         if lower not in ("yes", "no"):
             raise UsageError(f"live is yes or no. {usage}")
         return lower == "yes"
-    if field == "label":
-        if len(value) > 50:
-            raise UsageError(f"A label has at most 50 characters. {usage}")
-        return None if lower == "none" else fold(value)
+    if field in ("label", EVENT_LABELS):
+        labels = [] if lower == "none" else [fold(" ".join(each.split())) for each in value.split(",")]
+        if any(not 1 <= len(each) <= 50 for each in labels):
+            raise UsageError(f"A label has 1 to 50 characters. {usage}")
+        if len(labels) > 20:
+            raise UsageError(f"That are more than 20 labels. {usage}")
+        return labels if field == EVENT_LABELS else fold(value) if labels else None
     if field == "cooldown_exempt" and lower == "nobody":
         return None
     if lower.upper() not in Level.__members__:

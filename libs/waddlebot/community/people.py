@@ -17,7 +17,6 @@ from pydal import DAL
 
 from ..base.contracts import EventUser, Level
 from ..base.errors import Conflict, NotFound
-from ..base.wire import is_number
 from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch, fetch_one
 
@@ -124,8 +123,8 @@ class People:
         self._numbers: Cache[str, int] = bus.cache(IDENTITIES, ttl_s=ttl_s, max_size=MAX_PEOPLE)
         self._people: Cache[int, Person] = bus.cache(PEOPLE, ttl_s=ttl_s, max_size=MAX_PEOPLE)
         self._members: Cache[str, bool] = bus.cache(MEMBERS, ttl_s=ttl_s, max_size=MAX_PEOPLE)
-        # Of those with several numbers all, by each.
-        self._together: dict[int, tuple[int, ...]] = {}
+        # Of those with several numbers all, by each, as keys of caches.
+        self._together: dict[str, list[str]] = {}
         bus.listen(LABELS, self._forget_labels)
 
     @property
@@ -184,7 +183,8 @@ class People:
             self._together.clear()
         for each in people:
             if len(each.ids) > 1:
-                self._together |= dict.fromkeys(each.ids, each.ids)
+                keys = list(map(str, each.ids))
+                self._together |= dict.fromkeys(keys, keys)
         return {each.own_id: each for each in people}
 
     def _rename(self, named: Sequence[Naming]) -> None:
@@ -196,10 +196,12 @@ class People:
     def _forget_labels(self, *keys: str) -> None:
         """`<community>:<own number>`, or everybody's with `*`. What one account has counts for all of the person."""
         owns = [key.rpartition(":")[2] for key in keys]
-        if not all(map(is_number, owns)):
+        if "*" in owns:
             self._people.drop("*")
             return
-        self._people.drop(*(str(number) for own in map(int, owns) for number in self._together.get(own, (own,))))
+        for each in self._together.keys() & owns:
+            owns += self._together[each]
+        self._people.drop(*owns)
 
 
 def rename(db: DAL, named: Sequence[Naming]) -> list[int]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import redis
@@ -158,10 +158,16 @@ class Bus:
     def invalidate(self, name: str, *keys: object) -> None:
         """Drop keys, or everything without one, of every cache with this name, here and in all other processes. Call it
         after the commit."""
-        texts = [str(key) for key in keys] or ["*"]
-        self._drop(name, *texts)
-        with contextlib.suppress(redis.RedisError):
-            self.client.publish(INVALIDATIONS + name, json.dumps(texts))
+        self.invalidate_all({name: [str(key) for key in keys] or ["*"]})
+
+    def invalidate_all(self, stale: Mapping[str, Sequence[str]]) -> None:
+        """The same of several caches, by name, in one go."""
+        for name, keys in stale.items():
+            self._drop(name, *keys)
+        with contextlib.suppress(redis.RedisError), self.client.pipeline(transaction=False) as pipeline:
+            for name, keys in stale.items():
+                pipeline.publish(INVALIDATIONS + name, json.dumps(keys))
+            pipeline.execute()
 
     def start(self) -> None:
         """Begin to listen to the other processes."""

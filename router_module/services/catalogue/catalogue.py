@@ -12,8 +12,8 @@ from typing import Any, overload
 from pydal import DAL
 from waddlebot.base.contracts import CommandSpec, Level, MessageType
 from waddlebot.base.module_settings import SettingSpec, defaults_of, fitting
+from waddlebot.base.terms import EVENT_LABELS, USUAL
 from waddlebot.base.terms import NAMES as TERMS
-from waddlebot.base.terms import USUAL
 from waddlebot.base.text import fold
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.module.interaction import ANY, find_subcommand
@@ -43,6 +43,8 @@ class Terms:
     level: Level | None
     label: str | None
     only_live: bool
+    # Whose events its module is told of; none: everybody's.
+    event_labels: Sequence[str] = ()
 
     @property
     def rests(self) -> bool:
@@ -188,6 +190,16 @@ class Catalogue:
         for each in self.installed.by_name.get(("#", name), ()):
             if {(None, each.module_name), (self._decides(entity_id), each.module_name)} & self.answer_to_both:
                 yield each
+
+    def told_only(self, prefix: str, name: str, entity_id: str) -> list[Command]:
+        """Those of that name that nobody calls: they are told of events only."""
+        by_event = (*self.commands.by_event.values(), *self.installed.by_event.values())
+        found = {each.id: each for commands in by_event for each in commands if each.spec.trigger_type == "event"}
+        return [
+            each
+            for each in found.values()
+            if (each.spec.prefix, each.spec.command) == (prefix, name) and self.is_on(each, entity_id)
+        ]
 
     def triggered_by(self, message_type: MessageType, entity_id: str) -> list[Command]:
         """The modules that want to know of an event here."""
@@ -563,7 +575,7 @@ def _load_permissions(db: DAL, community_id: int) -> dict[tuple[str | None, str]
             frozenset(row["denied"] or ()),
             row["config"].get("rate_limit"),
             row["config"].get("user_rate_limit"),
-            {name: row["config"][name] for name in TERMS if name in row["config"]},
+            {name: row["config"][name] for name in (*TERMS, EVENT_LABELS) if name in row["config"]},
         )
         for row in rows
     }

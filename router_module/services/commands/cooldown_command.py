@@ -7,8 +7,16 @@ from typing import Any
 from pydal import DAL
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
+from waddlebot.base.terms import (
+    COMMAND_IN_CHAT,
+    COMMAND_USAGE,
+    EVENT_LABELS,
+    USAGE,
+    USUAL,
+    read_terms,
+    terms_in_words,
+)
 from waddlebot.base.terms import NAMES as TERMS
-from waddlebot.base.terms import USAGE, USUAL, read_terms, terms_in_words
 from waddlebot.base.text import fold
 from waddlebot.data.database import Database
 
@@ -17,7 +25,7 @@ from ..catalogue.catalogue import NOBODY, Command
 from ..modules.switch_service import Scope, SwitchService, find_permission
 from .rehearsing import changing
 
-HOW = f"Usage: !cooldown <command> off | {USAGE}"
+HOW = f"Usage: !cooldown <command> off | {COMMAND_USAGE}"
 
 
 class CooldownCommand:
@@ -41,7 +49,9 @@ class CooldownCommand:
 
     def _named(self, call: ModuleCall, word: str) -> Command:
         prefix, name = (word[0], word[1:]) if word[:1] in ("!", "#") else ("!", word)
-        found = self._lookups.catalogue(call.community.id).find(prefix, fold(name), call.entity.entity_id)
+        named = prefix, fold(name), call.entity.entity_id
+        catalogue = self._lookups.catalogue(call.community.id)
+        found = catalogue.find(*named) or catalogue.told_only(*named)
         if not found:
             raise UserError(f"There is no {prefix}{name[:60]} here.")
         if found[0].spec.description == "alias":
@@ -57,9 +67,10 @@ class CooldownCommand:
         known = find_permission(db, scope, command.name)
         config = dict(known["config"]) if known else {}
         if words == ["off"]:
-            config = {name: value for name, value in config.items() if name not in TERMS}
+            config = {name: value for name, value in config.items() if name not in (*TERMS, EVENT_LABELS)}
         else:
-            given = read_terms([f"cooldown={words[0]}" if words[0].isdecimal() else words[0], *words[1:]], HOW)
+            first = f"cooldown={words[0]}" if words[0].isdecimal() else words[0]
+            given = read_terms([first, *words[1:]], HOW, fields=COMMAND_IN_CHAT)
             config |= given
             if "cooldown_exempt" in given and given["cooldown_exempt"] is None:
                 config["cooldown_exempt"] = NOBODY
@@ -78,7 +89,7 @@ class CooldownCommand:
 
 
 def _shown(name: str, config: dict[str, Any]) -> str:
-    terms = {**USUAL, **{each: config[each] for each in TERMS if each in config}}
+    terms = {**USUAL, **{each: config[each] for each in (*TERMS, EVENT_LABELS) if each in config}}
     if terms["cooldown_exempt"] == NOBODY:
         terms["cooldown_exempt"] = None
     return f"{name}: {', '.join(terms_in_words(terms)) or 'nothing particular is set'}."

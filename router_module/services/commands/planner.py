@@ -279,7 +279,7 @@ class Planner:
         who: dict[str, Any] = {"event": work.event, "person": work.person, "place": work.place}
         catalogue = self._lookups.catalogue(work.place.community_id)
         if job.trigger == "event":
-            decision = self._rbac.decide_event(job.command, catalogue=catalogue, **who)
+            decision = self._rbac.decide_event(job.command, catalogue=catalogue, is_line=bool(job.listen), **who)
         else:
             decision = self._rbac.decide(job.command, job.args, catalogue=catalogue, **who)
         if decision.allowed and job.trigger == "command" and self._waits_for_the_stream(work, job, catalogue):

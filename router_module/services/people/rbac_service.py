@@ -65,13 +65,18 @@ class RBACService:
         )
 
     def decide_event(
-        self, command: Command, *, event: Event, person: Person, place: Place, catalogue: Catalogue
+        self, command: Command, *, event: Event, person: Person, place: Place, catalogue: Catalogue, is_line: bool
     ) -> Decision:
-        """Whether a module may hear of an event that somebody caused. Nobody asked it for anything, so no level."""
+        """Whether a module may hear of an event that somebody caused, or a line that it listens for. Nobody asked it
+        for anything, so no level."""
+        terms = None if is_line else catalogue.terms_of(command, place.entity_id)
         level = self.level_of(event, person, place, scope=command.spec.scope)
         asking = Asking(level, person.ids, person.labels_in(place.community_id))
-        decided = _by_settings(command, asking, place.entity_id, catalogue)
-        return decided or _by_default(command, place.entity_id, catalogue)
+        return (
+            _by_settings(command, asking, place.entity_id, catalogue)
+            or _by_event_labels(command, asking, terms)
+            or _by_default(command, place.entity_id, catalogue)
+        )
 
 
 def _by_settings(command: Command, asking: Asking, entity_id: str, catalogue: Catalogue) -> Decision | None:
@@ -107,6 +112,15 @@ def _by_label(command: Command, asking: Asking, terms: Terms | None) -> Decision
     if terms.label in {fold(each) for each in asking.labels}:
         return None
     return Decision(False, "label", f"{command.name} is for everybody labelled {terms.label}.")
+
+
+def _by_event_labels(command: Command, asking: Asking, terms: Terms | None) -> Decision | None:
+    if terms is None or not terms.event_labels:
+        return None
+    if not {fold(each) for each in asking.labels}.isdisjoint(terms.event_labels):
+        return None
+    labels = " or ".join(terms.event_labels)
+    return Decision(False, "label", f"{command.name} is told only of what those do who are labelled {labels}.")
 
 
 def _by_level(command: Command, args: Sequence[str], level: Level, terms: Terms | None) -> Decision | None:
