@@ -23,7 +23,8 @@ from pydal import DAL
 from ..base.contracts import ModuleCall, ModuleReply
 from ..base.errors import Away, Later, Refused, Unclear, UpstreamError, UserError, WaddleBotError
 from ..base.logs import AAALog, new_log_context
-from ..data.database import Database, check_no_transaction
+from ..base.transactions import check_no_transaction
+from ..data.database import Database
 from ..web.http import HTTPResponse, with_retries
 from .call import Asked
 
