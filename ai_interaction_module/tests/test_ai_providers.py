@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,23 @@ def test_a_slow_model_is_waited_for_and_stops_nobody(bot, openai_server):
     assert time.monotonic() - began < 2.5
     eventually(lambda: bot.submit(event).statuses == ["success"])
     assert bot.submit(event).chat.startswith("🤖 You said")
+
+
+def test_however_many_wait_for_a_slow_model_who_asks_for_something_else_does_not(fleet, bot, openai_server):
+    """More than the router has threads for a module, and than are asked of the model at once."""
+    openai_server.script.first_s = 6.0
+    askers = [fleet.bot(f"many{n}{bot.slug}") for n in range(25)]
+    asked = [each.event("!ai hello") for each in askers]
+    with ThreadPoolExecutor(len(askers)) as threads:
+        heard = list(threads.map(lambda bot, event: bot.submit(event), askers, asked))
+    assert {each.statuses[0] for each in heard} == {"pending"}
+
+    assert "this community 0 of" in bot.say("!ai budget").chat
+    assert bot.say("!ai off", level="moderator").chat.startswith("The AI is off in this channel.")
+    assert openai_server.script.under_way == len(openai_server.script.requests) == 10  # All that time.
+    openai_server.script.first_s = 0.0
+    for each, event in zip(askers, asked, strict=True):
+        eventually(lambda each=each, event=event: each.submit(event).statuses == ["success"], within_s=30)
 
 
 def test_no_key_is_in_any_log_even_when_everything_is_logged(
