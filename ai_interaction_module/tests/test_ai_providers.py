@@ -22,32 +22,46 @@ def state_of(bot, name):
 
 
 # What happens, and what is said where nobody else can be asked. Look-ups are tried twice.
-FAILURES = [
-    (401, "OpenAI refuses: the key is not taken."),
-    (403, "OpenAI refuses: the key may not do that."),
-    (404, "OpenAI refuses: it has no such model."),
-    (500, "OpenAI does not answer. Try again in a moment."),
-    ("html", "OpenAI does not answer. Try again in a moment."),
-    ("truncated", "OpenAI does not answer. Try again in a moment."),
-    ("empty", "OpenAI does not answer. Try again in a moment."),
-    ("no content", "OpenAI refuses: it does not want to answer that."),
-    ("refusal", "OpenAI refuses: it does not want to answer that."),
-    ("odd shape", "OpenAI does not answer. Try again in a moment."),
-    ("huge", "OpenAI does not answer. Try again in a moment."),
-    ("drop", "OpenAI does not answer. Try again in a moment."),
-    ("no credit", "OpenAI refuses: the account has no credit left."),
-]
+NO_ANSWER, LATER = "does not answer. Try again in a moment.", "has too much to do. Try again in 1 s."
+EVERYBODYS = {
+    401: "refuses: the key is not taken.",
+    403: "refuses: the key may not do that.",
+    429: LATER,
+    500: NO_ANSWER,
+    503: LATER,
+    **dict.fromkeys(("html", "truncated", "empty", "huge", "drop", "hang"), NO_ANSWER),
+}
+FAILURES = {
+    "openai": {
+        **EVERYBODYS,
+        404: "refuses: it has no such model.",
+        "no content": "refuses: it does not want to answer that.",
+        "refusal": "refuses: it does not want to answer that.",
+        "odd shape": NO_ANSWER,
+        "no credit": "refuses: the account has no credit left.",
+    },
+    "ollama": {**EVERYBODYS, 404: "refuses: it has no such model.", "no content": NO_ANSWER, "stops": NO_ANSWER},
+    "mcp": {**EVERYBODYS, 404: NO_ANSWER, "no content": NO_ANSWER, "stops": NO_ANSWER},
+}
+TITLES = {"openai": "OpenAI", "ollama": "Ollama", "mcp": "The MCP server"}
+# Who is asked where the first one must not be stood in for.
+OTHERS = {"openai": "ollama", "ollama": "openai", "mcp": "openai"}
 
 
-@pytest.mark.parametrize(("kind", "said"), FAILURES, ids=[str(kind) for kind, _ in FAILURES])
-def test_each_failure_is_a_sentence_and_costs_nothing(bot, openai_server, ollama_server, settings, kind, said):
-    settings(failover=[], provider="openai")
-    openai_server.script.fail_always(kind)
+@pytest.mark.parametrize(
+    ("who", "kind"), [(who, kind) for who, kinds in FAILURES.items() for kind in kinds], ids=lambda each: str(each)
+)
+def test_each_failure_is_a_sentence_and_costs_nothing(
+    bot, openai_server, ollama_server, mcp_server, settings, who, kind
+):
+    servers = {"openai": openai_server, "ollama": ollama_server, "mcp": mcp_server}
+    settings(failover=[], provider=who)
+    servers[who].script.fail_next(kind, times=2, pause_s=1.0)
     heard = bot.say("!ai hello")
-    assert (heard.chat, heard.statuses) == (said, ["failed"])
-    assert ollama_server.script.requests == []
+    assert (heard.chat, heard.statuses) == (f"{TITLES[who]} {FAILURES[who][kind]}", ["failed"])
+    assert servers[OTHERS[who]].script.requests == []
     assert "this community 0 of" in bot.say("!ai budget").chat
-    assert state_of(bot, "openai")["last_error"]
+    assert state_of(bot, who)["last_error"]
 
 
 def test_who_fails_is_stood_in_for_in_the_order_that_is_set(bot, openai_server, ollama_server, mcp_server, settings):
