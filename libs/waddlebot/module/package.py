@@ -52,15 +52,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import total_ordering
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from ..base.contracts import CommandSpec, Listener, MessageType, ModuleName, Strict, SubcommandSpec, check_names
 from ..base.errors import Invalid, TooLarge, UserError
 from ..base.manifest import OwnSetting
 from ..base.text import as_seen
-from ..base.wire import NOT_IN_LOGS, shaped
+from ..base.wire import NOT_IN_LOGS, problem_of, shaped
 
 MANIFEST = "module.toml"
 MAX_MANIFEST_BYTES = 64 * 1024
@@ -432,9 +433,7 @@ def _bad(problems: list[Problem]) -> BadManifest:
 def _problem(error: Mapping[str, Any], lines: Mapping[tuple[str | int, ...], int]) -> Problem:
     place = tuple(error["loc"])
     known = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 0)
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "There is no such field."
+    message = "There is no such field." if error["type"] == "extra_forbidden" else problem_of(cast(ErrorDetails, error))
     return Problem(known, ".".join(map(str, place)), message)
 
 
