@@ -299,6 +299,7 @@ def test_a_zip_that_would_do_harm_is_refused(market):
         "no manifest": zipped(("handler.py", HANDLER)),
         "no handler": zipped(good),
         "not Python": zipped(good, ("handler.py", b"def handler(:")),
+        "nested": zipped(good, ("handler.py", b"def handler(e, c):\n    return " + b"-" * 200_000 + b"1\n")),
         "a null byte": zipped(good, ("handler.py", HANDLER + b"\0")),
         "another function": zipped(good, ("handler.py", b"def other(event, context): ...")),
         "above": zipped(good, ("../handler.py", HANDLER)),
@@ -312,6 +313,7 @@ def test_a_zip_that_would_do_harm_is_refused(market):
     for what, content in bombs.items():
         refused = market.send(content)
         assert refused.status in (413, 422), (what, refused.status, refused.body)
+        assert not error(refused)["message"].endswith(": ."), what
     with pytest.warns(UserWarning, match="Duplicate name"):
         twice = zipped(good, ("handler.py", HANDLER), ("handler.py", b"import os"))
     assert error(market.send(twice))["code"] == "bad_package"

@@ -591,7 +591,8 @@ def _check_entry(entry: str, files: Mapping[str, bytes]) -> None:
         tree = ast.parse(files[path], filename=path)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as err:
         line = getattr(err, "lineno", None)
-        raise BadPackage(f"{path}{f':{line}' if line else ''}: this is not Python: {err}.") from err
+        why = str(err) or "it is nested too deep"
+        raise BadPackage(f"{path}{f':{line}' if line else ''}: this is not Python: {why}.") from err
     if not any(function in _defines(each) for each in tree.body):
         raise BadPackage(f"{path} has no {function}(event, context).")
 
