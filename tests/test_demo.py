@@ -187,6 +187,22 @@ def test_community_modules_are_installed_and_one_remembers(demo, page):
     expect_bot(page, "discord", "Quote 1: Ice is nice")
 
 
+def test_what_was_uninstalled_is_silent_at_once_in_every_chat_and_why_says_so(demo, page):
+    """Another bot may live there that has such a command."""
+    chats = (("twitch", "viewer"), ("discord", "member"), ("slack", "member"))
+    for platform, level in chats:
+        say(page, platform, level, "#translate es good morning")
+        expect_bot(page, platform, "Buenos días")
+    assert demo.up.say("!module remove translate", "--level", "owner").stdout == "Removed translate.\n"
+    for platform, level in chats:
+        say(page, platform, level, "#translate es good morning")
+        page.locator(f"#chat-{platform} .person", has_text="#translate es good morning").nth(1).wait_for()
+        say(page, platform, level, "!why")
+        expect_bot(page, platform, "no command or alias of that name is known here, so I said nothing.")
+        assert page.locator(f"#chat-{platform} .bot", has_text="Buenos días").count() == 1
+    assert demo.up.say("#translate es hello").stdout == "There is no #translate here. Try !help.\n"
+
+
 def test_a_song_is_shown_as_media(page):
     say(page, "slack", "member", "#song Ice, Ice")
 
