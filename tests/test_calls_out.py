@@ -19,8 +19,9 @@ from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import Later, UpstreamError, UserError
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import CHECKOUT, load_manifest
+from waddlebot.base.transactions import OpenTransaction
 from waddlebot.community.communities import ensure_community
-from waddlebot.data.database import Database, OpenTransaction, fetch
+from waddlebot.data.database import Database, fetch
 from waddlebot.fleet.embedded import free_port
 from waddlebot.fleet.fleet import Child
 from waddlebot.fleet.home import make_encryption_key

@@ -12,7 +12,8 @@ from pydal import Field
 from waddlebot.base.errors import ConfigError
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import all_manifests
-from waddlebot.data.database import Database, DatabaseUnavailable, OpenTransaction, Prepared, fetch
+from waddlebot.base.transactions import OpenTransaction
+from waddlebot.data.database import Database, DatabaseUnavailable, Prepared, fetch
 from waddlebot.data.migrate import RENAMED, list_migrations, migrate
 from waddlebot.fleet.embedded import PostgresServer
 from waddlebot.testing.fleet import FAST

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -58,13 +60,30 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Iterator[Demo]:
-    up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_port(FLEET_PORTS))
+    """At DEBUG, so that whatever the tests have it do is told; none of its secrets may be."""
+    up = Up(tmp_path_factory.mktemp("demo") / "home", "--demo", port=free_port(FLEET_PORTS), LOG_LEVEL="DEBUG")
     try:
         yield Demo(up.wait_until_ready(within_s=READY_WITHIN_S))
         assert up.refused_by_valkey() == []
+        check_that_no_log_has_a_secret(up.home)
         check_that_ctrl_c_ends_everything(up)
     finally:
         up.stop()
+
+
+def check_that_no_log_has_a_secret(home: Path) -> None:
+    """The fleet's own, and those of the providers that the modules ask."""
+    told = json.loads((home / "demo.json").read_text())["settings"]
+    secret = {name: value for name, value in told.items() if re.search("KEY|SECRET|TOKEN|PASSWORD", name)}
+    own = json.loads((home / "secrets.json").read_text())
+    for kind, each in own.items():
+        secret |= {f"{kind} {name}": value for name, value in (each if isinstance(each, dict) else {"": each}).items()}
+    secret["console.key"] = (home / "console.key").read_text().strip()
+    assert len(secret) > 30
+    logs = "".join(each.read_text(errors="replace") for each in home.rglob("*.log*") if each.is_file())
+    for module in ("shoutout", "ai", "youtube_music", "spotify"):
+        assert "DEBUG" in (home / "logs" / f"{module}.log").read_text(), module
+    assert [name for name, value in secret.items() if len(value) > 10 and value in logs] == []
 
 
 def check_that_ctrl_c_ends_everything(up: Up) -> None:
@@ -168,10 +187,35 @@ def test_community_modules_are_installed_and_one_remembers(demo, page):
     expect_bot(page, "discord", "Quote 1: Ice is nice")
 
 
+def test_what_was_uninstalled_is_silent_at_once_in_every_chat_and_why_says_so(demo, page):
+    """Another bot may live there that has such a command."""
+    chats = (("twitch", "viewer"), ("discord", "member"), ("slack", "member"))
+    for platform, level in chats:
+        say(page, platform, level, "#translate es good morning")
+        expect_bot(page, platform, "Buenos días")
+    assert demo.up.say("!module remove translate", "--level", "owner").stdout == "Removed translate.\n"
+    for platform, level in chats:
+        say(page, platform, level, "#translate es good morning")
+        page.locator(f"#chat-{platform} .person", has_text="#translate es good morning").nth(1).wait_for()
+        say(page, platform, level, "!why")
+        expect_bot(page, platform, "no command or alias of that name is known here, so I said nothing.")
+        assert page.locator(f"#chat-{platform} .bot", has_text="Buenos días").count() == 1
+    assert demo.up.say("#translate es hello").stdout == "There is no #translate here. Try !help.\n"
+
+
 def test_a_song_is_shown_as_media(page):
     say(page, "slack", "member", "#song Ice, Ice")
 
     expect_overlay(page, "media", "Ice, Ice")
+
+
+def test_a_question_is_answered_and_each_music_module_finds_a_song(page):
+    say(page, "discord", "member", "!ai what do penguins eat?")
+    expect_bot(page, "discord", "🤖")
+    say(page, "slack", "member", "!ytmusic search waddle")
+    expect_bot(page, "slack", "1. ")
+    say(page, "twitch", "viewer", "!spotify search waddle")
+    expect_bot(page, "twitch", "1. ")
 
 
 def test_whoever_raids_is_shouted_out_with_a_clip_that_plays_and_ends(page):

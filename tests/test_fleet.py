@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from waddlebot.base.manifest import all_manifests
 from waddlebot.fleet.embedded import STOP_TIMEOUT_S, _clear_stale_lock, free_port
 from waddlebot.fleet.fleet import BASE_PORT, FLEET_PORTS, Fleet, Options
 from waddlebot.fleet.home import Home
+from waddlebot.module.package import pack_folder
 from waddlebot.testing.plugin import eventually
 from waddlebot.testing.surroundings import AS_STARTED
 from waddlebot.web.http import HTTPClient
 
 pytestmark = pytest.mark.timeout(180)
 CLI = [sys.executable, "-m", "waddlebot.cli.cli"]
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples" / "community_modules"
 
 
 class Up:
@@ -87,6 +90,17 @@ class Up:
                 if is_it(each):
                     return each
         return None
+
+    def module_host(self) -> psutil.Process | None:
+        return self.find(lambda each: "waddlebot.sandbox.host" in each.cmdline())
+
+    def publish(self, example: str) -> None:
+        """Have one of the examples in the marketplace, where nobody has installed it."""
+        body = json.dumps({"package": b64encode(pack_folder(EXAMPLES / example)).decode()}).encode()
+        headers = {"X-API-Key": Home(self.home).console_key() or "", "Content-Type": "application/json"}
+        url = f"http://127.0.0.1:{self.port}/marketplace/modules"
+        answer = HTTPClient().request("POST", url, body=body, headers=headers)
+        assert answer.status == 200, answer.body
 
     def refused_by_valkey(self) -> list[str]:
         """What a process of it may not do at Valkey, and has tried since that was started."""
@@ -370,17 +384,16 @@ def test_processes_that_die_come_back(running):
     assert web() not in (None, before)
 
 
-def test_the_host_of_community_modules_is_started_when_it_is_wanted_and_comes_back(running):
-    def host() -> psutil.Process | None:
-        return running.find(lambda each: "waddlebot.sandbox.host" in each.cmdline())
-
+def test_the_host_of_community_modules_is_there_before_anybody_installs_one_and_comes_back(running):
+    assert running.module_host() is None
+    running.publish("game")
+    first = eventually(running.module_host)  # Nobody has installed it, let alone called it.
     url = f"http://127.0.0.1:{running.port + 30}/health"
     assert HTTPClient().request("GET", url).json()["is_fenced"] is True
-    first = eventually(host)
     first.kill()
 
     assert HTTPClient().request("GET", url).json()["is_fenced"] is True
-    assert host() != first
+    assert running.module_host() != first
 
 
 def test_a_database_that_is_killed_while_it_starts_is_started_again(running):
@@ -402,6 +415,7 @@ def test_a_home_outlives_sigterm_and_kill_9_and_says_in_one_line_that_its_databa
     first = Up(home).wait_until_ready()
     first_took_s = time.monotonic() - started
     first.say('!inventory add "Lamp" "bright"', "--level", "owner")
+    first.publish("game")
     assert any("shown only this once" in line for line in first.output)
     tree = first.tree()
 
@@ -413,6 +427,7 @@ def test_a_home_outlives_sigterm_and_kill_9_and_says_in_one_line_that_its_databa
     took_s = time.monotonic() - started
     try:
         assert second.say("!inventory list").stdout == "1 item: Lamp\n"
+        assert eventually(second.module_host), "whoever installs it now is answered at once"
         assert not any("shown only this once" in line for line in second.output)
         assert took_s < max(40, 2 * first_took_s)
         answered = kill_under_load(second)

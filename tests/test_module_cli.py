@@ -53,8 +53,16 @@ def test_init_overwrites_nothing_and_takes_no_name_that_cannot_be(dice):
     before = (dice / "handler.py").read_text()
     again = run("init", "dice", "--into", dice.parent)
     assert (again.exit_code, (dice / "handler.py").read_text()) == (1, before)
+    refused = run("init", "not-a-name", "--into", dice.parent)
+    assert refused.exit_code == 1
+    assert "module.toml:1: name: Has to be a name of small letters, digits and _" in refused.output
     assert run("init", "Not A Name", "--into", dice.parent).exit_code == 1
     assert not (dice.parent / "Not A Name").exists()
+
+
+def test_init_takes_a_path_as_well(tmp_path):
+    assert run("init", f"{tmp_path}/below/cards/").exit_code == 0
+    assert modules.build(tmp_path / "below" / "cards").manifest.name == "cards"
 
 
 def test_publishing_says_what_is_missing(dice, tmp_path):

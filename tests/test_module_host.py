@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
 import threading
 import time
 
@@ -344,6 +346,14 @@ def test_it_has_nothing_that_a_stranger_could_want(host):
         names = {each.partition(b"=")[0].decode() for each in file.read().split(b"\0")}
 
     assert not {"DATABASE_URL", "REDIS_PASSWORD", "WADDLEBOT_ENCRYPTION_KEYS"} & names
+
+
+def test_it_starts_without_the_libraries_of_a_database_that_it_does_not_have():
+    """The first command of a fleet's first module waits for its start."""
+    script = "import sys; import waddlebot.sandbox.host; print({'psycopg2', 'pydal', 'py4web'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert found.stdout == "set()\n"
 
 
 # As on a kernel that has no such calls: Landlock's three, and unshare.

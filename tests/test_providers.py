@@ -18,8 +18,9 @@ from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
 from waddlebot.base.settings import Settings
+from waddlebot.base.transactions import OpenTransaction
 from waddlebot.data.cache import open_redis
-from waddlebot.data.database import Database, OpenTransaction
+from waddlebot.data.database import Database
 from waddlebot.fleet.embedded import free_port
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.helix import Helix

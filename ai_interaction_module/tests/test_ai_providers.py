@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,32 +21,46 @@ def state_of(bot, name):
 
 
 # What happens, and what is said where nobody else can be asked. Look-ups are tried twice.
-FAILURES = [
-    (401, "OpenAI refuses: the key is not taken."),
-    (403, "OpenAI refuses: the key may not do that."),
-    (404, "OpenAI refuses: it has no such model."),
-    (500, "OpenAI does not answer. Try again in a moment."),
-    ("html", "OpenAI does not answer. Try again in a moment."),
-    ("truncated", "OpenAI does not answer. Try again in a moment."),
-    ("empty", "OpenAI does not answer. Try again in a moment."),
-    ("no content", "OpenAI refuses: it does not want to answer that."),
-    ("refusal", "OpenAI refuses: it does not want to answer that."),
-    ("odd shape", "OpenAI does not answer. Try again in a moment."),
-    ("huge", "OpenAI does not answer. Try again in a moment."),
-    ("drop", "OpenAI does not answer. Try again in a moment."),
-    ("no credit", "OpenAI refuses: the account has no credit left."),
-]
+NO_ANSWER, LATER = "does not answer. Try again in a moment.", "has too much to do. Try again in 1 s."
+EVERYBODYS = {
+    401: "refuses: the key is not taken.",
+    403: "refuses: the key may not do that.",
+    429: LATER,
+    500: NO_ANSWER,
+    503: LATER,
+    **dict.fromkeys(("html", "truncated", "empty", "huge", "drop", "hang"), NO_ANSWER),
+}
+FAILURES = {
+    "openai": {
+        **EVERYBODYS,
+        404: "refuses: it has no such model.",
+        "no content": "refuses: it does not want to answer that.",
+        "refusal": "refuses: it does not want to answer that.",
+        "odd shape": NO_ANSWER,
+        "no credit": "refuses: the account has no credit left.",
+    },
+    "ollama": {**EVERYBODYS, 404: "refuses: it has no such model.", "no content": NO_ANSWER, "stops": NO_ANSWER},
+    "mcp": {**EVERYBODYS, 404: NO_ANSWER, "no content": NO_ANSWER, "stops": NO_ANSWER},
+}
+TITLES = {"openai": "OpenAI", "ollama": "Ollama", "mcp": "The MCP server"}
+# Who is asked where the first one must not be stood in for.
+OTHERS = {"openai": "ollama", "ollama": "openai", "mcp": "openai"}
 
 
-@pytest.mark.parametrize(("kind", "said"), FAILURES, ids=[str(kind) for kind, _ in FAILURES])
-def test_each_failure_is_a_sentence_and_costs_nothing(bot, openai_server, ollama_server, settings, kind, said):
-    settings(failover=[], provider="openai")
-    openai_server.script.fail_always(kind)
+@pytest.mark.parametrize(
+    ("who", "kind"), [(who, kind) for who, kinds in FAILURES.items() for kind in kinds], ids=lambda each: str(each)
+)
+def test_each_failure_is_a_sentence_and_costs_nothing(
+    bot, openai_server, ollama_server, mcp_server, settings, who, kind
+):
+    servers = {"openai": openai_server, "ollama": ollama_server, "mcp": mcp_server}
+    settings(failover=[], provider=who)
+    servers[who].script.fail_next(kind, times=2, pause_s=1.0)
     heard = bot.say("!ai hello")
-    assert (heard.chat, heard.statuses) == (said, ["failed"])
-    assert ollama_server.script.requests == []
+    assert (heard.chat, heard.statuses) == (f"{TITLES[who]} {FAILURES[who][kind]}", ["failed"])
+    assert servers[OTHERS[who]].script.requests == []
     assert "this community 0 of" in bot.say("!ai budget").chat
-    assert state_of(bot, "openai")["last_error"]
+    assert state_of(bot, who)["last_error"]
 
 
 def test_who_fails_is_stood_in_for_in_the_order_that_is_set(bot, openai_server, ollama_server, mcp_server, settings):
@@ -158,28 +172,41 @@ def test_a_slow_model_is_waited_for_and_stops_nobody(bot, openai_server):
     assert bot.submit(event).chat.startswith("🤖 You said")
 
 
+def test_however_many_wait_for_a_slow_model_who_asks_for_something_else_does_not(fleet, bot, openai_server):
+    """More than the router has threads for a module, and than are asked of the model at once."""
+    openai_server.script.first_s = 6.0
+    askers = [fleet.bot(f"many{n}{bot.slug}") for n in range(25)]
+    asked = [each.event("!ai hello") for each in askers]
+    with ThreadPoolExecutor(len(askers)) as threads:
+        heard = list(threads.map(lambda bot, event: bot.submit(event), askers, asked))
+    assert {each.statuses[0] for each in heard} == {"pending"}
+
+    assert "this community 0 of" in bot.say("!ai budget").chat
+    assert bot.say("!ai off", level="moderator").chat.startswith("The AI is off in this channel.")
+    assert openai_server.script.under_way == len(openai_server.script.requests) == 10  # All that time.
+    openai_server.script.first_s = 0.0
+    for each, event in zip(askers, asked, strict=True):
+        eventually(lambda each=each, event=event: each.submit(event).statuses == ["success"], within_s=30)
+
+
 def test_no_key_is_in_any_log_even_when_everything_is_logged(
-    bot, openai_server, ollama_server, mcp_server, settings, tmp_path, caplog
+    bot, openai_server, ollama_server, mcp_server, settings, whole_log
 ):
     secret = "sk-of-the-community-0123456789"
     openai_server.keys.add(secret)
     path = f"/router/communities/{bot.slug}/credentials/openai"
     bot.fleet.request("PUT", path, {"secrets": {"api_key": secret}})
-    root = logging.getLogger()
-    with caplog.at_level(logging.DEBUG):
-        for name in list(root.manager.loggerDict):
-            caplog.set_level(logging.DEBUG, logger=name)
-        root.setLevel(logging.DEBUG)
-        for provider, server in (("openai", openai_server), ("ollama", ollama_server), ("mcp", mcp_server)):
-            settings(provider=provider, failover=[])
-            bot.say("!ai hello")
-            for kind in (401, 500, "html"):
+    for provider, server in (("openai", openai_server), ("ollama", ollama_server), ("mcp", mcp_server)):
+        settings(provider=provider, failover=[])
+        bot.say("!ai hello")
+        for kind in FAILURES[provider]:
+            if kind != "hang":
                 server.script.fail_next(kind)
                 bot.say("!ai hello")
-    everything = caplog.text + "".join(str(record.__dict__) for record in caplog.records)
-    assert len(caplog.records) > 100
+    text = whole_log("ai")
+    assert "provider_failed" in text
     simulated = [openai_server.settings()["OPENAI_API_KEY"], mcp_server.token, secret]
-    assert [each for each in simulated if each in everything] == []
+    assert [each for each in simulated if each in text] == []
 
 
 def gate_module():

@@ -15,13 +15,14 @@ from typing import Any
 
 import psycopg2
 from pydal import DAL
+from waddlebot import __version__
 from waddlebot.base.errors import Busy, Conflict, Invalid, NotAllowed, NotFound, UpstreamError, WaddleBotError
 from waddlebot.base.logs import AAALog
 from waddlebot.base.manifest import find_manifest
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.database import Database, Session, fetch, fetch_one
-from waddlebot.module.package import ModuleManifest, in_words
+from waddlebot.module.package import ModuleManifest, Version, in_words
 
 from .publishing import MODULE, Publishing, UnknownModule, UnknownVersion
 from .router_calls import RouterCalls, Where
@@ -61,6 +62,12 @@ class TakenDown(Conflict):
     code = "taken_down"
 
 
+class NeedsNewer(Conflict):
+    """That version is for a newer WaddleBot."""
+
+    code = "needs_newer"
+
+
 class NotApproved(Conflict):
     """Nobody has approved that yet."""
 
@@ -86,7 +93,7 @@ class Installing:
         self._log = log
 
     def choose(self, module_id: str, version: str) -> Chosen:
-        """Raises: UnknownModule; UnknownVersion; NotApproved; TakenDown."""
+        """Raises: UnknownModule; UnknownVersion; NotApproved; NeedsNewer; TakenDown."""
         with self._db.transaction() as db:
             return _choose(db, module_id, version)
 
@@ -290,6 +297,9 @@ def _choose(db: DAL, module_id: str, version: str) -> Chosen:
     if row["state"] != "approved":
         raise NotApproved(f"{module_id} {row['version']} is {row['state']}.")
     manifest = ModuleManifest.model_validate(row["manifest"])
+    least = manifest.min_waddlebot_version
+    if least is not None and Version.parse(least) > Version.parse(__version__):
+        raise NeedsNewer(f"{module_id} {row['version']} is for WaddleBot {least} or newer; this is {__version__}.")
     return Chosen(module_id, row["version"], row["sha256"], row["asks"], manifest)
 
 

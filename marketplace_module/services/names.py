@@ -15,8 +15,11 @@ from waddlebot.module.package import ANYBODYS, ModuleManifest
 
 # One letter off is a mistyped name from so many letters on; shorter names are other words.
 CLOSE_FROM_CHARS = 5
-# Digits that are written for letters, and i, which is read as l. 0 and 1 are read so everywhere.
-WRITTEN_FOR = str.maketrans("i3456789", "leasbtbg")
+# Digits that are written for letters, i, which is read as l, and Cyrillic letters that look like a small Latin one or a
+# small capital. 0 and 1 are read as letters everywhere.
+WRITTEN_FOR = str.maketrans("i3456789квмнт", "leasbtbgkbmht")
+# Letters of their own that are read as the plain one: ł and ø, which are no letter with a mark to Unicode, and ʜ.
+NEARLY = re.compile(r"LATIN (?:SMALL LETTER|LETTER SMALL CAPITAL) ([A-Z])(?: WITH .*)?")
 
 
 class NameTaken(Conflict):
@@ -34,8 +37,14 @@ class Imitates(Conflict):
 def look_of(name: str) -> str:
     """A name as it looks at a glance, whatever stands between its letters: names with one look may be taken for each
     other."""
-    read = re.sub(r"[\W_]+", "", at_a_glance(name)).translate(WRITTEN_FOR)
+    plain = name if name.isascii() else "".join(map(_plain, fold(name)))
+    read = re.sub(r"[\W_]+", "", at_a_glance(plain)).translate(WRITTEN_FOR)
     return read.replace("cl", "d")
+
+
+def _plain(letter: str) -> str:
+    found = NEARLY.fullmatch(unicodedata.name(letter, ""))
+    return found[1].lower() if found else letter
 
 
 def is_close(name: str, other: str) -> bool:
@@ -68,6 +77,7 @@ def check_names(db: DAL, manifest: ModuleManifest, publisher: str) -> None:
         raise NameTaken(f"{manifest.name} is the name of a core module.")
     _check_core(manifest.name, core, "module")
     _check_replaces(manifest)
+    _check_title(manifest)
     known = fetch(
         db,
         "SELECT module_id FROM marketplace_modules WHERE skeleton = %s AND module_id <> %s",
@@ -89,6 +99,14 @@ def core_commands() -> dict[str, str]:
 def _check_replaces(manifest: ModuleManifest) -> None:
     if manifest.replaces is not None and manifest.replaces not in core_commands().values():
         raise Conflict(f"replaces: {manifest.replaces} is no core module with commands.", field="replaces")
+
+
+def _check_title(manifest: ModuleManifest) -> None:
+    """What people read in the store is no core module's, either, but for one that stands in for it."""
+    look = look_of(manifest.title)
+    for each in all_manifests():
+        if look in (look_of(each.title), look_of(each.name)) and each.name != manifest.replaces:
+            raise Imitates(f"“{manifest.title}” is read as the core module {each.title}.", imitates=each.name)
 
 
 def _check_command(db: DAL, command: str, manifest: ModuleManifest, publisher: str) -> None:

@@ -168,7 +168,10 @@ class Publishing:
         )
         if known is not None:
             if known["sha256"] != package.sha256:
-                raise VersionExists(f"{manifest.name} {manifest.version} is published already, with other content.")
+                raise VersionExists(
+                    f"{manifest.name} {manifest.version} is published already, with other content. A version"
+                    " is for good, so give module.toml a higher one."
+                )
             return False
         check_names(db, manifest, publisher)
         _check_higher(db, manifest)

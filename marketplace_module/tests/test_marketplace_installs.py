@@ -48,7 +48,8 @@ def test_a_module_is_published_found_installed_answered_and_removed(market):
     assert market.installed()[name]["enabled"] is True
     assert market.installed()[name]["kind"] == "community"
     assert market.uninstall(name).status == 200
-    assert market.bot.say(f"#{name} 2d6").answer["executions"] == []
+    gone = market.bot.say(f"#{name} 2d6")
+    assert (gone.answer["executions"], gone.chat) == ([], f"There is no #{name} here. Try !help.")
     assert error(market.uninstall(name))["code"] == "not_installed"
     # Elsewhere nobody ever had it.
     other = market.fleet.bot()

@@ -134,7 +134,14 @@ def test_a_module_cannot_be_called_as_a_core_one(market, name, imitated):
     assert imitated is None or error(refused)["details"]["imitates"] == imitated
 
 
-@pytest.mark.parametrize("command", ["inventory", "lnventory", "іnventory", "inventоry", "ｉnventory", "he1p"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("inventory", "lnventory", "іnventory", "inventоry", "ｉnventory", "he1p"),
+        # Letters of their own, small capitals, and words that are Cyrillic from end to end.
+        *("hełp", "ʜᴇʟᴘ", "a\u0335lias", "ѕо", "аѕк", "ѕкір", "ᏂᎬᏞᏢ"),
+    ],
+)
 def test_a_command_cannot_look_like_a_core_one(market, command):
     refused = market.publish(new_name(), command=command)
     assert (refused.status, error(refused)["code"]) == (409, "name_imitates"), refused.body
@@ -147,6 +154,77 @@ def test_what_we_show_as_examples_may_be_published(market, path):
     names = importlib.import_module("apps.marketplace_module.services.names")
     with market.fleet.database.transaction() as db:
         assert names.check_names(db, read_manifest(path.read_text()), "account:1") is None
+
+
+@pytest.mark.parametrize("title", ["Inventory", "lnventory", "Invęntory ", "SРОТIFY", "WaddleBot R0uter"])
+def test_a_title_is_not_read_as_a_core_modules(market, title):
+    refused = market.send(pack({MANIFEST: titled(new_name(), title, url=market.url)}))
+    assert (refused.status, error(refused)["code"]) == (409, "name_imitates"), refused.body
+    name = new_name()
+    stands_in = titled(name, "Inventory", url=market.url, more='replaces = "inventory"')
+    assert market.send(pack({MANIFEST: stands_in})).status == 200
+    assert market.send(pack({MANIFEST: titled(new_name(), "Inventory of fish", url=market.url)})).status == 200
+
+
+def titled(name, title, **options):
+    return manifest(name, **options).replace(f'title = "{name.title()}"', f'title = "{title}"').encode()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("title", r"a\u0000b"),
+        ("title", r"\u202eyrotnevnI"),
+        ("title", r"\u200b\u3164"),
+        ("title", r"two\nlines"),
+        ("title", r"a\u001b[31mred"),
+        ("description", r"\u2066x\u2069"),
+        ("description", r"\u200b"),
+        ("author", r"a\u2028b"),
+        ("long_description", r"a\u0000b"),
+        ("changelog", r"\u0000"),
+        ("changelog", r"\u202e"),
+        ("website", r"https://github.com@evil.example/"),
+        ("website", r"https://github.com\\@evil.example/"),
+        ("icon_url", r"https://a\u202eb.example/x.png"),
+    ],
+)
+def test_a_text_that_is_read_as_something_else_is_told_its_line(market, field, value):
+    """All of it is text that TOML takes, and the first ones were a bug on our side to PostgreSQL."""
+    lines = [each for each in manifest(new_name(), url=market.url).splitlines() if not each.startswith(field)]
+    text = "\n".join([f'{field} = "{value}"', *lines])
+    refused = market.send(pack({MANIFEST: text.encode()}))
+    assert (refused.status, error(refused)["code"]) == (422, "bad_manifest"), refused.body
+    assert [(each["field"], each["line"]) for each in error(refused)["details"]["problems"]] == [(field, 1)]
+
+
+def test_what_a_command_or_a_setting_says_is_looked_at_as_well(market):
+    text = (
+        manifest(new_name(), url=market.url)
+        + r"""
+listen = [{match = "contains", pattern = "a\u0000"}]
+
+[[settings]]
+name = "greeting"
+type = "text"
+default = "a\u0000b"
+"""
+    )
+    refused = market.send(pack({MANIFEST: text.encode()}))
+    problems = error(refused)["details"]["problems"]
+    lines = [text.splitlines()[each["line"] - 1].partition(" ")[0] for each in problems]
+    assert (refused.status, lines) == (422, ["listen", "default"])
+
+
+def test_a_version_for_a_newer_waddlebot_is_not_installed(market):
+    name = new_name()
+    market.publish(name, more='min_waddlebot_version = "0.1.0"')
+    assert market.install(name).status == 200
+    assert market.publish(name, version="1.1.0", more='min_waddlebot_version = "99.0.0"').status == 200
+    refused = market.install(name, version="1.1.0")
+    assert (refused.status, error(refused)["code"]) == (409, "needs_newer")
+    assert "is for WaddleBot 99.0.0 or newer" in error(refused)["message"]
+    assert market.installed()[name]["version"] == "1.0.0"
 
 
 def test_nor_like_another_module(market, author):
@@ -188,6 +266,8 @@ def test_a_manifest_that_lies_is_told_the_line(market):
         'price = "free"',
         "price = -1",
         "price = inf",
+        "price = 0.001",
+        'hosts = ["example.org:00443"]',
         'category = "no such category"',
         'category = "unheard-of"',
         'replaces = "marketplace_of_others"',
@@ -219,6 +299,8 @@ def test_a_zip_that_would_do_harm_is_refused(market):
         "no manifest": zipped(("handler.py", HANDLER)),
         "no handler": zipped(good),
         "not Python": zipped(good, ("handler.py", b"def handler(:")),
+        "nested": zipped(good, ("handler.py", b"def handler(e, c):\n    return " + b"-" * 200_000 + b"1\n")),
+        "a null byte": zipped(good, ("handler.py", HANDLER + b"\0")),
         "another function": zipped(good, ("handler.py", b"def other(event, context): ...")),
         "above": zipped(good, ("../handler.py", HANDLER)),
         "absolute": zipped(good, ("/handler.py", HANDLER)),
@@ -231,6 +313,7 @@ def test_a_zip_that_would_do_harm_is_refused(market):
     for what, content in bombs.items():
         refused = market.send(content)
         assert refused.status in (413, 422), (what, refused.status, refused.body)
+        assert not error(refused)["message"].endswith(": ."), what
     with pytest.warns(UserWarning, match="Duplicate name"):
         twice = zipped(good, ("handler.py", HANDLER), ("handler.py", b"import os"))
     assert error(market.send(twice))["code"] == "bad_package"

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 from shoutout_places import configure, rows, shown
+from waddlebot.module.service import SERVICES
 from waddlebot.testing.plugin import eventually
 
 
@@ -232,7 +233,19 @@ def test_history_and_stats(bot, twitch, streamer):
 # What fails
 
 
-@pytest.mark.parametrize("fault", [401, 403, 429, 500, 503, "html", "truncated", "empty", "huge"])
+def begin_anew():
+    """Have Twitch be asked again, whatever it has done."""
+    service = next(each for each in SERVICES if each.name == "shoutout")
+    service.providers._circuits._circuits.clear()
+    service.providers._pauses._own.clear()
+    for key in service.bus.client.scan_iter("waddlebot:pause:*"):
+        service.bus.client.delete(key)
+
+
+FAULTS = [401, 403, 429, 500, 503, "html", "truncated", "empty", "huge"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_twitch_that_fails_is_told_in_a_sentence(bot, twitch, streamer, fault):
     twitch.fail_next(fault, 10, at="users")
     heard = so(bot, f"!so {streamer.login}")
@@ -241,6 +254,36 @@ def test_a_twitch_that_fails_is_told_in_a_sentence(bot, twitch, streamer, fault)
     assert twitch.client_secret not in str(heard.answer)
     twitch.reset()
     eventually(lambda: so(bot, f"!so {streamer.login}").statuses == ["success"], what="it works again once Twitch does")
+
+
+@pytest.mark.parametrize("fault", [403, 429, 500, "html", "truncated", "empty", "huge", "hang"])
+def test_a_twitch_that_gives_no_token_is_told_in_a_sentence(bot, twitch, streamer, fault):
+    twitch.revoke_tokens()
+    twitch.fail_next_token(fault, 10)
+    heard = so(bot, f"!so {streamer.login}")
+    assert heard.chat.startswith("Twitch "), heard.chat
+    assert twitch.client_secret not in str(heard.answer)
+    twitch.reset()
+    begin_anew()
+    eventually(lambda: so(bot, f"!so {streamer.login}").statuses == ["success"], what="it works again once Twitch does")
+
+
+def test_no_secret_is_in_any_log_at_debug(bot, twitch, streamer, whole_log):
+    twitch.clip(streamer, "A clip")
+    so(bot, f"!so {streamer.login}")
+    for path, faults in (("users", FAULTS), ("clips", FAULTS[::4])):
+        for fault in faults:
+            twitch.fail_next(fault, 10, at=path)
+            so(bot, f"!so {streamer.login}")
+            twitch.reset()
+            begin_anew()
+    twitch.revoke_tokens()
+    so(bot, f"!so {streamer.login}")
+    secrets = [twitch.client_secret, *twitch.tokens]
+    assert len(secrets) > 1
+    text = whole_log("shoutout")
+    assert "provider_failed" in text
+    assert [secret[:12] for secret in secrets if secret in text] == []
 
 
 @pytest.mark.parametrize(("path", "fault"), [("channels", 500), ("clips", 500), ("clips", "html"), ("clips", "hang")])

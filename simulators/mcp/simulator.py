@@ -84,8 +84,12 @@ class MCPSimulator:
                 await _answer(
                     send, 200, BODIES[fault.kind](), {"Content-Type": TYPES.get(fault.kind, "application/json")}
                 )
-            else:
+            elif fault.kind in ("drop", "stops"):
+                await _break_off(send, in_answer=fault.kind == "stops")
+            elif fault.kind == "hang":
                 await asyncio.sleep(fault.pause_s)
+            else:
+                raise ValueError(f"an MCP server does not fail by {fault.kind!r}")
 
         return front
 
@@ -131,6 +135,14 @@ def _once(body: bytes, receive: Any) -> Any:
         return given.pop() if given else await receive()
 
     return receive_again
+
+
+async def _break_off(send: Any, *, in_answer: bool) -> None:
+    """Close the connection where an answer was promised: its head, or a piece of it, is all that there is."""
+    fields = [(b"content-type", b"application/json"), (b"content-length", b"1000")]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    if in_answer:
+        await send({"type": "http.response.body", "body": b'{"jsonrpc":"2.0",', "more_body": True})
 
 
 async def _answer(send: Any, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:

@@ -19,7 +19,7 @@ from .accounts import Account
 from .conduits import ConduitRoutes
 from .eventsub import SubscriptionRoutes
 from .oauth import Token
-from .wire import Refused, Said, error, seconds_timestamp
+from .wire import BROKEN, Refused, Said, error, seconds_timestamp
 
 if TYPE_CHECKING:
     from .simulator import TwitchSimulator
@@ -38,13 +38,6 @@ CATEGORIES = (
 )
 MAX_PAGE = 100
 MAX_TIMEOUT_S = 1_209_600
-# Answers that are none, from something on the way.
-BROKEN = {
-    "html": "<!doctype html><h1>502 Bad Gateway</h1>",
-    "truncated": '{"data": [{"id": "1',
-    "empty": "",
-    "huge": "x" * 10_000_000,
-}
 SHOUTOUT_PAUSE_S, SAME_SHOUTOUT_PAUSE_S = 120.0, 3600.0
 
 Handler = Callable[[web.Request, Token], Awaitable[web.Response]]

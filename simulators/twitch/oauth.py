@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from aiohttp import web
 
 from .accounts import Account, Accounts
-from .wire import Faults, Refused, encode, error
+from .wire import BROKEN, Faults, Refused, encode, error
 
 CODE_LIFE_S = 600
 USER_TOKEN_LIFE_S = 4 * 3600
@@ -157,6 +157,8 @@ class OAuth:
             await asyncio.sleep(60)
         if fault and fault.kind.isdecimal():
             return error(int(fault.kind), "simulated", fault.headers)
+        if fault and fault.kind in BROKEN:
+            return web.Response(text=BROKEN[fault.kind], content_type="application/json")
         try:
             granted = self._grant({name: str(value) for name, value in asked.items()})
         except Refused as err:

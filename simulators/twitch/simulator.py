@@ -169,7 +169,8 @@ class TwitchSimulator(AsyncLoopbackServer):
         self.faults.plan(at, Fault(str(kind), times, named))
 
     def fail_next_token(self, kind: str | int, times: int = 1) -> None:
-        """Let the next requests for a token end with this status, `hang`, or come in `pieces`."""
+        """Let the next requests for a token end with this status, `hang`, come in `pieces`, or be `html`, `truncated`,
+        `empty` or `huge`."""
         self.faults.plan("oauth2/token", Fault(str(kind), times))
 
     @property

@@ -21,6 +21,14 @@ STATUS_WORDS = {
     429: "Too Many Requests",
 }
 
+# Answers that are none, from something on the way.
+BROKEN = {
+    "html": "<!doctype html><h1>502 Bad Gateway</h1>",
+    "truncated": '{"data": [{"id": "1',
+    "empty": "",
+    "huge": "x" * 10_000_000,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

@@ -637,11 +637,11 @@ def module() -> None:
 @click.option("--into", type=click.Path(path_type=Path), default=Path(), help="Where its folder goes.")
 @click.argument("name")
 def module_init(into: Path, name: str) -> None:
-    """Make a folder with a module that works, and a test of it."""
+    """Make a folder with a module that works, and a test of it. NAME may be the folder's whole path."""
     from . import modules
 
     with reporting():
-        folder = modules.init(into / name, name)
+        folder = modules.init(into / name, Path(name).name)
         echo(f"Made {folder}. Next: waddlebot module validate {folder}")
 
 

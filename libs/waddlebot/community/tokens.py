@@ -30,8 +30,9 @@ from ..base.checks import Counted
 from ..base.encryption import CannotOpen, Keyring
 from ..base.errors import Busy, NotAllowed, NotFound, UpstreamError
 from ..base.logs import AAALog
+from ..base.transactions import check_no_transaction
 from ..base.watched import Watched
-from ..data.database import Database, DatabaseUnavailable, check_no_transaction, fetch, fetch_one
+from ..data.database import Database, DatabaseUnavailable, fetch, fetch_one
 
 # A token that ends so soon is replaced now, so that no request is on its way with one that has just ended.
 MARGIN = timedelta(minutes=5)

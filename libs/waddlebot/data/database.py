@@ -22,6 +22,7 @@ from threadsafevariable import ThreadSafeVariable
 from ..base.errors import Busy, ConfigError
 from ..base.logs import AAALog, redact
 from ..base.settings import Settings, pydal_url
+from ..base.transactions import OpenTransaction, open_units
 from .replica import Replica, ReplicaConnection, reason_of
 
 CONNECT_TIMEOUT_S = 5
@@ -51,8 +52,6 @@ BROKEN = (psycopg2.OperationalError, psycopg2.InterfaceError)
 # First in a Prepared whose loss in a crash of the server does no harm (docs/adr/0067): its commit waits for no disk,
 # which is most of what a small statement costs. Whatever is committed durably later takes it along.
 UNHURRIED = "SELECT set_config('synchronous_commit', 'off', true)"
-
-_open_units = threading.local()
 
 
 class DatabaseUnavailable(Busy):
@@ -181,10 +180,6 @@ class Session:
                 assert isinstance(parameters, Mapping)
                 return sql.run_on(self.connection, cursor, parameters)
             return _fetch(cursor, sql, parameters)
-
-
-class OpenTransaction(AssertionError):
-    """Something is called while this thread holds a transaction open: a bug in the caller."""
 
 
 class LateDAL(DAL):  # type: ignore[misc]
@@ -394,7 +389,7 @@ def _unit_on_replica(db: DAL, connection: ReplicaConnection) -> Iterator[DAL]:
 
 @contextlib.contextmanager
 def _only_unit(db: DAL) -> Iterator[None]:
-    units: set[int] = _open_units.__dict__.setdefault("units", set())
+    units = open_units()
     if id(db) in units:
         raise OpenTransaction("a transaction is already open in this thread")
     units.add(id(db))
@@ -412,12 +407,6 @@ def unavailable(err: psycopg2.Error) -> Exception:
     An error without a code means that the connection broke.
     """
     return DatabaseUnavailable() if err.pgcode is None or err.pgcode[:2] in TRY_AGAIN else err
-
-
-def check_no_transaction() -> None:
-    """Raises: OpenTransaction. Called before anything leaves this thread (contracts §3)."""
-    if getattr(_open_units, "units", None):
-        raise OpenTransaction("close the transaction before calling another service")
 
 
 def fetch(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:

@@ -189,7 +189,8 @@ class Fleet:
             self._bring_up()
             if not self.stopping.is_set():
                 self._greet(time.monotonic() - started)
-            while not self.stopping.wait(POLL_S):
+            while not self.stopping.is_set():
+                self._wait_for_callers()
                 self._restart_what_died()
             say("Stopping …")
             return 0
@@ -506,6 +507,11 @@ class Fleet:
             if waiting and time.monotonic() > until:
                 raise ConfigError(f"Not ready after {READY_TIMEOUT_S:.0f} s: {waiting[0]}; see {self.home.logs}.")
             self.stopping.wait(POLL_S)
+
+    def _wait_for_callers(self) -> None:
+        """Wait until it is time to look again, or somebody calls what is not started yet."""
+        listening = [child.listening for child in self.children if child.listening and child.process is None]
+        select.select(listening, [], [], POLL_S)
 
     def _restart_what_died(self) -> None:
         now = time.monotonic()

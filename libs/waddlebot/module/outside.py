@@ -23,7 +23,8 @@ from pydal import DAL
 from ..base.contracts import ModuleCall, ModuleReply
 from ..base.errors import Away, Later, Refused, Unclear, UpstreamError, UserError, WaddleBotError
 from ..base.logs import AAALog, new_log_context
-from ..data.database import Database, check_no_transaction
+from ..base.transactions import check_no_transaction
+from ..data.database import Database
 from ..web.http import HTTPResponse, with_retries
 from .call import Asked
 
@@ -33,8 +34,11 @@ T = TypeVar("T")
 LEAST_S = 0.05
 # So long before the deadline "not yet" is answered, so that whoever asked still hears it; of short calls a quarter.
 ANSWER_BEFORE_S = 1.0
-# How long after "not yet" the reply may come. What is called keeps to the deadline, so it comes soon or never.
-LATE_FOR_S = 30.0
+# While more than so many are under way the others are told "not yet" after so long: a router has some twenty threads
+# for a module, and whoever asks the same one for something that takes no time must find one.
+CROWD, PATIENCE_S = 10, 0.2
+# How long after the deadline the reply may come. What is called keeps to the deadline, so it comes soon or never.
+LATE_FOR_S, LONGEST_S = 30.0, 900.0
 EFFECTS_KEPT = "48 hours"
 
 
@@ -219,8 +223,8 @@ class _Run:
 class OutsideRuns:
     """Runs calls in a bounded pool of the module's own, and posts the replies of those that take too long.
 
-    The thread that serves a request waits until shortly before the call's deadline and is free then, whatever a
-    provider does.
+    The thread that serves a request waits until shortly before the call's deadline, or a moment where many wait, and is
+    free then, whatever a provider does.
     """
 
     def __init__(
@@ -242,18 +246,25 @@ class OutsideRuns:
         self._lock = threading.Lock()
 
     def execute(self, call: ModuleCall) -> ModuleReply:
-        """The reply to a call, or "not yet" when its deadline nears. A copy of one that runs gets that one's.
+        """The reply to a call, or "not yet" when its deadline nears or many wait. A copy of one that runs gets that
+        one's.
 
         Raises: Crowded; what the run raises.
         """
         until = deadline_of(call)
         run = self._find_or_start(call, until)
-        wait([run.future], until - time.monotonic() - min(ANSWER_BEFORE_S, call.timeout_ms / 4000))
+        wait([run.future], self._patience_s(call, until))
         with self._lock:
             if not run.future.done():
                 run.is_late = True
-                return self._reply(call, success=True, later_s=LATE_FOR_S)
+                later_s = max(0.0, until - time.monotonic()) + LATE_FOR_S
+                return self._reply(call, success=True, later_s=min(later_s, LONGEST_S))
         return run.future.result()
+
+    def _patience_s(self, call: ModuleCall, until: float) -> float:
+        """How long whoever asked for a call waits for its reply in this thread."""
+        left_s = until - time.monotonic() - min(ANSWER_BEFORE_S, call.timeout_ms / 4000)
+        return left_s if len(self._running) <= CROWD else min(PATIENCE_S, left_s)
 
     def _find_or_start(self, call: ModuleCall, until: float) -> _Run:
         with self._lock:

@@ -48,18 +48,20 @@ import tomllib
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import total_ordering
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from ..base.contracts import CommandSpec, Listener, MessageType, ModuleName, Strict, SubcommandSpec, check_names
 from ..base.errors import Invalid, TooLarge, UserError
 from ..base.manifest import OwnSetting
-from ..base.wire import shaped
+from ..base.text import as_seen
+from ..base.wire import NOT_IN_LOGS, problem_of, shaped
 
 MANIFEST = "module.toml"
 MAX_MANIFEST_BYTES = 64 * 1024
@@ -103,10 +105,12 @@ HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 FUNCTION = r"^[A-Za-z0-9_-]{1,64}$"
 ACTION = r"^[A-Za-z0-9_.@-]{1,64}(/[A-Za-z0-9_.@-]{1,64})?$"
 
-Title = Annotated[str, StringConstraints(min_length=1, max_length=60, strip_whitespace=True)]
 Line = Annotated[str, shaped(r"^[^\x00-\x1f\x7f]*$", "one line", max_length=300)]
 Prose = Annotated[str, StringConstraints(max_length=20_000)]
-Link = Annotated[str, shaped(r"^(https://\S+)?$", "an address that begins with https://", max_length=500)]
+# Without who signs in there: https://known.example@other.example is other.example.
+Link = Annotated[
+    str, shaped(r"^(https://[^\s/?#@\\]+([/?#]\S*)?)?$", "an address that begins with https://", max_length=500)
+]
 Tag = Annotated[str, shaped(r"^[a-z0-9][a-z0-9-]{0,29}$", "small letters, digits and dashes, 30 at most")]
 Category = Annotated[str, shaped(r"^[a-z][a-z0-9_-]{0,39}$", "small letters, digits, dashes and _, 40 at most")]
 Permission = Literal["overlays", "forms", "private", "state", "reply_later"]
@@ -161,6 +165,18 @@ class Version:
         return f"{self.major}.{self.minor}.{self.patch}{pre}"
 
 
+def _check_seen(text: str) -> str:
+    if not as_seen(text).strip():
+        raise ValueError("has nothing that can be seen")
+    return text
+
+
+def _check_price(price: float) -> float:
+    if round(price, 2) != price:
+        raise ValueError("has two decimals at most")
+    return price
+
+
 def _check_version(text: str) -> str:
     return str(Version.parse(text))
 
@@ -168,13 +184,13 @@ def _check_version(text: str) -> str:
 def _check_host(text: str) -> str:
     """`api.example.org` or `api.example.org:8443`: names only, so that who installs it can tell whose they are."""
     name, colon, port = text.partition(":")
-    if colon and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+    if colon and not (port.isascii() and port.isdigit() and port[0] != "0" and int(port[:6]) < 65536):
         raise ValueError(f"{text[:80]} has no port that there is")
     if len(name) > 253 or not all(HOST_LABEL.fullmatch(label) for label in name.split(".")):
         raise ValueError(f"{text[:80]} is not a host name in lower case, such as api.example.org")
     if "." not in name or name.rpartition(".")[2].isdigit() or _is_address(name):
         raise ValueError(f"{text[:80]} is not a public host's name")
-    return name if port in ("", "443") else f"{name}:{port}"
+    return name if port in ("", "443") else f"{name}:{int(port)}"
 
 
 def _is_address(name: str) -> bool:
@@ -266,9 +282,9 @@ class ModuleManifest(Strict):
     """What module.toml says."""
 
     name: ModuleName
-    title: Title
+    title: Annotated[Line, StringConstraints(max_length=60, strip_whitespace=True), AfterValidator(_check_seen)]
     version: Annotated[str, AfterValidator(_check_version)]
-    description: Annotated[Line, StringConstraints(min_length=1)]
+    description: Annotated[Line, AfterValidator(_check_seen)]
     long_description: Prose = ""
     author: Line = ""
     author_email: Annotated[str, shaped(r"^([^@\s]+@[^@\s]+)?$", "an e-mail address", max_length=254)] = ""
@@ -280,7 +296,7 @@ class ModuleManifest(Strict):
     icon_url: Link = ""
     screenshots: list[Link] = Field(default_factory=list, max_length=8)
     changelog: Prose = ""
-    price: float = Field(0, ge=0, le=1000, allow_inf_nan=False)
+    price: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False), AfterValidator(_check_price)] = 0
     currency: Annotated[str, shaped(r"^[A-Z]{3}$", "a currency of three letters, such as EUR")] = "USD"
     min_waddlebot_version: Annotated[str, AfterValidator(_check_version)] | None = None
     # The core module whose commands these may take the place of, if whoever installs it wants that.
@@ -373,7 +389,11 @@ def read_manifest(text: str | bytes) -> ModuleManifest:
         text = text.replace("\r\n", "\n")
         if _nesting(text) > MAX_NESTING:
             raise _bad([Problem(0, "", f"Brackets are nested more than {MAX_NESTING} deep.")])
-        return ModuleManifest.model_validate(tomllib.loads(text))
+        told = tomllib.loads(text)
+        if unreadable := list(_unreadable(told, ())):
+            lines = find_lines(text)
+            raise _bad([_problem(each, lines) for each in unreadable[:20]])
+        return ModuleManifest.model_validate(told)
     except UnicodeDecodeError as err:
         raise _bad([Problem(0, "", "It is not UTF-8.")]) from err
     except tomllib.TOMLDecodeError as err:
@@ -385,6 +405,19 @@ def read_manifest(text: str | bytes) -> ModuleManifest:
         assert isinstance(text, str)
         lines = find_lines(text)
         raise _bad([_problem(each, lines) for each in err.errors(include_url=False)[:20]]) from err
+
+
+def _unreadable(told: Any, place: tuple[str | int, ...]) -> Iterator[dict[str, Any]]:
+    """Texts that a database or a terminal cannot be given, or that are read as something else than what they are."""
+    if isinstance(told, str) and NOT_IN_LOGS.search(told.replace("\t", " ")):
+        yield {
+            "loc": place,
+            "type": "unreadable",
+            "msg": "has what cannot be shown, or turns its order around",
+        }
+    elif isinstance(told, dict | list):
+        for at, each in told.items() if isinstance(told, dict) else enumerate(told):
+            yield from _unreadable(each, (*place, at))
 
 
 def _bad(problems: list[Problem]) -> BadManifest:
@@ -400,9 +433,7 @@ def _bad(problems: list[Problem]) -> BadManifest:
 def _problem(error: Mapping[str, Any], lines: Mapping[tuple[str | int, ...], int]) -> Problem:
     place = tuple(error["loc"])
     known = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 0)
-    message = str(error["msg"]).removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        message = "There is no such field."
+    message = "There is no such field." if error["type"] == "extra_forbidden" else problem_of(cast(ErrorDetails, error))
     return Problem(known, ".".join(map(str, place)), message)
 
 
@@ -554,11 +585,14 @@ def _check_entry(entry: str, files: Mapping[str, bytes]) -> None:
     path = module.replace(".", "/") + ".py"
     if path not in files:
         raise BadPackage(f"There is no {path}, where runtime.entry = {entry!r} says that it begins.")
+    if b"\0" in files[path]:
+        raise BadPackage(f"{path}: this is not Python: it has a null byte.")
     try:
         tree = ast.parse(files[path], filename=path)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as err:
         line = getattr(err, "lineno", None)
-        raise BadPackage(f"{path}{f':{line}' if line else ''}: this is not Python: {err}.") from err
+        why = str(err) or "it is nested too deep"
+        raise BadPackage(f"{path}{f':{line}' if line else ''}: this is not Python: {why}.") from err
     if not any(function in _defines(each) for each in tree.body):
         raise BadPackage(f"{path} has no {function}(event, context).")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 import time
 from collections import Counter
@@ -223,6 +224,37 @@ def bot(fleet: Fleet) -> Bot:
 def home(tmp_path: Path) -> Path:
     """A WADDLEBOT_HOME that does not exist yet."""
     return tmp_path / "home"
+
+
+@pytest.fixture
+def whole_log(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], str]]:
+    """Have everybody tell everything, and libraries too, but those that our code has silenced for what they tell.
+
+    Called with a module's name it returns all of it, records and files, once what that module has told is written.
+    """
+    known = [logging.getLogger(), *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
+    loggers = [each for each in known if each.level != logging.CRITICAL]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.DEBUG)
+
+    def read(name: str) -> str:
+        # On a busy machine the writer is behind what everybody tells at DEBUG, and a full queue takes no line.
+        log, folder = next(each for each in SERVICES if each.name == name).log, Path(os.environ["LOG_DIR"])
+        last, own = f"the_end_of_{new_id()}", folder / f"{name}.log"
+
+        def is_written() -> bool:
+            log.system(last)
+            time.sleep(0.2)
+            return last in own.read_text()
+
+        eventually(is_written, within_s=60)
+        records = "".join(str(record.__dict__) for record in caplog.records)
+        return caplog.text + records + "".join(path.read_text() for path in folder.iterdir())
+
+    yield read
+    for each, level in zip(loggers, levels, strict=True):
+        each.setLevel(level)
 
 
 def eventually(check: Callable[[], T | None], *, within_s: float = 10, what: str = "") -> T:

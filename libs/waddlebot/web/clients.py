@@ -25,7 +25,7 @@ from ..base.contracts import (
 )
 from ..base.errors import Invalid, UpstreamError, UpstreamRefused
 from ..base.logs import log_context
-from ..data.database import check_no_transaction
+from ..base.transactions import check_no_transaction
 from .http import HTTPClient, HTTPResponse
 
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..base.bridge import Bridge
 from ..base.errors import Away, NotConfigured, ProviderError, Refused
-from ..data.database import check_no_transaction
+from ..base.transactions import check_no_transaction
 from .provider import Providers
 from .twitch_app import TwitchApp
 

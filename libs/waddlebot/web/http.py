@@ -30,8 +30,8 @@ from ..base.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from ..base.transactions import check_no_transaction
 from ..base.wire import is_number
-from ..data.database import check_no_transaction
 
 CONNECT_TIMEOUT_S = 3.0
 MAX_RESPONSE_BYTES = 4 * 1024 * 1024

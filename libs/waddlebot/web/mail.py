@@ -21,7 +21,7 @@ from pydantic import Field, SecretStr
 from ..base.errors import NotConfigured, UpstreamError
 from ..base.logs import AAALog
 from ..base.settings import Settings
-from ..data.database import check_no_transaction
+from ..base.transactions import check_no_transaction
 
 SMTPS_PORT = 465
 # Where it is on most machines, though not on every PATH.

@@ -34,7 +34,7 @@ from ..base.errors import (
 )
 from ..base.logs import AAALog
 from ..base.metrics import Metrics
-from ..data.database import check_no_transaction
+from ..base.transactions import check_no_transaction
 from .http import HTTPResponse, retry_after_s
 
 # From here on a wait is said in minutes, and those in hours.

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from waddlebot.base.circuit_breaker import CircuitBreakers
 from waddlebot.base.contracts import CommandSpec
 from waddlebot.base.errors import Invalid, UpstreamRefused, UpstreamUnreachable
-from waddlebot.data.database import check_no_transaction
+from waddlebot.base.transactions import check_no_transaction
 from waddlebot.web.http import MAX_RESPONSE_BYTES, HTTPResponse
 
 from ...config import RouterSettings, missing

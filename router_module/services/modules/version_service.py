@@ -54,7 +54,6 @@ class VersionService:
         self._secrets = secrets
         # Set when code was registered that this fleet runs itself.
         self.wake_host = threading.Event()
-        self._is_new = False
 
     def register(self, module_name: str, version: str, wanted: VersionRegistration) -> dict[str, Any]:
         """Keep a version's commands. The same again changes nothing; who has webhooks is told their secret once.
@@ -82,20 +81,14 @@ class VersionService:
         if secret is not None:
             self._secrets.forget(module_name)
         if any(spec.type == "local" for spec in wanted.commands):
-            self._is_new = True
             self.wake_host.set()
         answer = {"success": True, "module_name": module_name, "version": version, "duplicate": not is_new}
         return answer | ({"webhook_secret": secret} if secret else {})
 
     def needs_host(self) -> bool:
-        """Whether there is code that this fleet runs itself: just registered, or installed by anybody."""
-        is_new, self._is_new = self._is_new, False
-        return is_new or bool(
-            self._db.statement(
-                "SELECT 1 AS found FROM commands c JOIN module_switches s ON s.module_name = c.module_name"
-                " AND s.version = c.for_version WHERE c.type = 'local' AND s.enabled LIMIT 1"
-            )
-        )
+        """Whether there is code that this fleet runs itself, installed or not: somebody may install it at any moment,
+        and tries it at once."""
+        return bool(self._db.statement("SELECT 1 AS found FROM commands WHERE type = 'local' LIMIT 1"))
 
 
 def _check_name(db: DAL, module_name: str) -> None:
