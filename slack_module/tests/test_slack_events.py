@@ -420,3 +420,21 @@ def test_the_bots_name_in_a_message_calls_who_listens_for_it(channel, stub):
     eventually(lambda: stub.calls)
     eventually(lambda: {row["state"] for row in channel.rows} <= {"forwarded", "ignored"})
     assert [call["trigger"]["data"]["mentions_bot"] for call in stub.calls] == [True]
+
+
+LOGINS = [
+    "!community portal login add {}",
+    "!community portal login ad {}",
+    "!comunity portal login add {}",
+    "community portal login add {}",
+    "!community portal {}",
+]
+
+
+def test_an_address_that_a_command_takes_is_on_no_record_here_or_there(channel):
+    address = f"pip&bob-{channel.id.lower()}@example.org"
+    for each in LOGINS:
+        channel.say(each.format(address))
+    eventually(lambda: [state for _, state in channel.forwarded] == ["forwarded"] * len(LOGINS))
+    assert channel.fleet.tables_with(address) == []
+    assert channel.fleet.tables_with(address.replace("&", "&amp;")) == []

@@ -190,3 +190,21 @@ def test_null_is_an_absent_field(channel):
     ]
 
     eventually(lambda: len(channel.heard) == 2)
+
+
+LOGINS = [
+    "!community portal login add {}",
+    "!community portal login ad {}",
+    "!comunity portal login add {}",
+    "community portal login add {}",
+    "!community portal {}",
+]
+
+
+def test_an_address_that_a_command_takes_is_on_no_record_here_or_there(channel):
+    address = f"pip&bob-{channel.id.lower()}@example.org"
+    for each in LOGINS:
+        channel.say(each.format(address))
+    eventually(lambda: [row["state"] for row in channel.rows] == ["forwarded"] * len(LOGINS))
+    assert channel.fleet.tables_with(address) == []
+    assert channel.fleet.tables_with(address.replace("&", "&amp;")) == []

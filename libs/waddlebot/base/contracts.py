@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal
+from operator import not_
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -291,6 +292,8 @@ class Answer(Wire):
     responses: list[ResponseInfo] = Field(default_factory=list)
     moderation: Moderation | None = None
     error: ErrorInfo | None = None
+    # Of the message, what no record may have; whoever sent it takes it out of its own.
+    secrets: list[str] = Field(default_factory=list, exclude_if=not_)
 
 
 class CallCommunity(Wire):
@@ -547,13 +550,29 @@ class ModuleReply(Wire):
         ]
 
 
-class SubcommandSpec(Wire):
-    """One form of a command: `!inventory add …`. The router enforces its level and shows its usage."""
+class Usable(Wire):
+    """What is typed, and which of its arguments are for the module alone and for no record: `secret = ["key"]` of
+    `set <key>`."""
 
-    name: Annotated[str, StringConstraints(max_length=64)]
     usage: str = ""
     description: str = ""
     level: LevelName = "member"
+    secret: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=10)] = (
+        Field(default_factory=list, exclude_if=not_)
+    )
+
+    @model_validator(mode="after")
+    def _secrets_are_arguments(self) -> Self:
+        for each in self.secret:
+            if f"<{each}>" not in self.usage.split() and f"[{each}]" not in self.usage.split():
+                raise ValueError(f"secret names {each!r}, but the usage has no word <{each}> or [{each}]")
+        return self
+
+
+class SubcommandSpec(Usable):
+    """One form of a command: `!inventory add …`. The router enforces its level and shows its usage."""
+
+    name: Annotated[str, StringConstraints(max_length=64)]
 
 
 class PatternSetting(Wire):
@@ -589,14 +608,11 @@ class Listener(Wire):
     pattern: str | PatternSetting = ""
 
 
-class CommandSpec(Wire):
+class CommandSpec(Usable):
     command: Annotated[
         str, shaped(r"^[^\s!#\"]+$", "one word, without !, # and quotation marks", min_length=1, max_length=64)
     ]
     prefix: Literal["!", "#"] = "!"
-    description: str = ""
-    usage: str = ""
-    level: LevelName = "member"
     scope: Literal["entity", "community"] = "entity"
     type: Literal["container", "lambda", "openwhisk", "webhook", "local"] = "container"
     location_url: str = ""

@@ -476,7 +476,8 @@ def _fit(
     if not _takes(handler, len(words)):
         usage = subcommand.usage if subcommand else spec.usage
         name = f"{spec.prefix}{spec.command}" + (f" {subcommand.name}" if subcommand else "")
-        raise UsageError(f"Usage: {name} {usage}".rstrip() + _forgotten_quotes(handler, name, words))
+        hint = "" if (subcommand or spec).secret else _forgotten_quotes(handler, name, words)
+        raise UsageError(f"Usage: {name} {usage}".rstrip() + hint)
     return handler(call, *words)
 
 
@@ -522,7 +523,7 @@ def usage_of(spec: CommandSpec, level: Level) -> str:
 
 def unknown_subcommand(spec: CommandSpec, word: str, level: Level) -> str:
     guess = closest(fold(word), [each.name for each in spec.subcommands if level >= Level.named(each.level)])
-    if guess:
+    if guess and not any(each.secret for each in spec.subcommands):
         return f"There is no “{word[:40]}” in {spec.prefix}{spec.command}. Did you mean “{guess}”?"
     return usage_of(spec, level)
 
