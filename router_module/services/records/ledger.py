@@ -18,8 +18,10 @@ from waddlebot.base.contracts import (
     ExecutionInfo,
     ExecutionStatus,
     Moderation,
+    ModuleResponse,
     ResponseInfo,
 )
+from waddlebot.base.module_settings import HIDDEN
 from waddlebot.base.secret_words import without
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 from waddlebot.data.outbox import ASKER_FIRST, OUTBOX_CHANNEL, PRIVATE, USEFUL_FOR
@@ -571,7 +573,7 @@ def _response_rows(work: Work, job: Job, cause: str) -> Iterator[dict[str, Any]]
     """The spec's module_responses: one row for each response, or one that says there was none."""
     assert job.result is not None
     responses: list[tuple[str | None, dict[str, Any]]] = [
-        (each.response_action, without(each.response_data, work.secrets)) for each in job.result.responses
+        (each.response_action, _kept(each, work.secrets)) for each in job.result.responses
     ]
     for action, data in responses or [(None, {})]:
         is_ticker = action == "ticker"
@@ -590,6 +592,12 @@ def _response_rows(work: Work, job: Job, cause: str) -> Iterator[dict[str, Any]]
             "error_message": without(job.error.message, work.secrets) if job.error else None,
             "processing_time_ms": job.result.module_ms,
         }
+
+
+def _kept(response: ModuleResponse, secrets: Sequence[str]) -> dict[str, Any]:
+    """What a module answered, without what is for the person alone."""
+    data = dict(without(response.response_data, secrets))
+    return {**data, "message": HIDDEN} if response.is_private else data
 
 
 def _said_at_once(work: Work) -> Iterator[dict[str, Any]]:
