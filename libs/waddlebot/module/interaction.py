@@ -28,7 +28,7 @@ from ..base.contracts import (
     ModuleResponse,
     SubcommandSpec,
 )
-from ..base.errors import ConfigError, ProviderError, UsageError, UserError, WaddleBotError
+from ..base.errors import ConfigError, Invalid, ProviderError, UsageError, UserError, WaddleBotError
 from ..base.logs import log_context, new_log_context
 from ..base.module_settings import defaults_of
 from ..base.text import fold
@@ -44,7 +44,7 @@ Handler = Callable[..., Said]
 
 REPLIES_KEPT = "24 hours"
 # What is said to the person who asked; anything else that a handler raises is a bug.
-TOLD = (UserError, ProviderError)
+TOLD = (UserError, ProviderError, Invalid)
 # An alias, where a module answers to any command.
 ANY = "*"
 # What is longer is no part of a batch, so that its trouble is nobody else's.
