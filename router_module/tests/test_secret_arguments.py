@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from waddlebot.base.contracts import CommandSpec, SubcommandSpec, VersionRegistration
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
 
@@ -137,3 +138,11 @@ def test_a_secret_that_the_usage_does_not_name_is_refused(bot, stub):
     refused = bot.fleet.request("POST", "/api/modules/register", registration, key="stub")
     assert refused.status == 422
     assert "no word <key>" in refused.body.decode()
+
+
+def test_a_version_without_secrets_is_the_same_as_it_was_before_there_were_any():
+    """Its digest, which is kept, is made of this."""
+    spec = CommandSpec(command="roll", subcommands=[SubcommandSpec(name="twice", usage="<sides>")])
+    assert "secret" not in VersionRegistration(commands=[spec]).model_dump_json()
+    [first, *_] = spec.model_dump()
+    assert first == "command", "fields keep their order"

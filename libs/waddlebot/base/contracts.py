@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from operator import not_
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -550,29 +550,31 @@ class ModuleReply(Wire):
         ]
 
 
-class Usable(Wire):
-    """What is typed, and which of its arguments are for the module alone and for no record: `secret = ["key"]` of
-    `set <key>`."""
-
-    usage: str = ""
-    description: str = ""
-    level: LevelName = "member"
-    secret: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=10)] = (
-        Field(default_factory=list, exclude_if=not_)
-    )
-
-    @model_validator(mode="after")
-    def _secrets_are_arguments(self) -> Self:
-        for each in self.secret:
-            if f"<{each}>" not in self.usage.split() and f"[{each}]" not in self.usage.split():
-                raise ValueError(f"secret names {each!r}, but the usage has no word <{each}> or [{each}]")
-        return self
+SpecT = TypeVar("SpecT", bound="SubcommandSpec | CommandSpec")
+# Arguments of a usage that are for the module alone and for no record: `secret = ["key"]` of `set <key>`.
+SecretArguments = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=10, exclude_if=not_)
+]
 
 
-class SubcommandSpec(Usable):
+def check_secrets(spec: SpecT) -> SpecT:
+    """Raises: ValueError for one that the usage does not have."""
+    for each in spec.secret:
+        if not {f"<{each}>", f"[{each}]"} & {*spec.usage.split()}:
+            raise ValueError(f"secret names {each!r}, but the usage has no word <{each}> or [{each}]")
+    return spec
+
+
+class SubcommandSpec(Wire):
     """One form of a command: `!inventory add …`. The router enforces its level and shows its usage."""
 
     name: Annotated[str, StringConstraints(max_length=64)]
+    usage: str = ""
+    description: str = ""
+    level: LevelName = "member"
+    secret: SecretArguments = Field(default_factory=list)
+
+    _check_secrets = model_validator(mode="after")(check_secrets)
 
 
 class PatternSetting(Wire):
@@ -608,11 +610,14 @@ class Listener(Wire):
     pattern: str | PatternSetting = ""
 
 
-class CommandSpec(Usable):
+class CommandSpec(Wire):
     command: Annotated[
         str, shaped(r"^[^\s!#\"]+$", "one word, without !, # and quotation marks", min_length=1, max_length=64)
     ]
     prefix: Literal["!", "#"] = "!"
+    description: str = ""
+    usage: str = ""
+    level: LevelName = "member"
     scope: Literal["entity", "community"] = "entity"
     type: Literal["container", "lambda", "openwhisk", "webhook", "local"] = "container"
     location_url: str = ""
@@ -629,6 +634,9 @@ class CommandSpec(Usable):
     subcommands: list[SubcommandSpec] = Field(default_factory=list)
     # Modules that name the same group here take this command in turns: the router's setting of that name says who.
     shared: Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9_]{0,62})?$")] = ""
+    secret: SecretArguments = Field(default_factory=list)
+
+    _check_secrets = model_validator(mode="after")(check_secrets)
 
 
 class ModuleRegistration(Wire):

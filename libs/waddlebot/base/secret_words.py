@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from .chat import CommandLine, UnbalancedQuotes, closest, split_words
-from .contracts import CommandSpec
+from .contracts import CommandSpec, SubcommandSpec
 from .module_settings import HIDDEN
 from .text import SMART_QUOTES, SMART_SINGLE, fold
 
@@ -57,7 +57,8 @@ class Secrets:
         self._forms: dict[str, list[Form]] = {}
         self._subcommands: dict[str, set[str]] = {}
         for spec in specs:
-            forms = [(None, spec), *((each.name, each) for each in spec.subcommands)]
+            forms: list[tuple[str | None, CommandSpec | SubcommandSpec]] = [(None, spec)]
+            forms += [(each.name, each) for each in spec.subcommands]
             for subcommand, said in forms:
                 if said.secret:
                     form = Form(spec.command, subcommand, tuple(said.usage.split()), frozenset(said.secret))
