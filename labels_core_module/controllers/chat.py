@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from waddlebot.base.chat import shorten
+from waddlebot.base.chat import quote_word, shorten
 from waddlebot.base.errors import NotFound, UsageError
 from waddlebot.base.text import as_seen
 from waddlebot.community.people import find_by_name
@@ -28,7 +28,8 @@ class LabelChat:
     def add(self, call: Call, who: str, label: str, lasting: str = "") -> str:
         lasts = find_lasting(lasting) if lasting else None
         if lasting and lasts is None:
-            raise UsageError(f"“{shorten(lasting, 20)}” is no time. Say 30m, 12h, 7d or 2w.")
+            meant = quote_word(shorten(f"{label} {lasting}", 60))
+            raise UsageError(f"“{shorten(lasting, 20)}” is no time, such as 30m, 12h, 7d or 2w. Is the label {meant}?")
         ends = datetime.now(UTC).replace(microsecond=0) + lasts if lasts else None
         own_id = find_member(call, who)
         wish = Wish(as_seen(label), "user", str(own_id), ends)

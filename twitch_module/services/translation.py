@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field, StringConstraints
+from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints
 from waddlebot.base.contracts import Event, EventUser, IdPart, MessageText, MessageType, Name, OpaqueId, Wire
 from waddlebot.collecting.event_store import StoredEvent
 
@@ -87,13 +87,21 @@ class Giver(Happening):
         return EventUser(platform_user_id=str(id_), name=login, display_name=name)
 
 
+def _known(entries: Any) -> Any:
+    return [each for each in entries if each is not None] if isinstance(entries, list) else entries
+
+
+# An entry of a list that is null is none.
+Known = BeforeValidator(_known)
+
+
 class Badge(Wire):
-    set_id: Annotated[str, StringConstraints(max_length=64)]
+    set_id: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
 class Message(Wire):
-    text: MessageText
-    fragments: list[dict[str, Any]] | None = None
+    text: MessageText = ""
+    fragments: Annotated[list[dict[str, Any]] | None, Known] = None
 
     def mentions(self, user_id: str) -> bool:
         """Whether somebody is called by name in it."""
@@ -119,7 +127,7 @@ class Message(Wire):
 
 
 class Cheermotes(Wire):
-    bits: int
+    bits: int = 0
 
 
 class Reply(Wire):
@@ -137,7 +145,7 @@ class ChatMessage(Happening):
     message_id: OpaqueId
     message: Message
     text_type: str = Field("text", validation_alias=AliasChoices("message_type", "text_type"))
-    badges: list[Badge] = Field(default_factory=list)
+    badges: Annotated[list[Badge], Known] = Field(default_factory=list)
     cheer: Cheermotes | None = None
     reply: Reply | None = None
     color: str = ""
@@ -166,7 +174,7 @@ class ChatMessage(Happening):
             platform_user_id=self.chatter_user_id,
             name=self.chatter_user_login,
             display_name=self.chatter_user_name,
-            badges=[badge.set_id for badge in self.badges[:MAX_BADGES]],
+            badges=[badge.set_id for badge in self.badges[:MAX_BADGES] if badge.set_id],
         )
 
     @property

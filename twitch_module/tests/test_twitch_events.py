@@ -189,7 +189,10 @@ def test_null_is_an_absent_field(channel):
         204
     ]
 
-    eventually(lambda: len(channel.heard) == 2)
+    for more in ({"badges": [None, {"set_id": None}, {"set_id": "vip"}]}, {"cheer": {"bits": None}}):
+        assert channel.say("!help inventory", more=more) == [204]
+
+    eventually(lambda: len(channel.heard) == 4)
 
 
 LOGINS = [
