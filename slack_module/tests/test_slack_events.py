@@ -422,6 +422,12 @@ def test_the_bots_name_in_a_message_calls_who_listens_for_it(channel, stub):
     assert [call["trigger"]["data"]["mentions_bot"] for call in stub.calls] == [True]
 
 
+def test_a_null_among_the_files_loses_no_message(channel):
+    said = {"type": "message", "user": "U78", "ts": "1700000000.000900", "channel": channel.id, "text": "look"}
+    channel.happen({**said, "files": [None, {"id": "F1", "name": "a.png"}]})
+    eventually(lambda: [state for _, state in channel.forwarded] == ["forwarded"] * 2)
+
+
 LOGINS = [
     "!community portal login add {}",
     "!community portal login ad {}",

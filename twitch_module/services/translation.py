@@ -8,8 +8,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints
-from waddlebot.base.contracts import Event, EventUser, IdPart, MessageText, MessageType, Name, OpaqueId, Wire
+from pydantic import AliasChoices, Field, StringConstraints
+from waddlebot.base.contracts import (
+    WITHOUT_NULLS,
+    Event,
+    EventUser,
+    IdPart,
+    MessageText,
+    MessageType,
+    Name,
+    OpaqueId,
+    Wire,
+)
 from waddlebot.collecting.event_store import StoredEvent
 
 MAX_BADGES = 64
@@ -87,21 +97,13 @@ class Giver(Happening):
         return EventUser(platform_user_id=str(id_), name=login, display_name=name)
 
 
-def _known(entries: Any) -> Any:
-    return [each for each in entries if each is not None] if isinstance(entries, list) else entries
-
-
-# An entry of a list that is null is none.
-Known = BeforeValidator(_known)
-
-
 class Badge(Wire):
     set_id: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
 class Message(Wire):
     text: MessageText = ""
-    fragments: Annotated[list[dict[str, Any]] | None, Known] = None
+    fragments: Annotated[list[dict[str, Any]] | None, WITHOUT_NULLS] = None
 
     def mentions(self, user_id: str) -> bool:
         """Whether somebody is called by name in it."""
@@ -145,7 +147,7 @@ class ChatMessage(Happening):
     message_id: OpaqueId
     message: Message
     text_type: str = Field("text", validation_alias=AliasChoices("message_type", "text_type"))
-    badges: Annotated[list[Badge], Known] = Field(default_factory=list)
+    badges: Annotated[list[Badge], WITHOUT_NULLS] = Field(default_factory=list)
     cheer: Cheermotes | None = None
     reply: Reply | None = None
     color: str = ""

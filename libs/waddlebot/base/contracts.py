@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -168,6 +169,14 @@ Name = Annotated[str, StringConstraints(max_length=255)]
 ModuleName = Annotated[str, shaped(r"^[a-z][a-z0-9_]{0,62}$", "a name of small letters, digits and _")]
 EntityIdText = Annotated[str, AfterValidator(lambda text: str(parse_entity_id(text)))]
 AliveFor = Annotated[float, Field(gt=0, le=1800, description="Without another sign of life it is dead after this, s.")]
+
+
+def _without_nulls(entries: Any) -> Any:
+    return [each for each in entries if each is not None] if isinstance(entries, list) else entries
+
+
+# Of a platform's list: an entry that is null is none.
+WITHOUT_NULLS = BeforeValidator(_without_nulls)
 
 
 class Wire(BaseModel):
