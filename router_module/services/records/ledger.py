@@ -557,7 +557,11 @@ def _result_row(work: Work, job: Job) -> dict[str, Any]:
 def _came_of(result: Result) -> dict[str, Any]:
     return {
         "http_status": result.http_status,
-        "response_data": {"module_ms": result.module_ms, "digest": result.digest},
+        "response_data": {
+            "module_ms": result.module_ms,
+            "digest": result.digest,
+            "responses": [each.response_action for each in result.responses],
+        },
         "took_ms": result.took_ms,
     }
 
