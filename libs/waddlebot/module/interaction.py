@@ -43,6 +43,8 @@ from .service import Service
 Handler = Callable[..., Said]
 
 REPLIES_KEPT = "24 hours"
+# Those with something for one person alone, which may be a ticket.
+PRIVATE_KEPT = "1 hour"
 # What is said to the person who asked; anything else that a handler raises is a bug.
 TOLD = (UserError, ProviderError, Invalid)
 # An alias, where a module answers to any command.
@@ -431,6 +433,11 @@ class InteractionModule:
                 "DELETE FROM module_replies WHERE id IN (SELECT id FROM module_replies"
                 f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000)"
                 " RETURNING id",
+            )
+            fetch(
+                db,
+                f"DELETE FROM module_replies WHERE created_at < now() - interval '{PRIVATE_KEPT}'"
+                """ AND strpos(reply::text, '"private":true') > 0""",
             )
         return len(gone) == 1000
 
