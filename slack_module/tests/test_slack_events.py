@@ -222,7 +222,7 @@ def test_an_edited_text_is_judged_and_is_no_command_and_no_points(channel, fleet
         }
         assert channel.happen(event) == [200]
     eventually(lambda: channel.texts == ["No such signs."])
-    assert channel.points == [("chatMessage", 5)]
+    eventually(lambda: channel.points == [("chatMessage", 5)])
     # A link's preview changes no words.
     assert channel.happen({**event, "previous_message": event["message"]}) == [200]
     assert channel.rows[-1]["state"] == "ignored"

@@ -112,8 +112,9 @@ STORE = """
 INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at, state, detail,
     processed_at)
 SELECT delivery_id, event_id, type, channel, person,
-    -- What of the first is for no record is not known here.
-    CASE why WHEN 'another delivery brought it' THEN '{{}}' ELSE data END, occurred_at,
+    -- Of a copy only what lists find it by: what of the first is for no record is not known here.
+    CASE why WHEN 'another delivery brought it' THEN jsonb_strip_nulls(jsonb_build_object('guild_id',
+        data->'guild_id', 'team_id', data->'team_id', 'message_type', data->'message_type')) ELSE data END, occurred_at,
     CASE why WHEN '' THEN 'pending' ELSE 'ignored' END, why, CASE WHEN why <> '' THEN now() END
 FROM (
     SELECT d.*, CASE
