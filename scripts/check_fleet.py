@@ -44,6 +44,7 @@ PERSON = re.compile(
     r"|event|event_data|request_payload|message_content|chat_message|response_data|reply|content|form|details|metadata"
     r"|(.*_)?name_hashes"
 )
+SECRET_ARGUMENT = re.compile(r"[<\[]([^>\]]*(?:mail|key|token|password|secret|credential)[^>\]]*)[>\]]", re.IGNORECASE)
 TABLE_MADE = re.compile(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*?)^\)", re.MULTILINE | re.DOTALL)
 TABLE_CHANGED = re.compile(r"^ALTER TABLE (\w+)(.*?);", re.MULTILINE | re.DOTALL)
 # Whose tables have no manifest of their own are the router's to answer for.
@@ -155,6 +156,9 @@ def check_commands(manifests: list[Manifest]) -> Iterator[str]:
         for spec in manifest.commands:
             if spec.description[:1].islower():
                 yield f"{manifest.package}: the description of {spec.prefix}{spec.command} begins small in !help"
+            for form in (spec, *spec.subcommands):
+                for each in sorted({*SECRET_ARGUMENT.findall(form.usage)} - {*form.secret}):
+                    yield f"{manifest.package}: {spec.prefix}{spec.command} takes <{each}>, which has to be `secret`"
             takers.setdefault(spec.prefix + fold(spec.command), {})[manifest.name] = spec.shared
     turns = {spec.name: spec.choices for each in manifests if each.name == "router" for spec in each.settings}
     for name, found in sorted(takers.items()):

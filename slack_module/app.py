@@ -71,7 +71,8 @@ if service.configured:
         unanswered=lambda event: commands.unanswered(event),
     )
     # Only what is said in a channel for all to see comes back; answers to slash commands do not.
-    bot.pacer, bot.said = collector.pacer, lambda team: collector.liveness.said(team_entity(team))
+    bot.pacer = collector.pacer
+    bot.said = lambda team, began_at: collector.liveness.said(team_entity(team), began_at=began_at)
     secret = settings.signing_secret.get_secret_value() if settings.signing_secret else ""
     intake = EventIntake(collector, installations, people, secret=secret, log=log)
     commands = SlashService(

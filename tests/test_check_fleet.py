@@ -87,3 +87,14 @@ def test_a_command_that_begins_small_in_help_and_one_of_two_modules_are_found(ch
     assert any("begins small" in each for each in found)
     assert any("inventory, other have command !inventory" in each for each in found)
     assert list(checker.check_commands([inventory])) == []
+
+
+def test_an_argument_that_has_to_be_secret_is_found(checker):
+    portal = next(each for each in all_manifests() if each.name == "portal")
+    specs = [
+        spec.model_copy(update={"subcommands": [each.model_copy(update={"secret": []}) for each in spec.subcommands]})
+        for spec in portal.commands
+    ]
+    (found,) = checker.check_commands([portal.model_copy(update={"commands": specs})])
+    assert found == "portal_module: !community takes <email>, which has to be `secret`"
+    assert list(checker.check_commands([portal])) == []

@@ -145,7 +145,7 @@ class Mouth:
             shared_bridge(),
             self._send,
             pacer=Pacer(pace, limiter, platform=self.platform),
-            said=lambda _: None,
+            said=lambda *_: None,
             platform=self.platform,
             holder=f"mouth {next(numbers)}",
             log=log,
@@ -310,6 +310,17 @@ def test_people_who_have_nothing_to_say_are_not_deafness(ears, simulated):
     assert ears.check() == "1 channel, none deaf"
 
 
+def test_who_hears_itself_before_the_platform_has_answered_is_not_deaf(ears, simulated):
+    quick = entity()
+    began_at = time.monotonic()
+    ears.heard(quick)
+    ears.said(quick, began_at=began_at)
+    ears.save()
+    simulated.advance(minutes=5)
+    ears.judge()
+    assert (state_of(ears, quick), ears.deaf) == ("hearing", [])
+
+
 def test_a_source_that_breaks_its_promise_is_deaf_and_is_told_once(ears, simulated):
     socket = entity()
     ears.expect(socket, silent_after=timedelta(seconds=30))
@@ -339,14 +350,14 @@ def test_a_channel_in_which_the_bot_does_not_hear_itself_is_deaf(ears, simulated
     ears.save()
     simulated.advance(minutes=10)
     for each in (well, deaf):
-        ears.said(each)
+        ears.said(each, began_at=time.monotonic())
     ears.save()
     ears.heard(well)
     ears.save()
     simulated.advance(seconds=50)
     ears.judge()
     assert ears.deaf == []
-    ears.said(deaf)  # Saying more does not make it wait longer.
+    ears.said(deaf, began_at=time.monotonic())  # Saying more does not make it wait longer.
     ears.save()
     simulated.advance(seconds=20)
     ears.judge()

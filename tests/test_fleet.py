@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -183,7 +184,8 @@ def test_say_exits_as_scripts_need(running, tmp_path):
     assert running.say('!inventory delete "x"', "--level", "member").returncode == 1
     nobody = subprocess.run([*CLI, "say", "--home", str(tmp_path), "hi"], capture_output=True, text=True, check=False)
     assert nobody.returncode == 2
-    assert "No fleet is running" in nobody.stderr
+    assert f"No fleet is running in {tmp_path}." in nobody.stderr
+    assert str(running.home) in nobody.stderr, "which one does"
 
 
 def test_the_doctor_says_what_is_well_and_what_to_do(running, tmp_path):
@@ -205,6 +207,20 @@ def test_a_fleet_that_is_not_ready_in_time_is_not_left_behind(tmp_path):
     with pytest.raises(AssertionError):
         up.wait_until_ready(within_s=0.1)
     assert up.process.poll() is not None
+
+
+def test_a_platform_of_somebody_elses_collector_is_served_once_that_has_a_key(running):
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [*CLI, *words, "--home", str(running.home)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=AS_STARTED)
+
+    place = ["servers", "add", "--platform", "peer", "--server", "s1", "--channel", "c1"]
+    refused = run(*place)
+    assert refused.returncode != 0
+    told = re.search(r"waddlebot (keys create --name NAME --group collectors --platform peer)", refused.stderr)[1]
+
+    assert run(*told.replace("NAME", "peer").split()).returncode == 0
+    assert "peer:s1:c1 is served in community demo." in run(*place).stdout
 
 
 def test_an_announcement_appears_in_an_open_chat(running):

@@ -11,7 +11,7 @@ from waddlebot.base.chat import neutralise
 from waddlebot.base.logs import AAAFormatter, AAALog, configure_logging, stop_logging
 from waddlebot.base.settings import Settings
 from waddlebot.base.strangers import PerMinute
-from waddlebot.base.wire import for_chat, for_log, for_terminal, is_number
+from waddlebot.base.wire import for_chat, for_log, for_screen, for_terminal, is_number
 from waddlebot.cli import cli
 from waddlebot.module.service import SERVICES
 
@@ -20,12 +20,12 @@ TURNS = ["\u202a", "\u202b", "\u202c", "\u202d", "\u202e", "\u2066", "\u2067", "
 
 
 @pytest.mark.parametrize("control", ESCAPES + TURNS)
-@pytest.mark.parametrize("clean", [for_terminal, for_chat, for_log])
+@pytest.mark.parametrize("clean", [for_terminal, for_chat, for_log, for_screen])
 def test_no_control_character_leaves(clean, control):
     assert control not in clean(f"a{control}b")
 
 
-@pytest.mark.parametrize("clean", [for_terminal, for_chat])
+@pytest.mark.parametrize("clean", [for_terminal, for_chat, for_screen])
 @pytest.mark.parametrize("text", ["two\nlines", "שלום", "naïve 🦆", "👩\u200d👧", "a\u200eb"])
 def test_text_that_people_write_stays(clean, text):
     assert clean(text) == text

@@ -82,6 +82,8 @@ class ChatCompletion(Wire):
     """As OpenAI has it. What would change the answer and is not served is refused, the rest ignored."""
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    # As in the query; for clients that can add to the body only.
+    community_id: Reference | None = None
     model: ShortText = ""
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(
@@ -189,7 +191,8 @@ def complete_chat(
     request: ChatCompletion, query: CommunityQuery, caller: Account, desk: Desk, ai: AIService, streams: AnswerStreams
 ) -> Any:
     """Answer a conversation, as OpenAI does: at once, or with `stream` as it is written."""
-    community_id = desk.community_of(caller, query.community_id)
+    named = query.community_id if query.community_id is not None else request.community_id
+    community_id = desk.community_of(caller, named)
     profile = desk.profile_of(community_id)
     asked = _as_asked(request, profile)
     payer = _payer(community_id, profile)

@@ -153,6 +153,22 @@ def test_a_key_is_a_bearer_below_api_only_and_both_doors_are_one(bot, key, opena
     assert answer["metadata"]["provider"] == "openai"
 
 
+def test_a_community_that_is_named_in_the_body_counts_as_one_in_the_query(bot, fleet, key, openai_server):
+    other = fleet.bot()
+    for door in ("/ai/chat/completions", "/api/ai/v1/chat/completions"):
+        for refused in (
+            {"messages": HELLO, "community_id": other.slug},
+            {"messages": HELLO, "community_id": "nowhere"},
+        ):
+            assert fleet.request("POST", door, refused, key=key).status in (403, 404)
+        own = fleet.request("POST", door, {"messages": HELLO, "community_id": bot.slug}, key=key)
+        assert own.status == 200
+    spent = get(bot, "/api/ai/v1/usage", key="admin", community_id=bot.slug).json()["days"]
+    asked = fleet.request("POST", "/ai/chat/completions", {"messages": HELLO, "community_id": bot.slug}, key="admin")
+    assert asked.status == 200
+    assert get(bot, "/api/ai/v1/usage", key="admin", community_id=bot.slug).json()["days"] != spent, "it paid for it"
+
+
 def test_models_are_listed_as_openai_lists_them(client, openai_server):
     listed = client.models.list().data
     assert listed[0].id == "gpt-5.6-terra"

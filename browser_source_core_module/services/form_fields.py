@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from waddlebot.base.contracts import FormField
 from waddlebot.base.errors import UserError
+from waddlebot.base.wire import for_screen
 
 from .page_service import escape
-from .safe_content import plain
 
 MAX_LINE_CHARS = 500
 MAX_TEXT_CHARS = 4000
@@ -36,7 +36,7 @@ def read_answers(
     problems: dict[str, str] = {}
     for field in fields:
         try:
-            answers[field.name] = read_answer(field, [plain(value) for value in sent.get(field.name, [])])
+            answers[field.name] = read_answer(field, [for_screen(value) for value in sent.get(field.name, [])])
         except FieldProblem as err:
             problems[field.name] = err.message
     return answers, problems

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import OVERLAY_SOURCES, RESPONSE_DATA, OpaqueId, Wire
 from waddlebot.base.errors import Invalid
-from waddlebot.base.wire import invalid
+from waddlebot.base.wire import for_screen, invalid
 from waddlebot.base.youtube_links import VIDEO_ID, read_link, watch_link
 from waddlebot.web.http import has_dot_segments
 
-from .safe_content import MediaPolicy, is_own, one_line, plain
+from .safe_content import MediaPolicy, is_own, one_line
 
 MAX_TITLE_CHARS = 200
 MAX_TEXT_CHARS = 2000
@@ -96,7 +96,7 @@ class ContentService:
         return {
             "kind": data["kind"],
             "title": one_line(data["title"], MAX_TITLE_CHARS),
-            "text": shorten(plain(data["text"]).strip(), MAX_TEXT_CHARS),
+            "text": shorten(for_screen(data["text"]).strip(), MAX_TEXT_CHARS),
             "html": self._media.clean_html(data["html"]) if data["kind"] == "html" else "",
             **({"alert": self._alert(data["alert"])} if data["kind"] == "alert" and data["alert"] else {}),
         }
@@ -118,7 +118,7 @@ class ContentService:
             raise Invalid("form_submit_url: no . or .. is taken in its path.", field="form_submit_url")
         return {
             "title": one_line(data["form_title"], MAX_TITLE_CHARS),
-            "text": shorten(plain(data["form_description"]).strip(), MAX_TEXT_CHARS),
+            "text": shorten(for_screen(data["form_description"]).strip(), MAX_TEXT_CHARS),
             "fields": [one_line(each["label"] or each["name"], MAX_TITLE_CHARS) for each in data["form_fields"]][:12],
         }
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import nh3
 from waddlebot.base.chat import shorten
+from waddlebot.base.wire import for_screen
 
 BLOCKS = {"div", "p", "section", "blockquote", "pre", "figure", "figcaption", "hr", "h1", "h2", "h3", "h4", "h5", "h6"}
 INLINE = {"span", "b", "strong", "i", "em", "u", "s", "small", "mark", "sub", "sup", "code", "br", "wbr", "bdi", "img"}
@@ -37,9 +38,6 @@ STYLES = {
 LOADS = re.compile(r"\\|url|image|src|cross-fade|element|expression|import|@|var", re.IGNORECASE)
 # What a community has uploaded, as our pages load it.
 OWN_MEDIA = re.compile(r"/browser/media/[0-9a-f]{64}", re.ASCII)
-CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u2028\u2029]")
-# Characters that reorder what stands around them; a direction of their own is what texts get instead.
-REORDERING = re.compile("[\u202a-\u202e]")
 
 
 class MediaPolicy:
@@ -96,11 +94,7 @@ def is_own(url: str) -> bool:
 
 def one_line(text: str, limit: int) -> str:
     """A text for one line: no controls, no line breaks, and cut with an ellipsis where it is too long."""
-    return shorten(" ".join(plain(text).split()), limit)
-
-
-def plain(text: str) -> str:
-    return REORDERING.sub("", CONTROLS.sub("", text))
+    return shorten(" ".join(for_screen(text).split()), limit)
 
 
 def csp_source(host: str) -> str:

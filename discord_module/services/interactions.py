@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
-from waddlebot.base.contracts import IdPart, OpaqueId, Wire
+from waddlebot.base.contracts import WITHOUT_NULLS, IdPart, OpaqueId, Wire
 from waddlebot.base.errors import BadSignature
 from waddlebot.base.wire import is_number
 
@@ -46,12 +46,12 @@ class Option(Wire):
     name: str
     type: int
     value: Any = None
-    options: list[Option] = Field(default_factory=list)
+    options: Annotated[list[Option], WITHOUT_NULLS] = Field(default_factory=list)
 
 
 class CommandData(Wire):
     name: str
-    options: list[Option] = Field(default_factory=list)
+    options: Annotated[list[Option], WITHOUT_NULLS] = Field(default_factory=list)
 
 
 class Interaction(Wire):

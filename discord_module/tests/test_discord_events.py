@@ -173,3 +173,31 @@ def stay(server, user, *, minutes):
         user,
         server.guild.id,
     )
+
+
+LOGINS = [
+    "!community portal login add {}",
+    "!community portal login ad {}",
+    "!comunity portal login add {}",
+    "community portal login add {}",
+    "!community portal {}",
+]
+
+
+def test_an_address_that_a_command_takes_is_on_no_record_here_or_there(server):
+    address = f"pip&bob-{server.guild.id.lower()}@example.org"
+    for each in LOGINS:
+        server.say(each.format(address))
+    eventually(lambda: [row["state"] for row in server.rows_of("chatMessage")] == ["forwarded"] * len(LOGINS))
+    assert server.fleet.tables_with(address) == []
+    assert server.fleet.tables_with(address.replace("&", "&amp;")) == []
+
+
+def test_an_address_in_a_slash_command_is_on_no_record_either(server):
+    address = f"pip-{server.guild.id}@example.org"
+    for text in (f"login add {address}", f"login ad {address}"):
+        server.slash("community", {"args": text}, path=["portal"])
+    eventually(lambda: [row["state"] for row in server.rows_of("chatMessage")] == ["forwarded"] * 2)
+    texts = [row["event_data"]["text"] for row in server.rows_of("chatMessage")]
+    assert sorted(texts) == ["!community portal login add •", "!community portal login • •"]
+    assert server.fleet.tables_with(address) == []

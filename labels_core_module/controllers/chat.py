@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from waddlebot.base.chat import shorten
+from waddlebot.base.chat import quote_word, shorten
 from waddlebot.base.errors import NotFound, UsageError
+from waddlebot.base.text import as_seen
 from waddlebot.community.people import find_by_name
 from waddlebot.module.interaction import Call
 from waddlebot.web.lists import Page
@@ -27,16 +28,17 @@ class LabelChat:
     def add(self, call: Call, who: str, label: str, lasting: str = "") -> str:
         lasts = find_lasting(lasting) if lasting else None
         if lasting and lasts is None:
-            raise UsageError(f"“{shorten(lasting, 20)}” is no time. Say 30m, 12h, 7d or 2w.")
+            meant = quote_word(shorten(f"{label} {lasting}", 60))
+            raise UsageError(f"“{shorten(lasting, 20)}” is no time, such as 30m, 12h, 7d or 2w. Is the label {meant}?")
         ends = datetime.now(UTC).replace(microsecond=0) + lasts if lasts else None
         own_id = find_member(call, who)
-        wish = Wish(label, "user", str(own_id), ends)
+        wish = Wish(as_seen(label), "user", str(own_id), ends)
         (outcome,) = self._labels.apply(call.db, call.community_id, [wish])
         return f"{name_of(who)} {self._done(call, outcome, 'has', 'already has')} {quoted(outcome)}{say_until(ends)}."
 
     def remove(self, call: Call, who: str, label: str) -> str:
         own_id = find_member(call, who)
-        (outcome,) = self._labels.remove(call.db, call.community_id, [Wish(label, "user", str(own_id))])
+        (outcome,) = self._labels.remove(call.db, call.community_id, [Wish(as_seen(label), "user", str(own_id))])
         if isinstance(outcome.error, NotLabelled):
             raise NotLabelled(f"{name_of(who)} does not have {quoted(outcome)}.")
         self._done(call, outcome, "", "")
@@ -49,13 +51,13 @@ class LabelChat:
         return f"{name} has no labels." if not labels else f"{name} has {listed(labels)}."
 
     def find(self, call: Call, *labels: str) -> str:
-        names = [check_label(each) for word in labels for each in word.split(",") if each.strip()]
+        names = [check_label(each) for word in labels for each in as_seen(word).split(",") if each.strip()]
         if not names:
             raise UsageError("Usage: !label find <label> [label]…")
         return self._found(call, names, f"all of {', '.join(names)}" if len(names) > 1 else names[0])
 
     def who(self, call: Call, label: str) -> str:
-        name = check_label(label)
+        name = check_label(as_seen(label))
         return self._found(call, [name], name)
 
     def _found(self, call: Call, names: Sequence[str], what: str) -> str:

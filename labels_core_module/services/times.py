@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from waddlebot.base.text import fold
+
 UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 LASTING = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
 DEFAULT_TIMEOUT_S = 600
@@ -15,7 +17,7 @@ LONGEST = timedelta(days=3660)
 
 def find_lasting(word: str) -> timedelta | None:
     """The time that a word names, at most ten years; None for another word."""
-    found = LASTING.fullmatch(word.lower())
+    found = LASTING.fullmatch(fold(word))
     return min(int(found[1]) * UNITS[found[2]], LONGEST) if found else None
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from pydal import DAL
+from waddlebot.base.text import fold
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.module.package import in_words
@@ -17,6 +18,8 @@ from .publishing import UnknownModule
 CACHE = "marketplace"
 FRONT_TTL_S = 30.0
 MAX_WORDS = 8
+# PostgreSQL takes words of up to 2046 bytes.
+MAX_WORD_CHARS = 100
 FEATURED, POPULAR, RECENT, REVIEWS_SHOWN = 6, 8, 8, 10
 ORDERS = {
     "popular": "download_count DESC, id",
@@ -151,8 +154,8 @@ def list_reviews(db: DAL, module_id: str, *, limit: int, offset: int) -> tuple[l
 
 def tsquery(text: str) -> str | None:
     """What somebody typed as PostgreSQL looks for it: each word, as the beginning of one. None without any word."""
-    words = re.findall(r"\w+", text.casefold().replace("_", " "))[:MAX_WORDS]
-    return " & ".join(f"{word}:*" for word in words) or None
+    words = re.findall(r"\w+", fold(text).replace("_", " "))[:MAX_WORDS]
+    return " & ".join(f"{word[:MAX_WORD_CHARS]}:*" for word in words) or None
 
 
 def _filters(

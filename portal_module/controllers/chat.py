@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pydal import DAL
-from waddlebot.base.addresses import mask
 from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import Invalid, NotConfigured, UpstreamError, UsageError, UserError
@@ -25,7 +24,7 @@ from waddlebot.web.mail import Mail
 from ..services import communities
 from ..services.communities import MAX_NAME_CHARS, MAX_OWNED, About, Refused
 from ..services.fleet_api import FleetAPI, FleetRefused, quoted
-from ..services.links import read_address
+from ..services.links import mask, read_address
 from ..services.logins import LoginService, Made
 
 ROLES = ("member", "subscriber", "vip", "moderator", "admin")

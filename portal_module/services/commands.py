@@ -8,6 +8,7 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.base.manifest import find_manifest
+from waddlebot.base.text import fold
 from waddlebot.data.database import fetch
 
 COMMANDS = """
@@ -62,14 +63,14 @@ def list_commands(db: DAL, community_id: int, *, text: str = "") -> list[ModuleC
     """By module; with a text those in whose name, words or module it is, also by what they do."""
     by_module: dict[str, list[dict[str, Any]]] = {}
     for row in fetch(db, COMMANDS, {"community": community_id}):
-        if _is_about(row, text.lower()):
+        if _is_about(row, fold(text)):
             by_module.setdefault(row["module_name"], []).append(row)
     return [ModuleCommands(name, rows[0]["is_on"], [_command(row) for row in rows]) for name, rows in by_module.items()]
 
 
 def list_aliases(db: DAL, community_id: int, *, text: str = "") -> list[dict[str, Any]]:
-    wanted = text.lower()
-    return [row for row in fetch(db, ALIASES, (community_id,)) if wanted in f"{row['alias']} {row['command']}".lower()]
+    wanted = fold(text)
+    return [row for row in fetch(db, ALIASES, (community_id,)) if wanted in fold(f"{row['alias']} {row['command']}")]
 
 
 def title_of(module_name: str) -> str:
@@ -84,7 +85,7 @@ def _is_about(row: Mapping[str, Any], text: str) -> bool:
     parts = [row["command"], row["description"], row["module_name"], row["usage"]]
     for each in row["subcommands"]:
         parts += [each.get("name", ""), each.get("description", "")]
-    return all(word in " ".join(parts).lower() for word in text.split())
+    return all(word in fold(" ".join(parts)) for word in text.split())
 
 
 def _command(row: Mapping[str, Any]) -> CommandRow:

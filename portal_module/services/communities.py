@@ -74,7 +74,7 @@ def find_named(db: DAL, name: str, ids: Sequence[int]) -> tuple[int, str]:
     row = fetch_one(
         db,
         "SELECT c.id, c.name FROM communities c"
-        " WHERE c.is_active AND (lower(c.name) = lower(%(name)s) OR c.slug = %(name)s)"
+        " WHERE c.is_active AND (name_key(c.name) = name_key(%(name)s) OR c.slug = %(name)s)"
         " ORDER BY NOT EXISTS (SELECT FROM community_memberships m WHERE m.community_id = c.id AND m.is_active"
         "  AND m.user_id = ANY(%(ids)s)), c.id LIMIT 1",
         {"name": name, "ids": list(ids)},

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
-from waddlebot.base.addresses import mask
 from waddlebot.base.errors import NotFound
 from waddlebot.data import audit
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.signin import Login
 
-from .links import INVITED_FOR, LinkService, keep_link
+from .links import INVITED_FOR, LinkService, keep_link, mask
 from .seats import EVERY, Seat
 
 

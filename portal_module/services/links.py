@@ -101,5 +101,11 @@ def read_address(text: str) -> str:
     return address
 
 
+def mask(address: str) -> str:
+    """An address as records may have it."""
+    local, _, domain = address.partition("@")
+    return f"{local[:1]}…@{domain[:1]}…"
+
+
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydal.validators import CRYPT
-from waddlebot.base.addresses import mask
 from waddlebot.data import audit
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.signin import DIGEST, Login, WrongPassword
+
+from .links import mask
 
 CHANGE_PASSWORD = "/portal/auth/change-password"  # noqa: S105 - a page
 OVER = "That password held for 24 hours, which are over. Ask for another one: !community portal login add"

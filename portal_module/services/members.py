@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydal import DAL
+from waddlebot.base.text import fold
 from waddlebot.data.database import fetch, fetch_one
 
 PAGE = 25
@@ -80,7 +81,7 @@ def list_members(db: DAL, community_id: int, *, text: str, show: Show, after: in
     kind = "name" if text else "points" if show == "points" else "role" if show in ROLES else "everyone"
     parameters = {
         "community": community_id,
-        "text": text.lower(),
+        "text": fold(text),
         "roles": ROLES.get(show, []),
         "after": after if after is not None else 2**62,
         "limit": PAGE + 1,

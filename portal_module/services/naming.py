@@ -12,7 +12,7 @@ BY_NAME = """
 SELECT DISTINCT coalesce(u.head_id, u.id) AS id FROM platform_identities i
 JOIN community_memberships m ON m.user_id = i.user_id AND m.community_id = %(community)s
 JOIN users u ON u.id = i.user_id
-WHERE lower(i.name) = %(name)s OR lower(i.display_name) = %(name)s LIMIT 2
+WHERE name_key(i.name) = name_key(%(name)s) OR name_key(i.display_name) = name_key(%(name)s) LIMIT 2
 """
 
 
@@ -31,7 +31,7 @@ def number_of(database: Database, community_id: int, text: str) -> str:
     if ":" in name or (name.isascii() and name.isdigit()):
         return name
     with database.lookup() as db:
-        found = fetch(db, BY_NAME, {"community": community_id, "name": name.lower()})
+        found = fetch(db, BY_NAME, {"community": community_id, "name": name})
     if len(found) == 1:
         return str(found[0]["id"])
     if found:

@@ -21,6 +21,7 @@ def test_somebody_makes_a_community_and_talks_about_it_for_an_hour(bot, fleet):
     assert wanted in bot.say("!community list", by=who).chat
     assert "1 member in 0 channels, owned by" in bot.say("!community info", by=who).chat
     assert "(owner)" in bot.say("!community members", by=who).chat
+    assert bot.say(f"!community context “{wanted.upper()}\u200b”", by=who).chat.endswith(f" is about {wanted}.")
     assert bot.say("!community context off", by=who).chat == "Your !community is about where you say it."
     assert bot.slug in bot.say("!community info", by=who).chat
     assert "There is no community “nowhere”." in bot.say("!community context nowhere", by=who).chat

@@ -57,6 +57,20 @@ def test_on_the_console_it_is_said_as_ever(bot, fleet, stub):
     assert said.answer["responses"][0]["response_data"]["private"] is True
 
 
+def test_once_it_is_said_no_record_has_it(bot, fleet, stub):
+    ticket = f"your ticket is {new_id()}"
+    stub.behaviour = lambda call: reply_to(call, chat(ticket, private=True), chat("and this to all"))
+    [private, public] = bot.say("!stub").answer["responses"]
+    assert "module_responses" not in fleet.tables_with(ticket)
+
+    for each in (private, public):
+        done = fleet.request("POST", f"/router/outbox/{each['outbox_id']}", {"state": "sent"})
+        assert done.status == 200, done.body
+
+    assert fleet.tables_with(ticket) == []
+    assert [row["response_data"]["message"] for row in outbox(fleet, bot)] == ["•", "and this to all"]
+
+
 def test_no_list_of_responses_shows_it(bot, fleet, stub):
     stub.behaviour = lambda call: reply_to(call, chat(SECRET, private=True), chat("and this to all"))
     execution = bot.say("!stub").answer["executions"][0]["execution_id"]

@@ -294,3 +294,14 @@ def test_the_routers_metrics_and_health_have_its_figures(bot, fleet):
     health = fleet.request("GET", "/router/health", key=None).json()
     assert (health["database"], health["processor"]["commands_processed"] >= 1) == ("connected", True)
     assert health["timestamp"]
+
+
+def test_a_command_of_which_somebody_may_use_nothing_is_not_theirs(bot):
+    shown = [each.split(" – ")[0] for each in bot.say("!help").chat.splitlines()]
+    assert not {"!timer", "!live", "!overlay"} & {*shown}
+    assert "!label" in shown, "some of it is for everybody"
+    for command in ("!timer", "!live"):
+        assert "Only a moderator or above may use" in bot.say(command).chat
+        assert "Only a moderator or above may use" in bot.say(f"!help {command}").chat
+    of_moderators = [each.split(" – ")[0] for each in bot.say("!help", level="moderator").chat.splitlines()]
+    assert {"!timer", "!live", "!overlay", "!label"} <= {*of_moderators}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -145,6 +146,14 @@ def test_another_content_type_is_refused(bot, fleet):
     refused = fleet.request("POST", "/router/events", b"event_id=1", headers={"Content-Type": "text/plain"})
 
     assert refused.status == 415
+
+
+def test_a_body_that_is_encoded_is_415_and_not_taken_for_bad_json(fleet):
+    body = gzip.compress(b"{}")
+    refused = fleet.request("POST", "/router/events", body, headers={"Content-Encoding": "gzip"})
+    assert (refused.status, "Content-Encoding" in refused.json()["error"]["message"]) == (415, True)
+    plain = fleet.request("POST", "/router/events", b"{}", headers={"Content-Encoding": "identity"})
+    assert plain.status == 422
 
 
 def test_a_message_of_a_megabyte_is_too_large_and_the_longest_is_not(bot, fleet):

@@ -6,6 +6,7 @@ Source: https://docs.slack.dev/reference/methods/chat.postMessage
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -63,7 +64,7 @@ class BotService:
         self._calls = calls
         self._log = log
         self.pacer: Pacer | None = None
-        self.said: Callable[[str], None] = lambda _team: None
+        self.said: Callable[[str, float], None] = lambda _team, _began_at: None
 
     # Saying
 
@@ -120,9 +121,10 @@ class BotService:
                 return edited
         if thread_ts:
             said["thread_ts"] = thread_ts
+        began_at = time.monotonic()
         outcome = await self._with_token(place, lambda slack, token: slack.chat_postMessage(token=token, **said))
         if outcome.state is OutboxState.SENT:
-            self.said(place.server_id)
+            self.said(place.server_id, began_at)
         return outcome
 
     async def _answer(self, text: str, question: Question) -> Outcome | None:

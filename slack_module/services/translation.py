@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 from waddlebot.base.chat import parse_command
-from waddlebot.base.contracts import Event, EventUser, IdPart, MessageType, OpaqueId, Wire
+from waddlebot.base.contracts import WITHOUT_NULLS, Event, EventUser, IdPart, MessageType, OpaqueId, Wire
 from waddlebot.collecting.event_store import Delivery, StoredEvent
 
 from .people import NOBODY, People, Person
@@ -49,7 +49,7 @@ class EventCallback(Wire):
     event_id: OpaqueId
     event_time: int = Field(0, ge=0, lt=2**40)
     event: dict[str, Any]
-    authorizations: list[Authorization] = Field(default_factory=list)
+    authorizations: Annotated[list[Authorization], WITHOUT_NULLS] = Field(default_factory=list)
 
     @property
     def team(self) -> str:
@@ -79,7 +79,7 @@ class Message(Wire):
     thread_ts: str = ""
     subtype: str = ""
     bot_id: str | None = None
-    files: list[dict[str, Any]] = Field(default_factory=list)
+    files: Annotated[list[dict[str, Any]], WITHOUT_NULLS] = Field(default_factory=list)
 
 
 class ReactedTo(Wire):

@@ -222,7 +222,7 @@ def test_an_edited_text_is_judged_and_is_no_command_and_no_points(channel, fleet
         }
         assert channel.happen(event) == [200]
     eventually(lambda: channel.texts == ["No such signs."])
-    assert channel.points == [("chatMessage", 5)]
+    eventually(lambda: channel.points == [("chatMessage", 5)])
     # A link's preview changes no words.
     assert channel.happen({**event, "previous_message": event["message"]}) == [200]
     assert channel.rows[-1]["state"] == "ignored"
@@ -420,3 +420,27 @@ def test_the_bots_name_in_a_message_calls_who_listens_for_it(channel, stub):
     eventually(lambda: stub.calls)
     eventually(lambda: {row["state"] for row in channel.rows} <= {"forwarded", "ignored"})
     assert [call["trigger"]["data"]["mentions_bot"] for call in stub.calls] == [True]
+
+
+def test_a_null_among_the_files_loses_no_message(channel):
+    said = {"type": "message", "user": "U78", "ts": "1700000000.000900", "channel": channel.id, "text": "look"}
+    channel.happen({**said, "files": [None, {"id": "F1", "name": "a.png"}]})
+    eventually(lambda: [state for _, state in channel.forwarded] == ["forwarded"] * 2)
+
+
+LOGINS = [
+    "!community portal login add {}",
+    "!community portal login ad {}",
+    "!comunity portal login add {}",
+    "community portal login add {}",
+    "!community portal {}",
+]
+
+
+def test_an_address_that_a_command_takes_is_on_no_record_here_or_there(channel):
+    address = f"pip&bob-{channel.id.lower()}@example.org"
+    for each in LOGINS:
+        channel.say(each.format(address))
+    eventually(lambda: [state for _, state in channel.forwarded] == ["forwarded"] * len(LOGINS))
+    assert channel.fleet.tables_with(address) == []
+    assert channel.fleet.tables_with(address.replace("&", "&amp;")) == []

@@ -6,9 +6,11 @@ import base64
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from waddlebot.base.ids import new_id
+from waddlebot.module.interaction import MODULES
 from waddlebot.module.service import SERVICES
 from waddlebot.testing.fleet import URL, cut_off
 
@@ -167,3 +169,20 @@ def test_localhost_is_read_as_the_address_that_spotify_takes(monkeypatch):
     assert settings.redirect_url == f"{URL}/spotify/auth/callback"
     written = settings.model_copy(update={"redirect_uri": "http://localhost:8026/spotify/auth/callback"})
     assert written.redirect_url == "http://127.0.0.1:8026/spotify/auth/callback"
+
+
+def test_a_ticket_is_in_no_record_an_hour_after_it_was_told(stranger, fleet):
+    heard = stranger.say("!spotify connect", by="owner", level="owner")
+    [told] = heard.answer["responses"]
+    ticket = parse_qs(urlsplit(told["response_data"]["message"].split()[4]).query)["ticket"][0]
+    assert fleet.tables_with(ticket) == ["module_replies", "outbox"], "until it is said, and asked for again"
+
+    assert fleet.request("POST", f"/router/outbox/{told['outbox_id']}", {"state": "sent"}).status == 200
+    fleet.database.statement(
+        "UPDATE module_replies SET created_at = now() - interval '61 minutes' WHERE execution_id = %s RETURNING id",
+        (told["execution_id"],),
+    )
+    module = next(each for each in MODULES.values() if each.service.name == "spotify")
+    module._forget_replies()
+
+    assert fleet.tables_with(ticket) == []

@@ -9,7 +9,17 @@ from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AliasChoices, Field, StringConstraints
-from waddlebot.base.contracts import Event, EventUser, IdPart, MessageText, MessageType, Name, OpaqueId, Wire
+from waddlebot.base.contracts import (
+    WITHOUT_NULLS,
+    Event,
+    EventUser,
+    IdPart,
+    MessageText,
+    MessageType,
+    Name,
+    OpaqueId,
+    Wire,
+)
 from waddlebot.collecting.event_store import StoredEvent
 
 MAX_BADGES = 64
@@ -88,12 +98,12 @@ class Giver(Happening):
 
 
 class Badge(Wire):
-    set_id: Annotated[str, StringConstraints(max_length=64)]
+    set_id: Annotated[str, StringConstraints(max_length=64)] = ""
 
 
 class Message(Wire):
-    text: MessageText
-    fragments: list[dict[str, Any]] | None = None
+    text: MessageText = ""
+    fragments: Annotated[list[dict[str, Any]] | None, WITHOUT_NULLS] = None
 
     def mentions(self, user_id: str) -> bool:
         """Whether somebody is called by name in it."""
@@ -119,7 +129,7 @@ class Message(Wire):
 
 
 class Cheermotes(Wire):
-    bits: int
+    bits: int = 0
 
 
 class Reply(Wire):
@@ -137,7 +147,7 @@ class ChatMessage(Happening):
     message_id: OpaqueId
     message: Message
     text_type: str = Field("text", validation_alias=AliasChoices("message_type", "text_type"))
-    badges: list[Badge] = Field(default_factory=list)
+    badges: Annotated[list[Badge], WITHOUT_NULLS] = Field(default_factory=list)
     cheer: Cheermotes | None = None
     reply: Reply | None = None
     color: str = ""
@@ -166,7 +176,7 @@ class ChatMessage(Happening):
             platform_user_id=self.chatter_user_id,
             name=self.chatter_user_login,
             display_name=self.chatter_user_name,
-            badges=[badge.set_id for badge in self.badges[:MAX_BADGES]],
+            badges=[badge.set_id for badge in self.badges[:MAX_BADGES] if badge.set_id],
         )
 
     @property

@@ -189,4 +189,25 @@ def test_null_is_an_absent_field(channel):
         204
     ]
 
-    eventually(lambda: len(channel.heard) == 2)
+    for more in ({"badges": [None, {"set_id": None}, {"set_id": "vip"}]}, {"cheer": {"bits": None}}):
+        assert channel.say("!help inventory", more=more) == [204]
+
+    eventually(lambda: len(channel.heard) == 4)
+
+
+LOGINS = [
+    "!community portal login add {}",
+    "!community portal login ad {}",
+    "!comunity portal login add {}",
+    "community portal login add {}",
+    "!community portal {}",
+]
+
+
+def test_an_address_that_a_command_takes_is_on_no_record_here_or_there(channel):
+    address = f"pip&bob-{channel.id.lower()}@example.org"
+    for each in LOGINS:
+        channel.say(each.format(address))
+    eventually(lambda: [row["state"] for row in channel.rows] == ["forwarded"] * len(LOGINS))
+    assert channel.fleet.tables_with(address) == []
+    assert channel.fleet.tables_with(address.replace("&", "&amp;")) == []

@@ -17,6 +17,7 @@ from pydal import DAL
 from waddlebot.base.chat import count_of
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.ids import new_id
+from waddlebot.base.text import fold
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.data.retention import delete_old
 
@@ -195,8 +196,8 @@ class PlayerService:
             raise NotPlayable(
                 f"“{track.shown}” takes {as_time(track.duration)}; songs here may take {as_time(rules.max_s)}."
             )
-        words = f"{track.title} {track.artist}".casefold()
-        if any(word.casefold() in words or word == track.video_id for word in rules.blocked_words if word.strip()):
+        words = fold(f"{track.title} {track.artist}")
+        if any(fold(word) in words or word == track.video_id for word in rules.blocked_words if fold(word).strip()):
             raise NotPlayable(f"“{track.shown}” is not played here.")
         known = fetch_one(
             db,

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydal import DAL
 from waddlebot.base.errors import Conflict, NotFound, UserError
+from waddlebot.base.text import as_seen, fold
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.database import fetch, fetch_one
@@ -36,8 +37,8 @@ def first_of(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def playlist_key(name: str) -> str:
-    """A name as it is compared: case, Unicode form and spacing do not matter."""
-    return unicodedata.normalize("NFKC", " ".join(name.split())).casefold()
+    """A name as it is compared: case, form, spacing and what nobody sees do not matter."""
+    return fold(unicodedata.normalize("NFKC", " ".join(as_seen(name).split())))
 
 
 class PlaylistService:

@@ -144,7 +144,7 @@ def test_a_community_says_its_country(music):
 def test_limits_shares_doubles_and_what_is_not_played_here(music):
     word = new_id()
     videos = [music.youtube.add(f"{word} {number}") for number in range(6)]
-    music.set(max_queue=3, per_person=2, blocked_words=["Polka", "  "])
+    music.set(max_queue=3, per_person=2, blocked_words=["Polka", "  ", "\u200b"])
     say = music.bot.say
 
     say(f"!sr {videos[0].video_id}")
@@ -157,6 +157,8 @@ def test_limits_shares_doubles_and_what_is_not_played_here(music):
     assert say(f"!sr {videos[4].video_id}", by="carol").chat == "The queue is full: 3 songs wait."
     polka = music.youtube.add("Best of POLKA")
     assert say(f"!sr {polka.video_id}", by="carol").chat == "“Best of POLKA – A Channel” is not played here."
+    hidden = music.youtube.add("Best of pol\u200bka")
+    assert say(f"!sr {hidden.video_id}", by="carol").chat.endswith("is not played here.")
 
     # Nobody takes somebody else's song out, but a moderator does.
     assert say("!ytmusic remove 1", by="bob").chat == "That is somebody else's song; a moderator may remove it."
@@ -340,7 +342,8 @@ def test_playlists_are_moderators_and_everybody_sees_them(music):
 
     assert music.bot.say("!ytmusic playlist create Mine").chat.startswith("Moderators look after the playlists")
     assert say('!ytmusic playlist create "Chill Out"').startswith("There is a playlist “Chill Out” now.")
-    assert say("!ytmusic playlist create chill out") == "There is a playlist “chill out” already."
+    for spelling in ("chill out", "“Chill\u200b Out”", "CHILL\u00ad OUT"):
+        assert "already." in say(f"!ytmusic playlist create {spelling}")
     for video in videos:
         say(f'!ytmusic playlist add "chill out" https://youtu.be/{video.video_id}')
     assert say(f'!ytmusic playlist add "chill out" {videos[0].video_id}') == "“Chill Out” has that song already."

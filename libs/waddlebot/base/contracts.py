@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, Literal
+from operator import not_
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -169,6 +171,14 @@ EntityIdText = Annotated[str, AfterValidator(lambda text: str(parse_entity_id(te
 AliveFor = Annotated[float, Field(gt=0, le=1800, description="Without another sign of life it is dead after this, s.")]
 
 
+def _without_nulls(entries: Any) -> Any:
+    return [each for each in entries if each is not None] if isinstance(entries, list) else entries
+
+
+# Of a platform's list: an entry that is null is none.
+WITHOUT_NULLS = BeforeValidator(_without_nulls)
+
+
 class Wire(BaseModel):
     """A message between services: unknown fields are ignored, so that replicas of two versions can talk, and null is
     an absent field wherever that has a default."""
@@ -291,6 +301,8 @@ class Answer(Wire):
     responses: list[ResponseInfo] = Field(default_factory=list)
     moderation: Moderation | None = None
     error: ErrorInfo | None = None
+    # Of the message, what no record may have; whoever sent it takes it out of its own.
+    secrets: list[str] = Field(default_factory=list, exclude_if=not_)
 
 
 class CallCommunity(Wire):
@@ -547,6 +559,21 @@ class ModuleReply(Wire):
         ]
 
 
+SpecT = TypeVar("SpecT", bound="SubcommandSpec | CommandSpec")
+# Arguments of a usage that are for the module alone and for no record: `secret = ["key"]` of `set <key>`.
+SecretArguments = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=10, exclude_if=not_)
+]
+
+
+def check_secrets(spec: SpecT) -> SpecT:
+    """Raises: ValueError for one that the usage does not have."""
+    for each in spec.secret:
+        if not {f"<{each}>", f"[{each}]"} & {*spec.usage.split()}:
+            raise ValueError(f"secret names {each!r}, but the usage has no word <{each}> or [{each}]")
+    return spec
+
+
 class SubcommandSpec(Wire):
     """One form of a command: `!inventory add …`. The router enforces its level and shows its usage."""
 
@@ -554,6 +581,9 @@ class SubcommandSpec(Wire):
     usage: str = ""
     description: str = ""
     level: LevelName = "member"
+    secret: SecretArguments = Field(default_factory=list)
+
+    _check_secrets = model_validator(mode="after")(check_secrets)
 
 
 class PatternSetting(Wire):
@@ -613,6 +643,9 @@ class CommandSpec(Wire):
     subcommands: list[SubcommandSpec] = Field(default_factory=list)
     # Modules that name the same group here take this command in turns: the router's setting of that name says who.
     shared: Annotated[str, StringConstraints(pattern=r"^([a-z][a-z0-9_]{0,62})?$")] = ""
+    secret: SecretArguments = Field(default_factory=list)
+
+    _check_secrets = model_validator(mode="after")(check_secrets)
 
 
 class ModuleRegistration(Wire):

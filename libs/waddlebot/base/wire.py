@@ -19,7 +19,8 @@ REPLACEMENT = "\ufffd"
 # person read something else than what is there.
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # What some programs end a line at and JSON leaves as it is.
-NOT_IN_LOGS = re.compile(f"{CONTROLS.pattern}|[\u2028\u2029]")
+LINES = re.compile("[\u2028\u2029]")
+NOT_IN_LOGS = re.compile(f"{CONTROLS.pattern}|{LINES.pattern}")
 
 
 # What a pattern asks for, in words: nobody reads a regular expression off a form.
@@ -76,6 +77,11 @@ def for_terminal(text: str) -> str:
 def for_chat(text: str) -> str:
     """A text as a platform's chat may be given it: without what could be a command to the platform or its apps."""
     return CONTROLS.sub("", text.replace("\r\n", "\n").replace("\t", " "))
+
+
+def for_screen(text: str) -> str:
+    """A text as a page may show it, where texts have a direction of their own."""
+    return LINES.sub("", for_chat(text))
 
 
 def for_log(text: str) -> str:

@@ -264,9 +264,9 @@ class Collector:
             self._service.log.error("delivery_not_stored", type=delivery.type, error=type(err).__name__)
             return "failed"
 
-    def _note_said(self, reply: Outgoing) -> None:
+    def _note_said(self, reply: Outgoing, began_at: float) -> None:
         if self._echo_in is not None and reply.response_action == "chat":
-            self.liveness.said(self._echo_in(reply.entity_id))
+            self.liveness.said(self._echo_in(reply.entity_id), began_at=began_at)
 
     def _make_pacer(self, pace: Pace) -> Pacer:
         service = self._service

@@ -102,6 +102,8 @@ class Result:
     state: Literal["forwarded", "failed"]
     detail: str = ""
     session_id: str | None = None
+    # What is kept of it from now on, if not all.
+    kept: dict[str, Any] | None = None
 
 
 # One statement for a batch of deliveries; each may be from anywhere. Of two copies of one event the first counts.
@@ -109,7 +111,10 @@ class Result:
 STORE = """
 INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at, state, detail,
     processed_at)
-SELECT delivery_id, event_id, type, channel, person, data, occurred_at,
+SELECT delivery_id, event_id, type, channel, person,
+    -- Of a copy only what lists find it by: what of the first is for no record is not known here.
+    CASE why WHEN 'another delivery brought it' THEN jsonb_strip_nulls(jsonb_build_object('guild_id',
+        data->'guild_id', 'team_id', data->'team_id', 'message_type', data->'message_type')) ELSE data END, occurred_at,
     CASE why WHEN '' THEN 'pending' ELSE 'ignored' END, why, CASE WHEN why <> '' THEN now() END
 FROM (
     SELECT d.*, CASE
@@ -162,12 +167,8 @@ UPDATE {table} SET lease_until = now() + %(lease)s::interval WHERE id IN (
 FINISH = """
 WITH done AS (
     UPDATE {table} t SET state = r.state, detail = r.detail, session_id = r.session_id::uuid, lease_until = NULL,
-        processed_at = now(),
-        -- As `without_addresses`: an address that the bot was given is for no record.
-        event_data = CASE WHEN strpos(lower(t.event_data::text), 'portal login ') > 0 THEN
-            regexp_replace(t.event_data::text, '[^[:space:]"<>]+@[^[:space:]"<>]+', '…@…', 'g')::jsonb
-            ELSE t.event_data END
-    FROM jsonb_to_recordset(%(results)s::jsonb) AS r (id bigint, state text, detail text, session_id text)
+        processed_at = now(), event_data = coalesce(r.kept, t.event_data)
+    FROM jsonb_to_recordset(%(results)s::jsonb) AS r (id bigint, state text, detail text, session_id text, kept jsonb)
     -- Twice, so that a plan made while the table was new looks at these few rows only, too.
     WHERE t.id = r.id AND t.id = ANY(%(ids)s::bigint[]) AND t.state = 'forwarding' AND t.holder = %(holder)s::text
     RETURNING t.id, t.event_id, t.session_id, t.{person} AS person

@@ -15,6 +15,7 @@ from ..base.errors import UpstreamError, WaddleBotError
 from ..base.ids import new_traceparent
 from ..base.logs import AAALog
 from ..base.metrics import Metrics
+from ..base.secret_words import without
 from ..data.outbox import PRIVATE, Priority, Waiting
 from ..web.clients import RouterClient
 from .event_store import EventStore, Order, Result, StoredEvent
@@ -33,6 +34,7 @@ CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 ROUTER_AWAY = frozenset({None, 401, 403, 404, 405, 408, 429, 502, 503, 504})
 
 Translate = Callable[[StoredEvent], Event]
+Pair = tuple[StoredEvent, Event]
 
 
 class Forwarder:
@@ -110,8 +112,8 @@ class Forwarder:
                 self._under_way -= {row.id for row in rows}
             self.wake.set()
 
-    def _translated(self, rows: list[StoredEvent]) -> tuple[list[tuple[int, Event]], list[Result]]:
-        pairs: list[tuple[int, Event]] = []
+    def _translated(self, rows: list[StoredEvent]) -> tuple[list[Pair], list[Result]]:
+        pairs: list[Pair] = []
         failed: list[Result] = []
         for row in rows:
             try:
@@ -120,10 +122,10 @@ class Forwarder:
                 # It passed at the intake, so this code no longer agrees with the code that stored it.
                 failed.append(Result(row.id, "failed", f"not translated: {err}"))
                 continue
-            pairs.append((row.id, event.model_copy(update={"traceparent": event.traceparent or new_traceparent()})))
+            pairs.append((row, event.model_copy(update={"traceparent": event.traceparent or new_traceparent()})))
         return pairs, failed
 
-    def _submit(self, pairs: list[tuple[int, Event]]) -> None:
+    def _submit(self, pairs: list[Pair]) -> None:
         try:
             answers = self._router.submit_batch([event for _, event in pairs])
         except UpstreamError as err:
@@ -133,17 +135,17 @@ class Forwarder:
         results: list[Result] = []
         replies: list[Waiting] = []
         orders: list[Order] = []
-        for (id_, event), answer in zip(pairs, answers, strict=True):
-            results.append(_result(id_, answer))
+        for (row, event), answer in zip(pairs, answers, strict=True):
+            results.append(_result(row, answer))
             replies += _replies(event, answer)
-            orders += _orders(id_, event, answer) if self._moderates else []
+            orders += _orders(row.id, event, answer) if self._moderates else []
         self._record(results, replies, orders)
         if self._unanswered is not None:
             for (_, event), answer in zip(pairs, answers, strict=True):
                 if answer.success and not (answer.duplicate or answer.executions or answer.responses):
                     self._unanswered(event)
 
-    def _not_taken(self, pairs: list[tuple[int, Event]], err: UpstreamError) -> None:
+    def _not_taken(self, pairs: list[Pair], err: UpstreamError) -> None:
         status = err.details.get("status")
         if status not in ROUTER_AWAY and len(pairs) > 1:
             # One of them is more than the router can take: halves find it, and the others get through.
@@ -151,7 +153,7 @@ class Forwarder:
             self._submit(pairs[:middle])
             self._submit(pairs[middle:])
             return
-        ids = [id_ for id_, _ in pairs]
+        ids = [row.id for row, _ in pairs]
         self._log.error("events_not_taken", events=len(ids), code=err.code, message=err.message)
         if status in CONTENT_REFUSED:
             self._record([Result(id_, "failed", err.message) for id_ in ids])
@@ -184,11 +186,12 @@ def _replies(event: Event, answer: Answer) -> list[Waiting]:
     ]
 
 
-def _result(id_: int, answer: Answer) -> Result:
+def _result(row: StoredEvent, answer: Answer) -> Result:
     if answer.success:
-        return Result(id_, "forwarded", session_id=answer.session_id)
+        kept = without(row.data, answer.secrets) if answer.secrets else None
+        return Result(row.id, "forwarded", session_id=answer.session_id, kept=kept)
     error = answer.error
-    return Result(id_, "failed", f"{error.code}: {error.message}" if error else "refused", answer.session_id)
+    return Result(row.id, "failed", f"{error.code}: {error.message}" if error else "refused", answer.session_id)
 
 
 # Who is put away has said that for the last time, too; not every platform takes it away by itself.

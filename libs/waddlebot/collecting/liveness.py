@@ -29,6 +29,8 @@ SAVE_EVERY_S = 5.0
 LOOK_EVERY_S = 15.0
 # What the bot says comes back within a second or two. With the two above a deaf channel is known after 80 s at most.
 ECHO_WITHIN = timedelta(seconds=60)
+# Two processes save what they noted at different moments, each in its own time.
+CLOCKS_APART_S = 0.02
 # The intake of a platform that was closed for longer has missed something: platforms give up, sockets replay nothing.
 GAP_AFTER = timedelta(seconds=60)
 SHOWN_GAPS = 20
@@ -126,11 +128,12 @@ class Liveness:
         with self._lock:
             self._signs.setdefault(entity_id, _Sign()).heard_at = time.monotonic()
 
-    def said(self, entity_id: str) -> None:
-        """The bot spoke there, and will be let hear itself."""
+    def said(self, entity_id: str, *, began_at: float) -> None:
+        """The bot spoke there, and will be let hear itself: any time after it began to, also before the platform has
+        answered that it took it."""
         with self._lock:
             sign = self._signs.setdefault(entity_id, _Sign())
-            sign.said_at = sign.said_at or time.monotonic()
+            sign.said_at = sign.said_at or began_at - CLOCKS_APART_S
 
     def expect(self, entity_id: str, *, silent_after: timedelta) -> None:
         """A source has promised signs of life; a longer silence than this is deafness. It begins as heard."""

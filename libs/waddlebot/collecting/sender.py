@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Self
 
@@ -45,6 +45,8 @@ class Outcome:
     state: OutboxState
     detail: str = ""
     retry_after: timedelta = PUT_BACK_FOR
+    # When sending it began, by the monotonic clock.
+    began_at: float = field(default=0.0, compare=False)
 
     @classmethod
     def not_left(cls, detail: str, retry_after: timedelta = PUT_BACK_FOR) -> Self:
@@ -57,7 +59,7 @@ class Outcome:
 
 
 Send = Callable[[Outgoing], Coroutine[Any, Any, Outcome]]
-Said = Callable[[Outgoing], None]
+Said = Callable[[Outgoing, float], None]
 
 
 @dataclass(order=True, slots=True)
@@ -223,9 +225,10 @@ class Sender:
             future.add_done_callback(functools.partial(self._sent, reply))
 
     async def _send_in_time(self, reply: Outgoing) -> Outcome:
+        began_at = time.monotonic()
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                return await self._send(reply)
+                return replace(await self._send(reply), began_at=began_at)
         except TimeoutError:
             return Outcome(OutboxState.UNKNOWN, "timed out")
 
@@ -262,7 +265,7 @@ class Sender:
         for reply, outcome in ended:
             if outcome.state is OutboxState.SENT:
                 self._replies.labels(OutboxState.SENT.value, "").inc()
-                self._said(reply)
+                self._said(reply, outcome.began_at)
             else:
                 state = "put_back" if outcome.state is OutboxState.PENDING else outcome.state.value
                 self._replies.labels(state, "platform").inc()

@@ -13,7 +13,7 @@ from pydal import DAL
 from ..base.api_key import hash_key
 from ..base.contracts import PLATFORMS
 from ..base.errors import Conflict, Invalid, NotFound
-from ..base.ids import ID_PART, EntityId
+from ..base.ids import ID_PART, PLATFORM, EntityId
 from ..data.audit import record
 from ..data.database import fetch, fetch_one
 from ..web.auth import CORE
@@ -60,6 +60,19 @@ def check_addable(db: DAL, platform: str, channel: str, server_id: str, communit
         raise NotFound(f"There is no community {community!r}. Whoever is to own it makes it by !community create.")
 
 
+def _check_platform(db: DAL, platform: str) -> None:
+    """Raises: Invalid for one that no collector of ours hears, nor any of others'."""
+    if platform in PLATFORMS:
+        return
+    heard = "SELECT 1 FROM service_accounts WHERE %s = ANY(platforms) AND is_active LIMIT 1"
+    if not PLATFORM.fullmatch(platform) or fetch_one(db, heard, (platform,)) is None:
+        raise Invalid(
+            f"{platform!r} is not one of the platforms {', '.join(PLATFORMS)}, and no account is for it. Its collector"
+            f" needs one: waddlebot keys create --name NAME --group collectors --platform {platform}",
+            field="platform",
+        )
+
+
 def add_server(
     db: DAL,
     platform: str,
@@ -75,8 +88,7 @@ def add_server(
     With an activation key it is served once somebody has posted that to /api/gateway/activate; only its hash is kept.
     Raises: Invalid for a platform or an id that cannot be; Conflict for a key to what is served already.
     """
-    if platform not in PLATFORMS:
-        raise Invalid(f"{platform!r} is not one of the platforms {', '.join(PLATFORMS)}.", field="platform")
+    _check_platform(db, platform)
     if not (channel or server_id) or not ID_PART.fullmatch(channel) or not ID_PART.fullmatch(server_id):
         raise Invalid("Give the channel's id (and the server's where there is one), without spaces, ':' or '+'.")
     entity = EntityId(platform, server_id, channel)

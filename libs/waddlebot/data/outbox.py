@@ -84,14 +84,19 @@ class Ended:
     after: timedelta
 
 
+# What was for one person alone has no use, and may be a ticket, once it is said or never will be.
+KEPT = (
+    """CASE WHEN response_data->>'private' = 'true' THEN response_data || '{"message": "•"}' ELSE response_data END"""
+)
 # For each reply twice, so one statement for as many as there are.
 STEP = Prepared(
     "outbox_step",
-    """
+    f"""
 WITH ended AS (
     UPDATE outbox o SET state = e.state, detail = e.detail,
         available_at = CASE e.state WHEN 'pending' THEN now() + e.after ELSE available_at END,
-        finished_at = CASE e.state WHEN 'pending' THEN NULL ELSE now() END
+        finished_at = CASE e.state WHEN 'pending' THEN NULL ELSE now() END,
+        response_data = CASE e.state WHEN 'pending' THEN response_data ELSE {KEPT} END
     FROM unnest(%(ended)s::bigint[], %(states)s::text[], %(details)s::text[], %(after)s::interval[])
         AS e (id, state, detail, after)
     WHERE o.id = e.id AND o.id = ANY(%(ended)s::bigint[]) AND o.state = 'sending'
@@ -162,7 +167,7 @@ def drop(db: DAL, ids: Sequence[int], *, detail: str) -> list[int]:
     """Give up replies that nobody has taken. Returns those that were dropped by this."""
     rows = fetch(
         db,
-        "UPDATE outbox SET state = 'dropped', detail = %s, finished_at = now()"
+        f"UPDATE outbox SET state = 'dropped', detail = %s, finished_at = now(), response_data = {KEPT}"
         " WHERE id = ANY(%s) AND state = 'pending' RETURNING id",
         (detail, list(ids)),
     )
@@ -177,7 +182,8 @@ def sweep(db: DAL) -> dict[str, int]:
     rows = fetch(
         db,
         "UPDATE outbox SET finished_at = now(), state = CASE WHEN state = 'pending' THEN 'dropped' ELSE 'unknown' END,"
-        " detail = CASE WHEN state = 'pending' THEN 'too old' ELSE 'its sender vanished' END"
+        " detail = CASE WHEN state = 'pending' THEN 'too old' ELSE 'its sender vanished' END,"
+        f" response_data = {KEPT}"
         " WHERE id IN (SELECT id FROM outbox WHERE (state = 'pending' AND expires_at <= now())"
         " OR (state = 'sending' AND lease_until <= now() AND (response_action IN ('chat', 'private', 'moderate')"
         " OR expires_at <= now()))"
@@ -197,7 +203,8 @@ def confirm(db: DAL, outbox_id: int, state: OutboxState, *, sender: str) -> dict
         db,
         "UPDATE outbox SET state = %(state)s, sender = %(sender)s,"
         " lease_until = CASE WHEN %(state)s = 'sending' THEN now() + %(lease)s END,"
-        " finished_at = CASE WHEN %(state)s = 'sending' THEN NULL ELSE now() END"
+        " finished_at = CASE WHEN %(state)s = 'sending' THEN NULL ELSE now() END,"
+        f" response_data = CASE WHEN %(state)s = 'sending' THEN response_data ELSE {KEPT} END"
         " WHERE id = %(id)s AND response_action IN ('chat', 'private') AND state = ANY(%(allowed)s)"
         " AND (state = 'pending' OR sender = %(sender)s) RETURNING *",
         {"id": outbox_id, "state": state.value, "sender": sender, "lease": SEND_LEASE, "allowed": allowed},

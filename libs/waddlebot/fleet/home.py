@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fcntl
 import json
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -190,8 +191,10 @@ class Home:
         running = self.find_running()
         if running is not None:
             return running
-        others = [each.path for each in map(Home, (default_home(), demo_home())) if each.find_running()]
-        known = f" One runs in {others[0]}: say --home {others[0]}." if others else ""
+        others = sorted({str(each.path) for each in map(Home, _homes_of_others()) if each.find_running()})
+        known = f" One runs in {others[0]}: say --home {others[0]}." if len(others) == 1 else ""
+        if len(others) > 1:
+            known = f" Fleets run in {', '.join(others)}: say --home DIR."
         raise NoFleet(f"No fleet is running in {self.path}.{known or ' Start one with: waddlebot up'}")
 
     def console_key(self) -> str | None:
@@ -199,6 +202,16 @@ class Home:
             return self.console_key_path.read_text().strip()
         except OSError:
             return None
+
+
+def _homes_of_others() -> Iterator[Path]:
+    """Where fleets may run: the usual homes, and what processes were started with."""
+    yield from (default_home(), demo_home())
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):  # Gone meanwhile, or somebody else's.
+            words = (process / "cmdline").read_bytes().decode().replace("--home=", "--home\0").split("\0")
+            if "up" in words and "--home" in words[:-1]:
+                yield process.joinpath("cwd").resolve() / words[words.index("--home") + 1]
 
 
 def _try_lock(file: IO[str], kind: int) -> bool:

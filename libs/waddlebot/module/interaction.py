@@ -28,7 +28,7 @@ from ..base.contracts import (
     ModuleResponse,
     SubcommandSpec,
 )
-from ..base.errors import ConfigError, ProviderError, UsageError, UserError, WaddleBotError
+from ..base.errors import ConfigError, Invalid, ProviderError, UsageError, UserError, WaddleBotError
 from ..base.logs import log_context, new_log_context
 from ..base.module_settings import defaults_of
 from ..base.text import fold
@@ -43,8 +43,10 @@ from .service import Service
 Handler = Callable[..., Said]
 
 REPLIES_KEPT = "24 hours"
+# Those with something for one person alone, which may be a ticket.
+PRIVATE_KEPT = "1 hour"
 # What is said to the person who asked; anything else that a handler raises is a bug.
-TOLD = (UserError, ProviderError)
+TOLD = (UserError, ProviderError, Invalid)
 # An alias, where a module answers to any command.
 ANY = "*"
 # What is longer is no part of a batch, so that its trouble is nobody else's.
@@ -432,6 +434,11 @@ class InteractionModule:
                 f" WHERE created_at < now() - interval '{REPLIES_KEPT}' LIMIT 1000)"
                 " RETURNING id",
             )
+            fetch(
+                db,
+                f"DELETE FROM module_replies WHERE created_at < now() - interval '{PRIVATE_KEPT}'"
+                """ AND strpos(reply::text, '"private":true') > 0""",
+            )
         return len(gone) == 1000
 
 
@@ -476,7 +483,8 @@ def _fit(
     if not _takes(handler, len(words)):
         usage = subcommand.usage if subcommand else spec.usage
         name = f"{spec.prefix}{spec.command}" + (f" {subcommand.name}" if subcommand else "")
-        raise UsageError(f"Usage: {name} {usage}".rstrip() + _forgotten_quotes(handler, name, words))
+        hint = "" if (subcommand or spec).secret else _forgotten_quotes(handler, name, words)
+        raise UsageError(f"Usage: {name} {usage}".rstrip() + hint)
     return handler(call, *words)
 
 
@@ -522,7 +530,7 @@ def usage_of(spec: CommandSpec, level: Level) -> str:
 
 def unknown_subcommand(spec: CommandSpec, word: str, level: Level) -> str:
     guess = closest(fold(word), [each.name for each in spec.subcommands if level >= Level.named(each.level)])
-    if guess:
+    if guess and not any(each.secret for each in spec.subcommands):
         return f"There is no “{word[:40]}” in {spec.prefix}{spec.command}. Did you mean “{guess}”?"
     return usage_of(spec, level)
 

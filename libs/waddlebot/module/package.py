@@ -238,6 +238,8 @@ class ModuleCommand(Strict):
     events: list[MessageType] = Field(default_factory=list, max_length=25)
     listen: list[Listener] = Field(default_factory=list, max_length=20)
     subcommands: list[SubcommandSpec] = Field(default_factory=list, max_length=30)
+    # Arguments of the usage that no record keeps.
+    secret: list[str] = Field(default_factory=list, max_length=10)
 
     @field_validator("command")
     @classmethod
@@ -274,6 +276,7 @@ class ModuleCommand(Strict):
                 "event_types": self.events,
                 "listen": self.listen,
                 "subcommands": self.subcommands,
+                "secret": self.secret,
             }
         )
 

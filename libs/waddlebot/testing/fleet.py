@@ -125,6 +125,14 @@ class Fleet:
             made: NewKey = create_account(db, name=name, groups=[group], **options)
         return made.api_key
 
+    def tables_with(self, text: str) -> list[str]:
+        """The tables, of all, that have a text in them."""
+        known = self.database.statement(
+            "SELECT table_name AS name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1"
+        )
+        count = 'SELECT count(*) AS n FROM "{}" t WHERE strpos(t::text, %s) > 0'
+        return [each["name"] for each in known if self.database.statement(count.format(each["name"]), (text,))[0]["n"]]
+
     def bot(self, community: str | None = None) -> Bot:
         """Somebody to talk to, in a community of its own unless one is named."""
         slug = community or "t" + new_id().replace("-", "")

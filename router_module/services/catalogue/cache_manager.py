@@ -116,9 +116,10 @@ class CacheManager:
             if row and row["parent_entity_id"]:
                 self._bus.invalidate(COMMANDS, row["community_id"])
         if row is None:
+            server = f" --server {event.server_id}" if event.server_id else ""
             raise UnknownEntity(
                 f"{event.entity_id} is not a channel of this fleet. Add it with: waddlebot servers add"
-                f" --platform {event.platform} --channel {event.channel_id or '…'}",
+                f" --platform {event.platform}{server} --channel {event.channel_id or '…'}",
                 entity_id=event.entity_id,
             )
         return Place(**row)

@@ -10,8 +10,10 @@ from functools import cached_property
 from typing import Any, overload
 
 from pydal import DAL
+from waddlebot.base.chat import parse_command
 from waddlebot.base.contracts import CommandSpec, Level, MessageType
 from waddlebot.base.module_settings import SettingSpec, defaults_of, fitting
+from waddlebot.base.secret_words import Secrets
 from waddlebot.base.terms import EVENT_LABELS, USUAL
 from waddlebot.base.terms import NAMES as TERMS
 from waddlebot.base.text import fold
@@ -325,6 +327,19 @@ class Catalogue:
                 return []
         return words
 
+    def secrets_in(self, message: str, entity_id: str) -> tuple[str, ...]:
+        """The words of a message that are for a module alone, and for no record (contracts §6)."""
+        if not self._secrets:
+            return ()
+        line = parse_command(message)
+        runs: list[str] = []
+        if line is not None:
+            typed = line.prefix + line.command
+            runs = self.runs(typed, entity_id)
+            if runs == [typed] and not self.find(line.prefix, line.command, entity_id):
+                runs = []
+        return self._secrets.find(message, line, runs)
+
     def usable(self, entity_id: str) -> Iterator[Command]:
         """The modules' commands that are switched on at this entity."""
         for commands in [*self.commands.by_name.values(), *self.installed.by_name.values()]:
@@ -393,6 +408,11 @@ class Catalogue:
     def _alias_at(self, prefix: str, name: str, entity_id: str) -> Alias | None:
         at = (None, self._decides(entity_id))
         return next((alias for alias in self.aliases.get((prefix, name), ()) if alias.entity_id in at), None)
+
+    @cached_property
+    def _secrets(self) -> Secrets:
+        known = (self.commands.by_name, self.installed.by_name)
+        return Secrets(each.spec for by_name in known for several in by_name.values() for each in several)
 
     @cached_property
     def _with_settings(self) -> frozenset[str]:

@@ -111,7 +111,7 @@ def _find_by_id(db: DAL, platform: str, platform_user_id: str) -> int | None:
 def _find_by_name(db: DAL, platform: str, name: str) -> int | None:
     row = fetch_one(
         db,
-        "SELECT user_id FROM platform_identities WHERE lower(name) = lower(%s) AND platform = %s"
+        "SELECT user_id FROM platform_identities WHERE name_key(name) = name_key(%s) AND platform = %s"
         " ORDER BY named_at DESC, id DESC LIMIT 1",
         (name, platform),
     )

@@ -36,6 +36,7 @@ from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog, new_log_context
 from waddlebot.base.markup import chat_data
 from waddlebot.base.metrics import Metrics
+from waddlebot.base.secret_words import without
 from waddlebot.base.text import fold
 from waddlebot.community.people import Identity, Person
 from waddlebot.data.outbox import NOT_PRIVATE_HERE, PRIVATE
@@ -75,6 +76,14 @@ LEAVING = (MessageType.MEMBER_LEAVE, MessageType.BAN, MessageType.KICK)
 ASKED_AT_MOST = 2
 # Modules that are this very process, and so the names of their engines.
 OWN_ENGINES = (ROUTER, RULES_MODULE)
+
+
+INTERRUPTED = "interrupted"
+CUT_OFF = Result(
+    ExecutionStatus.FAILED,
+    [],
+    ErrorInfo(code=INTERRUPTED, message="I was cut off, and keep no secrets. Please say that again."),
+)
 
 
 class CommandProcessor:
@@ -187,9 +196,15 @@ class CommandProcessor:
         people = self._who(taken)
         self._join(events, places, people)
         return [
-            Work(event, place, _as_tried(event, place, people[_identity(event)])) if isinstance(place, Place) else place
+            self._work(event, place, _as_tried(event, place, people[_identity(event)]))
+            if isinstance(place, Place)
+            else place
             for event, place in zip(events, places, strict=True)
         ]
+
+    def _work(self, event: Event, place: Place, person: Person, session_id: str | None = None) -> Work:
+        secrets = self._lookups.catalogue(place.community_id).secrets_in(event.message, place.entity_id)
+        return Work(event, place, person, session_id or new_id(), secrets)
 
     def _who(self, events: Sequence[Event]) -> dict[Identity, Person]:
         """Who caused these events, by the newest names that they give."""
@@ -432,7 +447,8 @@ class CommandProcessor:
         engine = self._engines[module if module in OWN_ENGINES else job.command.spec.type]
         with self._abandoning(work):
             try:
-                result = within_permissions(engine.execute(job), job.command.permissions)
+                result = CUT_OFF if work.is_cut_off else engine.execute(job)
+                result = within_permissions(result, job.command.permissions)
                 if result.later_s is None:
                     self.settle(work, job, result)
                 elif self._awaited.put_off(work, job, result.later_s):
@@ -645,13 +661,13 @@ class CommandProcessor:
         if work.duplicate:
             recorded = self._ledger.find(work.event)
             assert recorded is not None, "an event that was in the way is gone"
-            return duplicate_answer(recorded)
+            return duplicate_answer(recorded).model_copy(update={"secrets": list(work.secrets)})
         with work.lock:
             work.answered = True
             answer = work.answer()
         if work.is_simulated:
             place = {"platform": work.place.platform, "community_id": work.place.community_id}
-            trace = {**place, **answer.model_dump(mode="json"), **work.trace()}
+            trace = {**place, **answer.model_dump(mode="json", exclude={"secrets"}), **work.trace()}
             self._sessions.keep_trace(work.session_id, trace)
         elif not work.is_finished:
             self._sessions.remember(work.session_id, work.place.entity_id)
@@ -694,7 +710,9 @@ class CommandProcessor:
     def _restore(self, event: Event, session_id: str) -> Work:
         """An event of another process. Whoever asked has its answer or is gone: the outbox says the rest."""
         person = self._who([event])[_identity(event)]
-        return Work(event, self._lookups.place(event), person, session_id, answered=True)
+        work = self._work(event, self._lookups.place(event), person, session_id)
+        work.answered = True
+        return work
 
     def _job_from_row(self, work: Work, row: dict[str, Any]) -> Job:
         """An execution on record, ready to be called again with the id that it had."""
@@ -797,7 +815,7 @@ def _said(response: ModuleResponse, work: Work, job: Job) -> Said:
     if action != "chat":
         return Said(action, data, module, execution)
     platform = work.event.platform
-    data = chat_data(data, platform, said=_said_by_people(work, job))
+    data = chat_data(without(data, work.secrets), platform, said=_said_by_people(work, job))
     data["message"] = neutralise(data["message"])
     if not data.get("private") or platform == CONSOLE:
         return Said(action, data, module, execution)
@@ -814,7 +832,7 @@ def _apology(job: Job) -> str:
         return f"The answer to {job.command.name} is for you alone, and I cannot say it so here."
     if job.status is ExecutionStatus.TIMEOUT:
         return f"{job.command.module_name} did not answer in time. Try {job.command.name} again in a moment."
-    if job.error and job.error.code == BUSY:
+    if job.error and job.error.code in (BUSY, INTERRUPTED):
         return job.error.message
     return f"Something went wrong with {job.command.name}; it was logged."
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from waddlebot.base.chat import shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
+from waddlebot.base.text import fold
 from waddlebot.base.variables import remarks_on
 from waddlebot.base.wire import problem_of
 from waddlebot.data.database import Database
@@ -34,7 +35,7 @@ class LiveCommand:
 
     def __call__(self, call: ModuleCall) -> str:
         word, *args = call.trigger.args or [""]
-        handler = self._handlers.get(word.lower())
+        handler = self._handlers.get(fold(word))
         if handler is None:
             raise UsageError("Usage: !live add [text] | edit <text> | end [text] | remove | list | preview [text]")
         return changing(self._db, call, lambda db: handler(db, call, args))

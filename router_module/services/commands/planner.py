@@ -180,8 +180,9 @@ class Planner:
         try:
             job.args = line.words()
         except UnbalancedQuotes as err:
-            job.refuse(ExecutionStatus.FAILED, err.code, err.message)
-            work.refusals.append(chat_line(err.message, work, job))
+            message = UnbalancedQuotes().message if work.secrets else err.message  # Which shows where.
+            job.refuse(ExecutionStatus.FAILED, err.code, message)
+            work.refusals.append(chat_line(message, work, job))
             return job
         return self.decide(work, job)
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from waddlebot.base.chat import count_of, shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import UsageError, UserError
+from waddlebot.base.text import fold
 from waddlebot.base.variables import remarks_on
 from waddlebot.base.wire import problem_of
 from waddlebot.data.database import Database
@@ -41,7 +42,7 @@ class TimerCommand:
 
     def __call__(self, call: ModuleCall) -> str:
         word, *args = call.trigger.args or [""]
-        handler = self._handlers.get(word.lower())
+        handler = self._handlers.get(fold(word))
         if handler is None:
             raise UsageError("Usage: !timer add | edit | remove | list | pause | resume | preview")
         return changing(self._db, call, lambda db: handler(db, call, args))
@@ -76,7 +77,7 @@ def _options(call: ModuleCall, words: Sequence[str], short: Mapping[str, str]) -
     options: dict[str, Any] = {}
     places = {"here": call.entity.entity_id, "everywhere": None}
     for at, word in enumerate(words):
-        name, _, said = short.get(word.lower(), word.lower()).partition("=")
+        name, _, said = short.get(fold(word), fold(word)).partition("=")
         if not said or name not in OPTIONS:
             return options, " ".join(words[at:])
         options[OPTIONS[name]] = places.get(said, said) if name == "where" else said

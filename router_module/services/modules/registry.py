@@ -144,7 +144,7 @@ class Registry:
                 db._adapter.cursor,
                 "INSERT INTO commands (command, prefix, description, usage, level, scope, location_url, location, type,"
                 " method, timeout, headers, rate_limit, module_type, module_name, version, trigger_type, event_types,"
-                " priority, execution_mode, subcommands, shared, listen, events) VALUES %s"
+                " priority, execution_mode, subcommands, shared, listen, events, secret) VALUES %s"
                 " ON CONFLICT (module_name, for_version, prefix, command) DO UPDATE SET"
                 " description = excluded.description, usage = excluded.usage, level = excluded.level,"
                 " scope = excluded.scope, location_url = excluded.location_url, location = excluded.location,"
@@ -153,7 +153,8 @@ class Registry:
                 " trigger_type = excluded.trigger_type, event_types = excluded.event_types,"
                 " priority = excluded.priority, execution_mode = excluded.execution_mode,"
                 " subcommands = excluded.subcommands, shared = excluded.shared,"
-                " listen = excluded.listen, events = excluded.events, is_active = true, updated_at = now()",
+                " listen = excluded.listen, events = excluded.events, secret = excluded.secret,"
+                " is_active = true, updated_at = now()",
                 [_command_row(spec, registration) for spec in registration.commands],
             )
         fetch(
@@ -313,6 +314,7 @@ def _command_row(spec: CommandSpec, registration: ModuleRegistration) -> tuple[A
         spec.shared,
         json.dumps([each.model_dump() for each in spec.listen], ensure_ascii=False),
         spec.events.model_dump_json() if spec.events else None,
+        spec.secret,
     )
 
 

@@ -119,7 +119,7 @@ def _keep(db: DAL, module_name: str, version: str, digest: str, wanted: VersionR
             db._adapter.cursor,
             "INSERT INTO commands (command, prefix, description, usage, level, scope, location_url, location, type,"
             " method, timeout, headers, rate_limit, is_active, module_type, module_name, version, for_version,"
-            " trigger_type, event_types, priority, execution_mode, subcommands, shared, listen) VALUES %s",
+            " trigger_type, event_types, priority, execution_mode, subcommands, shared, listen, secret) VALUES %s",
             [_row(spec, module_name, version) for spec in wanted.commands],
         )
     return True
@@ -152,6 +152,7 @@ def _row(spec: CommandSpec, module_name: str, version: str) -> tuple[Any, ...]:
         Json([each.model_dump() for each in spec.subcommands]),
         spec.shared,
         Json([each.model_dump() for each in spec.listen]),
+        spec.secret,
     )
 
 

@@ -141,7 +141,11 @@ def _by_default(command: Command, entity_id: str, catalogue: Catalogue) -> Decis
 
 def needed_level(command: Command, subcommand: SubcommandSpec | None, terms: Terms | None = None) -> Level:
     level = terms.level if terms and terms.level is not None else Level.named(command.spec.level)
-    return max(level, Level.named(subcommand.level)) if subcommand else level
+    if subcommand:
+        return max(level, Level.named(subcommand.level))
+    # Alone it only says how it is used, which is for whoever may use any of it. Community modules do as they like.
+    forms = [Level.named(each.level) for each in command.spec.subcommands] if command.is_core else []
+    return max(level, min(forms, default=level))
 
 
 def _a(level: Level) -> str:

@@ -15,6 +15,7 @@ from pydantic import Field
 from waddlebot.base.contracts import ErrorInfo, Level, Wire
 from waddlebot.base.errors import WaddleBotError
 from waddlebot.base.logs import AAALog
+from waddlebot.base.text import fold
 from waddlebot.community.people import PEOPLE
 from waddlebot.data.audit import Acting, Change, Undo, record_all, who_acts
 from waddlebot.data.cache import Bus
@@ -254,7 +255,7 @@ NAMED_TWICE = ErrorInfo(code="named_twice", message="This person was given a rol
 
 
 def find_level(name: str) -> Level | None:
-    return LEVELS.get(name.lower())
+    return LEVELS.get(fold(name))
 
 
 def _why_not(level: Level | None, name: str, ceiling: Level) -> ErrorInfo | None:

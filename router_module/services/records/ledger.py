@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
-from waddlebot.base.addresses import mask, without_addresses
 from waddlebot.base.combine import FairCombiner
 from waddlebot.base.contracts import (
     OVERLAY_SOURCES,
@@ -19,8 +18,11 @@ from waddlebot.base.contracts import (
     ExecutionInfo,
     ExecutionStatus,
     Moderation,
+    ModuleResponse,
     ResponseInfo,
 )
+from waddlebot.base.module_settings import HIDDEN
+from waddlebot.base.secret_words import without
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 from waddlebot.data.outbox import ASKER_FIRST, OUTBOX_CHANNEL, PRIVATE, USEFUL_FOR
 
@@ -270,8 +272,8 @@ class Ledger:
         """
         ending = _Ending(
             job.execution_id,
-            _result_row(job),
-            list(_response_rows(job, job.execution_id)),
+            _result_row(work, job),
+            list(_response_rows(work, job, job.execution_id)),
             [_job_row(work, child, job.execution_id) for child in children],
             list(_said_rows(work, said, job.execution_id)),
             work.session_id if work.ends_with(job, children) else None,
@@ -473,7 +475,7 @@ def _event_row(work: Work) -> dict[str, Any]:
         "community_id": work.place.community_id,
         "user_id": work.person.own_id,
         "message_type": event.message_type.value,
-        "event": without_addresses(event.model_dump_json()),
+        "event": _kept_event(work),
         "verdict": work.verdict,
     }
 
@@ -503,6 +505,7 @@ def _unsent(said: Said, ordinal: int) -> ResponseInfo:
 
 def _job_row(work: Work, job: Job, cause: str) -> dict[str, Any]:
     place = work.place
+    is_elsewhere = job.command.spec.type != "container"
     return {
         "cause": cause,
         "execution_id": job.execution_id,
@@ -516,35 +519,35 @@ def _job_row(work: Work, job: Job, cause: str) -> dict[str, Any]:
         "entity_id": place.entity_id,
         "community_id": place.community_id,
         "user_id": work.person.own_id,
-        "message_content": without_addresses(work.event.message),
-        "parameters": _parameters(work, job),
+        "message_content": without(work.event.message, work.secrets),
+        "parameters": without(job.args, work.secrets),
         "location_url": job.command.spec.location_url,
         # A container's call can be put together again from the event; what was sent elsewhere is kept as it was.
-        "request_payload": job.kept_payload() if job.command.spec.type != "container" and job.payload else None,
+        "request_payload": job.kept_payload(work.secrets) if is_elsewhere and job.payload else None,
         "decision": job.decided(),
         "error_code": job.error.code if job.error else None,
-        "error_message": job.error.message if job.error else None,
+        "error_message": without(job.error.message, work.secrets) if job.error else None,
         "status": job.status.value,
         **(_came_of(job.result) if job.result else {}),
     }
 
 
-def _parameters(work: Work, job: Job) -> list[str]:
-    """The words of a command, as they may be kept."""
-    message = work.event.message
-    if without_addresses(message) == message:
-        return job.args
-    return [mask(each) if "@" in each else each for each in job.args]
+def _kept_event(work: Work) -> str:
+    event = work.event
+    if work.secrets:
+        changes = {"message": without(event.message, work.secrets), "data": without(event.data, work.secrets)}
+        event = event.model_copy(update=changes)
+    return event.model_dump_json()
 
 
-def _result_row(job: Job) -> dict[str, Any]:
+def _result_row(work: Work, job: Job) -> dict[str, Any]:
     assert job.result is not None
     result = job.result
     return {
         "execution_id": job.execution_id,
         "status": job.status.value,
         "error_code": job.error.code if job.error else None,
-        "error_message": job.error.message if job.error else None,
+        "error_message": without(job.error.message, work.secrets) if job.error else None,
         "retries": result.retries,
         "is_late": result.digest is not None,
         **_came_of(result),
@@ -554,7 +557,11 @@ def _result_row(job: Job) -> dict[str, Any]:
 def _came_of(result: Result) -> dict[str, Any]:
     return {
         "http_status": result.http_status,
-        "response_data": {"module_ms": result.module_ms, "digest": result.digest},
+        "response_data": {
+            "module_ms": result.module_ms,
+            "digest": result.digest,
+            "responses": [each.response_action for each in result.responses],
+        },
         "took_ms": result.took_ms,
     }
 
@@ -563,14 +570,14 @@ def _read_rows(work: Work) -> Iterator[dict[str, Any]]:
     """What came of the executions that were read ahead."""
     for job in work.jobs:
         if job.result is not None:
-            yield from _response_rows(job, work.session_id)
+            yield from _response_rows(work, job, work.session_id)
 
 
-def _response_rows(job: Job, cause: str) -> Iterator[dict[str, Any]]:
+def _response_rows(work: Work, job: Job, cause: str) -> Iterator[dict[str, Any]]:
     """The spec's module_responses: one row for each response, or one that says there was none."""
     assert job.result is not None
     responses: list[tuple[str | None, dict[str, Any]]] = [
-        (each.response_action, each.response_data) for each in job.result.responses
+        (each.response_action, _kept(each, work.secrets)) for each in job.result.responses
     ]
     for action, data in responses or [(None, {})]:
         is_ticker = action == "ticker"
@@ -586,9 +593,15 @@ def _response_rows(job: Job, cause: str) -> Iterator[dict[str, Any]]:
             "ticker_text": data.get("text") if is_ticker else None,
             "ticker_duration": data.get("display_s") if is_ticker else None,
             "chat_message": data.get("message") if action == "chat" else None,
-            "error_message": job.error.message if job.error else None,
+            "error_message": without(job.error.message, work.secrets) if job.error else None,
             "processing_time_ms": job.result.module_ms,
         }
+
+
+def _kept(response: ModuleResponse, secrets: Sequence[str]) -> dict[str, Any]:
+    """What a module answered, without what is for the person alone."""
+    data = dict(without(response.response_data, secrets))
+    return {**data, "message": HIDDEN} if response.is_private else data
 
 
 def _said_at_once(work: Work) -> Iterator[dict[str, Any]]:

@@ -29,9 +29,10 @@ from waddlebot.base.contracts import (
 )
 from waddlebot.base.ids import as_traceparent, new_id, traceparent_of
 from waddlebot.base.logs import log_context
+from waddlebot.base.module_settings import HIDDEN
+from waddlebot.base.secret_words import without
 from waddlebot.base.wire import to_json
 from waddlebot.community.people import Person
-from waddlebot.data.audit import HIDDEN
 from waddlebot.data.ratelimit import Request
 
 from ..catalogue.cache_manager import Place
@@ -104,9 +105,9 @@ class Job:
             self._payload = self._call.model_dump_json()
         return self._payload or ""
 
-    def kept_payload(self) -> str:
-        """What the module is sent, as it may be kept: without the token of the call."""
-        sent: dict[str, Any] = json.loads(self.payload)
+    def kept_payload(self, secrets: Sequence[str]) -> str:
+        """What the module is sent, as it may be kept: without its token and what is for the module alone."""
+        sent: dict[str, Any] = without(json.loads(self.payload), secrets)
         if sent.get("callback"):
             sent["callback"]["token"] = HIDDEN
         return to_json(sent)
@@ -155,6 +156,8 @@ class Work:
     place: Place
     person: Person
     session_id: str = field(default_factory=new_id)
+    # What of its message is for a module alone.
+    secrets: tuple[str, ...] = ()
     jobs: list[Job] = field(default_factory=list)
     # The rules that its text hit, and what they want done about it.
     hits: list[int] = field(default_factory=list)
@@ -223,7 +226,8 @@ class Work:
             }
             for job in self.jobs
         ]
-        return {"message": self.event.message, "verdict": self.verdict, "executions": executions}
+        told = {"message": self.event.message, "verdict": self.verdict, "executions": executions}
+        return dict(without(told, self.secrets))
 
     @property
     def unfinished(self) -> int:
@@ -311,7 +315,13 @@ class Work:
             executions=[job.info() for job in self.jobs],
             responses=self.responses,
             moderation=self.moderation,
+            secrets=list(self.secrets),
         )
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it comes from a record, which does not have what was for a module alone."""
+        return HIDDEN in self.secrets
 
     @property
     def traceparent(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 from waddlebot.base.chat import parse_command, shorten
 from waddlebot.base.contracts import ModuleCall
 from waddlebot.base.errors import NotFound, UsageError
+from waddlebot.base.text import fold
 from waddlebot.data.audit import Acting, acting_as
 from waddlebot.data.database import fetch
 
@@ -112,19 +113,19 @@ class Presets:
 
     def say(self, call: ModuleCall) -> str:
         """What !filters does."""
-        word, name = (*call.trigger.args, "", "")[:2]
-        if word.lower() == "list" and not name:
+        word, name = map(fold, (*call.trigger.args, "", "")[:2])
+        if word == "list" and not name:
             there = sorted(self._kinds_there(call.community.id))
             return f"Filters here: {', '.join(there)}." if there else f"There are no filters here. {USAGE}"
-        if word.lower() not in ("preview", "use") or name.lower() not in PRESETS:
+        if word not in ("preview", "use") or name not in PRESETS:
             raise UsageError(USAGE)
-        if word.lower() == "preview" or call.mode == "simulate":
-            return _in_words(self.preview(call.community.id, name.lower()))
+        if word == "preview" or call.mode == "simulate":
+            return _in_words(self.preview(call.community.id, name))
         with acting_as(Acting("router", own_id=call.user.own_id)):
-            done = self.use(call.community.id, name.lower(), by=call.user.display_name or call.user.name)
+            done = self.use(call.community.id, name, by=call.user.display_name or call.user.name)
         kept = f" Kept as they were: {', '.join(done['kept'])}." if done["kept"] else ""
         on = ", ".join(rule["match_type"] for rule in done["rules"]) or "nothing new"
-        return f"Switched on, {name.lower()}: {on}.{kept}"
+        return f"Switched on, {name}: {on}.{kept}"
 
 
 def _get(name: str) -> Set:
