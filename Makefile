@@ -31,9 +31,8 @@ test: $(VENV)/.dev ## Run every test: make test ARGS="-k alias"
 
 coverage: $(VENV)/.dev ## Run every test and say what of each module no test runs
 	@rm -rf .coverage.d && mkdir .coverage.d
-	@$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
-	@$(BIN)/python -m coverage combine --quiet
-	@$(BIN)/python scripts/coverage_by_module.py
+	@$(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS); failed=$$?; \
+	  $(BIN)/python -m coverage combine --quiet; $(BIN)/python scripts/coverage_by_module.py; exit $$failed
 
 soak: $(VENV)/.dev ## Kill processes under load for some minutes: nothing may be lost or done twice
 	@$(BIN)/python -m pytest -m soak

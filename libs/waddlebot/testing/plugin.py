@@ -233,7 +233,7 @@ def whole_log(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str], str]
     Called with a module's name it returns all of it, records and files, once what that module has told is written.
     """
     known = [logging.getLogger(), *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
-    loggers = [each for each in known if each.level != logging.CRITICAL]
+    loggers = [each for each in known if each.getEffectiveLevel() != logging.CRITICAL]
     levels = [each.level for each in loggers]
     for each in loggers:
         each.setLevel(logging.DEBUG)

@@ -592,7 +592,7 @@ def _read_json(max_bytes: int, *, may_be_empty: bool) -> Any:
         return None
     if body and (request.content_type or "").split(";")[0].strip().lower() != JSON_TYPE:
         raise UnsupportedMediaType()
-    if body and request.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    if body and request.environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in ("", "identity"):
         raise UnsupportedMediaType("Send the body as it is, without a Content-Encoding.")
     if not body:
         raise BadRequest("The body is empty; send JSON.")
