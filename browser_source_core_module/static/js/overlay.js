@@ -130,6 +130,7 @@ export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches
 
 /** Start the CSS animation that a class names, and wait for its end. Short items do without. */
 export async function transition(element, name, item) {
+  element.classList.remove("entering", "changing", "leaving"); // Who skips does not wait for the way in to end.
   if (item.display_s > 0 && item.display_s < 1) return;
   element.classList.add(name);
   await Promise.allSettled(element.getAnimations({ subtree: true }).filter(isTransient).map((each) => each.finished));
