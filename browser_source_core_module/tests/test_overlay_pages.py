@@ -318,7 +318,7 @@ def test_nothing_moves_that_is_not_meant_to(show):
 @pytest.mark.parametrize("source_type", ["ticker", "media", "general"])
 def test_skipping_does_not_wait_for_the_way_in(show, source_type):
     screen = show(source_type)
-    slow = "main > .entering, main > .entering * { animation-duration: 60s !important; }"
+    slow = "main > .entering, main :not(.leaving), main :not(.leaving)::after { animation-duration: 60s !important; }"
     screen.page.evaluate("(rule) => { const [sheet] = document.styleSheets; sheet.insertRule(rule); }", slow)
     items = {
         "ticker": {"text": "One"},
