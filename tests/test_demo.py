@@ -254,6 +254,13 @@ def test_what_people_write_is_only_ever_text(page):
     assert page.problems == []
 
 
+def test_what_is_escaped_for_discord_is_shown_as_discord_shows_it(page):
+    say(page, "discord", "moderator", '!alias add !tell "They say {args}."')
+    say(page, "discord", "member", "!tell [free](http://x.example) _*`|~#")
+
+    expect_bot(page, "discord", "They say [free](http://x.example) _*`|~#.")
+
+
 def test_the_page_can_be_used_by_keyboard(page):
     page.locator("body").press("Escape")
     page.keyboard.press("2")

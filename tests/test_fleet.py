@@ -264,6 +264,21 @@ def test_say_json_is_the_answer(running):
     assert [each["status"] for each in answer["executions"]] == ["success"]
 
 
+@pytest.mark.parametrize("event", ["subscription", "sub", "gift", "bits", "tip"])
+def test_events_are_simulated_by_their_short_names_too(running, event):
+    simulated = running.cli("simulate", event)
+
+    assert (simulated.returncode, simulated.stderr) == (0, "(simulated: nothing was changed)\n")
+    assert "Thanks for the" in simulated.stdout
+
+
+def test_an_event_that_is_none_is_refused_with_those_that_are(running):
+    refused = running.cli("simulate", "subs")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("There is no event “subs” to simulate. There are ticker, ")
+
+
 def test_what_was_said_is_recorded_as_sent(running):
     session = json.loads(running.say("!help", "--json").stdout)["session_id"]
     key = Home(running.home).console_key()

@@ -175,6 +175,21 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(log_to, log, tmp_path
     assert any("action=item_added" in line for line in lines)
 
 
+def test_files_are_their_owners_alone_whatever_the_process_allows(log_to, log, tmp_path):
+    mask = os.umask(0o022)
+    try:
+        read = log_to()
+        log.audit("item_added")
+        read()
+    finally:
+        os.umask(mask)
+
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {
+        "inventory.log": "0o600",
+        "inventory.audit.log": "0o600",
+    }
+
+
 def test_files_rotate_at_ten_megabytes(log_to, log, tmp_path):
     read = log_to()
     for _ in range(25):

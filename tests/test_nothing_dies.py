@@ -427,6 +427,18 @@ def test_the_doctor_tells_within_ten_seconds_what_anybody_says_on_redis(running)
     client.close()
 
 
+def test_the_doctor_names_a_module_of_somebody_elses_that_fell_silent(running):
+    with contextlib.closing(psycopg2.connect(Home(running.home).get_running().environment["DATABASE_URL"])) as database:
+        with database, database.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO collector_modules (module_name, module_version, endpoint_url, last_heartbeat, status)"
+                " VALUES ('outsider', '1.0.0', '', now() - interval '5 minutes', 'stale')"
+            )
+        assert told_by_doctor(running, "1 without a heartbeat: outsider")
+        with database, database.cursor() as cursor:
+            cursor.execute("DELETE FROM collector_modules WHERE module_name = 'outsider'")
+
+
 def test_the_doctor_tells_within_ten_seconds_of_a_full_disk_and_the_log_goes_on(running):
     web = child(running, "web")
     workers = [web, *web.children(recursive=True)]

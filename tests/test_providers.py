@@ -295,13 +295,16 @@ async def name_user_seven(client: Any) -> str:
     return login
 
 
-def test_any_module_may_ask_helix_as_the_application(helix, twitch):
+def test_any_module_may_ask_helix_as_the_application(helix, twitch, caplog):
+    caplog.set_level("INFO", "waddlebot.test")
     login = twitch.accounts.get("7").login
 
     assert helix.look_up(name_user_seven) == login
     for access in list(twitch.tokens):
         del twitch.tokens[access]
     assert helix.look_up(name_user_seven) == login
+    told = [(each.aaa["category"], each.getMessage()) for each in caplog.records if "token" in each.getMessage()]
+    assert told == [("AUTH", "app_token_made"), ("AUTH", "app_token_renewed")]
 
 
 def test_a_limit_of_twitchs_is_kept_by_all(helix, twitch):

@@ -315,6 +315,25 @@ def test_nothing_moves_that_is_not_meant_to(show):
     assert screen.page.evaluate("window.shift") == 0
 
 
+@pytest.mark.parametrize("source_type", ["ticker", "media", "general"])
+def test_skipping_does_not_wait_for_the_way_in(show, source_type):
+    screen = show(source_type)
+    slow = "main > .entering, main :not(.leaving), main :not(.leaving)::after { animation-duration: 60s !important; }"
+    screen.page.evaluate("(rule) => { const [sheet] = document.styleSheets; sheet.insertRule(rule); }", slow)
+    items = {
+        "ticker": {"text": "One"},
+        "media": {"media_type": "music", "title": "One", "artist": "Band"},
+        "general": {"kind": "alert", "text": "One"},
+    }
+    screen.overlay.display(source_type, {**items[source_type], "display_s": 50})
+    screen.wait("document.querySelector('.entering')?.innerText.includes('One')")
+    screen.until(lambda: screen.overlay.states(source_type) == ["shown"])
+
+    screen.overlay.control("skip", source_type)
+
+    screen.wait("!document.querySelector('main > :not([hidden])')")
+
+
 def test_nothing_is_loaded_from_elsewhere(show, site):
     screen = show("media")
     art = "https://evil.example/cookie.png"

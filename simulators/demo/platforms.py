@@ -7,6 +7,7 @@ import html
 import json
 import re
 import shlex
+import string
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -345,7 +346,7 @@ class Discord:
         """A message with its mentions as people see them."""
         users = self._discord.world.users
         text = re.sub(r"<@!?(\d+)>", lambda m: f"@{users[m[1]].display_name}" if m[1] in users else m[0], text)
-        return re.sub(r"\\([\\*_~`|>#@-])", r"\1", text)
+        return re.sub(rf"\\([{re.escape(string.punctuation)}])", r"\1", text)
 
     def _check(self, told: int) -> None:
         if not told:

@@ -1,6 +1,6 @@
 // General: announcements, alerts, forms, and a community's own HTML in a frame that nothing gets out of.
 
-import { fitLine, showName } from "./names.js";
+import { fitLine, forgetFit, showName } from "./names.js";
 import { countDown, markTest, start, themeForFrame, transition } from "./overlay.js";
 import { addPicture, playSound } from "./pictures.js";
 
@@ -17,6 +17,8 @@ const EVENTS = {
   boost: "Boost",
   member_join: "Welcome",
 };
+// Where an alert may say the name.
+const NAMED = [".title", ".body"];
 const ICONS = { follow: "follow", subgift: "subgift", cheer: "cheer", raid: "raid", host: "raid", donation: "donation", boost: "boost" };
 // When others wait an alert goes sooner, but never so soon that nobody could read it.
 const READ_S = 2.5;
@@ -90,16 +92,18 @@ class General {
     if (look.accent) style.setProperty("--accent", look.accent);
     else style.removeProperty("--accent");
     this.#panel.classList.remove("pictured");
+    for (const place of NAMED) forgetFit(this.#panel.querySelector(place));
     if (look.image) addPicture(this.#panel, look, () => this.#fit(look.name));
     this.#sound = look.sound ? playSound(look) : null;
   }
 
-  /** The name stands out, and is as large as its line takes. */
+  /** The name stands out wherever it is said, and is as large as its line takes. */
   #fit(name) {
-    const title = this.#panel.querySelector(".title");
-    showName(title, name);
-    fitLine(title);
-    showName(this.#panel.querySelector(".body"), name);
+    for (const place of NAMED) {
+      const element = this.#panel.querySelector(place);
+      showName(element, name);
+      fitLine(element);
+    }
   }
 
   #showHTML(item) {

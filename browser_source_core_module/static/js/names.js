@@ -12,6 +12,12 @@ export function showName(element, name) {
   element.replaceChildren(text.slice(0, place), marked, text.slice(place + name.length));
 }
 
+/** Let a text be as large as its kind is, whatever stood there before. */
+export function forgetFit(element) {
+  element.style.fontSize = "";
+  element.classList.remove("cut", "only-name");
+}
+
 /** Shrink a text until every word of it fits its line, and all of it two; what is still too long then ends with dots. */
 export function fitLine(element) {
   element.style.fontSize = "";

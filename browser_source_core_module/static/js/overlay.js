@@ -128,11 +128,14 @@ function watchVisibility(changed) {
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-/** Start the CSS animation that a class names, and wait for its end. Short items do without. */
+/** Start the CSS animations that a class names, and wait for their end, not for others'. Short items do without. */
 export async function transition(element, name, item) {
+  element.classList.remove("entering", "changing", "leaving"); // Who skips does not wait for the way in to end.
   if (item.display_s > 0 && item.display_s < 1) return;
+  const others = new Set(element.getAnimations({ subtree: true }));
   element.classList.add(name);
-  await Promise.allSettled(element.getAnimations({ subtree: true }).filter(isTransient).map((each) => each.finished));
+  const started = element.getAnimations({ subtree: true }).filter((each) => isTransient(each) && !others.has(each));
+  await Promise.allSettled(started.map((each) => each.finished));
   element.classList.remove(name);
 }
 

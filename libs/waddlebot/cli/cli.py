@@ -33,6 +33,7 @@ LEVELS = ("member", "subscriber", "vip", "moderator", "admin", "owner")
 COMMAND_LINE = "command line"
 GROUPS = ("collectors", "admins", "services", "api-users", "super-admins")
 OVERLAYS = ("ticker", "media", "general")
+NICKNAMES = {"sub": "subscription", "gift": "subgift", "bits": "cheer", "tip": "donation", "join": "member_join"}
 NO_FLEET = 2
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -147,7 +148,8 @@ def simulate(home: Path, name: str, level: str, channel: str, as_json: bool, eve
             console.show_test(event, text)
             echo(f"{console.shown_on(event)}, marked TEST")
             return
-        made = console.event(text, _speaker(name, level, channel), simulate=True, kind=event)
+        kind = _message_type(event)
+        made = console.event(text, _speaker(name, level, channel), simulate=True, kind=kind)
         status = _speak(console, made, as_json=as_json)
         echo("(simulated: nothing was changed)", dim=True, err=True)
         sys.exit(status)
@@ -737,6 +739,18 @@ def _speaker(name: str, level: str, channel: str) -> Any:
     from .console import Speaker
 
     return Speaker(name, Level.named(level), channel)
+
+
+def _message_type(event: str) -> str:
+    """Raises: UserError."""
+    from ..base.contracts import MessageType
+    from ..base.errors import UserError
+
+    kind = NICKNAMES.get(event, event)
+    if kind not in set(MessageType):
+        known = ", ".join((*OVERLAYS, *MessageType))
+        raise UserError(f"There is no event “{event}” to simulate. There are {known}.")
+    return kind
 
 
 def _speak(console: Console, event: dict[str, Any], *, as_json: bool) -> int:

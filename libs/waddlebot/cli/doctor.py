@@ -23,6 +23,7 @@ ADVICE = {
     "background": f"What ends is begun again, and a minute without trouble clears this. If it stays, {IN_THE_LOG}.",
     "database": f"PostgreSQL is restarted by itself; {IN_THE_LOG}.",
     "redis": f"Valkey is restarted by itself; {IN_THE_LOG}.",
+    "modules": "Start it again where it runs. A module that is not heard for a day is no trouble any more.",
     "consent": "They open /twitch/auth once more, or /twitch/auth/bot for the bot's own account.",
     "troubles": "Its owner opens /twitch/auth, the bot's /twitch/auth/bot; the page says what is missing.",
     "registration": "It is tried again by itself, and works once the router answers.",
@@ -52,8 +53,9 @@ def examine(home: Home) -> Iterator[Finding]:
     for manifest in all_manifests():
         if manifest.name not in running.modules:
             continue
-        # A collector's own key sees all of its platform; the console's is for the console.
-        key = home.load_secrets()[0].keys.get(manifest.name, "")
+        # Names in health: a collector's own key sees those of its platform, the console's all others.
+        own = home.load_secrets()[0].keys.get(manifest.name, "")
+        key = own if manifest.kind == "collector" else home.console_key() or own
         for finding in _module(http, running, manifest, key):
             # What ails a process ails all modules in it.
             is_news = finding.detail not in told

@@ -44,6 +44,7 @@ class Helix:
     def __init__(self, app: TwitchApp | None, providers: Providers, bridge: Bridge) -> None:
         self.bridge = bridge
         self._app = app
+        self._log = providers.log
         self._provider = providers.add("twitch", title="Twitch", translate=_translate)
         # All three belong to the bridge's loop.
         self._open_connections: ClientSession | None = None
@@ -137,6 +138,7 @@ class Helix:
                 except (*helix_client.NOT_UNDERSTOOD, *helix_client.BROKEN_OFF) as err:
                     # Its message may contain the secret.
                     raise NoAppToken(f"no app token: {type(err).__name__}") from err
+                self._log.auth("app_token_renewed" if refused else "app_token_made", provider="twitch")
             return self._client
 
 

@@ -322,7 +322,7 @@ class Providers:
         self._pauses = Pauses(client)
         self._circuits = CircuitBreakers(log, metrics, max_failures=max_failures, rest_s=rest_s)
         self._measures = Measures(metrics)
-        self._log = log
+        self.log = log
 
     def add(
         self, name: str, *, title: str = "", translate: Translate | None = None, timeout_s: float = 10.0, tries: int = 3
@@ -337,7 +337,7 @@ class Providers:
             pauses=self._pauses,
             circuits=self._circuits,
             measures=self._measures,
-            log=self._log,
+            log=self.log,
         )
 
 
