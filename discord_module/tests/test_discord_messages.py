@@ -189,7 +189,11 @@ def test_a_second_warning_of_the_same_person_is_seen_too(server, fleet):
         assert fleet.request("POST", "/discord/api/moderation", body, key="admin").status == 200
     server.say("shout", user="608")
 
-    eventually(lambda: len([said for said in list(server.discord.messages) if "Hold still." in said.content]) == 3)
+    def warned() -> list[str]:
+        return [said.content for said in list(server.discord.messages) if not said.guild_id]
+
+    eventually(lambda: len(warned()) == 3)
+    assert set(warned()) == {"A warning: Hold still."}
 
 
 def test_the_bots_name_in_a_message_calls_who_listens_for_it(server, stub):
