@@ -15,9 +15,9 @@ from .kong_client import KongClient
 # Consumers of its own, which neither the broker's accounts nor the fleet's are among.
 TAG = "waddlebot-programs"
 MARK = "program-"
-LIVE = """
-SELECT DISTINCT account_id FROM service_account_keys
-WHERE account_id = ANY(%(accounts)s) AND is_active AND (expires_at IS NULL OR expires_at > now())
+LIVE = f"""
+SELECT DISTINCT '{MARK}' || account_id AS mark FROM service_account_keys
+WHERE '{MARK}' || account_id = ANY(%(marks)s::text[]) AND is_active AND (expires_at IS NULL OR expires_at > now())
 """
 
 
@@ -63,13 +63,12 @@ class ProgramKeys:
         """Take out of Kong what has no live key left here."""
         if not self._kong.is_there:
             return
-        consumers = {
-            int((each.custom_id or "").removeprefix(MARK) or 0): each.id for each in self._kong.all_consumers(tag=TAG)
-        }
+        consumers = list(self._kong.all_consumers(tag=TAG))
         with self._database.reading() as db:
-            live = {row["account_id"] for row in fetch(db, LIVE, {"accounts": list(consumers)})}
-        for account_id in consumers.keys() - live:
-            self._kong.remove_consumer(consumers[account_id])
+            live = {row["mark"] for row in fetch(db, LIVE, {"marks": [each.custom_id or "" for each in consumers]})}
+        for each in consumers:
+            if each.custom_id not in live:
+                self._kong.remove_consumer(each.id)
 
 
 def _left_s(account: Account) -> int | None:
