@@ -149,7 +149,7 @@ service.loops.add("trim", overlays.trim, every_s=settings.queue_interval_s, once
 service.loops.add("clean-up", clean_up, every_s=settings.cleanup_interval_s, once=True)
 service.loops.add("no-page", playback.look_for_pages, every_s=2, once=True)
 # The hubs ring when a page has said something.
-Wakeup(settings, PLAYBACK).listen(playback.wake)
+Wakeup(settings, PLAYBACK).listen(lambda _: playback.wake.set())
 service.loops.add("playback", playback.tell, every_s=1, wake=playback.wake)
 service.loops.add("forget-playback", playback.forget, every_s=settings.cleanup_interval_s, once=True)
 service.loops.add("tips", tip_service.tell, every_s=1, once=True)

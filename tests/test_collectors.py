@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 from unittest.mock import Mock
@@ -19,7 +19,8 @@ from waddlebot.base.errors import UpstreamError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.base.metrics import Metrics
-from waddlebot.collecting.event_store import Delivery, EventStore, EventTable, Holding
+from waddlebot.collecting.event_store import Delivery, EventStore, EventTable, Holding, Result
+from waddlebot.collecting.forwarder import MAX_BATCHES, Forwarder
 from waddlebot.collecting.liveness import Liveness
 from waddlebot.collecting.pace import Pace, Pacer
 from waddlebot.collecting.sender import Outcome, Sender
@@ -31,6 +32,7 @@ from waddlebot.testing.plugin import eventually
 from waddlebot.web.lists import Page
 
 numbers = count(1)
+AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
 # Combining
@@ -100,16 +102,75 @@ def delivery(id_: str, event: str, **options) -> Delivery:
 
 def test_copies_in_one_batch_are_one_event(store):
     batch = [delivery("d1", "e1"), delivery("d1", "e1"), delivery("d2", "e1"), delivery("d3", "e3", ignored="a bot")]
-    assert store.store(batch) == ["stored", "repeated", "ignored", "ignored"]
-    assert store.store(batch) == ["repeated"] * 4
-    assert store.store([delivery("d4", "e1")]) == ["ignored"]
+    assert store.store(batch)[0] == ["stored", "repeated", "ignored", "ignored"]
+    assert store.store(batch)[0] == ["repeated"] * 4
+    assert store.store([delivery("d4", "e1")])[0] == ["ignored"]
     assert [row.event_id for row in store.claim()] == ["e1"]
 
 
 def test_what_the_database_cannot_hold_is_replaced_and_keeps_nobody_waiting(store):
     strange = Delivery("d1", "e1", "chat", "c", "p", {"text": "a\x00b\ud800c", "more": ["\x00", 1]})
-    assert store.store([delivery("d0", "e0"), strange, delivery("d2", "e2")]) == ["stored"] * 3
+    assert store.store([delivery("d0", "e0"), strange, delivery("d2", "e2")])[0] == ["stored"] * 3
     assert [row.data for row in store.claim()][1] == {"text": "a\ufffdb\ufffdc", "more": ["\ufffd", 1]}
+
+
+def test_what_need_not_wait_for_anything_is_claimed_as_it_is_stored(store):
+    def of(person: str, number: int) -> Delivery:
+        return Delivery(f"d{number}", f"e{number}", "chat", "c", person, {"n": number}, occurred_at=AT)
+
+    first = [of("ann", 0), of("ann", 1), of("bob", 2), delivery("d3", "e3", ignored="a bot")]
+    outcomes, claimed = store.store(first, goes_on=True)
+    assert outcomes == ["stored"] * 3 + ["ignored"]
+    ann = claimed[:2]
+    assert [(row.event_id, row.data, row.occurred_at) for row in claimed] == [(f"e{n}", {"n": n}, AT) for n in range(3)]
+    # Ann has something under way, and Cy's line cannot be kept as it came.
+    strange = Delivery("d6", "e6", "chat", "c", "cy", {"text": "\x00"})
+    outcomes, claimed = store.store([*first, of("ann", 4), of("dot", 5)], goes_on=True)
+    assert outcomes == ["repeated"] * 4 + ["stored"] * 2
+    assert [row.event_id for row in claimed] == ["e5"]
+    assert store.store([strange], goes_on=True) == (["stored"], [])
+    assert [row.event_id for row in store.claim()] == ["e6"]
+    store.finish([Result(row.id, "forwarded") for row in ann])
+    assert [row.event_id for row in store.claim()] == ["e4"]
+
+
+@pytest.fixture
+def forwarder(store) -> Forwarder:
+    """One whose batches never come to an end."""
+    return Forwarder(
+        store,
+        router=Mock(),
+        ask=Mock(),
+        ring=Mock(),
+        translate=Mock(),
+        pools=Mock(),
+        moderates=False,
+        log=AAALog("tests", "1"),
+        metrics=Metrics("tests"),
+    )
+
+
+def lines(*numbers: int) -> list[Delivery]:
+    return [Delivery(f"d{n}", f"e{n}", "chat", "c", f"p{n}", {"n": n}) for n in numbers]
+
+
+def test_the_database_is_the_queue_where_there_is_no_room(store, forwarder):
+    for n in range(2 * MAX_BATCHES):
+        forwarder.take(lines(n))
+        forwarder.step()
+    assert [row.data["n"] for row in store.claim()] == list(range(MAX_BATCHES, 2 * MAX_BATCHES))
+    assert forwarder._ring.call_count == MAX_BATCHES
+
+
+def test_what_a_process_leaves_in_memory_is_anybodys(store, forwarder):
+    forwarder.take(lines(1, 2))
+    forwarder.take(lines(3))
+    assert store.claim() == []
+    forwarder.finish()
+    forwarder.take(lines(4))
+    left: list[int] = []
+    eventually(lambda: left.extend(row.data["n"] for row in store.claim()) or sorted(left) == [1, 2, 3, 4])
+    forwarder._pools.submit.assert_not_called()
 
 
 def test_a_former_holder_of_a_socket_feeds_nothing(store, fleet):
@@ -118,11 +179,11 @@ def test_a_former_holder_of_a_socket_feeds_nothing(store, fleet):
     with fleet.database.transaction() as db:
         fetch(db, insert, (entity, "new holder", 8))
     former, now = Holding(entity, 7), Holding(entity, 8)
-    assert store.store([delivery("d1", "e1", holding=former)]) == ["ignored"]
-    assert store.store([delivery("d2", "e1", holding=now)]) == ["stored"]
+    assert store.store([delivery("d1", "e1", holding=former)])[0] == ["ignored"]
+    assert store.store([delivery("d2", "e1", holding=now)])[0] == ["stored"]
     with fleet.database.transaction() as db:
         fetch(db, "UPDATE coordination SET claimed_by = NULL WHERE entity_id = %s", (entity,))
-    assert store.store([delivery("d3", "e3", holding=now)]) == ["ignored"]
+    assert store.store([delivery("d3", "e3", holding=now)])[0] == ["ignored"]
 
 
 # What is said first

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +139,15 @@ def test_each_chat_is_answered(page, platform, level):
     say(page, platform, level, f"!inventory add {platform}-sword shiny")
 
     expect_bot(page, platform, f"Added “{platform}-sword”.")
+
+
+def test_whoever_takes_a_line_tells_who_says_the_answer(page):
+    """Two processes: what nobody tells of is said three seconds later."""
+    for n in range(3):
+        began = time.monotonic()
+        say(page, "twitch", "moderator", f"!inventory status told-{n}")
+        expect_bot(page, "twitch", f"told-{n}")
+        assert time.monotonic() - began < 2.5
 
 
 def test_the_streamer_goes_live_and_ends_the_stream(page):

@@ -28,6 +28,7 @@ from waddlebot.base.logs import AAALog, configure_logging, stop_logging
 from waddlebot.base.settings import Settings
 from waddlebot.base.watched import Watched
 from waddlebot.collecting.liveness import Liveness
+from waddlebot.data import wakeup
 from waddlebot.data.cache import Bus, open_redis
 from waddlebot.data.database import StatementPool
 from waddlebot.data.redis_users import INVALIDATIONS, WAKE
@@ -206,7 +207,7 @@ def test_no_message_ends_the_listener_that_empties_caches(settings, anybody, log
 
 def test_no_message_ends_a_wakeup(settings, anybody):
     wakeup, rung = Wakeup(settings, "nonsense"), threading.Event()
-    wakeup.listen(rung)
+    wakeup.listen(lambda _: rung.set())
     eventually(lambda: dict(anybody.pubsub_numsub(WAKE + "nonsense"))[WAKE + "nonsense"])
     eventually(rung.is_set)
     for message in NONSENSE:
@@ -214,6 +215,27 @@ def test_no_message_ends_a_wakeup(settings, anybody):
         anybody.publish(WAKE + "nonsense", message)
         eventually(rung.is_set)
     wakeup.stop()
+
+
+def test_what_rings_tell_while_redis_is_away_is_told_once_it_is_back(settings, monkeypatch):
+    refused = iter([True, True, False])
+    publish = redis.Redis.publish
+
+    def away_at_first(client, channel, message):
+        if next(refused, False):
+            raise redis.ConnectionError()
+        return publish(client, channel, message)
+
+    monkeypatch.setattr(redis.Redis, "publish", away_at_first)
+    monkeypatch.setattr(wakeup, "RETRY_S", 0.05)
+    teller, listener, heard = Wakeup(settings, "told"), Wakeup(settings, "told"), []
+    listener.listen(heard.append)
+    eventually(lambda: heard == [[]])
+    teller.ring(1)
+    teller.ring([2, "two"])
+    eventually(lambda: [each for told in heard for each in told] == [1, [2, "two"]])
+    teller.stop()
+    listener.stop()
 
 
 # The log

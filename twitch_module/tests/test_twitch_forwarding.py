@@ -150,7 +150,7 @@ def test_forwarders_at_once_never_reorder_a_person_nor_take_twice(fleet):
     intake = EventStore(fleet.database, table, holder="intake")
     people = {n: f"person {n % 7}" for n in range(400)}
     for n, person in people.items():
-        assert intake.store([Delivery(f"d{n}", f"e{n}", "chat", "c", person, {"n": n})]) == ["stored"]
+        assert intake.store([Delivery(f"d{n}", f"e{n}", "chat", "c", person, {"n": n})])[0] == ["stored"]
     seen: list[int] = []
     under_way: set[str] = set()
     lock = threading.Lock()

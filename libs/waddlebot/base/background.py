@@ -58,6 +58,7 @@ class Loops:
         self._turns = turns
         self._loops: list[_Loop] = []
         self._threads: dict[_Loop, threading.Thread] = {}
+        self._kinds: set[Kind] = set()
         self.stopping = threading.Event()
 
     def add(
@@ -80,7 +81,12 @@ class Loops:
             raise ValueError(f"{name}: a job for all replicas needs turns, and cannot be woken")
         self._loops.append(_Loop(name, step, every_s, kind, wake, finish, once))
 
+    def runs(self, kind: Kind) -> bool:
+        """Whether this process runs loops of that kind."""
+        return kind in self._kinds
+
     def start(self, *kinds: Kind) -> None:
+        self._kinds.update(kinds)
         for loop in self._loops:
             if loop.kind in (*kinds, "both") and loop not in self._threads:
                 watched = Watched(loop.name, self._log.module)

@@ -1,11 +1,13 @@
 """What every collector is: durable intake, a forwarder to the router, and a sender of the replies.
 
-platform ─► intake.store ─► {platform}_events ─► forwarder ─► router ─► answer ─► sender ─► platform
-   the HTTP side: commit, then the platform's 2xx │ the collectors' process: batches, several in flight
+platform ─► take ─► {platform}_events ─► forwarder ─► router ─► answer ─► sender ─► platform
+            committed, then the platform's 2xx │ from memory, where it was taken; what had  │ in the collectors'
+                                               │ no room there, in the collectors' process  │ process
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -26,7 +28,7 @@ from ..base.settings import Settings
 from ..base.watched import Watched
 from ..data.cache import Bus, Cache
 from ..data.database import Database, fetch_one
-from ..data.outbox import Outgoing
+from ..data.outbox import Outgoing, Priority, Waiting
 from ..data.ratelimit import RateLimiter
 from ..data.retention import EVERY_S, delete_old
 from ..data.wakeup import Wakeup
@@ -108,16 +110,16 @@ class Collector:
         self.liveness = Liveness(db, self.platform, log)
         self.pacer = self._make_pacer(pace) if pace else None
         self._deliveries = metrics.counter("deliveries", "Deliveries, by what they were.", ["type", "outcome"])
-        self._store = EventStore(db, table, holder=self.holder)
-        # Nothing that it stores waits for another's lock, so batches need not pass each other.
-        self._combined = FairCombiner(self._store_and_ring, max_batch=MAX_BATCH, patience_s=None)
+        store = EventStore(db, table, holder=self.holder)
         self._kept: deque[Delivery] = deque()
         self._is_ending = False
         self._keeping = threading.Lock()
         self._ever_kept = 0
         self._to_tell: deque[tuple[int, Callable[[], None]]] = deque()
         self._lost = Watched("intake-room", log.module)
-        self._wakeup = Wakeup(service.settings, table.name)
+        # Other processes hear of what waits in the table, and of replies that may be said.
+        self._backlog = Wakeup(service.settings, table.name)
+        self._replies = Wakeup(service.settings, f"{self.platform}_replies")
         self._sender = Sender(
             db,
             shared_bridge(),
@@ -130,9 +132,10 @@ class Collector:
             metrics=metrics,
         )
         self._forwarder = Forwarder(
-            self._store,
+            store,
             router=service.router,
-            sender=self._sender,
+            ask=self._ask,
+            ring=self._backlog.ring,
             translate=translate,
             pools=TargetPools(log, workers_per_target=MAX_BATCHES),
             moderates=act is not None,
@@ -140,8 +143,10 @@ class Collector:
             log=log,
             metrics=metrics,
         )
+        # Nothing that it stores waits for another's lock, so batches need not pass each other.
+        self._combined = FairCombiner(self._forwarder.take, max_batch=MAX_BATCH, patience_s=None)
         self._add_loops()
-        service.check("backlog", self._store.check)
+        service.check("backlog", store.check)
         service.check("channels", self.liveness.check)
         metrics.registry.register(LivenessMetrics(self.liveness, metrics.module))
         service.mount(self._make_channels_endpoint())
@@ -160,7 +165,7 @@ class Collector:
         began = time.monotonic()
         outcomes: list[Intake | Exception]
         try:
-            outcomes = [*self._store_and_ring(deliveries)]
+            outcomes = [*self._forwarder.take(deliveries)]
         except Exception as err:  # noqa: BLE001 - it is the outcome
             # Who has waited for a database that does not answer need not wait for it once more.
             is_away = len(deliveries) == 1 or (isinstance(err, Busy) and time.monotonic() - began > OUTAGE_S)
@@ -223,15 +228,9 @@ class Collector:
         self._ever_kept += 1
         self._forwarder.wake.set()
 
-    def _store_and_ring(self, batch: Sequence[Delivery]) -> list[Intake]:
-        outcomes = self._store.store(batch)
-        if "stored" in outcomes:
-            self._wakeup.ring()
-        return outcomes
-
     def _take_alone(self, delivery: Delivery) -> Intake | Exception:
         try:
-            return self._store_and_ring([delivery])[0]
+            return self._forwarder.take([delivery])[0]
         except Exception as err:  # noqa: BLE001 - it is the outcome
             return err
 
@@ -253,16 +252,29 @@ class Collector:
     def _store_together_or_alone(self, batch: list[Delivery]) -> Sequence[Intake | Literal["failed"]]:
         """One that cannot be stored at all may not stay in front of the others for ever."""
         try:
-            return self._store.store(batch)
+            return self._forwarder.take(batch)
         except (psycopg2.Error, ValueError):
             return [self._store_alone(each) for each in batch]
 
     def _store_alone(self, delivery: Delivery) -> Intake | Literal["failed"]:
         try:
-            return self._store.store([delivery])[0]
+            return self._forwarder.take([delivery])[0]
         except (psycopg2.Error, ValueError) as err:
             self._service.log.error("delivery_not_stored", type=delivery.type, error=type(err).__name__)
             return "failed"
+
+    def _ask(self, replies: Sequence[Waiting]) -> None:
+        """Have replies said, by this process if it says any."""
+        if self._service.loops.runs("worker"):
+            self._sender.ask(replies)
+        elif replies:
+            self._replies.ring(*((each.id, each.entity_id, each.priority) for each in replies))
+
+    def _hear_replies(self, told: Sequence[Any]) -> None:
+        if not told:
+            self._sender.look()
+        with contextlib.suppress(TypeError, ValueError):  # Told by whoever can.
+            self._sender.ask([Waiting(int(id_), str(entity), Priority(priority)) for id_, entity, priority in told])
 
     def _note_said(self, reply: Outgoing, began_at: float) -> None:
         if self._echo_in is not None and reply.response_action == "chat":
@@ -287,29 +299,40 @@ class Collector:
 
     def _add_loops(self) -> None:
         forwarder, sender, liveness, db = self._forwarder, self._sender, self.liveness, self._service.database
+        left = threading.Event()
 
         def forward() -> bool:
-            self._wakeup.listen(forwarder.wake)
             forwarder.gather()
             has_more = self._store_kept() | forwarder.step()
             self._tell_stored()
             return has_more
+
+        def claim() -> bool:
+            self._backlog.listen(lambda _: left.set())
+            forwarder.gather()
+            return forwarder.claim()
+
+        def say() -> bool:
+            self._replies.listen(self._hear_replies)
+            return sender.step()
 
         def clean() -> bool:
             return delete_old(db, self._table.name, "received_at") | delete_old(
                 db, self._table.activities, "created_at"
             )
 
-        def store_the_rest() -> None:
+        def finish() -> None:
             with self._keeping:
                 self._is_ending = True
             while self._store_kept():
                 pass
+            forwarder.finish()
 
         loops = self._service.loops
-        loops.add("forwarder", forward, every_s=POLL_S, kind="worker", wake=forwarder.wake, finish=store_the_rest)
-        loops.add("forwarder-leases", forwarder.renew, every_s=LEASE.total_seconds() / 3, kind="worker")
-        loops.add("sender", sender.step, every_s=SENDER_POLL_S, kind="worker", wake=sender.wake, finish=sender.finish)
+        loops.add("forwarder", forward, every_s=POLL_S, kind="both", wake=forwarder.wake, finish=finish)
+        loops.add("forwarder-leases", forwarder.renew, every_s=LEASE.total_seconds() / 3, kind="both")
+        loops.add("backlog", claim, every_s=POLL_S, kind="worker", wake=left)
+        loops.add("sender", say, every_s=SENDER_POLL_S, kind="worker", wake=sender.wake, finish=sender.finish)
         listener = OutboxListener(self._service.settings.database_url, self.platform, sender.look)
         loops.add("outbox-listener", listener.step, every_s=1.0, kind="worker", finish=listener.close)
         loops.add("delete-events", clean, every_s=EVERY_S, kind="worker", once=True)

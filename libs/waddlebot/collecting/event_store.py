@@ -110,12 +110,17 @@ class Result:
 # With EXISTS for a LIMIT 1, here and below, a plan made while the table was new reads all of it for each batch.
 STORE = """
 INSERT INTO {table} (delivery_id, event_id, type, {channel}, {person}, event_data, occurred_at, state, detail,
-    processed_at)
+    processed_at, attempts, holder, lease_until)
 SELECT delivery_id, event_id, type, channel, person,
     -- Of a copy only what lists find it by: what of the first is for no record is not known here.
     CASE why WHEN 'another delivery brought it' THEN jsonb_strip_nulls(jsonb_build_object('guild_id',
         data->'guild_id', 'team_id', data->'team_id', 'message_type', data->'message_type')) ELSE data END, occurred_at,
-    CASE why WHEN '' THEN 'pending' ELSE 'ignored' END, why, CASE WHEN why <> '' THEN now() END
+    CASE WHEN why <> '' THEN 'ignored' WHEN goes_on THEN 'forwarding' ELSE 'pending' END, why,
+    CASE WHEN why <> '' THEN now() END, CASE WHEN goes_on THEN 1 ELSE 0 END,
+    CASE WHEN goes_on THEN %(holder)s::text ELSE '' END, CASE WHEN goes_on THEN now() + %(lease)s::interval END
+FROM (SELECT *, %(goes_on)s::boolean AND why = '' AND (
+    SELECT true FROM {table} b WHERE b.{channel} = delivery.channel AND b.{person} = delivery.person
+        AND b.state IN ('pending', 'forwarding') LIMIT 1) IS NULL AS goes_on
 FROM (
     SELECT d.*, CASE
         WHEN d.why <> '' THEN d.why
@@ -125,15 +130,15 @@ FROM (
         WHEN row_number() OVER (PARTITION BY d.event_id, d.why = '' ORDER BY ordinal) > 1 OR (
             SELECT true FROM {table} t WHERE t.event_id = d.event_id AND t.state <> 'ignored' LIMIT 1)
             THEN 'another delivery brought it'
-        ELSE '' END AS decided
+        ELSE '' END
     FROM ROWS FROM (jsonb_to_recordset(%(rows)s::jsonb) AS (delivery_id text, event_id text, type text, channel text,
         person text, data jsonb, occurred_at timestamptz, why text, held_entity text, held_epoch bigint))
         WITH ORDINALITY AS d (delivery_id, event_id, type, channel, person, data, occurred_at, why, held_entity,
         held_epoch, ordinal)
 ) AS delivery (delivery_id, event_id, type, channel, person, data, occurred_at, given, held_entity, held_epoch,
-    ordinal, why)
+    ordinal, why)) AS decided
 ORDER BY ordinal
-ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id, state
+ON CONFLICT (delivery_id) DO NOTHING RETURNING id, delivery_id, state
 """
 # `free` can miss a row that another forwarder is just taking, and then `first` leaves the later ones of that person
 # alone as well.
@@ -210,31 +215,27 @@ class EventStore:
         self._finish_and_order = Prepared(f"{table.name}_finish_and_order", finish)
         self._renew = Prepared(f"{table.name}_renew", UNHURRIED, RENEW.format(**names))
 
-    def store(self, deliveries: Sequence[Delivery]) -> list[Intake]:
+    def store(self, deliveries: Sequence[Delivery], *, goes_on: bool = False) -> tuple[list[Intake], list[StoredEvent]]:
         """Keep deliveries. When this returns they are committed and the platform may be told.
 
         The same delivery again is `repeated`; the same event in another delivery is kept and `ignored`, and so is what
-        comes through a socket whose claim has passed to another container.
+        comes through a socket whose claim has passed to another container. With `goes_on` whatever need not wait for an
+        earlier event of the same person is claimed at once, and returned.
         """
-        rows = [
-            {
-                "delivery_id": each.delivery_id,
-                "event_id": each.event_id,
-                "type": each.type,
-                "channel": each.channel_id,
-                "person": each.person_id,
-                "data": each.data,
-                "occurred_at": each.occurred_at,
-                "why": each.ignored,
-                "held_entity": each.holding.entity_id if each.holding else None,
-                "held_epoch": each.holding.epoch if each.holding else None,
-            }
-            for each in deliveries
-        ]
-        stored = self._db.statement(self._store, {"rows": _as_json(rows)})
-        states = {row["delivery_id"]: row["state"] for row in stored}
-        # The first of two copies in one batch is the one that was stored.
-        return [_intake(states.pop(each.delivery_id, None)) for each in deliveries]
+        encoded, is_clean = _as_json([_as_row(each) for each in deliveries])
+        stored = self._db.statement(
+            self._store, {"rows": encoded, "goes_on": goes_on and is_clean, "holder": self._holder, "lease": LEASE}
+        )
+        found = {row["delivery_id"]: row for row in stored}
+        outcomes: list[Intake] = []
+        claimed: list[StoredEvent] = []
+        for each in deliveries:
+            # The first of two copies in one batch is the one that was stored.
+            row = found.pop(each.delivery_id, None)
+            outcomes.append(_intake(row["state"] if row else None))
+            if row and row["state"] == "forwarding":
+                claimed.append(_as_stored(row["id"], each))
+        return outcomes, claimed
 
     def claim(self, limit: int = MAX_BATCH) -> list[StoredEvent]:
         """Take the oldest events that may go out now, each person's in their order.
@@ -339,16 +340,37 @@ def define_events(db: DAL, table: EventTable) -> None:
     )
 
 
-def _as_json(rows: list[dict[str, Any]]) -> str:
-    """What PostgreSQL or UTF-8 cannot hold, and a socket's own parser let through, becomes U+FFFD."""
+def _as_row(delivery: Delivery) -> dict[str, Any]:
+    held = delivery.holding
+    return {
+        "delivery_id": delivery.delivery_id,
+        "event_id": delivery.event_id,
+        "type": delivery.type,
+        "channel": delivery.channel_id,
+        "person": delivery.person_id,
+        "data": delivery.data,
+        "occurred_at": delivery.occurred_at,
+        "why": delivery.ignored,
+        "held_entity": held.entity_id if held else None,
+        "held_epoch": held.epoch if held else None,
+    }
+
+
+def _as_stored(id_: int, delivery: Delivery) -> StoredEvent:
+    return StoredEvent(id_, delivery.event_id, delivery.type, delivery.channel_id, delivery.data, delivery.occurred_at)
+
+
+def _as_json(rows: list[dict[str, Any]]) -> tuple[str, bool]:
+    """What PostgreSQL or UTF-8 cannot hold, and a socket's own parser let through, becomes U+FFFD. Returns, too,
+    whether there was nothing of that."""
     with contextlib.suppress(ValueError):  # A lone surrogate.
         encoded = encode(rows)
         if b"\\u0000" not in encoded:
-            return encoded.decode()
-    return encode(clean(rows)).decode()
+            return encoded.decode(), True
+    return encode(clean(rows)).decode(), False
 
 
 def _intake(state: str | None) -> Intake:
     if state is None:
         return "repeated"
-    return "stored" if state == "pending" else "ignored"
+    return "ignored" if state == "ignored" else "stored"

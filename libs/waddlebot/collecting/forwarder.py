@@ -1,9 +1,14 @@
-"""From a collector's store to the router, and what the router answers to the sender and the platform's moderation."""
+"""From a collector's store to the router, and what the router answers to the sender and the platform's moderation.
+
+take ─► stored and claimed in one statement ─► step ──────────────┐
+         └ else pending, left to whoever claims it next ─► claim ─┴► _forward ─► router ─► finish
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -18,9 +23,8 @@ from ..base.metrics import Metrics
 from ..base.secret_words import without
 from ..data.outbox import PRIVATE, Priority, Waiting
 from ..web.clients import RouterClient
-from .event_store import EventStore, Order, Result, StoredEvent
+from .event_store import Delivery, EventStore, Intake, Order, Result, StoredEvent
 from .moderation import Action, ModerationAction
-from .sender import Sender
 
 MAX_BATCHES = 8
 # A batch that is not full follows one of several events at least this far apart, so that load makes batches larger
@@ -28,6 +32,7 @@ MAX_BATCHES = 8
 GATHER_S = 0.02
 FIRST_PAUSE_S = 0.25
 MAX_PAUSE_S = 5.0
+FINISH_WITHIN_S = 3.0
 # What the router says about the events themselves; sending them again would not change it.
 CONTENT_REFUSED = frozenset({400, 413, 415, 422})
 # What it says about us or about itself: nothing is wrong with the events.
@@ -38,9 +43,10 @@ Pair = tuple[StoredEvent, Event]
 
 
 class Forwarder:
-    """Hands stored events to the router in batches, and the replies that it answers to the sender.
+    """Hands stored events to the router in batches, and the replies that it answers to the sender, by `ask`.
 
-    Delays an event for as long as the router is away; what the router refuses is recorded and never in the way.
+    Delays an event for as long as the router is away; what the router refuses is recorded and never in the way. `ring`
+    tells whoever claims that something may be free now.
     """
 
     def __init__(
@@ -48,7 +54,8 @@ class Forwarder:
         store: EventStore,
         *,
         router: RouterClient,
-        sender: Sender,
+        ask: Callable[[Sequence[Waiting]], None],
+        ring: Callable[[], None],
         translate: Translate,
         pools: TargetPools,
         moderates: bool,
@@ -58,7 +65,8 @@ class Forwarder:
     ) -> None:
         self._store = store
         self._router = router
-        self._sender = sender
+        self._ask = ask
+        self._ring = ring
         self._translate = translate
         self._pools = pools
         self._moderates = moderates
@@ -66,32 +74,91 @@ class Forwarder:
         self._log = log
         self._events = metrics.counter("forwarded", "Events, by how forwarding them ended.", ["state"])
         self._lock = threading.Lock()
+        # Claimed as they were stored; what came together stays together, so that a person's order is kept.
+        self._ready: deque[list[StoredEvent]] = deque()
         self._under_way: set[int] = set()
         self._batches = 0
         self._failures = 0
         self._paused_until = 0.0
         self._gather_until = 0.0
+        self._is_ending = False
+        # Something was left to whoever claims, perhaps because of what is under way here.
+        self._left_some = False
         self.wake = threading.Event()
+
+    def take(self, deliveries: Sequence[Delivery]) -> list[Intake]:
+        """Store deliveries, and have them go on from memory where there is room."""
+        outcomes, claimed = self._store.store(deliveries, goes_on=self._has_room())
+        if claimed:
+            with self._lock:
+                self._ready.append(claimed)
+                self._under_way |= {row.id for row in claimed}
+            self.wake.set()
+        if outcomes.count("stored") > len(claimed):
+            self._left_some = True
+            self._ring()
+        return outcomes
 
     def gather(self) -> None:
         """Wait for more to come, if the last batch went only just now."""
         time.sleep(max(0.0, self._gather_until - time.monotonic()))
 
     def step(self) -> bool:
-        """Take one batch and send it on its way. True when there may be more."""
-        if self._batches >= MAX_BATCHES or time.monotonic() < self._paused_until:
+        """Send what is in memory on its way. True when there may be more."""
+        if not self._may_send():
+            return False
+        rows: list[StoredEvent] = []
+        with self._lock:
+            while self._ready and len(rows) + len(self._ready[0]) <= MAX_BATCH:
+                rows += self._ready.popleft()
+        self._send_off(rows)
+        return bool(self._ready)
+
+    def claim(self) -> bool:
+        """Take a batch that others left, and send it on its way. True when there may be more."""
+        if not self._may_send():
             return False
         rows = self._store.claim()
+        if rows:
+            self._left_some = True
+        with self._lock:
+            self._under_way |= {row.id for row in rows}
+        self._send_off(rows)
+        return len(rows) == MAX_BATCH
+
+    def finish(self) -> None:
+        """Before the process ends: leave what has not gone on to others, and wait for what has."""
+        self._is_ending = True
+        until = time.monotonic() + FINISH_WITHIN_S
+        ids = self._pop_ready()
+        if ids:
+            self._store.release(ids, detail="the process ended")
+            self._ring()
+        while self._batches and time.monotonic() < until:
+            self.wake.wait(0.1)
+            self.wake.clear()
+
+    def _has_room(self) -> bool:
+        return len(self._ready) < MAX_BATCHES and self._may_send()
+
+    def _may_send(self) -> bool:
+        return not self._is_ending and self._batches < MAX_BATCHES and time.monotonic() >= self._paused_until
+
+    def _send_off(self, rows: list[StoredEvent]) -> None:
         if not rows:
-            return False
-        is_full = len(rows) == MAX_BATCH
+            return
         if 1 < len(rows) < MAX_BATCH:
             self._gather_until = time.monotonic() + GATHER_S
         with self._lock:
             self._batches += 1
-            self._under_way |= {row.id for row in rows}
         self._pools.submit("router", self._forward, rows)
-        return is_full
+
+    def _pop_ready(self) -> list[int]:
+        with self._lock:
+            ids = [row.id for rows in self._ready for row in rows]
+            self._ready.clear()
+            self._under_way.difference_update(ids)
+        return ids
 
     def renew(self) -> None:
         """Keep what is under way from being taken by others."""
@@ -111,6 +178,9 @@ class Forwarder:
                 self._batches -= 1
                 self._under_way -= {row.id for row in rows}
             self.wake.set()
+            if self._left_some:
+                self._left_some = False
+                self._ring()
 
     def _translated(self, rows: list[StoredEvent]) -> tuple[list[Pair], list[Result]]:
         pairs: list[Pair] = []
@@ -168,8 +238,8 @@ class Forwarder:
         if not results:
             return
         # Nobody waits for our books: forwarded once more, an event has the same replies, and each is said once.
-        self._sender.ask(replies)
-        self._sender.ask(self._store.finish(results, orders))
+        self._ask(replies)
+        self._ask(self._store.finish(results, orders))
         for each in results:
             self._events.labels(each.state).inc()
             if each.state == "failed":
