@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import IntEnum, StrEnum
+from functools import cache
 from operator import not_
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -190,8 +191,13 @@ class Wire(BaseModel):
     def _null_is_absent(cls, said: Any) -> Any:
         if not isinstance(said, dict) or None not in said.values():
             return said
-        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        required = _required_by(cls)
         return {name: value for name, value in said.items() if value is not None or name in required}
+
+
+@cache
+def _required_by(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(name for name, field in model.model_fields.items() if field.is_required())
 
 
 class Strict(BaseModel):

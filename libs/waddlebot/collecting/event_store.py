@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from pydantic_core import to_json as encode
 
 from ..base.contracts import MAX_BATCH
 from ..base.errors import UpstreamError
-from ..base.wire import clean, to_json
+from ..base.wire import clean
 from ..data.database import UNHURRIED, Database, Prepared, fetch, fetch_one
 from ..data.outbox import MODERATION_ORDINAL, USEFUL_FOR, Priority, Waiting
 
@@ -171,8 +171,8 @@ UPDATE {table} SET lease_until = now() + %(lease)s::interval WHERE id IN (
 # How forwarding ended; what was earned, by the ledger; what is to be done, in the outbox.
 FINISH = """
 WITH done AS (
-    UPDATE {table} t SET state = r.state, detail = r.detail, session_id = r.session_id::uuid, lease_until = NULL,
-        processed_at = now(), event_data = coalesce(r.kept, t.event_data)
+    UPDATE {table} t SET state = r.state, detail = left(r.detail, 500), session_id = r.session_id::uuid,
+        lease_until = NULL, processed_at = now(), event_data = coalesce(r.kept, t.event_data)
     FROM jsonb_to_recordset(%(results)s::jsonb) AS r (id bigint, state text, detail text, session_id text, kept jsonb)
     -- Twice, so that a plan made while the table was new looks at these few rows only, too.
     WHERE t.id = r.id AND t.id = ANY(%(ids)s::bigint[]) AND t.state = 'forwarding' AND t.holder = %(holder)s::text
@@ -276,9 +276,9 @@ class EventStore:
         rows = self._db.statement(
             self._finish_and_order if orders else self._finish,
             {
-                "results": to_json([{**asdict(each), "detail": each.detail[:500]} for each in results]),
+                "results": encode(results).decode(),
                 "ids": [each.id for each in results],
-                "orders": to_json([asdict(each) for each in orders]),
+                "orders": encode(orders).decode(),
                 "holder": self._holder,
                 "useful_for": USEFUL_FOR,
             },
