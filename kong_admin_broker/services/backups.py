@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from waddlebot.base.api_key import hash_key
 from waddlebot.base.encryption import CannotOpen, Keyring
-from waddlebot.base.errors import Invalid, NotConfigured, NotFound
+from waddlebot.base.errors import Invalid, NotConfigured, NotFound, WaddleBotError
 from waddlebot.base.wire import to_json
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import create_account
@@ -20,6 +20,7 @@ from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .audit_log import AuditLog, By
 from .kong_client import TAG, KongClient
+from .progress import Progress
 from .user_manager import GROUPS, Tier, User, UserManager
 
 PURPOSE = "kong_admin_backup"
@@ -107,9 +108,14 @@ class Backups:
         saved = self._open(content if content is not None else self._content_of(backup_id))
         plan = list(self._plan(saved))
         if apply:
-            for each in plan:
-                if each.action in ("create", "update"):
+            wanted = [each for each in plan if each.action in ("create", "update")]
+            progress = Progress(*(each.saved.username for each in wanted))
+            for each in wanted:
+                try:
                     self._put_back(each, by)
+                except WaddleBotError as err:
+                    progress.stop(err)
+                progress.did()
             with self._database.transaction() as db:
                 self._audit.record(db, by, "restored", None, after={"users": len(plan), "made_at": saved.made_at})
         return {"applied": apply, "made_at": saved.made_at, "plan": [each.shown for each in plan]}
@@ -130,6 +136,8 @@ class Backups:
         if user is None:
             if is_taken:
                 return Restoring(saved, "conflict", "an account of that name is here, and none of the broker's")
+            if not saved.keys:
+                return Restoring(saved, "conflict", "it had no key in Kong when it was saved; make it anew")
             return Restoring(saved, "create", "it is not here any more")
         if user.custom_id != saved.custom_id:
             return Restoring(saved, "conflict", "somebody else has that name now")
@@ -149,7 +157,7 @@ class Backups:
         self._kong.put_group(consumer_id, self._users.kong_group(saved.tier))
         with self._database.transaction() as db:
             user_id = each.user.id if each.user else None
-            if each.user is None and keys:
+            if each.user is None:
                 user_id = _put_back_here(db, saved, consumer_id)
             else:
                 fetch(db, "UPDATE kong_admin_users SET consumer_id = %s WHERE id = %s", (consumer_id, user_id))

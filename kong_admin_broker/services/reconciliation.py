@@ -80,9 +80,11 @@ class Reconciliation:
             if user.state == "making":
                 self._users.forget_unfinished(user, ITSELF)
         left = [user for user in users if user.state != "making"]
-        self._mend(list(self._look(left, strangers=False)), ITSELF)
+        refused = self._mend(list(self._look(left, strangers=False)), ITSELF)["left"]
+        again = {each["username"] for each in refused if "error" in each}
         for user in left:
-            self._users.mark(user.id, unfinished=False)
+            if user.username not in again:
+                self._users.settle(user)
         self._log.system("kong_reconciled", users=len(users))
 
     def _all_users(self) -> list[User]:
@@ -188,7 +190,7 @@ def _left_s(ends_at: datetime | None) -> int | None:
 LEFT = """
 SELECT * FROM kong_admin_users
 WHERE (is_unfinished AND state <> 'making')
-    OR (state = 'making' AND doing_since < now() - %(lapses)s * interval '1 second')
+    OR (doing IS NOT NULL AND doing_since < now() - %(lapses)s * interval '1 second')
 ORDER BY id LIMIT 100
 """
 LIVE = """

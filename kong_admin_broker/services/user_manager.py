@@ -329,7 +329,16 @@ class UserManager:
     def mark(self, user_id: int, *, unfinished: bool) -> None:
         """Note whether Kong still has to be told something."""
         with self._database.transaction() as db:
-            fetch(db, "UPDATE kong_admin_users SET is_unfinished = %s WHERE id = %s", (unfinished, user_id))
+            fetch(
+                db,
+                "UPDATE kong_admin_users SET is_unfinished = %s, updated_at = now() WHERE id = %s",
+                (unfinished, user_id),
+            )
+
+    def settle(self, user: User) -> None:
+        """Note that Kong has it as it is here, unless that was changed since. A request that died leaves go of it."""
+        with self._database.transaction() as db:
+            fetch(db, SETTLE, {"id": user.id, "updated_at": user.updated_at, "lapses": LAPSES_S})
 
     def forget_unfinished(self, user: User, by: By) -> None:
         """Take back a creation that never came to its end: its key was shown to nobody."""
@@ -570,6 +579,11 @@ ORDER BY lower(username) LIMIT %(limit)s OFFSET %(offset)s
 KEYS = """
 SELECT account_id, key_id AS id, expires_at, last_used, created_at FROM service_account_keys
 WHERE account_id = ANY(%(accounts)s) AND is_active AND (expires_at IS NULL OR expires_at > now()) ORDER BY id
+"""
+SETTLE = """
+UPDATE kong_admin_users SET is_unfinished = false,
+    doing = CASE WHEN doing_since < now() - %(lapses)s * interval '1 second' THEN NULL ELSE doing END
+WHERE id = %(id)s AND updated_at = %(updated_at)s
 """
 ACTIVE = """
 SELECT count(*) FROM kong_admin_users WHERE state = 'active' AND tier = 'super-admin' AND id <> %(except)s

@@ -231,6 +231,35 @@ def test_a_rotation_that_kong_does_not_hear_changes_nothing_or_is_finished_later
     assert broker.kong.keys_of(username) == {second["api_key"]: None}
 
 
+def test_what_kong_refuses_once_more_is_tried_until_it_is_done(broker):
+    made = broker.make()
+    username = made["super_admin"]["username"]
+    broker.kong.faults["DELETE "] = 500
+    assert broker.ask("POST", f"/super-admins/{username}/deactivate").status == 503
+    part("reconciliation").finish_changes()
+    assert broker.ask("GET", f"/super-admins/{username}").json()["super_admin"]["is_unfinished"] is True
+
+    broker.kong.faults.clear()
+    part("reconciliation").finish_changes()
+    assert (broker.kong.keys_of(username), broker.kong.groups_of(username)) == ({}, set())
+    assert broker.ask("GET", f"/super-admins/{username}").json()["super_admin"]["is_unfinished"] is False
+
+
+def test_a_change_in_which_the_broker_died_is_finished(broker):
+    made = broker.make()
+    username = made["super_admin"]["username"]
+    broker.kong.faults["DELETE "] = 500
+    broker.ask("POST", f"/super-admins/{username}/deactivate")
+    broker.kong.faults.clear()
+    with broker.fleet.database.transaction() as db:
+        left = "is_unfinished = false, doing = 'deactivate', doing_since = now() - interval '1 hour'"
+        fetch(db, f"UPDATE kong_admin_users SET {left} WHERE username = %s", (username,))
+    part("reconciliation").finish_changes()
+
+    assert (broker.kong.keys_of(username), broker.kong.groups_of(username)) == ({}, set())
+    assert broker.ask("POST", f"/super-admins/{username}/reactivate").status == 200
+
+
 def test_who_is_deactivated_is_out_at_once_and_in_again_with_another_key(broker):
     made = broker.make()
     username = made["super_admin"]["username"]
@@ -348,6 +377,30 @@ def test_a_kong_that_was_lost_is_restored_with_the_same_keys_and_without_those_t
     for wrong in ({"content": "1:abc"}, {"content": backup["content"][:-8]}, {}, {"backup_id": 1, "content": "x"}):
         assert broker.ask("POST", "/restore", wrong).status == 422
     assert broker.ask("POST", "/restore", {"backup_id": 10**9}).status == 404
+
+
+def test_a_restore_that_kong_does_not_hear_to_its_end_says_how_far_it_came(broker):
+    whole, keyless = (broker.make()["super_admin"]["username"] for _ in range(2))
+    number = broker.kong.consumers[keyless]["id"]
+    broker.kong.keys = {n: each for n, each in broker.kong.keys.items() if each["consumer"]["id"] != number}
+    content = broker.ask("POST", "/backup").json()["backup"]["content"]
+    with broker.fleet.database.transaction() as db:
+        for username in (whole, keyless):
+            del broker.kong.consumers[username]
+            fetch(db, "DELETE FROM kong_admin_users WHERE username = %s", (username,))
+            fetch(db, "DELETE FROM service_accounts WHERE name = %s", (username,))
+    plan = broker.ask("POST", "/restore", {"content": content}).json()["plan"]
+    assert {each["username"]: each["action"] for each in plan}[keyless] == "conflict"
+
+    broker.kong.faults["PUT "] = 500
+    answer = broker.ask("POST", "/restore", {"content": content, "apply": True})
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["details"]["done"]) == (503, "kong_unavailable", [])
+    assert whole in error["details"]["not_done"]
+    broker.kong.faults.clear()
+    broker.ask("POST", "/restore", {"content": content, "apply": True})
+    assert broker.ask("GET", f"/super-admins/{whole}").status == 200
+    assert broker.ask("GET", f"/super-admins/{keyless}").status == 404
 
 
 def test_a_log_that_was_tampered_with_is_told(broker):
@@ -517,6 +570,16 @@ def test_what_is_no_key_here_is_not_told_to_kong(broker, api_key):
 
     assert answer.status == 422 and (not api_key or str(api_key) not in answer.body.decode())
     assert len(broker.kong.writes) == writes
+
+
+def test_a_key_that_kong_does_not_hear_of_says_how_far_it_came(broker):
+    key = broker.fleet.make_key(name(), "collectors")
+    broker.kong.faults["PUT "] = 500
+    error = broker.ask("POST", "/kong/keys", {"api_key": key}).json()["error"]
+
+    assert (error["code"], error["details"]["done"]) == ("kong_unavailable", ["the consumer in Kong"])
+    broker.kong.faults.clear()
+    assert broker.ask("POST", "/kong/keys", {"api_key": key}).status == 200
 
 
 def test_keys_of_super_admins_and_of_others_programs_are_not_let_in_by_that_door(broker):
