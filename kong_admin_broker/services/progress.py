@@ -30,6 +30,7 @@ class Progress:
             said = "What was done is taken back as soon as Kong answers."
         else:
             said = f"Done: {', '.join(self.done) or 'nothing'}. Not done: {', '.join(self.not_done)}."
+        said = f"{err.message.rstrip('.')}. {said}"
         if isinstance(err, KongUnavailable):
-            raise KongUnavailable(f"{err.message} {said}", retry_after_s=5, **details) from err
-        raise type(err)(f"{err.message} {said}", **details) from err
+            raise KongUnavailable(said, retry_after_s=5, **details) from err
+        raise type(err)(said, **details) from err

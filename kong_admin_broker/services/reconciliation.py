@@ -189,7 +189,7 @@ def _left_s(ends_at: datetime | None) -> int | None:
 
 LEFT = """
 SELECT * FROM kong_admin_users
-WHERE (is_unfinished AND state <> 'making')
+WHERE is_unfinished
     OR (doing IS NOT NULL AND doing_since < now() - %(lapses)s * interval '1 second')
 ORDER BY id LIMIT 100
 """

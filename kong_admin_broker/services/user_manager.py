@@ -170,6 +170,8 @@ class UserManager:
         """
         self.check_name(username)
         api_key = api_key or make_key(self._key_length)[1]
+        if left := self._find_given_up(username):
+            self.forget_unfinished(left, by)
         user = self._reserve(username, tier, email, full_name, notes, verification)
         progress = Progress("the consumer in Kong", "its key", "its group", "the account here")
         consumer_id = ""
@@ -306,8 +308,9 @@ class UserManager:
         return User.read(done)
 
     def is_known(self, username: str) -> bool:
+        """Whether there is somebody of that name, or is going to be."""
         with self._database.transaction() as db:
-            return bool(fetch(db, "SELECT 1 FROM kong_admin_users WHERE lower(username) = lower(%s)", (username,)))
+            return bool(fetch(db, KNOWN, {"username": username}))
 
     def find_pending(self, username: str) -> User | None:
         """Somebody who has a mail to answer. Raises: NotFound."""
@@ -401,11 +404,18 @@ class UserManager:
             self._audit.record(db, by, "created", done.id, after={**done.recorded, "key": made.key_id})
         return Made(done, made.key_id, api_key)
 
+    def _find_given_up(self, username: str) -> User | None:
+        """What is left of a creation that Kong did not even let be taken back, so that the name can be had again."""
+        with self._database.transaction() as db:
+            row = fetch_one(db, GIVEN_UP, {"username": username})
+        return User.read(row) if row else None
+
     def _take_back(self, user: User, by: By) -> bool:
         """Whether nothing is left of a creation that failed. What is left is marked."""
         try:
             self.forget_unfinished(user, by)
         except WaddleBotError:
+            self.mark(user.id, unfinished=True)
             return False
         return True
 
@@ -579,6 +589,12 @@ ORDER BY lower(username) LIMIT %(limit)s OFFSET %(offset)s
 KEYS = """
 SELECT account_id, key_id AS id, expires_at, last_used, created_at FROM service_account_keys
 WHERE account_id = ANY(%(accounts)s) AND is_active AND (expires_at IS NULL OR expires_at > now()) ORDER BY id
+"""
+KNOWN = """
+SELECT 1 FROM kong_admin_users WHERE lower(username) = lower(%(username)s) AND NOT (state = 'making' AND is_unfinished)
+"""
+GIVEN_UP = """
+SELECT * FROM kong_admin_users WHERE lower(username) = lower(%(username)s) AND state = 'making' AND is_unfinished
 """
 SETTLE = """
 UPDATE kong_admin_users SET is_unfinished = false,

@@ -196,6 +196,17 @@ def test_what_cannot_be_taken_back_at_once_is_later(broker):
     assert broker.make(username)
 
 
+def test_a_name_is_had_again_as_soon_as_kong_is_back(broker):
+    username = name()
+    broker.kong.faults[""] = "drop"
+    answers = [broker.ask("POST", "/super-admins", {"username": username}) for _ in range(2)]
+    assert [each.json()["error"]["code"] for each in answers] == ["kong_unavailable"] * 2
+    assert not part("users").is_known(username)
+
+    broker.kong.faults.clear()
+    assert broker.opens(broker.make(username)["api_key"])
+
+
 def test_a_key_is_rotated_with_an_overlap_and_at_once(broker):
     made = broker.make()
     username, path = made["super_admin"]["username"], f"/super-admins/{made['super_admin']['username']}/regenerate-key"
