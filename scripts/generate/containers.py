@@ -91,6 +91,7 @@ def _lock() -> tuple[dict[str, str], dict[str, set[str]]]:
 
 def dockerfile(manifest: Manifest) -> str:
     package = manifest.package
+    unread = "".join(f" /opt/venv/lib/python3*/site-packages/{each}" for each in manifest.container.unread)
     return f"""{NOTE}# Build it from the checkout: docker build -f {package}/Dockerfile .
 FROM {BASE} AS build
 WORKDIR /src
@@ -100,7 +101,7 @@ COPY . ./
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps . \\
  && /opt/venv/bin/pip uninstall --yes --quiet pip \\
  && mkdir /app && cp --parents ./*/manifest.toml /app && cp -r {package} /app \\
- && rm -rf /app/*/tests /app/*/k8s /app/*/Dockerfile \\
+ && rm -rf /app/*/tests /app/*/k8s /app/*/Dockerfile{unread} \\
  && mkdir /logs
 
 FROM {BASE}
