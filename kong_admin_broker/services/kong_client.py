@@ -33,6 +33,10 @@ class KongUnavailable(Busy):
     code = "kong_unavailable"
 
 
+class KongSilent(KongUnavailable):
+    """Kong's Admin API did not answer in time, so to ask it once more would take as long again."""
+
+
 class KongRefused(UpstreamRefused):
     """Kong's Admin API refused the request."""
 
@@ -138,6 +142,8 @@ class KongClient:
             made = self._ask("POST", "/consumers", body)
             return str(made["id"])
         except (TakenInKong, KongUnavailable) as err:
+            if isinstance(err, KongSilent):
+                raise
             # It may have been made just now, and only the answer was lost.
             found = self.find_consumer(custom_id)
             if found is None:
@@ -226,7 +232,7 @@ class KongClient:
         try:
             return send()
         except UpstreamTimeout as err:
-            raise KongUnavailable(f"Kong's Admin API did not answer within {self._timeout_s:g} s.") from err
+            raise KongSilent(f"Kong's Admin API did not answer within {self._timeout_s:g} s.") from err
         except UpstreamError as err:
             raise KongUnavailable(f"Kong's Admin API is not reached: {err.message}") from err
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from waddlebot.web.auth import ACCOUNTS, change_account, create_account, end_key
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .audit_log import AuditLog, By
-from .kong_client import KongClient, credential_id
+from .kong_client import KongClient, KongSilent, credential_id
 from .progress import Progress
 
 Tier = Literal["super-admin", "admin", "service"]
@@ -185,7 +185,7 @@ class UserManager:
             progress.did()
             made = self._finish_creation(user, consumer_id, api_key, by)
         except WaddleBotError as err:
-            progress.stop(err, taken_back=self._take_back(user, by))
+            progress.stop(err, taken_back=self._take_back(user, by, after=err))
         return made
 
     def regenerate(self, username: str, by: By, *, overlap_s: int) -> Made:
@@ -410,14 +410,14 @@ class UserManager:
             row = fetch_one(db, GIVEN_UP, {"username": username})
         return User.read(row) if row else None
 
-    def _take_back(self, user: User, by: By) -> bool:
+    def _take_back(self, user: User, by: By, *, after: WaddleBotError) -> bool:
         """Whether nothing is left of a creation that failed. What is left is marked."""
-        try:
-            self.forget_unfinished(user, by)
-        except WaddleBotError:
-            self.mark(user.id, unfinished=True)
-            return False
-        return True
+        if not isinstance(after, KongSilent):
+            with suppress(WaddleBotError):
+                self.forget_unfinished(user, by)
+                return True
+        self.mark(user.id, unfinished=True)
+        return False
 
     def _rotate(self, user: User, api_key: str, by: By, *, overlap_s: int) -> Sequence[str]:
         """The keys that end."""

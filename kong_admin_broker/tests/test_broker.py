@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -205,6 +206,20 @@ def test_a_name_is_had_again_as_soon_as_kong_is_back(broker):
 
     broker.kong.faults.clear()
     assert broker.opens(broker.make(username)["api_key"])
+
+
+@pytest.mark.parametrize("step", ["", "PUT "])
+def test_a_kong_that_hangs_is_waited_for_once(broker, step, monkeypatch):
+    monkeypatch.setattr(part("kong"), "_timeout_s", 1.0)
+    username = name()
+    broker.kong.faults[step] = "hang"
+    began = time.monotonic()
+    answer = broker.ask("POST", "/super-admins", {"username": username})
+
+    assert (answer.status, answer.json()["error"]["code"]) == (503, "kong_unavailable")
+    assert time.monotonic() - began < 1.9
+    broker.kong.faults.clear()
+    assert broker.kong.keys_of(broker.make(username)["super_admin"]["username"])
 
 
 def test_a_key_is_rotated_with_an_overlap_and_at_once(broker):
