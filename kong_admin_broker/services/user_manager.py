@@ -229,11 +229,15 @@ class UserManager:
             self.mark(user.id, unfinished=False)
             return self.get(user.username)
 
-    def reactivate(self, username: str, by: By) -> Made:
-        """Let somebody in again, with a new key. Raises: Conflict when they are not inactive."""
+    def reactivate(self, username: str, by: By, *, verification: str) -> Made:
+        """Let somebody in again, with a new key. Whose address was never verified waits for a mail with `verification`.
+
+        Raises: Conflict when they are not inactive.
+        """
         with self._changing(username, "reactivate") as user:
             if user.state != "inactive":
                 raise Conflict(f"{user.username} is {user.state} already.")
+            waits_for = verification if user.verification else None
             api_key = make_key(self._key_length)[1]
             progress = Progress("the consumer in Kong", "its key", "its group", "the account here")
             consumer_id = ""
@@ -242,9 +246,10 @@ class UserManager:
                 progress.did()
                 self._kong.put_key(consumer_id, api_key, key_id=_key_id(api_key))
                 progress.did()
-                self._kong.put_group(consumer_id, self.kong_group(user.tier))
+                if not waits_for:
+                    self._kong.put_group(consumer_id, self.kong_group(user.tier))
                 progress.did()
-                self._begin_here(user, consumer_id, api_key, by)
+                self._begin_here(user, consumer_id, api_key, by, waits_for)
             except WaddleBotError as err:
                 taken_back = self._end_in_kong(user, consumer_id, [_key_id(api_key)], groups=True)
                 progress.stop(err, taken_back=taken_back)
@@ -445,24 +450,27 @@ class UserManager:
                 change_account(db, user.account_id, groups=[GROUPS[user.tier]], is_active=False)
             fetch(
                 db,
-                "UPDATE kong_admin_users SET state = 'inactive', verification = NULL, updated_at = now() WHERE id = %s",
+                "UPDATE kong_admin_users SET state = 'inactive', updated_at = now() WHERE id = %s",
                 (user.id,),
             )
             after = {**user.recorded, "state": "inactive"}
             self._audit.record(db, by, "deactivated", user.id, before={**user.recorded, "keys": ended}, after=after)
         self._bus.invalidate(ACCOUNTS, *ended)
 
-    def _begin_here(self, user: User, consumer_id: str, api_key: str, by: By) -> None:
+    def _begin_here(self, user: User, consumer_id: str, api_key: str, by: By, waits_for: str | None) -> None:
         assert user.account_id is not None
+        state: State = "pending" if waits_for else "active"
         with self._database.transaction() as db:
             change_account(db, user.account_id, groups=[GROUPS[user.tier]], is_active=True)
             made = rotate_key(db, user.username, overlap=timedelta(), api_key=api_key)
+            change_account(db, user.account_id, groups=[GROUPS[user.tier]], is_active=state == "active")
             fetch(
                 db,
-                "UPDATE kong_admin_users SET state = 'active', consumer_id = %s, updated_at = now() WHERE id = %s",
-                (consumer_id, user.id),
+                "UPDATE kong_admin_users SET state = %s, consumer_id = %s, verification = %s, updated_at = now()"
+                " WHERE id = %s",
+                (state, consumer_id, waits_for, user.id),
             )
-            after = {**user.recorded, "state": "active", "key": made.key_id}
+            after = {**user.recorded, "state": state, "key": made.key_id}
             self._audit.record(db, by, "reactivated", user.id, before=user.recorded, after=after)
 
     def _write(self, user: User, changes: Mapping[str, Any], by: By) -> None:

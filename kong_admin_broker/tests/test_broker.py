@@ -563,6 +563,14 @@ def test_an_address_is_verified_by_the_link_of_a_mail_once(broker):
     assert broker.opens(made.api_key)
     assert broker.kong.groups_of(made.user.username) == {"super-admins"}
     assert open_link("POST") == 404
+    waiting = users.create(name(), by, tier="super-admin", email="b@example.org", verification=mails.make())
+    path = f"/super-admins/{waiting.user.username}"
+    old = f"/broker/verify/{mails.token(waiting.user.id, waiting.user.verification)}"
+    broker.ask("POST", f"{path}/deactivate")
+    back = broker.ask("POST", f"{path}/reactivate").json()
+    assert back["super_admin"]["state"] == "pending" and "verification_mail" in back
+    assert not broker.opens(back["api_key"]) and broker.kong.groups_of(waiting.user.username) == set()
+    assert open_link("POST", old) == 404
     assert broker.log_of(made.user.username) == [("created", "done"), ("verified", "done")]
 
 
