@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from waddlebot.base.api_key import hash_key
 from waddlebot.base.encryption import CannotOpen, Keyring
-from waddlebot.base.errors import Invalid, NotConfigured, NotFound, WaddleBotError
+from waddlebot.base.errors import Invalid, NotConfigured, NotFound
 from waddlebot.base.wire import to_json
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.web.auth import create_account
@@ -76,7 +76,8 @@ class Backups:
         """
         if not self._keyring.can_seal:
             raise NotConfigured("WADDLEBOT_ENCRYPTION_KEYS is not set, and a backup is never kept in clear.")
-        keys = self._keys_in_kong()
+        with Progress("the backup").step():
+            keys = self._keys_in_kong()
         with self._database.transaction() as db:
             users = [User.read(row) for row in fetch(db, ACTIVE)]
             head = self._audit.head(db)
@@ -106,16 +107,14 @@ class Backups:
     def restore(self, backup_id: int | None, content: str | None, by: By, *, apply: bool) -> dict[str, Any]:
         """Say what would become of everybody in a backup, and with `apply` do it. Raises: NotFound; Invalid."""
         saved = self._open(content if content is not None else self._content_of(backup_id))
-        plan = list(self._plan(saved))
+        with Progress("the plan").step():
+            plan = list(self._plan(saved))
         if apply:
             wanted = [each for each in plan if each.action in ("create", "update")]
             progress = Progress(*(each.saved.username for each in wanted))
             for each in wanted:
-                try:
+                with progress.step():
                     self._put_back(each, by)
-                except WaddleBotError as err:
-                    progress.stop(err)
-                progress.did()
             with self._database.transaction() as db:
                 self._audit.record(db, by, "restored", None, after={"users": len(plan), "made_at": saved.made_at})
         return {"applied": apply, "made_at": saved.made_at, "plan": [each.shown for each in plan]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from waddlebot.base.errors import Conflict, Invalid, NotAllowed, NotAuthenticated, WaddleBotError
+from waddlebot.base.errors import Conflict, Invalid, NotAllowed, NotAuthenticated
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.auth import Account, Accounts
 
@@ -53,15 +53,13 @@ class ProgramKeys:
             return False
         key_id = api_key.split("_")[1]
         progress = Progress("the consumer in Kong", "its groups", "its key")
-        try:
+        with progress.step():
             consumer = self._kong.ensure_consumer(f"{MARK}{account.id}", f"{MARK}{account.id}", tag=TAG)
-            progress.did()
+        with progress.step():
             for group in sorted(account.groups):
                 self._kong.put_group(consumer, group)
-            progress.did()
+        with progress.step():
             self._kong.put_key(consumer, api_key, key_id=key_id, ttl_s=_left_s(account))
-        except WaddleBotError as err:
-            progress.stop(err)
         with self._database.transaction() as db:
             self._audit.record(db, by, "key_admitted", None, after={"key": key_id, "groups": sorted(account.groups)})
         return True

@@ -15,6 +15,7 @@ from waddlebot.data.database import Database, fetch
 
 from .audit_log import ITSELF, AuditLog, By
 from .kong_client import TAG, Consumer, Credential, KongClient, credential_id
+from .progress import Progress
 from .user_manager import LAPSES_S, User, UserManager
 
 # A key may end so much later in Kong than here: both count seconds of their own.
@@ -65,7 +66,9 @@ class Reconciliation:
 
     def mend(self, by: By) -> dict[str, Any]:
         """Put everything right that can be. Raises: KongUnavailable."""
-        return self._mend(list(self._look(self._all_users())), by)
+        with Progress("what differs").step():
+            found = list(self._look(self._all_users()))
+        return self._mend(found, by)
 
     def finish_changes(self) -> None:
         """Go on with changes that Kong did not hear to their end, and take back what was never finished."""
@@ -127,7 +130,7 @@ class Reconciliation:
             if opens:
                 what = "its consumer is not in Kong, so its key opens nothing there"
                 made = Difference(user.username, what, "made again; regenerate-key gives it a key")
-                yield Mending(made, user.id, partial(self._kong.ensure_consumer, user.username, user.custom_id))
+                yield Mending(made, user.id, partial(self._users.ensure_consumer, user))
             return
         wanted = {self._users.kong_group(user.tier)} if opens else set()
         has = set(kong.groups.get(consumer.id, ()))

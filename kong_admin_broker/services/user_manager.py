@@ -196,7 +196,8 @@ class UserManager:
             api_key = make_key(self._key_length)[1]
             progress = Progress("the new key in Kong", "the new key here", "the end of the old one in Kong")
             consumer_id = self._known_consumer(user, progress)
-            self._or_stop(progress, lambda: self._kong.put_key(consumer_id, api_key, key_id=_key_id(api_key)))
+            with progress.step():
+                self._kong.put_key(consumer_id, api_key, key_id=_key_id(api_key))
             try:
                 ended = self._rotate(user, api_key, by, overlap_s=overlap_s)
             except WaddleBotError as err:
@@ -265,7 +266,8 @@ class UserManager:
             moves = tier != user.tier and user.state == "active"
             if moves:
                 consumer_id = self._known_consumer(user, progress)
-                self._or_stop(progress, lambda: self._kong.put_group(consumer_id, self.kong_group(tier)))
+                with progress.step():
+                    self._kong.put_group(consumer_id, self.kong_group(tier))
             else:
                 progress.did()
             try:
@@ -342,6 +344,15 @@ class UserManager:
                 "UPDATE kong_admin_users SET is_unfinished = %s, updated_at = now() WHERE id = %s",
                 (unfinished, user_id),
             )
+
+    def ensure_consumer(self, user: User) -> str:
+        """The id of an active account's consumer in Kong, which somebody may have deleted behind our back."""
+        consumer_id = self._kong.ensure_consumer(user.username, user.custom_id)
+        if consumer_id != user.consumer_id:
+            self._kong.put_group(consumer_id, self.kong_group(user.tier))
+            with self._database.transaction() as db:
+                fetch(db, "UPDATE kong_admin_users SET consumer_id = %s WHERE id = %s", (consumer_id, user.id))
+        return consumer_id
 
     def settle(self, user: User) -> None:
         """Note that Kong has it as it is here, unless that was changed since. A request that died leaves go of it."""
@@ -506,23 +517,10 @@ class UserManager:
             raise LastSuperAdmin()
 
     def _known_consumer(self, user: User, progress: Progress) -> str:
-        """The consumer in Kong, which somebody may have deleted behind our back."""
         try:
-            consumer_id = self._kong.ensure_consumer(user.username, user.custom_id)
-            if consumer_id != user.consumer_id:
-                self._kong.put_group(consumer_id, self.kong_group(user.tier))
-                with self._database.transaction() as db:
-                    fetch(db, "UPDATE kong_admin_users SET consumer_id = %s WHERE id = %s", (consumer_id, user.id))
+            return self.ensure_consumer(user)
         except WaddleBotError as err:
             progress.stop(err, taken_back=True)
-        return consumer_id
-
-    def _or_stop(self, progress: Progress, step: Any) -> None:
-        try:
-            step()
-        except WaddleBotError as err:
-            progress.stop(err)
-        progress.did()
 
     def _end_in_kong(
         self, user: User, consumer_id: str, key_ids: Sequence[str], *, after_s: int = 0, groups: bool = False
