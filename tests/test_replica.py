@@ -277,9 +277,9 @@ def ask():
 
 
 asking = threading.Thread(target=ask)
-asking.start()
 began = last = time.monotonic()
 longest = 0.0
+asking.start()
 while asking.is_alive():
     time.sleep(0.01)
     longest, last = max(longest, time.monotonic() - last), time.monotonic()
