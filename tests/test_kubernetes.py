@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +147,21 @@ def test_alerts_are_about_figures_that_there_are(fleet: Fleet):
 
     assert len(wanted) > 5
     assert [each for each in wanted if not any(re.fullmatch(each, name) for name in names)] == []
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here")
+@pytest.mark.parametrize("overlay", ["dev", "production"])
+def test_a_roll_out_brings_the_images_of_one_release_its_jobs_included(overlay: str):
+    command = [str(CHECKOUT / "k8s" / "roll-out.sh"), overlay, "--print"]
+    release = {**os.environ, "REGISTRY": "ghcr.io/you/", "TAG": "v1"}
+    shown = subprocess.run(command, env=release, capture_output=True, text=True, check=True).stdout
+    work = [each for each in yaml.safe_load_all(shown) if each and each["kind"] in ("Deployment", "Job")]
+    images = {container["image"] for each in work for container in containers(each)}
+
+    assert {each["kind"] for each in work} == {"Deployment", "Job"}
+    assert {each for each in images if "waddlebot/" in each} == {
+        f"ghcr.io/you/waddlebot/{manifest.name}:v1" for manifest in MANIFESTS
+    }
 
 
 def test_every_action_is_pinned_and_no_workflow_has_rights_that_it_does_not_name():
