@@ -524,6 +524,15 @@ def test_a_kong_that_is_away_is_503_and_health_says_so(broker, fault):
     eventually(lambda: broker.ask("GET", "/health").json()["checks"]["kong"] == {"ok": True, "detail": "reachable"})
 
 
+def test_a_broker_whose_kong_hangs_is_not_taken_for_dead(broker):
+    broker.kong.faults["GET /status"] = "hang"
+    eventually(lambda: not broker.ask("GET", "/health").json()["checks"]["kong"]["ok"])
+    time.sleep(1.1)  # What was found is kept for a second.
+    began = time.monotonic()
+    assert broker.ask("GET", "/health").status == 200
+    assert time.monotonic() - began < 2.5
+
+
 @pytest.mark.parametrize("status", [400, 404, 405])
 def test_a_kong_that_refuses_is_502_and_leaves_nothing(broker, status):
     username = name()
