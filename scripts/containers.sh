@@ -11,6 +11,8 @@ source=$PWD
 work=${CONTAINERS_WORK:-/var/tmp/waddlebot-containers}
 python=${PYTHON:-$source/.venv/bin/python}
 began=$(date +%s)
+# What an image may be larger than its base.
+MOST_MB=250
 say() { printf '[%4ds] %s\n' $(($(date +%s) - began)) "$*"; }
 die() { say "$*"; exit 1; }
 [ "$(id -u)" = 0 ] || die "Not root: no engine can be started, so nothing of the containers was checked."
@@ -64,6 +66,8 @@ start_engine() {
   done
 }
 
+size_of() { echo $(($(docker image inspect -f '{{.Size}}' "$1") / 1000000)); }
+
 get_standins() {
   # With this machine's certificates, so that pip reaches its index; the Dockerfiles know nothing of it.
   [ -f "$work/base.tar" ] || mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates \
@@ -85,11 +89,14 @@ compose config -q
 get_standins
 say "base images"
 
+base=$(size_of python:3.13-slim-trixie)
 read -r -a chosen <<< "${MODULES:-$("$python" scripts/containers/check_stack.py modules)}"
 for module in "${chosen[@]}"; do
   folder=$("$python" scripts/containers/check_stack.py folder "$module")
   docker build -q --network host -f "$folder/Dockerfile" -t "waddlebot/$module:latest" . > /dev/null
-  say "image $module: $(($(docker image inspect -f '{{.Size}}' "waddlebot/$module:latest") / 1000000)) MB"
+  size=$(size_of "waddlebot/$module:latest")
+  say "image $module: $size MB"
+  [ "$size" -le $((base + MOST_MB)) ] || die "That is more than $MOST_MB MB above its base, which has $base."
 done
 
 services=()

@@ -596,6 +596,17 @@ def test_a_full_disk_is_one_line(full_disk, size_mb):
     assert line.startswith(f"waddlebot: No room for the home {home}: ")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can take a process its disk")
+@pytest.mark.parametrize("role", ["web", "collectors", "hub"])
+def test_a_container_with_nothing_to_write_to_is_one_line(role):
+    take = "mount -t tmpfs -o ro none /tmp && mount -t tmpfs -o ro none /var/tmp && cd /proc"
+    command = f"{take} && exec {sys.executable} -m waddlebot.fleet.serve {role}"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", command], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"waddlebot: Nothing can be written anywhere; .+\n", done.stderr)
+
+
 def test_a_port_that_somebody_else_has_is_one_line(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

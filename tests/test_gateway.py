@@ -230,6 +230,20 @@ def test_limits_are_the_specifications(document: Any):
     assert set(limits.values()) == {(300, 3000)}
 
 
+def test_collectors_have_a_limit_of_their_own_where_only_they_come_in(document: Any):
+    routes = [route for service in document["services"] for route in service["routes"]]
+    own = [route for route in routes if plugins(route).get("acl", {}).get("allow") == ["collectors"]]
+    paths = {path for route in own for path in route["paths"]}
+
+    assert {"~/router/events$", "~/router/events/batch$", "~/router/outbox$", "~/labels/role-changed$"} <= paths
+    for route in own:
+        limit = plugins(route)["rate-limiting"]
+        assert (limit["minute"], limit["limit_by"]) == (60_000, "consumer")
+        # An hour's limit would be used up in the middle of it, and nothing be heard until its end.
+        assert "hour" not in limit
+    assert all("rate-limiting" not in plugins(route) for route in routes if route not in own and asks_for_key(route))
+
+
 def test_names_are_unique_and_fit_kong_and_nothing_in_it_is_secret(document: Any):
     names = Counter(route["name"] for service in document["services"] for route in service["routes"])
     names += Counter(service["name"] for service in document["services"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -261,3 +264,63 @@ def _hang_up_at_the_second(connection: socket.socket, heard: list[bytes]) -> Non
 def test_retries_end_with_the_last_answer(server):
     with pytest.raises(UpstreamError):
         with_retries(lambda: HTTPClient().request("GET", "http://127.0.0.1:9/"), until=0, first_wait_s=0.01)
+
+
+MOVING = """
+import http.server, socket, struct, threading, time
+from waddlebot.web.http import HTTPClient
+
+address = "127.0.0.1"
+
+
+def answer_names():
+    names = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    names.bind(("127.31.5.3", 53))
+    while True:
+        asked, who = names.recvfrom(512)
+        end = asked.index(0, 12) + 5
+        found = asked[end - 4:end - 2] == bytes([0, 1])
+        record = struct.pack(">HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(address) if found else b""
+        names.sendto(asked[:2] + struct.pack(">HHHHH", 0x8180, 1, found, 0, 0) + asked[12:end] + record, who)
+
+
+class Says(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "9")
+        self.end_headers()
+        self.wfile.write(self.server.server_address[0].encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def serve(host, port=0):
+    server = http.server.HTTPServer((host, port), Says)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    return server
+
+
+threading.Thread(target=answer_names, daemon=True).start()
+before = serve(address)
+port = before.server_address[1]
+client = HTTPClient()
+ask = lambda: client.request("GET", f"http://module.example:{port}/", timeout_s=2).body.decode()
+print(ask())
+before.shutdown()
+before.server_close()
+address = "127.0.0.2"
+serve(address, port)
+time.sleep(3)
+print(ask())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process another name server")
+def test_who_has_moved_is_found_within_seconds(tmp_path):
+    (tmp_path / "resolv.conf").write_text("nameserver 127.31.5.3\n")
+    (tmp_path / "ask.py").write_text(MOVING)
+    bind = f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && exec {sys.executable} {tmp_path}/ask.py"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", bind], capture_output=True, text=True, check=False)
+
+    assert done.stdout.split() == ["127.0.0.1", "127.0.0.2"], done.stderr

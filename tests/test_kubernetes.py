@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from waddlebot.base.manifest import CHECKOUT, all_manifests
+from waddlebot.testing.fleet import Fleet
 
 from scripts.generate.containers import made_secrets, settings_of
 
@@ -110,6 +114,54 @@ def test_only_the_broker_and_the_job_reach_the_admin_api():
 
     assert callers == [{MODULE: "kong_admin_broker"}, {"app.kubernetes.io/name": "gateway-accounts"}]
     assert "nobody-else" in {each["metadata"]["name"] for each in OBJECTS}
+
+
+def test_prometheus_finds_the_figures_of_every_module_and_may_see_them(fleet: Fleet):
+    watched = {each["metadata"]["name"]: each["spec"] for each in OBJECTS if each["kind"] == "PodMonitor"}
+    bearer = {"Authorization": f"Bearer {fleet.make_key('prometheus', 'admins')}", "Accept": "text/plain;version=0.0.4"}
+
+    assert set(watched) == {"kong", *(manifest.host for manifest in MANIFESTS)}
+    for manifest in MANIFESTS:
+        (endpoint,) = watched[manifest.host]["podMetricsEndpoints"]
+        assert endpoint["authorization"]["credentials"]["key"] in made_secrets(MANIFESTS)
+        answer = fleet.request("GET", endpoint["path"], key=None, headers=bearer)
+        assert (answer.status, b"background_alive" in answer.body) == (200, True), manifest.name
+        assert fleet.request("GET", endpoint["path"], key=None).status == 401
+
+
+def test_alerts_are_about_figures_that_there_are(fleet: Fleet):
+    key = fleet.make_key("prometheus-too", "admins")
+    names = set()
+    for manifest in MANIFESTS:
+        told = fleet.request("GET", f"{manifest.prefix}/metrics", key=key, headers={"Accept": "text/plain"})
+        text = told.body.decode()
+        names |= set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+        for name in re.findall(r"^# TYPE (\w+) histogram", text, re.MULTILINE):
+            names |= {f"{name}_bucket", f"{name}_count"}
+    # Without a platform nothing is collected.
+    collecting = "".join(path.read_text() for path in CHECKOUT.glob("libs/waddlebot/collecting/*.py"))
+    names |= {f"waddlebot_twitch_{name}_total" for name in re.findall(r'metrics\.counter\("(\w+)"', collecting)}
+    (rules,) = (each for each in OBJECTS if each["kind"] == "PrometheusRule")
+    alerts = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    wanted = {name for alert in alerts for name in re.findall(r"waddlebot_[\w.+]+", alert["expr"])}
+
+    assert len(wanted) > 5
+    assert [each for each in wanted if not any(re.fullmatch(each, name) for name in names)] == []
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not here")
+@pytest.mark.parametrize("overlay", ["dev", "production"])
+def test_a_roll_out_brings_the_images_of_one_release_its_jobs_included(overlay: str):
+    command = [str(CHECKOUT / "k8s" / "roll-out.sh"), overlay, "--print"]
+    release = {**os.environ, "REGISTRY": "ghcr.io/you/", "TAG": "v1"}
+    shown = subprocess.run(command, env=release, capture_output=True, text=True, check=True).stdout
+    work = [each for each in yaml.safe_load_all(shown) if each and each["kind"] in ("Deployment", "Job")]
+    images = {container["image"] for each in work for container in containers(each)}
+
+    assert {each["kind"] for each in work} == {"Deployment", "Job"}
+    assert {each for each in images if "waddlebot/" in each} == {
+        f"ghcr.io/you/waddlebot/{manifest.name}:v1" for manifest in MANIFESTS
+    }
 
 
 def test_every_action_is_pinned_and_no_workflow_has_rights_that_it_does_not_name():

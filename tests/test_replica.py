@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -256,6 +259,45 @@ def test_what_is_no_server_is_no_replica(primary):
     with opened(primary, url) as database:
         assert word(database)
         eventually(lambda: "does not answer" in why_not_used(database))
+
+
+NAMED = """
+import socket, threading, time, psycopg2
+from waddlebot.data.replica import connect
+
+silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(("127.31.5.3", 53))
+
+
+def ask():
+    try:
+        connect("postgresql://nobody@nowhere.example/none")
+    except psycopg2.Error as err:
+        print(str(err).splitlines()[0])
+
+
+asking = threading.Thread(target=ask)
+began = last = time.monotonic()
+longest = 0.0
+asking.start()
+while asking.is_alive():
+    time.sleep(0.01)
+    longest, last = max(longest, time.monotonic() - last), time.monotonic()
+print(longest, last - began)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a process another name server")
+def test_a_name_that_nobody_answers_for_keeps_nobody_waiting(tmp_path):
+    (tmp_path / "resolv.conf").write_text("nameserver 127.31.5.3\noptions timeout:1 attempts:1\n")
+    (tmp_path / "ask.py").write_text(NAMED)
+    bind = f"mount --bind {tmp_path}/resolv.conf /etc/resolv.conf && exec {sys.executable} {tmp_path}/ask.py"
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", bind], capture_output=True, text=True, check=True)
+    said, figures = done.stdout.strip().splitlines()
+    longest_s, took_s = map(float, figures.split())
+
+    assert "could not translate host name" in said
+    assert took_s > 0.9 > 0.5 > longest_s
 
 
 def test_a_primary_given_as_its_own_replica_is_just_the_primary(primary):

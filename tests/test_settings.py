@@ -107,6 +107,22 @@ def test_a_bad_setting_is_named_in_one_line(environment, inventory_settings, nam
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KONG_ADMIN_PASSWORD", "admin_password"),
+        ("SMTP_PASSWORD", "smtp_password"),
+        ("BROKER_API_KEY", "wbot_broker_master_key_placeholder"),
+        ("BROKER_SECRET_KEY", "waddlebot_broker_secret_key_change_me_in_production"),
+    ],
+)
+def test_a_secret_that_stands_in_the_specification_is_none(environment, name, value):
+    environment.setenv(name, value)
+
+    with pytest.raises(ConfigError, match=f"{name}: is still the placeholder"):
+        settings_classes("kong_admin_broker")[-1].load()
+
+
 def test_a_missing_database_is_named(environment, inventory_settings):
     environment.delenv("DATABASE_URL")
 

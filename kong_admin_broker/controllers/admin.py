@@ -170,10 +170,14 @@ def reactivate_super_admin(
     request: RawRequest,
     desk: Desk,
     users: UserManager,
+    verification: Verification,
 ) -> dict[str, Any]:
-    """Let an account in again, with a new key, which is shown now and never again."""
+    """Let an account in again, with a new key, which is shown now and never again; whose address was never verified
+    waits for the link in another mail."""
     by = desk.enter(caller, request)
-    return {"success": True, **_with_key(users, users.reactivate(username, by))}
+    made = users.reactivate(username, by, verification=verification.make())
+    mail = {"verification_mail": _send(verification, made.user)} if made.user.state == "pending" else {}
+    return {"success": True, **_with_key(users, made), **mail}
 
 
 @at_both_doors("POST", "/super-admins/<username>/regenerate-key", body=KeyChange | None)

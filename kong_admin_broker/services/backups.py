@@ -20,6 +20,7 @@ from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .audit_log import AuditLog, By
 from .kong_client import TAG, KongClient
+from .progress import Progress
 from .user_manager import GROUPS, Tier, User, UserManager
 
 PURPOSE = "kong_admin_backup"
@@ -75,7 +76,8 @@ class Backups:
         """
         if not self._keyring.can_seal:
             raise NotConfigured("WADDLEBOT_ENCRYPTION_KEYS is not set, and a backup is never kept in clear.")
-        keys = self._keys_in_kong()
+        with Progress("the backup").step():
+            keys = self._keys_in_kong()
         with self._database.transaction() as db:
             users = [User.read(row) for row in fetch(db, ACTIVE)]
             head = self._audit.head(db)
@@ -105,10 +107,13 @@ class Backups:
     def restore(self, backup_id: int | None, content: str | None, by: By, *, apply: bool) -> dict[str, Any]:
         """Say what would become of everybody in a backup, and with `apply` do it. Raises: NotFound; Invalid."""
         saved = self._open(content if content is not None else self._content_of(backup_id))
-        plan = list(self._plan(saved))
+        with Progress("the plan").step():
+            plan = list(self._plan(saved))
         if apply:
-            for each in plan:
-                if each.action in ("create", "update"):
+            wanted = [each for each in plan if each.action in ("create", "update")]
+            progress = Progress(*(each.saved.username for each in wanted))
+            for each in wanted:
+                with progress.step():
                     self._put_back(each, by)
             with self._database.transaction() as db:
                 self._audit.record(db, by, "restored", None, after={"users": len(plan), "made_at": saved.made_at})
@@ -130,6 +135,8 @@ class Backups:
         if user is None:
             if is_taken:
                 return Restoring(saved, "conflict", "an account of that name is here, and none of the broker's")
+            if not saved.keys:
+                return Restoring(saved, "conflict", "it had no key in Kong when it was saved; make it anew")
             return Restoring(saved, "create", "it is not here any more")
         if user.custom_id != saved.custom_id:
             return Restoring(saved, "conflict", "somebody else has that name now")
@@ -149,7 +156,7 @@ class Backups:
         self._kong.put_group(consumer_id, self._users.kong_group(saved.tier))
         with self._database.transaction() as db:
             user_id = each.user.id if each.user else None
-            if each.user is None and keys:
+            if each.user is None:
                 user_id = _put_back_here(db, saved, consumer_id)
             else:
                 fetch(db, "UPDATE kong_admin_users SET consumer_id = %s WHERE id = %s", (consumer_id, user_id))

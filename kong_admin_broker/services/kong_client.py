@@ -33,6 +33,10 @@ class KongUnavailable(Busy):
     code = "kong_unavailable"
 
 
+class KongSilent(KongUnavailable):
+    """Kong's Admin API did not answer in time, so to ask it once more would take as long again."""
+
+
 class KongRefused(UpstreamRefused):
     """Kong's Admin API refused the request."""
 
@@ -105,8 +109,8 @@ class KongClient:
             "database": (found.get("configuration") or {}).get("database"),
         }
 
-    def status(self) -> dict[str, Any]:
-        found = self._get("/status")
+    def status(self, *, within_s: float | None = None) -> dict[str, Any]:
+        found = self._get("/status", within_s=within_s)
         return {"database": found.get("database"), "server": found.get("server")}
 
     def consumers(self, *, size: int, after: str | None = None, tag: str | None = None) -> dict[str, Any]:
@@ -138,6 +142,8 @@ class KongClient:
             made = self._ask("POST", "/consumers", body)
             return str(made["id"])
         except (TakenInKong, KongUnavailable) as err:
+            if isinstance(err, KongSilent):
+                raise
             # It may have been made just now, and only the answer was lost.
             found = self.find_consumer(custom_id)
             if found is None:
@@ -182,17 +188,24 @@ class KongClient:
                 return
             offset = {"offset": page["offset"]}
 
-    def _get(self, path: str) -> dict[str, Any]:
-        found = self._ask("GET", path)
+    def _get(self, path: str, *, within_s: float | None = None) -> dict[str, Any]:
+        found = self._ask("GET", path, within_s=within_s)
         return dict(found)
 
     def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, may_be_absent: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        may_be_absent: bool = False,
+        within_s: float | None = None,
     ) -> Any:
+        timeout_s = min(self._timeout_s, within_s or self._timeout_s)
         raw = None if body is None else to_json(body).encode()
         headers = self._headers if raw is None else {**self._headers, "Content-Type": "application/json"}
         url = f"{self._base()}{path}"
-        with self._turn():
+        with self._turn(timeout_s):
             answer = self._send(
                 lambda: self._http.request(
                     # Neither a POST nor anything else is sent twice by itself when a kept connection has died.
@@ -200,9 +213,10 @@ class KongClient:
                     url,
                     body=raw,
                     headers=headers,
-                    timeout_s=self._timeout_s,
+                    timeout_s=timeout_s,
                     fresh=method != "GET",
-                )
+                ),
+                timeout_s,
             )
         if answer.status == 404 and may_be_absent:
             return None
@@ -214,19 +228,19 @@ class KongClient:
         return self._url
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._gate.acquire(timeout=self._timeout_s):
+    def _turn(self, timeout_s: float) -> Iterator[None]:
+        if not self._gate.acquire(timeout=timeout_s):
             raise KongUnavailable("Too much is being asked of Kong at once. Try again in a moment.")
         try:
             yield
         finally:
             self._gate.release()
 
-    def _send(self, send: Callable[[], HTTPResponse]) -> HTTPResponse:
+    def _send(self, send: Callable[[], HTTPResponse], timeout_s: float) -> HTTPResponse:
         try:
             return send()
         except UpstreamTimeout as err:
-            raise KongUnavailable(f"Kong's Admin API did not answer within {self._timeout_s:g} s.") from err
+            raise KongSilent(f"Kong's Admin API did not answer within {timeout_s:g} s.") from err
         except UpstreamError as err:
             raise KongUnavailable(f"Kong's Admin API is not reached: {err.message}") from err
 

@@ -11,6 +11,7 @@ from waddlebot.web.auth import Account, Accounts
 
 from .audit_log import AuditLog, By
 from .kong_client import KongClient
+from .progress import Progress
 
 # Consumers of its own, which neither the broker's accounts nor the fleet's are among.
 TAG = "waddlebot-programs"
@@ -50,11 +51,15 @@ class ProgramKeys:
             raise NotAllowed("That key is not of a program of this community.")
         if not self._kong.is_there:
             return False
-        consumer = self._kong.ensure_consumer(f"{MARK}{account.id}", f"{MARK}{account.id}", tag=TAG)
-        for group in sorted(account.groups):
-            self._kong.put_group(consumer, group)
         key_id = api_key.split("_")[1]
-        self._kong.put_key(consumer, api_key, key_id=key_id, ttl_s=_left_s(account))
+        progress = Progress("the consumer in Kong", "its groups", "its key")
+        with progress.step():
+            consumer = self._kong.ensure_consumer(f"{MARK}{account.id}", f"{MARK}{account.id}", tag=TAG)
+        with progress.step():
+            for group in sorted(account.groups):
+                self._kong.put_group(consumer, group)
+        with progress.step():
+            self._kong.put_key(consumer, api_key, key_id=key_id, ttl_s=_left_s(account))
         with self._database.transaction() as db:
             self._audit.record(db, by, "key_admitted", None, after={"key": key_id, "groups": sorted(account.groups)})
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from waddlebot.base.errors import WaddleBotError
@@ -15,6 +17,15 @@ class Progress:
     def __init__(self, *steps: str) -> None:
         self.done: list[str] = []
         self.not_done = list(steps)
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Do the next one. What was done before it stays when it fails."""
+        try:
+            yield
+        except WaddleBotError as err:
+            self.stop(err)
+        self.did()
 
     def did(self) -> None:
         self.done.append(self.not_done.pop(0))
@@ -30,6 +41,7 @@ class Progress:
             said = "What was done is taken back as soon as Kong answers."
         else:
             said = f"Done: {', '.join(self.done) or 'nothing'}. Not done: {', '.join(self.not_done)}."
+        said = f"{err.message.rstrip('.')}. {said}"
         if isinstance(err, KongUnavailable):
-            raise KongUnavailable(f"{err.message} {said}", retry_after_s=5, **details) from err
-        raise type(err)(f"{err.message} {said}", **details) from err
+            raise KongUnavailable(said, retry_after_s=5, **details) from err
+        raise type(err)(said, **details) from err

@@ -15,6 +15,7 @@ from waddlebot.data.database import Database, fetch
 
 from .audit_log import ITSELF, AuditLog, By
 from .kong_client import TAG, Consumer, Credential, KongClient, credential_id
+from .progress import Progress
 from .user_manager import LAPSES_S, User, UserManager
 
 # A key may end so much later in Kong than here: both count seconds of their own.
@@ -65,7 +66,9 @@ class Reconciliation:
 
     def mend(self, by: By) -> dict[str, Any]:
         """Put everything right that can be. Raises: KongUnavailable."""
-        return self._mend(list(self._look(self._all_users())), by)
+        with Progress("what differs").step():
+            found = list(self._look(self._all_users()))
+        return self._mend(found, by)
 
     def finish_changes(self) -> None:
         """Go on with changes that Kong did not hear to their end, and take back what was never finished."""
@@ -80,9 +83,11 @@ class Reconciliation:
             if user.state == "making":
                 self._users.forget_unfinished(user, ITSELF)
         left = [user for user in users if user.state != "making"]
-        self._mend(list(self._look(left, strangers=False)), ITSELF)
+        refused = self._mend(list(self._look(left, strangers=False)), ITSELF)["left"]
+        again = {each["username"] for each in refused if "error" in each}
         for user in left:
-            self._users.mark(user.id, unfinished=False)
+            if user.username not in again:
+                self._users.settle(user)
         self._log.system("kong_reconciled", users=len(users))
 
     def _all_users(self) -> list[User]:
@@ -125,7 +130,7 @@ class Reconciliation:
             if opens:
                 what = "its consumer is not in Kong, so its key opens nothing there"
                 made = Difference(user.username, what, "made again; regenerate-key gives it a key")
-                yield Mending(made, user.id, partial(self._kong.ensure_consumer, user.username, user.custom_id))
+                yield Mending(made, user.id, partial(self._users.ensure_consumer, user))
             return
         wanted = {self._users.kong_group(user.tier)} if opens else set()
         has = set(kong.groups.get(consumer.id, ()))
@@ -187,8 +192,8 @@ def _left_s(ends_at: datetime | None) -> int | None:
 
 LEFT = """
 SELECT * FROM kong_admin_users
-WHERE (is_unfinished AND state <> 'making')
-    OR (state = 'making' AND doing_since < now() - %(lapses)s * interval '1 second')
+WHERE is_unfinished
+    OR (doing IS NOT NULL AND doing_since < now() - %(lapses)s * interval '1 second')
 ORDER BY id LIMIT 100
 """
 LIVE = """

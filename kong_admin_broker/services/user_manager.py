@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from waddlebot.web.auth import ACCOUNTS, change_account, create_account, end_key
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .audit_log import AuditLog, By
-from .kong_client import KongClient, credential_id
+from .kong_client import KongClient, KongSilent, credential_id
 from .progress import Progress
 
 Tier = Literal["super-admin", "admin", "service"]
@@ -170,6 +170,8 @@ class UserManager:
         """
         self.check_name(username)
         api_key = api_key or make_key(self._key_length)[1]
+        if left := self._find_given_up(username):
+            self.forget_unfinished(left, by)
         user = self._reserve(username, tier, email, full_name, notes, verification)
         progress = Progress("the consumer in Kong", "its key", "its group", "the account here")
         consumer_id = ""
@@ -183,7 +185,7 @@ class UserManager:
             progress.did()
             made = self._finish_creation(user, consumer_id, api_key, by)
         except WaddleBotError as err:
-            progress.stop(err, taken_back=self._take_back(user, by))
+            progress.stop(err, taken_back=self._take_back(user, by, after=err))
         return made
 
     def regenerate(self, username: str, by: By, *, overlap_s: int) -> Made:
@@ -194,7 +196,8 @@ class UserManager:
             api_key = make_key(self._key_length)[1]
             progress = Progress("the new key in Kong", "the new key here", "the end of the old one in Kong")
             consumer_id = self._known_consumer(user, progress)
-            self._or_stop(progress, lambda: self._kong.put_key(consumer_id, api_key, key_id=_key_id(api_key)))
+            with progress.step():
+                self._kong.put_key(consumer_id, api_key, key_id=_key_id(api_key))
             try:
                 ended = self._rotate(user, api_key, by, overlap_s=overlap_s)
             except WaddleBotError as err:
@@ -227,11 +230,15 @@ class UserManager:
             self.mark(user.id, unfinished=False)
             return self.get(user.username)
 
-    def reactivate(self, username: str, by: By) -> Made:
-        """Let somebody in again, with a new key. Raises: Conflict when they are not inactive."""
+    def reactivate(self, username: str, by: By, *, verification: str) -> Made:
+        """Let somebody in again, with a new key. Whose address was never verified waits for a mail with `verification`.
+
+        Raises: Conflict when they are not inactive.
+        """
         with self._changing(username, "reactivate") as user:
             if user.state != "inactive":
                 raise Conflict(f"{user.username} is {user.state} already.")
+            waits_for = verification if user.verification else None
             api_key = make_key(self._key_length)[1]
             progress = Progress("the consumer in Kong", "its key", "its group", "the account here")
             consumer_id = ""
@@ -240,9 +247,10 @@ class UserManager:
                 progress.did()
                 self._kong.put_key(consumer_id, api_key, key_id=_key_id(api_key))
                 progress.did()
-                self._kong.put_group(consumer_id, self.kong_group(user.tier))
+                if not waits_for:
+                    self._kong.put_group(consumer_id, self.kong_group(user.tier))
                 progress.did()
-                self._begin_here(user, consumer_id, api_key, by)
+                self._begin_here(user, consumer_id, api_key, by, waits_for)
             except WaddleBotError as err:
                 taken_back = self._end_in_kong(user, consumer_id, [_key_id(api_key)], groups=True)
                 progress.stop(err, taken_back=taken_back)
@@ -258,7 +266,8 @@ class UserManager:
             moves = tier != user.tier and user.state == "active"
             if moves:
                 consumer_id = self._known_consumer(user, progress)
-                self._or_stop(progress, lambda: self._kong.put_group(consumer_id, self.kong_group(tier)))
+                with progress.step():
+                    self._kong.put_group(consumer_id, self.kong_group(tier))
             else:
                 progress.did()
             try:
@@ -306,8 +315,9 @@ class UserManager:
         return User.read(done)
 
     def is_known(self, username: str) -> bool:
+        """Whether there is somebody of that name, or is going to be."""
         with self._database.transaction() as db:
-            return bool(fetch(db, "SELECT 1 FROM kong_admin_users WHERE lower(username) = lower(%s)", (username,)))
+            return bool(fetch(db, KNOWN, {"username": username}))
 
     def find_pending(self, username: str) -> User | None:
         """Somebody who has a mail to answer. Raises: NotFound."""
@@ -329,7 +339,25 @@ class UserManager:
     def mark(self, user_id: int, *, unfinished: bool) -> None:
         """Note whether Kong still has to be told something."""
         with self._database.transaction() as db:
-            fetch(db, "UPDATE kong_admin_users SET is_unfinished = %s WHERE id = %s", (unfinished, user_id))
+            fetch(
+                db,
+                "UPDATE kong_admin_users SET is_unfinished = %s, updated_at = now() WHERE id = %s",
+                (unfinished, user_id),
+            )
+
+    def ensure_consumer(self, user: User) -> str:
+        """The id of an active account's consumer in Kong, which somebody may have deleted behind our back."""
+        consumer_id = self._kong.ensure_consumer(user.username, user.custom_id)
+        if consumer_id != user.consumer_id:
+            self._kong.put_group(consumer_id, self.kong_group(user.tier))
+            with self._database.transaction() as db:
+                fetch(db, "UPDATE kong_admin_users SET consumer_id = %s WHERE id = %s", (consumer_id, user.id))
+        return consumer_id
+
+    def settle(self, user: User) -> None:
+        """Note that Kong has it as it is here, unless that was changed since. A request that died leaves go of it."""
+        with self._database.transaction() as db:
+            fetch(db, SETTLE, {"id": user.id, "updated_at": user.updated_at, "lapses": LAPSES_S})
 
     def forget_unfinished(self, user: User, by: By) -> None:
         """Take back a creation that never came to its end: its key was shown to nobody."""
@@ -392,13 +420,20 @@ class UserManager:
             self._audit.record(db, by, "created", done.id, after={**done.recorded, "key": made.key_id})
         return Made(done, made.key_id, api_key)
 
-    def _take_back(self, user: User, by: By) -> bool:
+    def _find_given_up(self, username: str) -> User | None:
+        """What is left of a creation that Kong did not even let be taken back, so that the name can be had again."""
+        with self._database.transaction() as db:
+            row = fetch_one(db, GIVEN_UP, {"username": username})
+        return User.read(row) if row else None
+
+    def _take_back(self, user: User, by: By, *, after: WaddleBotError) -> bool:
         """Whether nothing is left of a creation that failed. What is left is marked."""
-        try:
-            self.forget_unfinished(user, by)
-        except WaddleBotError:
-            return False
-        return True
+        if not isinstance(after, KongSilent):
+            with suppress(WaddleBotError):
+                self.forget_unfinished(user, by)
+                return True
+        self.mark(user.id, unfinished=True)
+        return False
 
     def _rotate(self, user: User, api_key: str, by: By, *, overlap_s: int) -> Sequence[str]:
         """The keys that end."""
@@ -426,24 +461,27 @@ class UserManager:
                 change_account(db, user.account_id, groups=[GROUPS[user.tier]], is_active=False)
             fetch(
                 db,
-                "UPDATE kong_admin_users SET state = 'inactive', verification = NULL, updated_at = now() WHERE id = %s",
+                "UPDATE kong_admin_users SET state = 'inactive', updated_at = now() WHERE id = %s",
                 (user.id,),
             )
             after = {**user.recorded, "state": "inactive"}
             self._audit.record(db, by, "deactivated", user.id, before={**user.recorded, "keys": ended}, after=after)
         self._bus.invalidate(ACCOUNTS, *ended)
 
-    def _begin_here(self, user: User, consumer_id: str, api_key: str, by: By) -> None:
+    def _begin_here(self, user: User, consumer_id: str, api_key: str, by: By, waits_for: str | None) -> None:
         assert user.account_id is not None
+        state: State = "pending" if waits_for else "active"
         with self._database.transaction() as db:
             change_account(db, user.account_id, groups=[GROUPS[user.tier]], is_active=True)
             made = rotate_key(db, user.username, overlap=timedelta(), api_key=api_key)
+            change_account(db, user.account_id, groups=[GROUPS[user.tier]], is_active=state == "active")
             fetch(
                 db,
-                "UPDATE kong_admin_users SET state = 'active', consumer_id = %s, updated_at = now() WHERE id = %s",
-                (consumer_id, user.id),
+                "UPDATE kong_admin_users SET state = %s, consumer_id = %s, verification = %s, updated_at = now()"
+                " WHERE id = %s",
+                (state, consumer_id, waits_for, user.id),
             )
-            after = {**user.recorded, "state": "active", "key": made.key_id}
+            after = {**user.recorded, "state": state, "key": made.key_id}
             self._audit.record(db, by, "reactivated", user.id, before=user.recorded, after=after)
 
     def _write(self, user: User, changes: Mapping[str, Any], by: By) -> None:
@@ -479,23 +517,10 @@ class UserManager:
             raise LastSuperAdmin()
 
     def _known_consumer(self, user: User, progress: Progress) -> str:
-        """The consumer in Kong, which somebody may have deleted behind our back."""
         try:
-            consumer_id = self._kong.ensure_consumer(user.username, user.custom_id)
-            if consumer_id != user.consumer_id:
-                self._kong.put_group(consumer_id, self.kong_group(user.tier))
-                with self._database.transaction() as db:
-                    fetch(db, "UPDATE kong_admin_users SET consumer_id = %s WHERE id = %s", (consumer_id, user.id))
+            return self.ensure_consumer(user)
         except WaddleBotError as err:
             progress.stop(err, taken_back=True)
-        return consumer_id
-
-    def _or_stop(self, progress: Progress, step: Any) -> None:
-        try:
-            step()
-        except WaddleBotError as err:
-            progress.stop(err)
-        progress.did()
 
     def _end_in_kong(
         self, user: User, consumer_id: str, key_ids: Sequence[str], *, after_s: int = 0, groups: bool = False
@@ -570,6 +595,17 @@ ORDER BY lower(username) LIMIT %(limit)s OFFSET %(offset)s
 KEYS = """
 SELECT account_id, key_id AS id, expires_at, last_used, created_at FROM service_account_keys
 WHERE account_id = ANY(%(accounts)s) AND is_active AND (expires_at IS NULL OR expires_at > now()) ORDER BY id
+"""
+KNOWN = """
+SELECT 1 FROM kong_admin_users WHERE lower(username) = lower(%(username)s) AND NOT (state = 'making' AND is_unfinished)
+"""
+GIVEN_UP = """
+SELECT * FROM kong_admin_users WHERE lower(username) = lower(%(username)s) AND state = 'making' AND is_unfinished
+"""
+SETTLE = """
+UPDATE kong_admin_users SET is_unfinished = false,
+    doing = CASE WHEN doing_since < now() - %(lapses)s * interval '1 second' THEN NULL ELSE doing END
+WHERE id = %(id)s AND updated_at = %(updated_at)s
 """
 ACTIVE = """
 SELECT count(*) FROM kong_admin_users WHERE state = 'active' AND tier = 'super-admin' AND id <> %(except)s

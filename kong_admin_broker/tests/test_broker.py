@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,31 @@ def test_what_cannot_be_taken_back_at_once_is_later(broker):
     assert broker.make(username)
 
 
+def test_a_name_is_had_again_as_soon_as_kong_is_back(broker):
+    username = name()
+    broker.kong.faults[""] = "drop"
+    answers = [broker.ask("POST", "/super-admins", {"username": username}) for _ in range(2)]
+    assert [each.json()["error"]["code"] for each in answers] == ["kong_unavailable"] * 2
+    assert not part("users").is_known(username)
+
+    broker.kong.faults.clear()
+    assert broker.opens(broker.make(username)["api_key"])
+
+
+@pytest.mark.parametrize("step", ["", "PUT "])
+def test_a_kong_that_hangs_is_waited_for_once(broker, step, monkeypatch):
+    monkeypatch.setattr(part("kong"), "_timeout_s", 1.0)
+    username = name()
+    broker.kong.faults[step] = "hang"
+    began = time.monotonic()
+    answer = broker.ask("POST", "/super-admins", {"username": username})
+
+    assert (answer.status, answer.json()["error"]["code"]) == (503, "kong_unavailable")
+    assert time.monotonic() - began < 1.9
+    broker.kong.faults.clear()
+    assert broker.kong.keys_of(broker.make(username)["super_admin"]["username"])
+
+
 def test_a_key_is_rotated_with_an_overlap_and_at_once(broker):
     made = broker.make()
     username, path = made["super_admin"]["username"], f"/super-admins/{made['super_admin']['username']}/regenerate-key"
@@ -229,6 +255,35 @@ def test_a_rotation_that_kong_does_not_hear_changes_nothing_or_is_finished_later
     broker.kong.faults.clear()
     part("reconciliation").finish_changes()
     assert broker.kong.keys_of(username) == {second["api_key"]: None}
+
+
+def test_what_kong_refuses_once_more_is_tried_until_it_is_done(broker):
+    made = broker.make()
+    username = made["super_admin"]["username"]
+    broker.kong.faults["DELETE "] = 500
+    assert broker.ask("POST", f"/super-admins/{username}/deactivate").status == 503
+    part("reconciliation").finish_changes()
+    assert broker.ask("GET", f"/super-admins/{username}").json()["super_admin"]["is_unfinished"] is True
+
+    broker.kong.faults.clear()
+    part("reconciliation").finish_changes()
+    assert (broker.kong.keys_of(username), broker.kong.groups_of(username)) == ({}, set())
+    assert broker.ask("GET", f"/super-admins/{username}").json()["super_admin"]["is_unfinished"] is False
+
+
+def test_a_change_in_which_the_broker_died_is_finished(broker):
+    made = broker.make()
+    username = made["super_admin"]["username"]
+    broker.kong.faults["DELETE "] = 500
+    broker.ask("POST", f"/super-admins/{username}/deactivate")
+    broker.kong.faults.clear()
+    with broker.fleet.database.transaction() as db:
+        left = "is_unfinished = false, doing = 'deactivate', doing_since = now() - interval '1 hour'"
+        fetch(db, f"UPDATE kong_admin_users SET {left} WHERE username = %s", (username,))
+    part("reconciliation").finish_changes()
+
+    assert (broker.kong.keys_of(username), broker.kong.groups_of(username)) == ({}, set())
+    assert broker.ask("POST", f"/super-admins/{username}/reactivate").status == 200
 
 
 def test_who_is_deactivated_is_out_at_once_and_in_again_with_another_key(broker):
@@ -319,9 +374,10 @@ def test_what_was_done_behind_the_brokers_back_is_seen_and_put_right(broker):
     assert "of-somebody" not in broker.kong.keys_of(moved)
     left = broker.ask("GET", "/reconcile").json()["differences"]
     # Nobody but its owner knows the key that was lost.
-    assert {each["what"] for each in left if each["username"] == lost} >= {
+    assert [each["what"] for each in left if each["username"] in mine] == [
         "its key is not in Kong; only whoever has it knows it"
-    }
+    ]
+    assert broker.kong.groups_of(lost) == {"super-admins"}
     again = broker.ask("POST", f"/super-admins/{lost}/regenerate-key", {"overlap_s": 0}).json()
     assert broker.kong.keys_of(lost) == {again["api_key"]: None}
 
@@ -348,6 +404,30 @@ def test_a_kong_that_was_lost_is_restored_with_the_same_keys_and_without_those_t
     for wrong in ({"content": "1:abc"}, {"content": backup["content"][:-8]}, {}, {"backup_id": 1, "content": "x"}):
         assert broker.ask("POST", "/restore", wrong).status == 422
     assert broker.ask("POST", "/restore", {"backup_id": 10**9}).status == 404
+
+
+def test_a_restore_that_kong_does_not_hear_to_its_end_says_how_far_it_came(broker):
+    whole, keyless = (broker.make()["super_admin"]["username"] for _ in range(2))
+    number = broker.kong.consumers[keyless]["id"]
+    broker.kong.keys = {n: each for n, each in broker.kong.keys.items() if each["consumer"]["id"] != number}
+    content = broker.ask("POST", "/backup").json()["backup"]["content"]
+    with broker.fleet.database.transaction() as db:
+        for username in (whole, keyless):
+            del broker.kong.consumers[username]
+            fetch(db, "DELETE FROM kong_admin_users WHERE username = %s", (username,))
+            fetch(db, "DELETE FROM service_accounts WHERE name = %s", (username,))
+    plan = broker.ask("POST", "/restore", {"content": content}).json()["plan"]
+    assert {each["username"]: each["action"] for each in plan}[keyless] == "conflict"
+
+    broker.kong.faults["PUT "] = 500
+    answer = broker.ask("POST", "/restore", {"content": content, "apply": True})
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["details"]["done"]) == (503, "kong_unavailable", [])
+    assert whole in error["details"]["not_done"]
+    broker.kong.faults.clear()
+    broker.ask("POST", "/restore", {"content": content, "apply": True})
+    assert broker.ask("GET", f"/super-admins/{whole}").status == 200
+    assert broker.ask("GET", f"/super-admins/{keyless}").status == 404
 
 
 def test_a_log_that_was_tampered_with_is_told(broker):
@@ -434,11 +514,23 @@ def test_a_kong_that_is_away_is_503_and_health_says_so(broker, fault):
         answer = broker.ask("GET", path)
         assert (answer.status, answer.json()["error"]["code"]) == (503, "kong_unavailable"), path
         assert "Retry-After" in answer.headers or "retry-after" in answer.headers
+    for path, not_done in (("/backup", "the backup"), ("/reconcile", "what differs")):
+        error = broker.ask("POST", path, {}).json()["error"]
+        assert (error["code"], error["details"]) == ("kong_unavailable", {"done": [], "not_done": [not_done]})
     assert broker.ask("GET", "/statistics").json()["statistics"]["kong"]["reachable"] is False
     assert broker.ask("GET", "/super-admins").status == 200
     eventually(lambda: not broker.ask("GET", "/health").json()["checks"]["kong"]["ok"])
     broker.kong.faults.clear()
     eventually(lambda: broker.ask("GET", "/health").json()["checks"]["kong"] == {"ok": True, "detail": "reachable"})
+
+
+def test_a_broker_whose_kong_hangs_is_not_taken_for_dead(broker):
+    broker.kong.faults["GET /status"] = "hang"
+    eventually(lambda: not broker.ask("GET", "/health").json()["checks"]["kong"]["ok"])
+    time.sleep(1.1)  # What was found is kept for a second.
+    began = time.monotonic()
+    assert broker.ask("GET", "/health").status == 200
+    assert time.monotonic() - began < 2.5
 
 
 @pytest.mark.parametrize("status", [400, 404, 405])
@@ -484,6 +576,14 @@ def test_an_address_is_verified_by_the_link_of_a_mail_once(broker):
     assert broker.opens(made.api_key)
     assert broker.kong.groups_of(made.user.username) == {"super-admins"}
     assert open_link("POST") == 404
+    waiting = users.create(name(), by, tier="super-admin", email="b@example.org", verification=mails.make())
+    path = f"/super-admins/{waiting.user.username}"
+    old = f"/broker/verify/{mails.token(waiting.user.id, waiting.user.verification)}"
+    broker.ask("POST", f"{path}/deactivate")
+    back = broker.ask("POST", f"{path}/reactivate").json()
+    assert back["super_admin"]["state"] == "pending" and "verification_mail" in back
+    assert not broker.opens(back["api_key"]) and broker.kong.groups_of(waiting.user.username) == set()
+    assert open_link("POST", old) == 404
     assert broker.log_of(made.user.username) == [("created", "done"), ("verified", "done")]
 
 
@@ -517,6 +617,16 @@ def test_what_is_no_key_here_is_not_told_to_kong(broker, api_key):
 
     assert answer.status == 422 and (not api_key or str(api_key) not in answer.body.decode())
     assert len(broker.kong.writes) == writes
+
+
+def test_a_key_that_kong_does_not_hear_of_says_how_far_it_came(broker):
+    key = broker.fleet.make_key(name(), "collectors")
+    broker.kong.faults["PUT "] = 500
+    error = broker.ask("POST", "/kong/keys", {"api_key": key}).json()["error"]
+
+    assert (error["code"], error["details"]["done"]) == ("kong_unavailable", ["the consumer in Kong"])
+    broker.kong.faults.clear()
+    assert broker.ask("POST", "/kong/keys", {"api_key": key}).status == 200
 
 
 def test_keys_of_super_admins_and_of_others_programs_are_not_let_in_by_that_door(broker):

@@ -19,6 +19,7 @@ from waddlebot.data.redis_users import RULES, user_of, users
 from waddlebot.fleet.accounts import fleet_accounts
 from waddlebot.fleet.containers import key_setting, password_setting
 
+from .kong import WEBHOOKS_PER_MINUTE
 from .text import NOTE, to_yaml
 
 BASE = "python:3.13-slim-trixie"
@@ -90,6 +91,7 @@ def _lock() -> tuple[dict[str, str], dict[str, set[str]]]:
 
 def dockerfile(manifest: Manifest) -> str:
     package = manifest.package
+    unread = "".join(f" /opt/venv/lib/python3*/site-packages/{each}" for each in manifest.container.unread)
     return f"""{NOTE}# Build it from the checkout: docker build -f {package}/Dockerfile .
 FROM {BASE} AS build
 WORKDIR /src
@@ -99,7 +101,7 @@ COPY . ./
 RUN /opt/venv/bin/pip install --no-cache-dir --no-deps . \\
  && /opt/venv/bin/pip uninstall --yes --quiet pip \\
  && mkdir /app && cp --parents ./*/manifest.toml /app && cp -r {package} /app \\
- && rm -rf /app/*/tests /app/*/k8s /app/*/Dockerfile \\
+ && rm -rf /app/*/tests /app/*/k8s /app/*/Dockerfile{unread} \\
  && mkdir /logs
 
 FROM {BASE}
@@ -491,8 +493,9 @@ def _kong(router: Manifest) -> dict[str, Any]:
         "KONG_TRUSTED_IPS": "${KONG_TRUSTED_IPS:-127.0.0.1}",
         "KONG_REAL_IP_HEADER": "X-Forwarded-For",
         "KONG_REAL_IP_RECURSIVE": "on",
-        "KONG_NGINX_HTTP_LIMIT_REQ_ZONE": "$$binary_remote_addr zone=perip:10m rate=50r/s",
-        "KONG_NGINX_PROXY_LIMIT_REQ": "zone=perip burst=200 nodelay",
+        # Not below what kong.yml allows a platform, whose webhooks may all come from one address.
+        "KONG_NGINX_HTTP_LIMIT_REQ_ZONE": f"$$binary_remote_addr zone=perip:10m rate={WEBHOOKS_PER_MINUTE // 60}r/s",
+        "KONG_NGINX_PROXY_LIMIT_REQ": "zone=perip burst=400 nodelay",
         "KONG_NGINX_PROXY_LIMIT_REQ_STATUS": "429",
     }
     hardened = {"read_only": True, "tmpfs": ["/tmp", "/var/run/kong"], "security_opt": ["no-new-privileges:true"]}

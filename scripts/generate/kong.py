@@ -53,6 +53,9 @@ PARAMETER = re.compile(r"\{(\w+)\}")
 READS, PAGES = ["GET", "HEAD"], ["GET", "HEAD", "POST"]
 MAX_BODY_MB, MAX_WEBHOOK_MB = 25, 1
 WEBHOOKS_PER_MINUTE = 12_000
+# A collector speaks for every channel of its platform, up to 50 batches a second of each replica: the limits of the
+# specification, which are for callers, would make it deaf for the rest of the hour.
+COLLECTORS_PER_MINUTE = 60_000
 SOCKET_IDLE_S = 3600
 # `{vault://env/…}` is read by Kong at run time from REDIS_PASSWORD; nothing secret stands in the file.
 REDIS = {
@@ -213,6 +216,8 @@ def _keyed_plugins(manifest: Manifest, groups: Sequence[str]) -> Iterator[dict[s
         "config": {"key_names": [key_header(groups)], "key_in_query": False, "hide_credentials": False},
     }
     yield {"name": "acl", "config": {"allow": list(groups)}}
+    if set(groups) == {COLLECTORS}:
+        yield _limit(COLLECTORS_PER_MINUTE, None, by="consumer")
 
 
 def key_header(groups: Sequence[str]) -> str:

@@ -62,9 +62,11 @@ def kubernetes_files(manifests: Sequence[Manifest]) -> dict[str, str]:
             _job(router, "migrate-post", ["waddlebot", "migrate", "--post"]), _keys(router, manifests)
         ),
         "k8s/stores/stores.yaml": to_yaml(*_stores()),
+        "k8s/monitoring/pods.yaml": to_yaml(*_watched(manifests)),
     }
-    for folder, parts in {"before": ["jobs.yaml"], "after": ["jobs.yaml"], "stores": ["stores.yaml"]}.items():
-        files[f"k8s/{folder}/kustomization.yaml"] = to_yaml({**_kustomization(*parts), "namespace": "waddlebot"})
+    for folder, part in {"before": "jobs", "after": "jobs", "stores": "stores", "monitoring": "pods"}.items():
+        kustomization = {**_kustomization(f"{part}.yaml"), "namespace": "waddlebot"}
+        files[f"k8s/{folder}/kustomization.yaml"] = to_yaml(kustomization)
     for manifest in manifests:
         files[f"{manifest.package}/k8s/module.yaml"] = to_yaml(*_module(manifest))
         files[f"{manifest.package}/k8s/kustomization.yaml"] = to_yaml(
@@ -316,6 +318,20 @@ def _policies(manifests: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
     collectors = [_pods({MODULE: each.name}) for each in manifests if each.kind == "collector"]
     # Whoever comes from outside comes by the ingress controller, whose namespace an overlay may name.
     yield _let_in("kong", KONG_SELECTOR, [*collectors, {"namespaceSelector": {}}], [8000])
+
+
+def _watched(manifests: Sequence[Manifest]) -> Iterator[dict[str, Any]]:
+    """Where Prometheus' operator finds figures, which are not for everybody: it comes with the key of account admin."""
+    key = {"credentials": {"name": SECRET, "key": key_setting("admin")}}
+    for manifest in manifests:
+        endpoint = {"port": "http", "path": f"{manifest.prefix}/metrics", "authorization": key}
+        yield _watch(manifest.host, endpoint)
+    yield _watch("kong", {"port": "status", "path": "/metrics"})
+
+
+def _watch(host: str, endpoint: dict[str, Any]) -> dict[str, Any]:
+    spec = {"selector": {"matchLabels": {NAME: host}}, "podMetricsEndpoints": [endpoint]}
+    return _object("monitoring.coreos.com/v1", "PodMonitor", host, spec)
 
 
 def _pods(labels: dict[str, str]) -> dict[str, Any]:

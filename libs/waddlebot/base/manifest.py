@@ -124,6 +124,9 @@ class ContainerSpec(Strict):
     packages: list[str] = Field(
         default_factory=list, description="Dependencies of pyproject.toml that only the modules that name them need."
     )
+    unread: list[str] = Field(
+        default_factory=list, description="Files of them that it never reads: patterns below site-packages."
+    )
     secrets: list[SettingName] = Field(
         default_factory=list, description="Its settings that are secret, beside those that every module has."
     )

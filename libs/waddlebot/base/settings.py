@@ -17,7 +17,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from .errors import ConfigError
 
-PLACEHOLDERS = ("your_", "change_me", "changeme", "placeholder", "sk-your", "xoxb-your", "xapp-your")
+PLACEHOLDERS = (
+    *("your_", "change_me", "changeme", "placeholder", "sk-your", "xoxb-your", "xapp-your"),
+    *("admin_password", "smtp_password"),
+)
 
 
 def _split(value: Any) -> Any:

@@ -10,6 +10,7 @@ import contextlib
 import math
 import queue
 import select
+import socket
 import threading
 import time
 from collections import deque
@@ -285,6 +286,7 @@ def connect(url: str, kind: type[ReplicaConnection] = ReplicaConnection) -> Repl
     """Raises: psycopg2.Error, also when it takes too long."""
     connection: ReplicaConnection = psycopg2.connect(
         url,
+        **_address_of(url),
         async_=True,
         application_name="waddlebot",
         client_encoding="UTF8",
@@ -298,6 +300,20 @@ def connect(url: str, kind: type[ReplicaConnection] = ReplicaConnection) -> Repl
         connection.close()
         raise
     return connection
+
+
+def _address_of(url: str) -> dict[str, str]:
+    """Where the server of a URL is. libpq would look its name up while no other thread of this process can run."""
+    named = psycopg2.extensions.parse_dsn(url)
+    host = named.get("host", "")
+    if not host or host.startswith("/") or "," in host or "hostaddr" in named:
+        return {}
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as err:
+        raise psycopg2.OperationalError(f'could not translate host name "{host}" to address: {err.strerror}') from err
+    addresses = [str(each[4][0]) for each in found]
+    return {"host": ",".join([host] * len(addresses)), "hostaddr": ",".join(addresses)}
 
 
 def reason_of(err: BaseException) -> str:

@@ -168,10 +168,22 @@ def _finish() -> None:
     stop_logging()
 
 
+def _check_writable() -> None:
+    """Raises: ConfigError on a disk that is read-only throughout, of which imports would say in a traceback only."""
+    try:
+        tempfile.gettempdir()
+    except OSError as err:
+        raise ConfigError("Nothing can be written anywhere; give it a folder, such as a tmpfs at /tmp.") from err
+
+
 def _leave(err: ConfigError) -> NoReturn:
     print(f"waddlebot: {err.message}", file=sys.stderr, flush=True)  # noqa: T201 - there may be no log yet
     os._exit(1)
 
 
 if __name__ == "__main__":
+    try:
+        _check_writable()
+    except ConfigError as err:
+        _leave(err)
     {"web": serve_web, "collectors": run_collectors, "hub": run_hub}[sys.argv[1]]()

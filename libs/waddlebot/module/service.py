@@ -287,7 +287,8 @@ class Service:
                 raise NotReady(f"Not ready: {', '.join(missing)}.", checks=checks)
             return {**self._identity(), "status": "ready"}
 
-        @endpoint("GET", f"{prefix}/metrics", caller=metrics_caller)
+        # Prometheus can send nothing but a bearer.
+        @endpoint("GET", f"{prefix}/metrics", caller=metrics_caller, key_in=("X-API-Key", "Authorization"))
         def metrics(request: RawRequest) -> Any:
             """Serve Prometheus text when Accept asks for text, else JSON."""
             accept = request.headers.get("accept", "")

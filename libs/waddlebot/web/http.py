@@ -39,6 +39,9 @@ MAX_REDIRECTS = 3
 USER_AGENT = "WaddleBot/1"
 # Whoever chose a name learns no address from us, nor whether the name is one of a private network.
 NO_PUBLIC_ADDRESS = "{} is not reached: no public address answers there."
+# A container that was started anew may have another address; libcurl would go to the one before for a minute. Who has
+# a connection asks for none.
+NAME_KEPT_S = 2
 NOT_CONNECTED = (pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT)
 # What says that the target, not the request, is the trouble: the same request may do better in a moment.
 TARGET_IS_DOWN = frozenset({429, 502, 503, 504})
@@ -216,6 +219,7 @@ class HTTPClient:
         curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.NOPROXY, "*")
+        curl.setopt(pycurl.DNS_CACHE_TIMEOUT, NAME_KEPT_S)
         curl.setopt(pycurl.TCP_NODELAY, 1)
         curl.setopt(pycurl.USERAGENT, USER_AGENT)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(min(CONNECT_TIMEOUT_S, timeout_s) * 1000))

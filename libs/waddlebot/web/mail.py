@@ -16,11 +16,11 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 
 from ..base.errors import NotConfigured, UpstreamError
 from ..base.logs import AAALog
-from ..base.settings import Settings
+from ..base.settings import Secret, Settings
 from ..base.transactions import check_no_transaction
 
 SMTPS_PORT = 465
@@ -62,7 +62,7 @@ class MailSettings(Settings):
     smtp_username: str | None = Field(
         None, alias="SMTP_USERNAME", pattern="^[^:]+$", description="Account at the mail server."
     )
-    smtp_password: SecretStr | None = Field(None, alias="SMTP_PASSWORD", description="That account's password.")
+    smtp_password: Secret | None = Field(None, alias="SMTP_PASSWORD", description="That account's password.")
     smtp_tls: bool = Field(
         True, alias="SMTP_TLS", description="Speak TLS with the mail server, and check its certificate."
     )
