@@ -23,6 +23,7 @@ from ..base.errors import Busy, ConfigError
 from ..base.logs import AAALog, redact
 from ..base.settings import Settings, pydal_url
 from ..base.transactions import OpenTransaction, open_units
+from .awaited import AwaitedConnection, AwaitedCursor
 from .replica import Replica, ReplicaConnection, reason_of
 
 CONNECT_TIMEOUT_S = 5
@@ -60,7 +61,7 @@ class DatabaseUnavailable(Busy):
     code = "database_unavailable"
 
 
-class Connection(psycopg2.extensions.connection):  # type: ignore[misc]
+class Connection(AwaitedConnection):
     """A connection that knows which statements it has prepared, and when it was last used."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -153,6 +154,7 @@ class StatementPool:
                 application_name="waddlebot",
                 connect_timeout=CONNECT_TIMEOUT_S,
                 connection_factory=Connection,
+                cursor_factory=AwaitedCursor,
                 options=SESSION_OPTIONS + BY_INDEX,
             )
             connection.autocommit = True
@@ -335,6 +337,7 @@ def _open(url: str, *, pool_size: int, read_only: bool) -> LateDAL:
                 "application_name": "waddlebot",
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "connection_factory": Connection,
+                "cursor_factory": AwaitedCursor,
                 "options": options,
             },
             after_connection=set_autocommit if read_only else None,
