@@ -276,6 +276,14 @@ def test_nobody_waits_for_long_for_a_server_that_hangs_in_the_midst_of_a_stateme
             eventually(lambda: database.statement(busy)[0]["n"] == 2)
             with hanging(server):
                 assert max(each.result() for each in waits) < 12
+                began = time.monotonic()
+                for _ in range(5):
+                    with pytest.raises(DatabaseUnavailable):
+                        database.statement("SELECT 1")
+                    with pytest.raises(DatabaseUnavailable), database.transaction():
+                        pass
+                assert time.monotonic() - began < 8
+            eventually(lambda: not is_away(database))
         assert database.statement("SELECT 1 AS n") == [{"n": 1}]
     finally:
         database.close()
