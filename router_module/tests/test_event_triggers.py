@@ -138,7 +138,7 @@ def test_an_event_is_told_only_of_those_whom_the_labels_name(bot, fleet, stub):
     assert bot.say("!both", by="bob").statuses == bot.say("plain", by="bob").statuses == ["success"]
 
     said = bot.say("!cooldown !told events=fan", level="moderator").chat
-    assert said == "!told: told only of what those do who are labelled fan."
+    assert said == "Set for !told: told only of what those do who are labelled fan."
     assert happen(bot, "raid", viewers=5).statuses == ["denied"]
     assert bot.say("!cooldown told events=fan,regular", level="moderator").chat.endswith("labelled fan or regular.")
     assert happen(bot, "raid", viewers=5).statuses == ["success"]
