@@ -95,6 +95,9 @@ def test_the_specifications_database_url_is_one_that_pydal_takes(environment, in
         ("MAX_WORKERS", "many"),
         ("MAX_WORKERS", "0"),
         ("LOG_LEVEL", "LOUD"),
+        ("BASE_URL", "ftp://bot.example.org"),
+        ("BASE_URL", "bot.example.org"),
+        ("CORE_API_URL", "http://"),
         ("WADDLEBOT_API_KEY", "your_api_key"),
     ],
 )
@@ -105,6 +108,25 @@ def test_a_bad_setting_is_named_in_one_line(environment, inventory_settings, nam
         inventory_settings.load()
     assert name in caught.value.message
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("module", BUILT)
+def test_every_address_is_one(environment, module):
+    known = [field.alias for kind in settings_classes(module) for field in kind.model_fields.values()]
+    taken = []
+    for name in sorted({each for each in known if each.endswith("_URL")}):
+        with environment.context() as only:
+            only.setenv(name, "ftp://bot.example.org")
+            for kind in settings_classes(module):
+                try:
+                    kind.load()
+                except ConfigError as err:
+                    if name in err.message:
+                        break
+            else:
+                taken.append(name)
+
+    assert taken == []
 
 
 def test_a_missing_database_is_named(environment, inventory_settings):
