@@ -143,8 +143,8 @@ class RouterSettings(Settings):
         description="Where overlay responses are shown.",
     )
 
-    module_state_url: WebURL = Field(
-        "",
+    module_state_url: WebURL | None = Field(
+        None,
         alias="MODULE_STATE_URL",
         description="Where community modules keep what they remember; BASE_URL with /marketplace/state unless set.",
     )
