@@ -6,7 +6,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field
-from waddlebot.base.settings import CommaList, FolderURL, Settings
+from waddlebot.base.settings import CommaList, FolderURL, Settings, SocketURL, WebURL
 
 # Where the art, clips and videos come from that our own modules show. Overlays load nothing else from outside.
 MEDIA_HOSTS = [
@@ -26,10 +26,10 @@ MEDIA_HOSTS = [
 class BrowserSourceSettings(Settings):
     prefix: ClassVar[str] = "BROWSER_SOURCE_CORE"
 
-    base_url: str = Field(
+    base_url: WebURL = Field(
         "http://localhost:8027", alias="BASE_URL", description="How OBS reaches the pages; what their URLs begin with."
     )
-    websocket_public_url: str | None = Field(
+    websocket_public_url: SocketURL | None = Field(
         None,
         alias="WEBSOCKET_PUBLIC_URL",
         description="How OBS reaches the sockets, such as wss://bot.example; follows BASE_URL unless set.",
@@ -88,13 +88,13 @@ class BrowserSourceSettings(Settings):
         alias="OVERLAY_FRAME_ANCESTORS",
         description="Origins whose pages may show an overlay in a frame, besides our own; OBS needs none.",
     )
-    overlays_url: str | None = Field(
+    overlays_url: WebURL | None = Field(
         None, alias="OVERLAYS_URL", description="Where overlays are for OBS; BASE_URL unless set."
     )
-    portal_url: str | None = Field(
+    portal_url: WebURL | None = Field(
         None, alias="PORTAL_URL", description="The portal's address; only its pages may show a preview in a frame."
     )
-    youtube_embed_base_url: str = Field(
+    youtube_embed_base_url: WebURL = Field(
         "https://www.youtube-nocookie.com",
         alias="YOUTUBE_EMBED_BASE_URL",
         pattern=r"^https?://[A-Za-z0-9.:-]+/?$",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from waddlebot.base.settings import Secret
+from waddlebot.base.settings import Secret, WebURL
 from waddlebot.web.site import SiteSettings
 from waddlebot.web.twitch_app import TwitchAppSettings
 
@@ -13,7 +13,7 @@ from waddlebot.web.twitch_app import TwitchAppSettings
 class PortalSettings(SiteSettings, TwitchAppSettings):
     prefix: ClassVar[str] = "PORTAL"
 
-    overlays_url: str | None = Field(
+    overlays_url: WebURL | None = Field(
         None,
         alias="OVERLAYS_URL",
         description="How browsers reach the overlays' previews; BASE_URL unless set. More than one has commas between.",
@@ -21,7 +21,7 @@ class PortalSettings(SiteSettings, TwitchAppSettings):
     consent_urls: str = Field(
         "", alias="CONSENT_URLS", description="Where collectors' pages are that are not at BASE_URL: twitch=https://…,…"
     )
-    broker_url: str | None = Field(
+    broker_url: WebURL | None = Field(
         None,
         alias="BROKER_URL",
         description="Where the admin broker is, which tells Kong of new keys; without it there is no gateway.",
@@ -35,10 +35,10 @@ class PortalSettings(SiteSettings, TwitchAppSettings):
     discord_client_secret: Secret | None = Field(
         None, alias="DISCORD_CLIENT_SECRET", description="The Discord application's secret."
     )
-    discord_api_base_url: str = Field(
+    discord_api_base_url: WebURL = Field(
         "https://discord.com/api", alias="DISCORD_API_BASE_URL", description="Where Discord's API is."
     )
-    discord_authorize_url: str = Field(
+    discord_authorize_url: WebURL = Field(
         "https://discord.com/oauth2/authorize", alias="DISCORD_AUTHORIZE_URL", description="Discord's consent page."
     )
     slack_client_id: str | None = Field(
@@ -47,6 +47,6 @@ class PortalSettings(SiteSettings, TwitchAppSettings):
     slack_client_secret: Secret | None = Field(
         None, alias="SLACK_CLIENT_SECRET", description="The Slack app's client secret."
     )
-    slack_api_base_url: str = Field(
+    slack_api_base_url: WebURL = Field(
         "https://slack.com/api/", alias="SLACK_API_BASE_URL", description="Where Slack's API is."
     )

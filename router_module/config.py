@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from waddlebot.base.contracts import PLATFORMS, MessageType
-from waddlebot.base.settings import Secret, Settings
+from waddlebot.base.settings import Secret, Settings, WebURL
 
 # The specification's values. What it leaves open earns nothing: who leaves, is warned or thrown out, renews or hosts.
 DEFAULT_POINTS: dict[str, float] = {
@@ -137,14 +137,14 @@ class RouterSettings(Settings):
     max_claims: int = Field(
         5, alias="MAX_CLAIMS", ge=0, description="Entities that a container may hold which does not say how many."
     )
-    browser_source_url: str = Field(
+    browser_source_url: WebURL = Field(
         "http://127.0.0.1:8027/browser/source",
         alias="BROWSER_SOURCE_API_URL",
         description="Where overlay responses are shown.",
     )
 
-    module_state_url: str = Field(
-        "",
+    module_state_url: WebURL | None = Field(
+        None,
         alias="MODULE_STATE_URL",
         description="Where community modules keep what they remember; BASE_URL with /marketplace/state unless set.",
     )
@@ -198,9 +198,9 @@ class RouterSettings(Settings):
         None, alias="OPENWHISK_API_HOST", description="OpenWhisk; https unless it says otherwise."
     )
     openwhisk_auth_key: AuthKey | None = Field(None, alias="OPENWHISK_AUTH_KEY", description="uuid:key of OpenWhisk.")
-    portal_url: str | None = Field(None, alias="PORTAL_URL", description="Where !why links to; nowhere unless set.")
+    portal_url: WebURL | None = Field(None, alias="PORTAL_URL", description="Where !why links to; nowhere unless set.")
     openwhisk_namespace: Namespace = Field("waddlebot", alias="OPENWHISK_NAMESPACE", description="OpenWhisk namespace.")
-    module_host_url: str = Field(
+    module_host_url: WebURL = Field(
         "http://127.0.0.1:8030", alias="MODULE_HOST_URL", description="Where the local host of community modules is."
     )
     module_host_key: Secret | None = Field(

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr
 from waddlebot.base.errors import ConfigError
-from waddlebot.base.settings import BaseURL, Identifier, Secret, Settings
+from waddlebot.base.settings import BaseURL, Identifier, Secret, Settings, WebURL
 
 CALLBACK = "/spotify/auth/callback"
 SCOPES = (
@@ -45,8 +45,8 @@ class SpotifySettings(Settings):
     accounts_base_url: BaseURL = Field(
         "https://accounts.spotify.com", alias="SPOTIFY_ACCOUNTS_BASE_URL", description="Where people consent."
     )
-    browser_source_api_url: str = Field(
-        "", alias="BROWSER_SOURCE_API_URL", description="Without effect: the router delivers to overlays."
+    browser_source_api_url: WebURL | None = Field(
+        None, alias="BROWSER_SOURCE_API_URL", description="Without effect: the router delivers to overlays."
     )
     max_search_results: int = Field(
         MOST_RESULTS, alias="MAX_SEARCH_RESULTS", ge=1, le=50, description="Tracks of a search; Spotify gives ten."

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 from waddlebot.base.settings import Settings
 from waddlebot.data.cache import Bus, Cache, open_redis
+from waddlebot.fleet.embedded import ValkeyServer
 from waddlebot.testing.plugin import eventually
 
 
@@ -58,3 +63,43 @@ def test_without_a_key_everything_is_forgotten(buses):
 
     assert not is_kept(here, "a")
     eventually(lambda: not is_kept(there, "a"))
+
+
+def test_a_redis_that_hangs_is_waited_for_once_and_told_when_it_goes_on(stack, tmp_path, monkeypatch):
+    valkey = ValkeyServer(tmp_path / "valkey", "secret")
+    valkey.start()
+    for name, value in {
+        **stack.environment(),
+        "REDIS_PORT": str(valkey.port),
+        "REDIS_USERNAME": "",
+        "REDIS_PASSWORD": valkey.password,
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    first, second = (Bus(open_redis(settings), open_redis(settings, blocking=True)) for _ in range(2))
+    there = second.cache("people", ttl_s=60)
+    first.start()
+    second.start()
+    try:
+        eventually(lambda: [is_kept(there, key) for key in ("a", "b", "c")] == [True] * 3)
+        assert valkey.process
+        os.kill(valkey.process.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            first.invalidate("people", "a")
+            found_out_s = time.monotonic() - began
+            for key in ("b", "c"):
+                first.invalidate("people", key)
+            all_s = time.monotonic() - began
+        finally:
+            os.kill(valkey.process.pid, signal.SIGCONT)
+
+        assert found_out_s < 1.5
+        assert all_s - found_out_s < 0.5
+        assert [is_kept(there, key) for key in ("b", "c")] == [True, True]
+        eventually(lambda: not is_kept(there, "b"))
+        eventually(lambda: not is_kept(there, "c"))
+    finally:
+        first.stop()
+        second.stop()
+        valkey.stop()

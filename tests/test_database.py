@@ -17,7 +17,7 @@ from waddlebot.data.database import Database, DatabaseUnavailable, Prepared, fet
 from waddlebot.data.migrate import RENAMED, list_migrations, migrate
 from waddlebot.fleet.embedded import PostgresServer
 from waddlebot.testing.fleet import FAST
-from waddlebot.testing.plugin import eventually
+from waddlebot.testing.plugin import eventually, hanging
 from waddlebot.web.clients import FleetTransport
 from waddlebot.web.http import HTTPClient
 
@@ -244,6 +244,47 @@ def test_a_server_that_was_killed_is_used_again_as_soon_as_it_is_back(tmp_path):
         assert database.statement("SELECT 1 AS n") == [{"n": 1}]
         with database.transaction() as db:
             assert fetch(db, "SELECT 2 AS n") == [{"n": 2}]
+    finally:
+        database.close()
+        server.stop()
+
+
+def test_nobody_waits_for_long_for_a_server_that_hangs_in_the_midst_of_a_statement(tmp_path):
+    server = PostgresServer(tmp_path / "postgres", new_id(), FAST)
+    server.start()
+    database = Database(server.url)
+
+    def take_long() -> float:
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable):
+            database.statement("SELECT pg_sleep(14)")
+        return time.monotonic() - began
+
+    def take_long_in_a_transaction() -> float:
+        began = time.monotonic()
+        with pytest.raises(DatabaseUnavailable), database.transaction() as db:
+            fetch(db, "SELECT pg_sleep(14)")
+        return time.monotonic() - began
+
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            # While others are answered a statement may take as long as it takes.
+            slow = threads.submit(database.statement, "SELECT pg_sleep(4), 1 AS n")
+            assert slow.result()[0]["n"] == 1
+            waits = [threads.submit(take_long), threads.submit(take_long_in_a_transaction)]
+            busy = "SELECT count(*) AS n FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(14)%%'"
+            eventually(lambda: database.statement(busy)[0]["n"] == 2)
+            with hanging(server):
+                assert max(each.result() for each in waits) < 12
+                began = time.monotonic()
+                for _ in range(5):
+                    with pytest.raises(DatabaseUnavailable):
+                        database.statement("SELECT 1")
+                    with pytest.raises(DatabaseUnavailable), database.transaction():
+                        pass
+                assert time.monotonic() - began < 8
+            eventually(lambda: not is_away(database))
+        assert database.statement("SELECT 1 AS n") == [{"n": 1}]
     finally:
         database.close()
         server.stop()

@@ -150,6 +150,17 @@ def test_whoever_takes_a_line_tells_who_says_the_answer(page):
         assert time.monotonic() - began < 2.5
 
 
+def test_who_speaks_in_all_chats_is_one_person(page):
+    for platform, level in (("twitch", "viewer"), ("discord", "member"), ("slack", "member")):
+        say(page, platform, level, "!whoami")
+        others = [each for each in ("Discord", "Slack", "Twitch") if each != platform.title()]
+        expect_bot(page, platform, f"You are Pip on {platform.title()}, and also Pip on {' and Pip on '.join(others)}.")
+    say(page, "twitch", "viewer", "!leaderboard")
+
+    said = expect_bot(page, "twitch", "Most points here").inner_text()
+    assert said.split("Most points here")[1].count("Pip") == 1
+
+
 def test_the_streamer_goes_live_and_ends_the_stream(page):
     page.locator("#chat-twitch [data-event=online]").click()
     say(page, "twitch", "moderator", "!marker a good moment")

@@ -132,6 +132,7 @@ def test_secrets_are_starred_wherever_they_stand(log_to, log, secret):
 
 def test_redacting_leaves_the_rest_of_a_text_alone():
     assert redact("see https://example.com/a?b=c for more") == "see https://example.com/a?b=c for more"
+    assert redact("postgresql://me:hunter2@db:5432/x is away") == "postgresql://***@db:5432/x is away"
 
 
 def test_a_traceback_is_one_line(log_to, log):

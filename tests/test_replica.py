@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 
-import psutil
 import psycopg2
 import pytest
 from waddlebot.base.errors import WaddleBotError
@@ -22,7 +20,7 @@ from waddlebot.data.database import Database, DatabaseUnavailable, fetch, fetch_
 from waddlebot.data.replica import ReplicaNotUsed
 from waddlebot.fleet.embedded import PostgresServer, free_port
 from waddlebot.testing.fleet import FAST
-from waddlebot.testing.plugin import eventually
+from waddlebot.testing.plugin import eventually, hanging
 from waddlebot.testing.streaming_replica import StreamingReplica
 
 MAX_LAG_S = 1.0
@@ -99,23 +97,6 @@ def kill(server: PostgresServer) -> None:
     assert server.process is not None
     server.process.kill()
     server.process.wait()
-
-
-@contextlib.contextmanager
-def hanging(server: PostgresServer) -> Iterator[None]:
-    """Every process of the server stopped: connections stay open, and nothing answers."""
-    assert server.process is not None
-    root = psutil.Process(server.process.pid)
-    tree = [root, *root.children(recursive=True)]
-    for each in tree:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            each.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for each in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -95,6 +95,9 @@ def test_the_specifications_database_url_is_one_that_pydal_takes(environment, in
         ("MAX_WORKERS", "many"),
         ("MAX_WORKERS", "0"),
         ("LOG_LEVEL", "LOUD"),
+        ("BASE_URL", "ftp://bot.example.org"),
+        ("BASE_URL", "bot.example.org"),
+        ("CORE_API_URL", "http://"),
         ("WADDLEBOT_API_KEY", "your_api_key"),
     ],
 )
@@ -121,6 +124,27 @@ def test_a_secret_that_stands_in_the_specification_is_none(environment, name, va
 
     with pytest.raises(ConfigError, match=f"{name}: is still the placeholder"):
         settings_classes("kong_admin_broker")[-1].load()
+
+
+@pytest.mark.parametrize("module", BUILT)
+def test_every_address_is_one(environment, module):
+    known = [field.alias for kind in settings_classes(module) for field in kind.model_fields.values()]
+    for kind in settings_classes(module):
+        kind.load()
+    taken = []
+    for name in sorted({each for each in known if each.endswith("_URL")}):
+        with environment.context() as only:
+            only.setenv(name, "ftp://bot.example.org")
+            for kind in settings_classes(module):
+                try:
+                    kind.load()
+                except ConfigError as err:
+                    if name in err.message:
+                        break
+            else:
+                taken.append(name)
+
+    assert taken == []
 
 
 def test_a_missing_database_is_named(environment, inventory_settings):

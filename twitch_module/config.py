@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
-from waddlebot.base.settings import Identifier, Secret
+from waddlebot.base.settings import Identifier, Secret, WebURL
 from waddlebot.web.twitch_app import TwitchAppSettings
 
 # The specification's number of claims, and the highest that coordination takes.
@@ -57,7 +57,7 @@ class TwitchSettings(TwitchAppSettings):
         le=10_000,
         description="Sockets that a conduit is spread over, at least; never fewer than it has had.",
     )
-    webhook_callback_url: str | None = Field(
+    webhook_callback_url: WebURL | None = Field(
         None,
         alias="TWITCH_WEBHOOK_CALLBACK_URL",
         description="Where Twitch reaches /twitch/webhook, over https; BASE_URL's if unset.",
@@ -89,13 +89,13 @@ class TwitchSettings(TwitchAppSettings):
         300, alias="HEARTBEAT_INTERVAL", gt=0, description="A container says that it is alive this often, s."
     )
     container_id: str | None = Field(None, alias="CONTAINER_ID", description="This container's name; made up if unset.")
-    context_api_url: str | None = Field(
+    context_api_url: WebURL | None = Field(
         None, alias="CONTEXT_API_URL", description="CORE_API_URL's /api/context if unset."
     )
-    reputation_api_url: str | None = Field(
+    reputation_api_url: WebURL | None = Field(
         None, alias="REPUTATION_API_URL", description="CORE_API_URL's /api/reputation if unset."
     )
-    gateway_activate_url: str | None = Field(
+    gateway_activate_url: WebURL | None = Field(
         None, alias="GATEWAY_ACTIVATE_URL", description="CORE_API_URL's /api/gateway/activate if unset."
     )
 

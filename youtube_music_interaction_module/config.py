@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from waddlebot.base.settings import Secret, Settings
+from waddlebot.base.settings import Secret, Settings, WebURL
 
 
 class YouTubeMusicSettings(Settings):
@@ -48,7 +48,7 @@ class YouTubeMusicSettings(Settings):
         le=720,
         description="What was found for some words is given to everybody who looks for them this long, h.",
     )
-    browser_source_url: str = Field(
+    browser_source_url: WebURL = Field(
         "http://127.0.0.1:8027/browser/source",
         alias="BROWSER_SOURCE_API_URL",
         description="Read by the router, which brings what is shown to the overlays.",

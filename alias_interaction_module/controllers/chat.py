@@ -45,7 +45,7 @@ class AliasChat:
         alias = self._named(call, alias_name)
         changed = self._aliases.change(call.db, alias, template=_template(call, [command, *more]))
         call.invalidate(CACHE, call.community_id)
-        said = f"{changed.name} now stands for “{changed.template.text}”; it was “{alias.template.text}”."
+        said = f"Now {changed.name} stands for “{changed.template.text}”; it was “{alias.template.text}”."
         return " ".join([said, *self._aliases.remarks(call.db, changed)])
 
     def remove(self, call: Call, alias_name: str) -> str:
@@ -59,7 +59,7 @@ class AliasChat:
         alias = self._named(call, alias_name)
         changed = self._aliases.change(call.db, alias, terms=read_terms(terms, SET_USAGE))
         call.invalidate(CACHE, call.community_id)
-        return f"{changed.name}: {', '.join(terms_in_words(changed.terms)) or 'for everybody, at any time'}."
+        return f"Set for {changed.name}: {', '.join(terms_in_words(changed.terms)) or 'for everybody, at any time'}."
 
     def list(self, call: Call, page: str = "1") -> str:
         if not (is_number(page, digits=5) and int(page)):

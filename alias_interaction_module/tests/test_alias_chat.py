@@ -304,7 +304,7 @@ def test_an_alias_that_exists_is_not_overwritten(bot):
     assert add(bot, "HI", "bye").chat == "!hi already stands for “hello”. Change it with: !alias edit !hi <command>"
     assert bot.say("!hi").chat == "hello"
     edited = bot.say("!alias edit HI  be kind,  {user}", level="moderator").chat
-    assert edited == "!hi now stands for “be kind,  {user}”; it was “hello”."
+    assert edited == "Now !hi stands for “be kind,  {user}”; it was “hello”."
     assert bot.say("!hi", by="bob").chat == "be kind,  Bob"
     assert bot.say("!alias edit hi !hi", level="moderator").chat == "!hi → !hi would never end."
 
@@ -522,7 +522,7 @@ def test_an_alias_rests_for_everybody_and_for_each_person(bot, fleet):
     add(bot, "hug", "{user} hugs")
     terms = "cooldown=30 person=5m exempt=vip"
     assert bot.say(f"!alias set hug {terms}", level="moderator").chat == (
-        "!hug: rests 30 s for everybody, rests 300 s for each person, never for vips and above."
+        "Set for !hug: rests 30 s for everybody, rests 300 s for each person, never for vips and above."
     )
     assert bot.say("!hug", by="ann").chat == "Ann hugs"
     refused = bot.say("!hug", by="bob", platform="console")
@@ -592,7 +592,9 @@ def test_an_alias_for_some_and_for_when_the_stream_is_on(bot, fleet):
 def test_chat_says_what_can_be_set(bot, terms):
     add(bot, "x", "hello")
     assert "Usage: !alias set" in bot.say(f"!alias set x {terms}", level="moderator").chat
-    assert bot.say("!alias set x cooldown=1", level="moderator", mode="simulate").chat.startswith("!x: rests 1 s")
+    assert bot.say("!alias set x cooldown=1", level="moderator", mode="simulate").chat.startswith(
+        "Set for !x: rests 1 s"
+    )
     assert "rests" not in bot.say("!alias stats x").chat
 
 

@@ -138,12 +138,12 @@ def test_an_event_is_told_only_of_those_whom_the_labels_name(bot, fleet, stub):
     assert bot.say("!both", by="bob").statuses == bot.say("plain", by="bob").statuses == ["success"]
 
     said = bot.say("!cooldown !told events=fan", level="moderator").chat
-    assert said == "!told: told only of what those do who are labelled fan."
+    assert said == "Set for !told: told only of what those do who are labelled fan."
     assert happen(bot, "raid", viewers=5).statuses == ["denied"]
     assert bot.say("!cooldown told events=fan,regular", level="moderator").chat.endswith("labelled fan or regular.")
     assert happen(bot, "raid", viewers=5).statuses == ["success"]
     assert happen(bot, "raid", by="bob", viewers=5).statuses == ["denied"]
-    assert bot.say("!cooldown told events=none", level="moderator").chat == "!told: nothing particular is set."
+    assert bot.say("!cooldown told events=none", level="moderator").chat == "Set for !told: nothing particular."
     assert happen(bot, "raid", by="bob", viewers=5).statuses == ["success"]
     assert "20 labels" in bot.say(f"!cooldown told events={','.join(map(str, range(21)))}", level="moderator").chat
     assert "1 to 50" in bot.say("!cooldown told events=fan,,", level="moderator").chat

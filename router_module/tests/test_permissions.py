@@ -331,7 +331,7 @@ def test_a_command_rests_as_its_community_says(bot, fleet):
     """For a command as for an alias: by chat, by API, and exported (contracts §7)."""
     assert bot.say("!cooldown !points 30", by="bob").statuses == ["denied"]
     said = bot.say("!cooldown points 30 person=2m", level="moderator").chat
-    assert said == "!points: rests 30 s for everybody, rests 120 s for each person."
+    assert said == "Set for !points: rests 30 s for everybody, rests 120 s for each person."
     assert bot.say("!cooldown !points", level="moderator").chat == said
     assert bot.say("!points", level="moderator").statuses == ["success"], "moderators are exempt"
     assert bot.say("!points").statuses == ["success"]
@@ -348,7 +348,7 @@ def test_a_command_rests_as_its_community_says(bot, fleet):
     )
     for odd in ({"cooldown_s": -1}, {"cooldown_s": 86_401}, {"level": "king"}, {"label": ""}, {"cooldown": 3}):
         assert fleet.request("PUT", place, {"command": "!points", "config": odd}).status == 422
-    assert bot.say("!cooldown points off", level="moderator").chat == "!points: nothing particular is set."
+    assert bot.say("!cooldown points off", level="moderator").chat == "Set for !points: nothing particular."
     assert bot.say("!points", by="vic").statuses == ["success"]
     actions = fleet.request("GET", "/router/audit", query={"community_id": bot.slug}).json()["audit"]
     assert [each["action"] for each in actions[:3]] == ["permission_set"] * 3

@@ -38,7 +38,7 @@ def main() -> None:
     played = (*platforms, youtube, spotify, model)
     for each in played:
         each.start()
-    prepare_database(os.environ["DATABASE_URL"], kept, [each.served for each in platforms])
+    prepare_database(os.environ["DATABASE_URL"], kept, platforms)
     settings = {name: value for each in played for name, value in each.settings().items()}
     kept.save(kept_path, settings | settings_of(model))
     fleet = FleetSide(

@@ -6,15 +6,19 @@ import asyncio
 import base64
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from pydal import DAL
 from waddlebot.base.api_key import make_key
+from waddlebot.base.contracts import EventUser
 from waddlebot.base.manifest import CHECKOUT
 from waddlebot.community.directory import add_server
+from waddlebot.community.people import Identity, add_people, link, select_numbers
 from waddlebot.data.database import Database
 from waddlebot.fleet.accounts import FleetAccount
 from waddlebot.fleet.bootstrap import DEMO, ensure_account
@@ -22,9 +26,11 @@ from waddlebot.fleet.home import Home, Secrets, write_private
 from waddlebot.module.package import pack_folder
 
 from . import extras
-from .platforms import Platform, Served
+from .platforms import Platform
 from .spotify import Spotify
 
+# Who speaks in more than one chat, unless the page is told other names.
+CAST = ("Pip", "Suki", "Mona")
 EXAMPLES = CHECKOUT / "examples" / "community_modules"
 TRY_EVERY_S = 0.25
 STILL_THERE_EVERY_S = 60.0
@@ -57,15 +63,30 @@ class Kept:
         write_private(path, json.dumps({"kept": kept, "settings": dict(settings)}))
 
 
-def prepare_database(url: str, kept: Kept, served: Iterable[Served]) -> None:
-    """Serve the channels in the community `demo`, and let the module in."""
+def prepare_database(url: str, kept: Kept, platforms: Sequence[Platform]) -> None:
+    """Serve the channels in the community `demo`, let the module in, and have the cast be one person each."""
     database = Database(url, pool_size=1)
     with database.transaction() as db:
-        for each in served:
+        for each in (platform.served for platform in platforms):
             add_server(db, each.platform, each.channel, server_id=each.server_id, name=each.name, community=DEMO)
         accounts = Secrets(keys={extras.NAME: kept.module_key})
         ensure_account(db, FleetAccount(extras.NAME, ["services"], extras.NAME), accounts)
+        for name in CAST:
+            _introduce(db, name, [(each.served.platform, each.user_of(name)) for each in platforms])
     database.close()
+
+
+def _introduce(db: DAL, name: str, accounts: Sequence[Identity]) -> None:
+    """Somebody with all their accounts, as if they had linked them. Who was there before is left as they are."""
+    if select_numbers(db, accounts):
+        return
+    now = datetime.now(UTC)
+    add_people(
+        db, [((platform, id_), EventUser(platform_user_id=id_, display_name=name), now) for platform, id_ in accounts]
+    )
+    first, *others = sorted(select_numbers(db, accounts).values())
+    for each in others:
+        link(db, each, first)
 
 
 class FleetSide:

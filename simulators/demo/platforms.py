@@ -81,6 +81,9 @@ class Platform(Protocol):
 
     def settings(self) -> dict[str, str]: ...
 
+    def user_of(self, name: str) -> str:
+        """The platform's own id of whoever goes by that name."""
+
     async def install(self) -> None:
         """Let the fleet's bot in, once the fleet is there. Raises: OSError or ClientError to be asked again."""
 
@@ -166,6 +169,9 @@ class Twitch:
     def settings(self) -> dict[str, str]:
         return {**self._twitch.settings(), "TWITCH_WEBHOOK_CALLBACK_URL": f"{self.PUBLIC_URL}/webhook"}
 
+    def user_of(self, name: str) -> str:
+        return str(number_of(name))
+
     async def install(self) -> None:
         """Consent as the streamer, through the pages that a streamer's browser goes through."""
         async with ClientSession(cookie_jar=CookieJar(unsafe=True), timeout=INSTALL_TIMEOUT) as browser:
@@ -177,7 +183,7 @@ class Twitch:
                 await shown.read()
 
     def say(self, person: Person, text: str) -> None:
-        user, line_id = self._meet(str(number_of(person.name)), person.name), str(uuid.uuid4())
+        user, line_id = self._meet(self.user_of(person.name), person.name), str(uuid.uuid4())
         self._show(Line(self.name, "chat", text, person.name, person.level, id=line_id))
         badges = [] if person.level == "viewer" else [person.level]
         tries = self._twitch.say(self.CHANNEL, text, chatter=user, name=person.name, badges=badges, message_id=line_id)
@@ -195,7 +201,7 @@ class Twitch:
             "offline": "ends the stream",
         }
         name = self.place if event in STREAMERS else person.name
-        user = self.CHANNEL if event in STREAMERS else self._meet(str(number_of(name)), name)
+        user = self.CHANNEL if event in STREAMERS else self._meet(self.user_of(name), name)
         self._show(Line(self.name, "notice", words[event], name))
         self._check(self._happens[event](user))
 
@@ -280,6 +286,9 @@ class Discord:
     def settings(self) -> dict[str, str]:
         return self._discord.settings()
 
+    def user_of(self, name: str) -> str:
+        return str(10**17 + number_of(name))
+
     async def install(self) -> None:
         """The bot is in the server from the start."""
 
@@ -332,7 +341,7 @@ class Discord:
 
     def _meet(self, person: Person) -> str:
         """Let somebody be a member with just this level's role, and whatever the bot gave them."""
-        user = self._guild.owner_id if person.level == "owner" else str(10**17 + number_of(person.name))
+        user = self._guild.owner_id if person.level == "owner" else self.user_of(person.name)
         known = self._discord.person(self._guild, user, name=person.name)
         known.name, known.display_name = person.name.lower(), person.name
         member = self._guild.members[user]
@@ -430,6 +439,9 @@ class Slack:
     def settings(self) -> dict[str, str]:
         return self._slack.settings()
 
+    def user_of(self, name: str) -> str:
+        return f"U{number_of(name):08X}"
+
     async def install(self) -> None:
         """The bot has its token from the start."""
 
@@ -491,7 +503,7 @@ class Slack:
 
     def _meet(self, person: Person) -> str:
         """Let somebody be what they are said to be; Slack tells the app when that changes."""
-        user = f"U{number_of(person.name):08X}"
+        user = self.user_of(person.name)
         known = self._team.users.get(user)
         now = {"is_owner": person.level == "owner", "is_admin": person.level in ("owner", "admin")}
         if known is None or (known.is_owner, known.is_admin) != tuple(now.values()):

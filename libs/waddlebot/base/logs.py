@@ -49,7 +49,7 @@ SECRET_NAMES = re.compile("|".join(SECRET_WORDS), re.IGNORECASE)
 SECRET_TEXT = re.compile(
     r"wbot_\w{8,}|oauth:\w+|Bearer\s+\S+"
     r"|(?:access_token|refresh_token|client_secret|code|token|api_?key|key|password)=[^&\s\"']+"
-    r"|://[^/\s:@]+:[^/\s@]+@"
+    r"|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
     # Of overlays and forms: who has such an address may open it.
     r"|(?<=/source/)[\w-]{32,}|(?<=/form/)[\w-]{32,}|(?<=/ws/)[\w-]{32,}",
     re.IGNORECASE,

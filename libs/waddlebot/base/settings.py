@@ -44,9 +44,22 @@ def _no_placeholder(value: str | SecretStr) -> str | SecretStr:
     return value
 
 
-def _http_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
+def _web_url(url: str) -> str:
+    return _url_of(url, "http", "https")
+
+
+def _socket_url(url: str) -> str:
+    return _url_of(url, "ws", "wss")
+
+
+def _url_of(url: str, *schemes: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"must begin with {' or '.join(f'{each}://' for each in schemes)} and a host")
+    return url
+
+
+def _without_slash(url: str) -> str:
     return url.rstrip("/")
 
 
@@ -70,8 +83,11 @@ Secret = Annotated[SecretStr, AfterValidator(_no_placeholder)]
 # What a provider shows to everybody: an application's number, a client's id.
 Identifier = Annotated[str, AfterValidator(_no_placeholder)]
 # Without a slash at its end, or with exactly one.
-BaseURL = Annotated[str, AfterValidator(_http_url)]
-FolderURL = Annotated[str, AfterValidator(_http_url), AfterValidator(lambda url: url + "/")]
+BaseURL = Annotated[str, AfterValidator(_web_url), AfterValidator(_without_slash)]
+FolderURL = Annotated[BaseURL, AfterValidator(lambda url: url + "/")]
+# As it is written.
+WebURL = Annotated[str, AfterValidator(_web_url)]
+SocketURL = Annotated[str, AfterValidator(_socket_url)]
 
 
 class _Environment(PydanticBaseSettingsSource):
@@ -123,10 +139,10 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(None, alias="REDIS_PASSWORD", description="Redis password.")
     redis_db: int = Field(0, alias="REDIS_DB", ge=0, description="Redis database number.")
 
-    core_api_url: str = Field(
+    core_api_url: WebURL = Field(
         "http://127.0.0.1:8000", alias="CORE_API_URL", description="Where the router serves /api and /router."
     )
-    router_api_url: str | None = Field(
+    router_api_url: WebURL | None = Field(
         None, alias="ROUTER_API_URL", description="CORE_API_URL with /router, unless the router lives elsewhere."
     )
     api_key: Secret | None = Field(
@@ -170,7 +186,7 @@ class Settings(BaseSettings):
         description="Modules that must have credentials: the process ends when one has none.",
     )
 
-    base_url: str = Field(
+    base_url: WebURL = Field(
         "http://127.0.0.1:8000", alias="BASE_URL", description="How browsers and platforms reach this fleet."
     )
     module_name: str | None = Field(None, alias="MODULE_NAME", description="The manifest's, unless set.")
@@ -178,7 +194,7 @@ class Settings(BaseSettings):
     module_port: int | None = Field(
         None, alias="MODULE_PORT", ge=1, le=65535, description="The manifest's, unless set."
     )
-    module_url: str | None = Field(
+    module_url: WebURL | None = Field(
         None,
         alias="MODULE_URL",
         description="Where others reach this module, all its replicas alike; http://127.0.0.1:<port> unless set.",

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import redis
@@ -24,6 +24,8 @@ V = TypeVar("V")
 # What is committed without waiting for the disk is not counted as written for three times wal_writer_delay.
 ASYNCHRONOUS_COMMIT_S = 1.0
 RECONNECT_S = 1.0
+# Of one cache; with more of them all of it is forgotten.
+MAX_UNTOLD = 1_000
 
 
 def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
@@ -40,8 +42,9 @@ def open_redis(settings: Settings, *, blocking: bool = False) -> redis.Redis:
         socket_timeout=None if blocking else 1,
         # A subscription must be able to read what makes no sense, or it would read it again for ever.
         encoding_errors="replace" if blocking else "strict",
-        # The library's default of ten retries keeps a caller waiting 4.5 s while the server is down.
-        retry=Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), 1),
+        # The library's default of ten retries keeps a caller waiting 4.5 s while the server is down. A server that was
+        # silent for that long is not asked a second time.
+        retry=Retry(ExponentialWithJitterBackoff(cap=0.1, base=0.02), 1, supported_errors=(redis.ConnectionError,)),
         health_check_interval=30,
         decode_responses=True,
     )
@@ -133,7 +136,8 @@ class Bus:
     """The process's caches and the subscription that empties them.
 
     An invalidation works in this process before the call returns, and in the others as soon as Redis delivers it.
-    While Redis is away nothing can be told, so a lost subscription empties everything and TTLs do the rest.
+    While Redis is away nothing can be told: what was not is told once it is back, and a lost subscription empties
+    everything. Who invalidates first finds out, and nobody else waits for it.
     `replica_max_lag_s` is how old a replica may be that values are loaded from.
     """
 
@@ -143,6 +147,8 @@ class Bus:
         self._blocking_client = blocking_client
         self._caches: dict[str, list[Cache[Hashable, object]]] = {}
         self._listeners: dict[str, list[Callable[..., None]]] = {}
+        self._untold: dict[str, set[str]] = {}
+        self._lock = threading.Lock()  # Of _untold.
         self._watched: Watched | None = None
         self._stopping = threading.Event()
 
@@ -164,10 +170,13 @@ class Bus:
         """The same of several caches, by name, in one go."""
         for name, keys in stale.items():
             self._drop(name, *keys)
-        with contextlib.suppress(redis.RedisError), self.client.pipeline(transaction=False) as pipeline:
-            for name, keys in stale.items():
-                pipeline.publish(INVALIDATIONS + name, json.dumps(keys))
-            pipeline.execute()
+        if self._untold:
+            self._tell_later(stale)
+            return
+        try:
+            self._tell(stale)
+        except (redis.ConnectionError, redis.TimeoutError):
+            self._tell_later(stale)
 
     def start(self) -> None:
         """Begin to listen to the other processes."""
@@ -177,6 +186,32 @@ class Bus:
 
     def stop(self) -> None:
         self._stopping.set()
+
+    def _tell(self, stale: Mapping[str, Collection[str]]) -> None:
+        """Raises: redis.ConnectionError, redis.TimeoutError. What this process may not tell is not told."""
+        with contextlib.suppress(redis.ResponseError), self.client.pipeline(transaction=False) as pipeline:
+            for name, keys in stale.items():
+                pipeline.publish(INVALIDATIONS + name, json.dumps(list(keys)))
+            pipeline.execute()
+
+    def _tell_later(self, stale: Mapping[str, Collection[str]]) -> None:
+        with self._lock:
+            for name, keys in stale.items():
+                untold = self._untold.setdefault(name, set())
+                untold.update(keys)
+                if len(untold) > MAX_UNTOLD:
+                    self._untold[name] = {"*"}
+
+    def _tell_untold(self) -> None:
+        """Raises: redis.ConnectionError, redis.TimeoutError; all of it is still to be told then."""
+        with self._lock:
+            untold = {name: set(keys) for name, keys in self._untold.items()}
+        if not untold:
+            return
+        self._tell(untold)
+        with self._lock:
+            left = {name: keys - untold.get(name, set()) for name, keys in self._untold.items()}
+            self._untold = {name: keys for name, keys in left.items() if keys}
 
     def _drop(self, name: str, *keys: str) -> None:
         for cache in self._caches.get(name, []):
@@ -199,6 +234,7 @@ class Bus:
                         message = subscription.get_message(timeout=1.0)
                         if message:
                             self._hear(message["channel"], message["data"])
+                        self._tell_untold()
             except (redis.RedisError, OSError):
                 self._drop_all()
                 self._stopping.wait(RECONNECT_S)

@@ -23,10 +23,13 @@ from ..base.errors import Busy, ConfigError
 from ..base.logs import AAALog, redact
 from ..base.settings import Settings, pydal_url
 from ..base.transactions import OpenTransaction, open_units
+from .awaited import AwaitedConnection, AwaitedCursor
 from .replica import Replica, ReplicaConnection, reason_of
 
 CONNECT_TIMEOUT_S = 5
 CONNECT_ATTEMPTS = 5
+# How long nobody asks a server that has hung, before one caller tries it again.
+RETRY_S = 1.0
 # A start opens as many connections as its loops ask for at once; each that is kept costs the server 2 MB. An idle fleet
 # opens no more of them for it: the same few are used again and again.
 IDLE_S = 3.0
@@ -60,7 +63,7 @@ class DatabaseUnavailable(Busy):
     code = "database_unavailable"
 
 
-class Connection(psycopg2.extensions.connection):  # type: ignore[misc]
+class Connection(AwaitedConnection):
     """A connection that knows which statements it has prepared, and when it was last used."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -153,6 +156,7 @@ class StatementPool:
                 application_name="waddlebot",
                 connect_timeout=CONNECT_TIMEOUT_S,
                 connection_factory=Connection,
+                cursor_factory=AwaitedCursor,
                 options=SESSION_OPTIONS + BY_INDEX,
             )
             connection.autocommit = True
@@ -232,6 +236,7 @@ class Database:
         self._reader = _open(pydal_url(primary_url), pool_size=pool_size, read_only=True)
         self._statements = StatementPool(primary_url, pool_size)
         self._looked_at = time.monotonic()
+        self._hung_until = 0.0
         self.replica: Replica | None = None
         if replica_url and _libpq_url(replica_url) != _libpq_url(primary_url):
             self.replica = Replica(
@@ -273,18 +278,29 @@ class Database:
         """Read-only statements, each its own snapshot, on the replica or, when it fails or is not used, the primary."""
         connection = self.replica.take() if self.replica else None
         unit = _unit_on_replica(self._reader, connection) if connection else unit_of_work(self._reader)
-        with self._noticing_loss(), unit as db:
+        with self._noticing_loss(asks_primary=connection is None), unit as db:
             yield db
 
     @contextlib.contextmanager
-    def _noticing_loss(self) -> Iterator[None]:
-        """Where one connection is lost the others are too; so only one request finds out, not one for each."""
+    def _noticing_loss(self, *, asks_primary: bool = True) -> Iterator[None]:
+        """Where one connection is lost the others are too; so only one request finds out, not one for each. While the
+        server hangs one caller at a time waits for it."""
+        began = time.monotonic()
+        if self._hung_until and asks_primary:
+            if began < self._hung_until:
+                raise DatabaseUnavailable
+            self._hung_until = began + CONNECT_TIMEOUT_S + RETRY_S
         try:
             yield
-        except DatabaseUnavailable:
+        except DatabaseUnavailable as err:
             self._drop_idle()
+            now = time.monotonic()
+            was_lost = isinstance(err.__cause__, psycopg2.Error) and err.__cause__.pgcode is None
+            self._hung_until = now + RETRY_S if was_lost and now - began >= CONNECT_TIMEOUT_S else 0.0
             raise
         now = time.monotonic()
+        if asks_primary:
+            self._hung_until = 0.0
         if now - self._looked_at > IDLE_S / 3:
             self._looked_at = now
             self._drop_idle(unused_since=now - IDLE_S)
@@ -335,6 +351,7 @@ def _open(url: str, *, pool_size: int, read_only: bool) -> LateDAL:
                 "application_name": "waddlebot",
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "connection_factory": Connection,
+                "cursor_factory": AwaitedCursor,
                 "options": options,
             },
             after_connection=set_autocommit if read_only else None,

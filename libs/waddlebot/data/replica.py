@@ -51,6 +51,10 @@ class ReplicaNotUsed(Busy):
     code = "replica_not_used"
 
 
+class NoAnswer(psycopg2.OperationalError):  # type: ignore[misc]
+    """It hangs."""
+
+
 class ReplicaConnection(psycopg2.extensions.connection):  # type: ignore[misc]
     """A connection on which nobody waits for longer than `timeout_s`. Each statement is a transaction by itself."""
 
@@ -70,7 +74,7 @@ class ReplicaConnection(psycopg2.extensions.connection):  # type: ignore[misc]
             is_reading = state == psycopg2.extensions.POLL_READ
             poller.register(self.fileno(), select.POLLIN if is_reading else select.POLLOUT)
             if not poller.poll(max(0.0, until - time.monotonic()) * 1000):
-                raise psycopg2.OperationalError(f"no answer within {self.timeout_s:g} s")
+                raise NoAnswer(f"no answer within {self.timeout_s:g} s")
 
 
 class _PatientConnection(ReplicaConnection):

@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..base.errors import ConfigError
-from ..base.settings import CommaList, Settings, load
+from ..base.settings import CommaList, Settings, WebURL, load
 
 if TYPE_CHECKING:
     from ..web.edge import Edge
@@ -40,7 +40,7 @@ class ProcessSettings(BaseSettings):
     )
     host: str = Field("127.0.0.1", alias="WADDLEBOT_HOST", description="Address to listen on.")
     port: int = Field(8000, alias="WADDLEBOT_PORT", ge=1, le=65535, description="Port to listen on.")
-    own_url: str | None = Field(
+    own_url: WebURL | None = Field(
         None, alias="WADDLEBOT_OWN_URL", description="Calls to this URL stay inside the process."
     )
     threads: int = Field(

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ..base.settings import CommaList, Secret, Settings
+from ..base.settings import CommaList, Secret, Settings, WebURL
 
 PORT = 8030
 
@@ -20,7 +20,7 @@ class HostSettings(Settings):
     host_key: Secret | None = Field(
         None, alias="MODULE_HOST_KEY", description="What the router shows when it has a function run."
     )
-    packages_url: str | None = Field(
+    packages_url: WebURL | None = Field(
         None,
         alias="MODULES_PACKAGES_URL",
         description="CORE_API_URL with /marketplace/packages, unless set.",

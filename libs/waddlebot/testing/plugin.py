@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import logging
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from ..base import strangers, watched
 from ..base.ids import new_id
-from ..fleet.embedded import free_port
+from ..fleet.embedded import PostgresServer, free_port
 from ..module.service import SERVICES
 from .fleet import Bot, Fleet, Stack, load_fleet
 from .module_stub import ModuleStub, chat, reply_to
@@ -271,3 +274,20 @@ def eventually(check: Callable[[], T | None], *, within_s: float = 10, what: str
 
 def _is_ready(fleet: Fleet, prefix: str) -> bool:
     return fleet.request("GET", f"{prefix}/ready", key=None).status == 200
+
+
+@contextlib.contextmanager
+def hanging(server: PostgresServer) -> Iterator[None]:
+    """Every process of the server stopped: connections stay open, and nothing answers."""
+    assert server.process is not None
+    root = psutil.Process(server.process.pid)
+    tree = [root, *root.children(recursive=True)]
+    for each in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.send_signal(signal.SIGCONT)

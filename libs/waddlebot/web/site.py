@@ -24,6 +24,7 @@ from yatl.helpers import XML
 from ..base.errors import NotAllowed, TooLarge, WaddleBotError
 from ..base.logs import AAALog
 from ..base.metrics import Metrics
+from ..base.settings import WebURL
 from ..data.database import Database
 from ..data.ratelimit import RateLimiter
 from .auth import ANYBODY, Caller
@@ -49,7 +50,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class SiteSettings(MailSettings):
     """What a module with pages has beside the others' settings."""
 
-    portal_url: str | None = Setting(
+    portal_url: WebURL | None = Setting(
         None, alias="PORTAL_URL", description="How browsers reach the pages; BASE_URL unless set."
     )
 

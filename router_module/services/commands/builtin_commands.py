@@ -153,7 +153,7 @@ class BuiltinCommands:
         if decision.allowed:
             return None
         what = sub.description if sub else command.spec.description
-        return f"{command.name}{f' {sub.name}' if sub else ''} – {what}. {decision.reason}"
+        return f"About {command.name}{f' {sub.name}' if sub else ''}: {what}. {decision.reason}"
 
     def stats(self, call: ModuleCall) -> str:
         """How busy the bot is in this community, up to a minute ago: it is a walk through a day, for any member."""

@@ -92,4 +92,4 @@ def _shown(name: str, config: dict[str, Any]) -> str:
     terms = {**USUAL, **{each: config[each] for each in (*TERMS, EVENT_LABELS) if each in config}}
     if terms["cooldown_exempt"] == NOBODY:
         terms["cooldown_exempt"] = None
-    return f"{name}: {', '.join(terms_in_words(terms)) or 'nothing particular is set'}."
+    return f"Set for {name}: {', '.join(terms_in_words(terms)) or 'nothing particular'}."
