@@ -74,7 +74,7 @@ def show_overlays(
     """Addresses, a live preview, the queue, and the alerts."""
     seat = seats.take(login, community, "overlays")
     here = {"community_id": seat.community_id}
-    stats = fleet.begin(seat, "overlays", "/browser/source/stats", here)
+    stats = fleet.begin(seat, "overlays", "/browser/source/stats", {**here, "brief": "true"})
     listed = fleet.begin(seat, "overlays", f"{ADMIN}/alerts", here)
     with database.reading() as db:
         tokens, items = (fetch(db, each, {"community": seat.community_id}) for each in (TOKENS, QUEUE))
