@@ -10,6 +10,7 @@ import http.client
 import importlib
 import json
 import os
+import re
 import secrets
 import socket
 import statistics
@@ -18,30 +19,30 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 from py4web import action
-from waddlebot.base.manifest import all_manifests
 from waddlebot.data.database import Database, fetch_one
 from waddlebot.fleet.serve import THREADS, settle
-from waddlebot.module.service import SERVICES
+from waddlebot.module.service import SERVICES, Service
 from waddlebot.testing.fleet import Stack, load_fleet
 from waddlebot.web.auth import ANYBODY
 from waddlebot.web.edge import Edge, serve
 from waddlebot.web.endpoint import Endpoint
-from waddlebot.web.site import SIGNED_IN
+from waddlebot.web.site import SIGNED_IN, Page
 
 from bench.common import table
 
 WARM_UP, TURNS = 5, 60
 MEDIAN_BAR, P95_BAR = 3.0, 5.0
 MEMBERS, ENTRIES = 50_000, 1_000_000
-MODULES = ("router", "portal", "alias", "inventory", "labels_core", "marketplace", "browser_source_core", "shoutout")
-MUSIC = ("youtube_music", "spotify")
-PAGES = ("", "/members", "/commands", "/rules", "/timers", "/points", "/modules", "/music", "/marketplace", "/audit")
-# As many as a busy community of some years has.
+HERE = "/portal/c/<community>"
+# Beside those that are found at an address of their own: one of many, and one's own.
+MORE = (f"{HERE}/members/<member>", f"{HERE}/modules/router", "/portal/profile", "/portal/communities")
+# As many as a busy community of some years has; who talks says ten things in a row.
 FILL = """
 INSERT INTO users (display_name) SELECT 'Person ' || n FROM generate_series(1, %(members)s) AS n;
 INSERT INTO platform_identities (user_id, platform, platform_user_id, name, display_name)
@@ -51,8 +52,8 @@ SELECT %(community)s, id FROM users WHERE display_name LIKE 'Person %%';
 INSERT INTO user_reputation (community_id, user_id, current_score, total_events)
 SELECT %(community)s, id, 20 * (id %% 97), 20 FROM users WHERE display_name LIKE 'Person %%';
 INSERT INTO reputation_events (community_id, user_id, event_name, event_score, source_id, processed_at, entity_id)
-SELECT %(community)s, (SELECT min(id) FROM users WHERE display_name LIKE 'Person %%') + n %% %(members)s, 'chatMessage',
-    5, gen_random_uuid(), now() - (%(entries)s - n) * interval '2 s', %(entity)s
+SELECT %(community)s, (SELECT min(id) FROM users WHERE display_name LIKE 'Person %%') + n / 10 %% %(members)s,
+    'chatMessage', 5, gen_random_uuid(), now() - (%(entries)s - n) * interval '2 s', %(entity)s
 FROM generate_series(1, %(entries)s) AS n;
 """
 
@@ -106,19 +107,26 @@ def took_ms(connection: http.client.HTTPConnection, path: str, session: str) -> 
     return took
 
 
-def ask(port: int, session: str) -> None:
+def pages_of(service: Service, values: Mapping[str, object]) -> list[str]:
+    """Every page of a community that an owner looks at."""
+    pages = [each for each in service.endpoints if isinstance(each, Page) and each.template and "GET" in each.method]
+    found = [each.path for each in pages if each.path.startswith(HERE) and each.path.count("<") == 1]
+    return [re.sub("<(.+?)>", lambda name: str(values[name[1]]), path) for path in (*sorted(found), *MORE)]
+
+
+def ask(port: int, session: str, *pages: str) -> None:
     """Time each page, and tell all figures on the standard output."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    for page in PAGES:
-        paths = ("/portal/bare", f"/portal/c/bench{page}")
+    for page in pages:
+        paths = ("/portal/bare", page)
         turns = [[took_ms(connection, path, session) for path in paths] for _ in range(WARM_UP + TURNS)]
         print(json.dumps([page, turns[WARM_UP:]]), flush=True)
 
 
-def compare(port: int, session: str) -> None:
+def compare(port: int, session: str, pages: Sequence[str]) -> None:
     """Have a process of its own ask, show what it found, and end this one."""
     rows = []
-    asking = [sys.executable, "-m", "bench.pages", str(port), session]
+    asking = [sys.executable, "-m", "bench.pages", str(port), session, *pages]
     with subprocess.Popen(asking, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -128,7 +136,7 @@ def compare(port: int, session: str) -> None:
             late = sorted(ours)[int(TURNS * 0.95)] / sorted(bare)[int(TURNS * 0.95)]
             verdict = "met" if ratio <= MEDIAN_BAR and late <= P95_BAR else "not met"
             figures = [statistics.median(bare), statistics.median(ours), ratio, late]
-            rows.append([page or "/", *(f"{each:.2f}" for each in figures), verdict])
+            rows.append([page.removeprefix("/portal/c/bench") or "/", *(f"{each:.2f}" for each in figures), verdict])
     table("Pages", ["page", "bare ms", "ms", f"median <= {MEDIAN_BAR}", f"p95 <= {P95_BAR}", ""], rows)
     sys.stdout.flush()
     os._exit(process.returncode)
@@ -137,15 +145,16 @@ def compare(port: int, session: str) -> None:
 def main() -> None:
     os.environ.setdefault("LOG_LEVEL", "ERROR")
     with tempfile.TemporaryDirectory() as folder, Stack.running(Path(folder) / "stack") as stack:
-        wanted = [each.package for each in all_manifests() if each.name in MODULES + MUSIC]
-        fleet = load_fleet(stack, Path(folder), wanted)
-        site = importlib.import_module("apps.portal_module.app").site
+        fleet = load_fleet(stack, Path(folder))
+        portal = importlib.import_module("apps.portal_module.app")
+        site = portal.site
         bot = fleet.bot("bench")
         bot.say("!help")
         values = {"members": MEMBERS, "entries": ENTRIES, "community": bot.community_id}
         with fleet.database.transaction() as db:
             db._adapter.cursor.execute("SET LOCAL statement_timeout = 0")
             db._adapter.cursor.execute(FILL, {**values, "entity": "console:bench:general"})
+        portal.figures.count_days()
         tidy(stack.postgres.owner_url)
         session = sign_in(fleet.database, site, bot.community_id)
         bare_page(site)
@@ -153,9 +162,12 @@ def main() -> None:
         endpoints = [endpoint for service in SERVICES for endpoint in service.endpoints]
         endpoints.append(Endpoint("GET", "/portal/bare", bare_page, ANYBODY))
         listening = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=compare, args=(listening.getsockname()[1], session), daemon=True).start()
+        (newest,) = fleet.database.statement("SELECT max(user_id) AS id FROM community_memberships")
+        pages = pages_of(portal.service, {"community": bot.slug, "member": newest["id"]})
+        asked = (listening.getsockname()[1], session, pages)
+        threading.Thread(target=compare, args=asked, daemon=True).start()
         serve(Edge(fleet.app, endpoints, threads=THREADS, log=SERVICES[0].log), listening)
 
 
 if __name__ == "__main__":
-    ask(int(sys.argv[1]), sys.argv[2]) if sys.argv[1:] else main()
+    ask(int(sys.argv[1]), *sys.argv[2:]) if sys.argv[1:] else main()

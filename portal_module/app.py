@@ -133,6 +133,9 @@ service.erases(
         shown="email, first_name, last_name, created_at, last_portal_login",
     ),
     Personal("portal_movers", where="user_id = ANY(%(own_ids)s)", within="community_id = %(community)s", key="days"),
+    Personal(
+        "portal_person_days", where="user_id = ANY(%(own_ids)s)", within="community_id = %(community)s", key="day"
+    ),
     Personal("portal_contexts", where="own_id = ANY(%(own_ids)s)", within="community_id = %(community)s", key="own_id"),
 )
 

@@ -88,6 +88,14 @@ def define_tables(db: DAL) -> None:
         primarykey=["community_id", "days", "user_id"],
     )
     db.define_table(
+        "portal_person_days",
+        Field("user_id", "bigint"),
+        Field("community_id", "bigint"),
+        Field("day", "date"),
+        Field("points", "bigint"),
+        primarykey=["user_id", "community_id", "day"],
+    )
+    db.define_table(
         "portal_contexts",
         Field("own_id", "bigint"),
         Field("community_id", "bigint"),

@@ -118,7 +118,8 @@ def test_a_prepared_statement_works_in_and_outside_a_transaction(database, scrat
     assert database.statement(insert, {"id": 1}) == [{"id": 1}]
     with database.transaction() as db:
         assert insert.run(db, {"id": 2}) == [{"id": 2}]
-    assert count(database, scratch) == 2
+        assert fetch(db, insert, {"id": 3}) == [{"id": 3}]
+    assert count(database, scratch) == 3
 
 
 def test_a_new_queue_is_read_by_its_index_in_order(database, scratch):

@@ -16,7 +16,7 @@ from waddlebot.base.errors import WaddleBotError
 from waddlebot.base.ids import new_id
 from waddlebot.base.settings import Settings
 from waddlebot.data.cache import Bus, open_redis
-from waddlebot.data.database import Database, DatabaseUnavailable, fetch, fetch_one
+from waddlebot.data.database import Database, DatabaseUnavailable, Prepared, fetch, fetch_one
 from waddlebot.data.replica import ReplicaNotUsed
 from waddlebot.fleet.embedded import PostgresServer, free_port
 from waddlebot.testing.fleet import FAST
@@ -75,9 +75,17 @@ def reads_replica(database: Database) -> bool:
     return bool(row["is_replica"])
 
 
+WORD = Prepared("word", "SELECT word FROM words WHERE id = %(id)s")
+
+
 def word(database: Database) -> str:
     with database.lookup() as db:
         return fetch(db, "SELECT word FROM words WHERE id = 1")[0]["word"]
+
+
+def word_as_prepared(database: Database) -> str:
+    with database.lookup() as db:
+        return fetch(db, WORD, {"id": 1})[0]["word"]
 
 
 def why_not_used(database: Database) -> str:
@@ -131,11 +139,11 @@ def test_no_lookup_fails_when_the_replica_is_killed_and_it_is_used_again_when_it
         kill(replica)
         eventually(lambda: not reads_replica(database))
         written = write(database)
-        assert word(database) == written
+        assert (word(database), word_as_prepared(database)) == (written, written)
 
         replica.start()
         eventually(lambda: reads_replica(database))
-        assert word(database) == written
+        assert (word(database), word_as_prepared(database)) == (written, written)
 
     assert failures == []
 
@@ -150,6 +158,7 @@ def looking_up(database: Database) -> Iterator[list[Exception]]:
         while not stopping.is_set():
             try:
                 word(database)
+                word_as_prepared(database)
             except (psycopg2.Error, WaddleBotError) as err:
                 failures.append(err)
 

@@ -208,14 +208,20 @@ def show_test(test: TestItem, caller: Account, database: Database, desk: Display
 
 
 class StatsQuery(Strict):
+    """`brief` counts nothing: who looks at a community's overlays, and whether their queues wait."""
+
     community_id: str | None = None
+    brief: bool = False
 
 
 @endpoint("GET", "/browser/source/stats", caller=ADMINS_OR_API_USERS, area="overlays", query=StatsQuery)
 def statistics(query: StatsQuery, caller: Account, database: Database, audience: AudienceService) -> dict[str, Any]:
     """Count connections, deliveries and acknowledgements, of one community or, for admins, of all."""
     everything = query.community_id is None and caller.community_id is None
-    return audience.statistics(None if everything else _community(database, caller, query.community_id))
+    community_id = None if everything else _community(database, caller, query.community_id)
+    if community_id is not None and query.brief:
+        return audience.who_looks(community_id)
+    return audience.statistics(community_id)
 
 
 @endpoint("GET", "/browser/source/health", caller=ANYBODY)

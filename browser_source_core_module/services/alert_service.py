@@ -16,7 +16,7 @@ from waddlebot.base.ids import first_id_at
 from waddlebot.base.logs import AAALog
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
-from waddlebot.data.database import fetch, fetch_one
+from waddlebot.data.database import Prepared, fetch, fetch_one
 from waddlebot.web.auth import Account
 
 from .alerts import DEFAULTS, Alert, default_for
@@ -29,6 +29,11 @@ SHOWN = f"id, version, {', '.join(FIELDS)}"
 RENEWALS = ("subscription", "resub")
 RENEWED_WITHIN = timedelta(minutes=15)
 PATH = "/browser/source/admin/alerts"
+ALERTS = Prepared(
+    "browser_source_alerts",
+    f"SELECT {SHOWN} FROM browser_source_alerts WHERE community_id = %(community)s"
+    f" ORDER BY event, id LIMIT {MAX_ALERTS}",
+)
 
 
 class UnknownAlert(NotFound):
@@ -50,11 +55,7 @@ class AlertService:
         self._base_url = base_url.rstrip("/")
 
     def list_for(self, db: DAL, community_id: int) -> list[dict[str, Any]]:
-        return fetch(
-            db,
-            f"SELECT {SHOWN} FROM browser_source_alerts WHERE community_id = %s ORDER BY event, id LIMIT {MAX_ALERTS}",
-            (community_id,),
-        )
+        return fetch(db, ALERTS, {"community": community_id})
 
     def was_told(self, db: DAL, event: str, call: ModuleCall) -> bool:
         """Whether it came just before as another event: Twitch tells of one renewal by a subscription and a resub."""

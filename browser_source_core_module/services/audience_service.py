@@ -9,10 +9,14 @@ from typing import Any
 import redis
 from waddlebot.community.screens import PRESENCE
 from waddlebot.data.cache import Bus
-from waddlebot.data.database import Database
+from waddlebot.data.database import Database, Prepared
 
 from .frames import Source
 
+QUEUES = Prepared(
+    "browser_source_paused",
+    "SELECT source_type, is_paused FROM browser_source_queues WHERE community_id = %(community)s",
+)
 STATES = ("queued", "shown", "done", "skipped", "expired", "dropped")
 
 
@@ -60,6 +64,32 @@ class AudienceService:
             "total": len(sources),
             "hubs": [_whole(hub) if own is None else _part(hub, own) for hub in hubs],
         }
+
+    def who_looks(self, community_id: int) -> dict[str, Any]:
+        """The pages that are open at a community's overlays, and whether their queues wait; nothing is counted."""
+        hubs = self._hubs()
+        paused = {
+            row["source_type"]: row["is_paused"]
+            for row in self._database.statement(QUEUES, {"community": community_id})
+        }
+        open_pages, hidden_pages = (
+            {
+                key.partition(":")[2]: count
+                for key, count in _per_source(hubs, what).items()
+                if key.startswith(f"{community_id}:")
+            }
+            for what in ("connections", "hidden")
+        )
+        sources = [
+            {
+                "source_type": each,
+                "connections": open_pages.get(each, 0),
+                "hidden": hidden_pages.get(each, 0),
+                "is_paused": paused.get(each, False),
+            }
+            for each in sorted({*paused, *open_pages})
+        ]
+        return {"success": True, "community_id": community_id, "sources": sources, "total": len(sources)}
 
     def _hubs(self) -> list[dict[str, Any]]:
         """What the hubs that are alive say of themselves; none while Redis is away."""

@@ -162,8 +162,9 @@ class Overlay:
     def states(self, source_type: str = "ticker") -> list[str]:
         return [row["state"] for row in self.rows(source_type)]
 
-    def stats(self, source_type: str) -> dict[str, Any]:
-        answer = self.fleet.request("GET", "/browser/source/stats", query={"community_id": self.bot.community_id})
+    def stats(self, source_type: str, **query: str) -> dict[str, Any]:
+        asked = {"community_id": self.bot.community_id, **query}
+        answer = self.fleet.request("GET", "/browser/source/stats", query=asked)
         return next(each for each in answer.json()["sources"] if each["source_type"] == source_type)
 
 

@@ -148,6 +148,8 @@ def test_what_a_preview_shows_counts_nowhere(live):
     page.ack(seq, "shown")
     eventually(lambda: live.states("general") == ["shown"])
     eventually(lambda: live.stats("general")["connections"] == 1)
+    looks = {"source_type": "general", "connections": 1, "hidden": 0, "is_paused": False}
+    assert live.stats("general", brief="true") == looks
     assert live.stats("general")["page_loads"] == 0
 
 

@@ -90,7 +90,7 @@ def list_groups(
 ) -> dict[str, Any]:
     """List a community's groups with their places and rules."""
     community_id = communities.get(caller, query.community_id)
-    with database.transaction() as db:
+    with database.reading() as db:
         return list_answer("groups", groups.list_groups(db, community_id, query), query)
 
 
@@ -111,7 +111,7 @@ def make_group(
 @endpoint("GET", "/labels/groups/<group_id:int>", caller=ADMINS_OR_API_USERS, area="people")
 def show_group(group_id: int, caller: Account, database: Database, groups: GroupService) -> dict[str, Any]:
     """Show a group."""
-    with database.transaction() as db:
+    with database.reading() as db:
         return {"success": True, "group": groups.get(db, group_id, caller.community_id)}
 
 
@@ -141,7 +141,7 @@ def list_roles(
     group_id: int, query: RolesQuery, caller: Account, database: Database, groups: GroupService
 ) -> dict[str, Any]:
     """List who has or waits for a group's roles; what a platform refused comes first, with why."""
-    with database.transaction() as db:
+    with database.reading() as db:
         group = groups.get(db, group_id, caller.community_id)
         listed = groups.list_roles(db, group_id, group["community_id"], query, is_refused=query.refused)
     return list_answer("roles", listed, query)

@@ -69,7 +69,7 @@ def make_job(
 @endpoint("GET", "/labels/jobs/<job_id:int>", caller=ADMINS_OR_API_USERS, area="people")
 def show_job(job_id: int, caller: Account, database: Database, jobs: JobService) -> dict[str, Any]:
     """Show how far a job is, how its parts ended, and the first of those that did not work."""
-    with database.transaction() as db:
+    with database.reading() as db:
         return {"success": True, "job": jobs.get(db, job_id, caller.community_id)}
 
 

@@ -34,7 +34,7 @@ class NewLink(Attributed):
 @endpoint("GET", "/labels/links", caller=FLEET_ADMINS, query=LinksQuery)
 def list_links(query: LinksQuery, database: Database, links: LinkService) -> dict[str, Any]:
     """List which accounts were made one person, newest first, by whom, why, and whether they were parted again."""
-    with database.transaction() as db:
+    with database.reading() as db:
         return list_answer("links", links.list_links(db, query.own_id, query), query)
 
 

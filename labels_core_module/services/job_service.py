@@ -16,7 +16,7 @@ from pydal import DAL
 from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.data import audit
 from waddlebot.data.audit import Acting, Undo, acting_as
-from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .label_service import MODULE, LabelService, Outcome, Wish, count_labels
@@ -34,10 +34,11 @@ SHOWN = """
 id, community_id, kind, action, label, expires_at, min_points AS points_at_least, state, total AS size, done, counts,
 failures, error, made_by, created_at, ended_at
 """
-LIST = f"""
-SELECT {SHOWN}, count(*) OVER () AS total FROM label_jobs WHERE community_id = %(community)s
-ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s
-"""
+LIST = Prepared(
+    "labels_jobs",
+    f"SELECT {SHOWN}, count(*) OVER () AS total FROM label_jobs WHERE community_id = %(community)s"
+    " ORDER BY id DESC LIMIT %(limit)s OFFSET %(offset)s",
+)
 # Members by what all of their accounts have earned; of who was erased there are points and no more.
 EARNED = """
 SELECT coalesce(u.head_id, u.id) AS head_id FROM user_reputation r JOIN users u ON u.id = r.user_id

@@ -22,7 +22,7 @@ from waddlebot.community.people import LABELS
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus, Cache
-from waddlebot.data.database import Database, fetch
+from waddlebot.data.database import Database, Prepared, fetch
 from waddlebot.web.lists import Listed, Page, fetch_page
 
 from .names import check_label
@@ -123,7 +123,9 @@ FROM {table} l LEFT JOIN labels d ON d.community_id = l.community_id AND d.name 
 WHERE l.community_id = %(community)s AND {of} AND (l.expires_at IS NULL OR l.expires_at > now())
 ORDER BY l.name, l.expires_at DESC NULLS FIRST
 """
-LIST_NAMES = f"""
+LIST_NAMES = Prepared(
+    "labels_names",
+    f"""
 SELECT d.name AS label, d.colour, d.description, d.created_at,
     (SELECT count(*) FROM (SELECT FROM labels_of_people l WHERE l.community_id = d.community_id AND l.name = d.name
         AND (l.expires_at IS NULL OR l.expires_at > now()) LIMIT {MAX_BEARERS_COUNTED}) AS l) AS people,
@@ -132,7 +134,8 @@ SELECT d.name AS label, d.colour, d.description, d.created_at,
     (SELECT count(*) FROM labels WHERE community_id = %(community)s) AS total
 FROM (SELECT * FROM labels WHERE community_id = %(community)s ORDER BY name LIMIT %(limit)s OFFSET %(offset)s) AS d
 ORDER BY d.name
-"""
+""",
+)
 READ_PERSON = READ.format(
     table="labels_of_people",
     of="l.own_id IN (SELECT coalesce(me.head_id, me.id) FROM users me WHERE me.id = %(id)s"

@@ -86,7 +86,7 @@ def uninstall(request: PlaceRequest, caller: Account, database: Database, instal
 def list_modules(entity_id: str, caller: Account, database: Database) -> dict[str, Any]:
     """List what a channel, or by its number or slug a community, has: community modules and core ones, with `kind`."""
     where = _named(database, caller, entity_id)
-    with database.transaction() as db:
+    with database.reading() as db:
         return whole_list_answer("modules", list_installed(db, where))
 
 

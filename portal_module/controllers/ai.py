@@ -15,8 +15,8 @@ from waddlebot.web.site import go_to, page
 
 from ..services import charts
 from ..services.fleet_api import FleetAPI, FleetRefused
-from ..services.seats import Seat, Seats
-from .modules import field_of, modules_of, path_of, value_of
+from ..services.seats import Seats
+from .modules import field_of, module_of, path_of, value_of
 from .parts import Buttons, refuse
 
 MODULE = "ai"
@@ -33,7 +33,7 @@ STATES = {"ready": ("good", "Ready"), "unconfigured": ("", "Not set up"), "pause
 def show_ai(community: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, fleet: FleetAPI) -> Any:
     """How the AI is set here, who answers, and what was spent."""
     seat = seats.take(login, community, "bot", "editor" if request.method == "POST" else "viewer")
-    module = next((each for each in modules_of(seat, fleet) if each["module_name"] == MODULE), None)
+    module = module_of(seat, fleet, MODULE)
     if module is None:
         raise NotFound("This fleet has no AI at the moment.")
     specs = sorted(module["settings"], key=lambda each: FIRST.index(each["name"]) if each["name"] in FIRST else 99)
@@ -48,7 +48,11 @@ def show_ai(community: str, login: Login, session: PageSession, flash: PageFlash
             flash.set("Settings saved. They count from now on.")
             return go_to(f"{seat.path}/ai")
     here = {"community_id": seat.community_id}
-    usage = fleet.ask(seat, "bot", "GET", "/ai/usage", query={**here, "days": DAYS})
+    spent = fleet.begin(seat, "bot", "/ai/usage", {**here, "days": DAYS})
+    answering = fleet.begin(seat, "bot", "/ai/providers", here)
+    # What holds by now, whoever set it, for whoever may see settings.
+    in_effect = fleet.begin(seat, "settings", "/ai/config", here) if seat.may("settings") else dict
+    usage = spent()
     return seat.shown(
         "AI",
         form=form,
@@ -58,9 +62,9 @@ def show_ai(community: str, login: Login, session: PageSession, flash: PageFlash
         is_switch={each["name"] for each in specs if each["type"] == "bool" and each["default"] is not None},
         usage=usage,
         week=_week(usage["days"]),
-        providers=fleet.ask(seat, "bot", "GET", "/ai/providers", query=here)["providers"],
+        providers=answering()["providers"],
         states=STATES,
-        holds=_in_effect(seat, fleet),
+        holds=in_effect(),
         button=Buttons(session),
     )
 
@@ -73,11 +77,3 @@ def _week(days: list[dict[str, Any]]) -> Any:
     today = datetime.now(UTC).date()
     shown = [today - timedelta(days=back) for back in reversed(range(DAYS))]
     return charts.columns([(f"{day:%a}", spent[day.isoformat()]) for day in shown]) if spent else ""
-
-
-def _in_effect(seat: Seat, fleet: FleetAPI) -> dict[str, Any]:
-    """What holds by now, whoever set it, for whoever may see settings."""
-    if not seat.may("settings"):
-        return {}
-    found: dict[str, Any] = fleet.ask(seat, "settings", "GET", "/ai/config", query={"community_id": seat.community_id})
-    return found

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from py4web import Field
 from pydal.validators import IS_EMPTY_OR, IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
 from waddlebot.base.contracts import Level
 from waddlebot.base.errors import NotFound
 from waddlebot.base.terms import EVENT_LABELS, USUAL
 from waddlebot.base.terms import NAMES as TERMS
-from waddlebot.data.database import Database, fetch, fetch_one
-from waddlebot.web.forms import PageForm
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -31,9 +30,11 @@ LEVELS = {
     Level.ADMIN: "Admins and above",
     Level.OWNER: "Owners",
 }
-HEARS_EVENTS = """
-SELECT FROM commands WHERE is_active AND prefix || command = %(command)s AND trigger_type <> 'command' LIMIT 1
-"""
+HEARS_EVENTS = Prepared(
+    "portal_hears_events",
+    "SELECT 1 AS it FROM commands WHERE is_active AND prefix || command = %(command)s::text"
+    " AND trigger_type <> 'command' LIMIT 1",
+)
 SUBJECTS = "One in a line: role:vip, label:regular, twitch:12826, or a member's number as user:12."
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
 from waddlebot.base.errors import NotFound, UpstreamError, UserError
-from waddlebot.data.database import Database
-from waddlebot.web.forms import PageForm
+from waddlebot.data.database import Database, Prepared, fetch
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -20,6 +20,16 @@ from ..services.seats import Seat, Seats
 from .parts import Buttons, asked, check_act, refuse, value
 
 Places = list[tuple[str, str]]
+TIMERS = Prepared(
+    "portal_timers",
+    "SELECT id, name, message, minutes, only_live, is_active FROM timers WHERE community_id = %(community)s::bigint"
+    " ORDER BY name, id LIMIT 1000",
+)
+NOTICES = Prepared(
+    "portal_live_notices",
+    "SELECT id, entity_id, message, is_active FROM live_notices WHERE community_id = %(community)s::bigint"
+    " ORDER BY entity_id, id LIMIT 1000",
+)
 NEW_TIMER = {"name": "", "message": "", "minutes": 30, "min_lines": 5, "only_live": True, "entity_id": ""}
 NEW_NOTICE = {
     "entity_id": "",
@@ -55,13 +65,14 @@ def show_timers(
         else:
             flash.set(" ".join(["Added.", *made["remarks"]]))
             return go_to(f"{seat.path}/timers")
-    timers, notices = (fleet.begin(seat, "bot", _path(seat, kind)) for kind in KINDS)
+    with database.reading() as db:
+        timers, notices = (fetch(db, each, {"community": seat.community_id}) for each in (TIMERS, NOTICES))
     return seat.shown(
         "Timers",
         timer=timer,
         notice=notice,
-        timers=timers()["timers"],
-        notices=notices()["live_notices"],
+        timers=timers,
+        notices=notices,
         names=dict(places),
         button=Buttons(session),
     )

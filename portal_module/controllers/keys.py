@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from py4web import Field
 from pydal.validators import IS_IN_SET, IS_NOT_EMPTY
 from waddlebot.base.errors import UpstreamError
-from waddlebot.web.forms import PageForm
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_MATCH, IS_NOT_EMPTY
 from waddlebot.base.errors import UserError
 from waddlebot.data.database import Database
-from waddlebot.web.forms import PageForm
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -35,12 +35,12 @@ def show_labels(
     """The labels of a community, who has some of them, and a label that is new or looks different."""
     seat = seats.take(login, community, "people", "editor" if request.method == "POST" else "viewer")
     here = {"community_id": seat.community_id}
-    names = fleet.ask(seat, "people", "GET", "/labels", query={**here, "limit": 500})
+    known = fleet.begin(seat, "people", "/labels", {**here, "limit": 500})
+    begun = fleet.begin(seat, "people", "/labels/jobs", {**here, "limit": JOBS})
+    names = known()
     labels = names["labels"]
     was: dict[str, Any] = next((each for each in labels if each["label"] == asked("edit")), {})
     form = PageForm(_fields(was), session, form_name="label", submit_value="Save label")
-    # A colour is chosen from a palette of the browser's own.
-    form.custom.widgets["colour"].attributes["_type"] = "color"
     if form.accepted:
         try:
             body = {name: form.vars[name] or "" for name in ("label", "colour", "description")}
@@ -50,14 +50,13 @@ def show_labels(
         else:
             flash.set(f"“{body['label']}” is saved.")
             return go_to(f"{seat.path}/labels")
-    jobs = fleet.ask(seat, "people", "GET", "/labels/jobs", query={**here, "limit": JOBS})["jobs"]
     return seat.shown(
         "Labels",
         form=form,
         labels=labels,
         names_counted_to=names["counted_to"],
         was=was,
-        jobs=jobs,
+        jobs=begun()["jobs"],
         ended=ENDED,
         lasts=LASTS,
         matches=MATCHES,
@@ -150,6 +149,7 @@ def _fields(was: dict[str, Any]) -> list[Field]:
             label="Colour",
             default=was.get("colour") or NEW_COLOUR,
             requires=IS_MATCH("^#[0-9a-fA-F]{6}$", error_message="A colour, such as #5b38f0."),
+            control={"_type": "color"},  # Chosen from a palette of the browser's own.
         ),
         Field("description", label="What it is for", default=was.get("description") or ""),
     ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_IN_SET, IS_NOT_EMPTY
-from waddlebot.web.forms import PageForm
+from waddlebot.data.database import Database, Prepared, fetch
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -26,12 +27,16 @@ REASONS = (
     ("copyright", "It is somebody else's"),
     ("other", "Something else"),
 )
+INSTALLED = Prepared(
+    "portal_installed",
+    "SELECT module_id FROM module_installations WHERE community_id = %(community)s::bigint AND entity_id IS NULL",
+)
 PAGE = 24
 MAX_PAGES = 10_000
 
 
 @page("GET", "/portal/c/<community>/marketplace", "marketplace.html")
-def browse(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
+def browse(community: str, login: Login, seats: Seats, fleet: FleetAPI, database: Database) -> Any:
     """What there is, found by words and category, and what is installed here."""
     seat = seats.take(login, community, "bot")
     sort = asked("sort") if asked("sort") in dict(SORTS) else "popular"
@@ -48,7 +53,8 @@ def browse(community: str, login: Login, seats: Seats, fleet: FleetAPI) -> Any:
     }
     browsed = fleet.begin(seat, "bot", "/marketplace/browse", query)
     sorted_by = fleet.begin(seat, "bot", "/marketplace/categories")
-    installed = _installed(seat, fleet)
+    with database.reading() as db:
+        installed = {each["module_id"] for each in fetch(db, INSTALLED, {"community": seat.community_id})}
     found, categories = browsed(), sorted_by()["categories"]
     said = {name: asked(name) for name in ("q", "category", "price", "sort") if asked(name)}
     return seat.shown(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast, get_args
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_IN_SET, IS_INT_IN_RANGE, IS_NOT_EMPTY
 from waddlebot.base.errors import NotFound, UpstreamError, UserError
 from waddlebot.data.database import Database, fetch
-from waddlebot.web.forms import PageForm
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page

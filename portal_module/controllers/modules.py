@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from py4web import Field
 from pydal.validators import IS_EMPTY_OR, IS_FLOAT_IN_RANGE, IS_IN_SET, IS_INT_IN_RANGE
 from waddlebot.base.errors import NotFound
 from waddlebot.base.module_settings import HIDDEN
-from waddlebot.web.forms import PageForm
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -26,7 +25,9 @@ DECIDED = {"entity": "in this channel", "community": "by you", "default": "as it
 def list_modules(community: str, login: Login, session: PageSession, seats: Seats, fleet: FleetAPI) -> Any:
     """Every module here, and whether it is on."""
     seat = seats.take(login, community, "bot")
-    modules = [each for each in modules_of(seat, fleet) if each["module_name"] != ROUTER]
+    path = f"/router/communities/{seat.community_id}/modules"
+    found = fleet.ask(seat, "bot", "GET", path, query={"brief": "true"})["modules"]
+    modules = [each for each in found if each["module_name"] != ROUTER]
     return seat.shown("Modules", modules=modules, title_of=title_of, decided=DECIDED, button=Buttons(session))
 
 
@@ -49,7 +50,7 @@ def edit_module(
 ) -> Any:
     """A module's settings; those of the bot itself are the router's."""
     seat = seats.take(login, community, "bot", "editor")
-    module = next((each for each in modules_of(seat, fleet) if each["module_name"] == name), None)
+    module = module_of(seat, fleet, name)
     if module is None or not module["settings"]:
         raise NotFound("There is no such module here, or nothing to set for it.")
     specs = module["settings"]
@@ -68,11 +69,11 @@ def edit_module(
     return seat.shown(title, form=form, crumb=crumb, lead="What is left empty is as it comes.")
 
 
-def modules_of(seat: Seat, fleet: FleetAPI) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = fleet.ask(seat, "bot", "GET", f"/router/communities/{seat.community_id}/modules")[
-        "modules"
-    ]
-    return found
+def module_of(seat: Seat, fleet: FleetAPI, name: str) -> dict[str, Any] | None:
+    """A module with its settings, if there is one of that name here."""
+    path, query = f"/router/communities/{seat.community_id}/modules", {"module": name}
+    found: list[dict[str, Any]] = fleet.ask(seat, "bot", "GET", path, query=query)["modules"]
+    return found[0] if found else None
 
 
 def path_of(seat: Seat, name: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_NOT_EMPTY
 from waddlebot.base.errors import UpstreamError, UserError, WaddleBotError
-from waddlebot.data.database import Database, fetch
-from waddlebot.web.forms import PageForm
+from waddlebot.data.database import Database, Prepared, fetch
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -17,7 +17,7 @@ from ..services.fleet_api import Answer, FleetAPI, FleetRefused
 from ..services.seats import Seat, Seats
 from .parts import Buttons, check_act, refuse, value
 
-SHOWN = 30
+SHOWN, LATELY = 30, 8
 # What a button does: which module's endpoint, and what is said then.
 DOES = {
     "youtube-skip": ("/youtube/skip", "Skipped."),
@@ -26,10 +26,21 @@ DOES = {
     "spotify-pause": ("/spotify/pause", "Paused."),
     "spotify-resume": ("/spotify/resume", "It goes on."),
 }
-WAITING = """
-SELECT track_name AS title, artists AS artist, duration_ms / 1000 AS duration, requested_by FROM spotify_queue
-WHERE community_id = %s AND state IN ('asked', 'queued') ORDER BY id LIMIT %s
-"""
+WAITING_ON_YOUTUBE = Prepared(
+    "portal_youtube_queue",
+    "SELECT title, artist, duration, requested_by, count(*) OVER () AS total FROM youtube_queue"
+    " WHERE community_id = %(community)s::bigint ORDER BY rank, id LIMIT %(limit)s::bigint",
+)
+PLAYED_LATELY = Prepared(
+    "portal_youtube_history",
+    "SELECT title, artist, duration, requested_by FROM youtube_history WHERE community_id = %(community)s::bigint"
+    " ORDER BY id DESC LIMIT %(lately)s::bigint",
+)
+WAITING_ON_SPOTIFY = Prepared(
+    "portal_spotify_queue",
+    "SELECT track_name AS title, artists AS artist, duration_ms / 1000 AS duration, requested_by FROM spotify_queue"
+    " WHERE community_id = %(community)s::bigint AND state IN ('asked', 'queued') ORDER BY id LIMIT %(limit)s::bigint",
+)
 
 
 @page("GET POST", "/portal/c/<community>/music", "music.html")
@@ -56,19 +67,18 @@ def show_music(
             flash.set("It plays." if done["now_playing"] else f"{len(done['queued'])} in the queue.")
             return go_to(f"{seat.path}/music")
     youtube, spotify = _begin(seat, fleet, "/youtube/now-playing"), _begin(seat, fleet, "/spotify/now-playing")
-    queue, history = (
-        _begin(seat, fleet, "/youtube/queue", limit=SHOWN),
-        _begin(seat, fleet, "/youtube/history", limit=8),
-    )
     accounts = _begin(seat, fleet, "/spotify/account") if seat.may("music", "owner") else dict
+    values = {"community": seat.community_id, "limit": SHOWN, "lately": LATELY}
     with database.reading() as db:
-        waiting = fetch(db, WAITING, (seat.community_id, SHOWN))
+        queue, history, waiting = (
+            fetch(db, each, values) for each in (WAITING_ON_YOUTUBE, PLAYED_LATELY, WAITING_ON_SPOTIFY)
+        )
     return seat.shown(
         "Music",
         form=form,
         youtube=youtube(),
-        queue=queue(),
-        history=history(),
+        queue=queue,
+        history=history,
         spotify=spotify(),
         waiting=waiting,
         accounts=accounts(),
@@ -121,12 +131,12 @@ def choose_account(
     return go_to(f"{seat.path}/music")
 
 
-def _begin(seat: Seat, fleet: FleetAPI, path: str, **more: Any) -> Answer:
+def _begin(seat: Seat, fleet: FleetAPI, path: str) -> Answer:
     """What a module says, or under `why` in its words why it says nothing: it may be not set up, or not there."""
     answer: Answer | None = None
     why = ""
     try:
-        answer = fleet.begin(seat, "music", path, {"community_id": seat.community_id, **more})
+        answer = fleet.begin(seat, "music", path, {"community_id": seat.community_id})
     except WaddleBotError as err:
         why = err.message
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_EMPTY_OR, IS_FLOAT_IN_RANGE, IS_IN_SET, IS_INT_IN_RANGE, IS_MATCH
 from waddlebot.base.errors import NotFound
-from waddlebot.data.database import Database, fetch
-from waddlebot.web.forms import PageForm
+from waddlebot.data.database import Database, Prepared, fetch
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -54,14 +54,17 @@ POSITIONS = ("top-left", "top", "top-right", "left", "center", "right", "bottom-
 QUEUE_WORDS = {"skip": "Skipped.", "pause": "The queue waits.", "resume": "The queue goes on.", "clear": "Cleared."}
 MAX_UPLOAD_BYTES = 21 * 1024 * 1024
 ADMIN = "/browser/source/admin"
-TOKENS = """
-SELECT DISTINCT source_type FROM browser_source_tokens
-WHERE community_id = %s AND is_active AND NOT is_preview AND (expires_at IS NULL OR expires_at > now())
-"""
-QUEUE = """
-SELECT coalesce(nullif(content #>> '{data,title}', ''), content ->> 'action', 'Item') AS title, state, is_test
-FROM browser_source_history WHERE community_id = %s AND source_type = 'general' ORDER BY id DESC LIMIT 8
-"""
+TOKENS = Prepared(
+    "portal_overlays",
+    "SELECT DISTINCT source_type FROM browser_source_tokens WHERE community_id = %(community)s::bigint AND is_active"
+    " AND NOT is_preview AND (expires_at IS NULL OR expires_at > now())",
+)
+QUEUE = Prepared(
+    "portal_overlay_queue",
+    "SELECT coalesce(nullif(content #>> '{data,title}', ''), content ->> 'action', 'Item') AS title, state, is_test"
+    " FROM browser_source_history WHERE community_id = %(community)s::bigint AND source_type = 'general'"
+    " ORDER BY id DESC LIMIT 8",
+)
 
 
 @page("GET", "/portal/c/<community>/overlays", "overlays.html")
@@ -71,11 +74,11 @@ def show_overlays(
     """Addresses, a live preview, the queue, and the alerts."""
     seat = seats.take(login, community, "overlays")
     here = {"community_id": seat.community_id}
-    sources = fleet.ask(seat, "overlays", "GET", "/browser/source/stats", query=here)["sources"]
-    alerts = fleet.ask(seat, "overlays", "GET", f"{ADMIN}/alerts", query=here)
+    stats = fleet.begin(seat, "overlays", "/browser/source/stats", {**here, "brief": "true"})
+    listed = fleet.begin(seat, "overlays", f"{ADMIN}/alerts", here)
     with database.reading() as db:
-        tokens = fetch(db, TOKENS, (seat.community_id,))
-        items = fetch(db, QUEUE, (seat.community_id,))
+        tokens, items = (fetch(db, each, {"community": seat.community_id}) for each in (TOKENS, QUEUE))
+    sources, alerts = stats()["sources"], listed()
     return seat.shown(
         "Overlays",
         kinds=KINDS,

@@ -73,6 +73,7 @@ class Buttons:
 
     def __init__(self, session: PageSession) -> None:
         self.key = act_key(session)
+        self._hidden_key = _hidden("_key", self.key)
 
     def __call__(self, where: str, label: str, /, *, icon: Any = "", kind: str = "small", **values: Any) -> XML:
         """A button that says what it does; `values` go along."""
@@ -86,11 +87,14 @@ class Buttons:
 
     def _form(self, action: str, button: str, values: Mapping[str, Any]) -> XML:
         """Text, not py4web's helpers: a page may have a hundred of them."""
-        hidden = "".join(
-            f'<input type="hidden" name="{escape(name)}" value="{escape(str(each))}">'
-            for name, each in {"_key": self.key, **values}.items()
+        hidden = "".join([_hidden(name, each) for name, each in values.items()])
+        return XML(
+            f'<form method="post" action="{escape(action)}" class="act">{self._hidden_key}{hidden}{button}</form>'
         )
-        return XML(f'<form method="post" action="{escape(action)}" class="act">{hidden}{button}</form>')
+
+
+def _hidden(name: str, value: Any) -> str:
+    return f'<input type="hidden" name="{escape(name)}" value="{escape(str(value))}">'
 
 
 def acting_for(login: Login) -> AbstractContextManager[None]:

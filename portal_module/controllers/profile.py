@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from py4web import Field
 from pydal.validators import IS_LENGTH, IS_MATCH, IS_NOT_EMPTY
 from waddlebot.base.errors import UserError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database
 from waddlebot.web.endpoint import Raw
-from waddlebot.web.forms import PageForm
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.pages import HTML
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login

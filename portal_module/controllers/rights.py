@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_IN_SET, IS_NOT_EMPTY
 from waddlebot.base.errors import Invalid, UpstreamError, UserError
 from waddlebot.data.database import Database
-from waddlebot.web.forms import PageForm
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import Site, go_to, page

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from py4web import Field
 from pydal.validators import IS_EMPTY_OR, IS_IN_SET, IS_INT_IN_RANGE, Validator
+from waddlebot.web.forms import Field
 
 DONE = (("warn", "warn"), ("delete", "delete"), ("timeout", "time out"), ("ban", "ban"))
 UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
@@ -55,13 +55,19 @@ def _fields(row: int, step: Mapping[str, Any]) -> list[Field]:
     times = IS_INT_IN_RANGE(1, 1001, error_message="A number from 1 to 1000.")
     return [
         Field(
-            f"step{row}_after", "integer", label="Time" + again, default=step.get("after"), requires=IS_EMPTY_OR(times)
+            f"step{row}_after",
+            "integer",
+            label="Time" + again,
+            default=step.get("after"),
+            requires=IS_EMPTY_OR(times),
+            control={"_placeholder": "2"},
         ),
         Field(
             f"step{row}_within",
             label="Within" + again,
             default=_lasting(step.get("within_s")),
             requires=IS_EMPTY_OR(Lasting(MAX_WITHIN_S)),
+            control={"_placeholder": WITHIN},
         ),
         Field(
             f"step{row}_action",
@@ -74,6 +80,7 @@ def _fields(row: int, step: Mapping[str, Any]) -> list[Field]:
             label="For" + again,
             default=_lasting(step.get("duration_s")),
             requires=IS_EMPTY_OR(Lasting(MAX_TIMEOUT_S)),
+            control={"_placeholder": LASTS},
         ),
     ]
 

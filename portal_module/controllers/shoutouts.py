@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from py4web import Field, request
+from py4web import request
 from pydal.validators import IS_IN_SET, IS_NOT_EMPTY
 from waddlebot.base.errors import NotFound, UpstreamError, UserError
-from waddlebot.web.forms import PageForm
+from waddlebot.data.database import Database, Prepared, fetch
+from waddlebot.web.forms import Field, PageForm
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
@@ -16,23 +16,55 @@ from waddlebot.web.site import go_to, page
 from ..services.channels import ago
 from ..services.fleet_api import FleetAPI, FleetRefused
 from ..services.seats import Seats
-from .modules import field_of, modules_of, path_of, value_of
+from .modules import field_of, module_of, path_of, value_of
 from .parts import Buttons, asked, check_act, refuse, value
 
 MODULE = "shoutout"
 AUTO = (("default", "As for everybody"), ("always", "Always by itself"), ("never", "Never by itself"))
 CAUSES = {"raid": "raided", "follow": "followed", "subscription": "subscribed", "command": "by hand"}
 CAUSES |= {"api": "from the portal", "auto": "by itself"}
-SHOWN = 100
+SHOWN, LATELY, DAYS = 100, 12, 30
+NAMED = """
+LEFT JOIN LATERAL (SELECT coalesce(nullif(i.display_name, ''), nullif(i.name, ''), i.platform_user_id) AS name
+    FROM platform_identities i WHERE i.user_id = {} ORDER BY i.id LIMIT 1) AS {} ON true
+"""
+PEOPLE = Prepared(
+    "portal_shoutout_people",
+    f"""
+SELECT p.own_id, who.name AS username, p.message, p.links, p.auto, count(*) OVER () AS total FROM shoutout_people p
+{NAMED.format("p.own_id", "who")}
+WHERE p.community_id = %(community)s::bigint AND (%(auto)s::text IS NULL OR p.auto = %(auto)s)
+ORDER BY lower(who.name), p.id LIMIT %(shown)s::bigint
+""",
+)
+PAST = Prepared(
+    "portal_shoutouts",
+    f"""
+SELECT who.name AS username, h.cause, by.name AS by_name, h.game, h.created_at FROM shoutout_history h
+{NAMED.format("h.own_id", "who")} {NAMED.format("h.by_id", "by")}
+WHERE h.community_id = %(community)s::bigint ORDER BY h.id DESC LIMIT %(lately)s::bigint
+""",
+)
+COUNT = Prepared(
+    "portal_shoutout_count",
+    "SELECT count(*) AS n FROM shoutout_history WHERE community_id = %(community)s::bigint"
+    " AND created_at > now() - %(days)s::integer * interval '1 day'",
+)
 
 
 @page("GET POST", "/portal/c/<community>/shoutouts", "shoutouts.html")
 def show_shoutouts(
-    community: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, fleet: FleetAPI
+    community: str,
+    login: Login,
+    session: PageSession,
+    flash: PageFlash,
+    seats: Seats,
+    fleet: FleetAPI,
+    database: Database,
 ) -> Any:
     """The settings, the list of people, and the past."""
     seat = seats.take(login, community, "bot", "editor" if request.method == "POST" else "viewer")
-    module = next((each for each in modules_of(seat, fleet) if each["module_name"] == MODULE), None)
+    module = module_of(seat, fleet, MODULE)
     if module is None:
         raise NotFound("This fleet has no shoutouts at the moment.")
     specs, here = module["settings"], {"community_id": seat.community_id}
@@ -54,24 +86,23 @@ def show_shoutouts(
             flash.set("Saved. It counts from now on.")
             return go_to(f"{seat.path}/shoutouts")
     auto = asked("auto") if asked("auto") in dict(AUTO) else None
-    query = {**here, "auto": auto, "limit": SHOWN}
-    begun = fleet.begin(seat, "bot", "/shoutout/settings", query)
-    past = fleet.begin(seat, "bot", "/shoutout/history", {**here, "limit": 12})
-    stats = fleet.begin(seat, "bot", "/shoutout/stats", {**here, "days": 30})
-    listed = begun()
+    values = {"community": seat.community_id, "auto": auto, "shown": SHOWN, "lately": LATELY, "days": DAYS}
+    with database.reading() as db:
+        people, past, (counted,) = (fetch(db, each, values) for each in (PEOPLE, PAST, COUNT))
     return seat.shown(
         "Shoutouts",
         settings=settings,
         person=person,
         module=module,
-        people=listed["people"],
-        total=listed["total"],
+        people=people,
+        total=people[0]["total"] if people else 0,
         auto=auto,
         autos=dict(AUTO),
-        past=past()["shoutouts"],
-        stats=stats()["stats"],
+        past=past,
+        lately=counted["n"],
+        days=DAYS,
         causes=CAUSES,
-        ago=lambda text: ago(datetime.fromisoformat(text)),
+        ago=ago,
         button=Buttons(session),
     )
 

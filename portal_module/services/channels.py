@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from pydal import DAL
-from waddlebot.data.database import Database, fetch
+from waddlebot.data.database import Database, Prepared, fetch
 
 State = Literal["good", "bad", "wait"]
 CONSENT_PATHS = {"twitch": "/twitch/auth", "discord": "/discord/auth", "slack": "/slack/install"}
@@ -16,7 +16,9 @@ PLATFORM_NAMES = {"twitch": "Twitch", "discord": "Discord", "slack": "Slack", "c
 SHOWN = 200
 EVERYWHERE = ("", "Everywhere")
 
-CHANNELS = """
+CHANNELS = Prepared(
+    "portal_channels",
+    """
 SELECT e.entity_id, e.platform, e.server_id, e.channel_id, coalesce(nullif(s.name, ''), nullif(e.channel_id, ''),
         e.server_id) AS name,
     s.is_active AS is_served, l.heard_at, l.deaf_since, l.detail, c.status, c.is_live, c.viewer_count, c.claimed_by,
@@ -25,9 +27,18 @@ FROM entities e
 LEFT JOIN servers s ON (s.platform, s.server_id, s.channel) = (e.platform, e.server_id, e.channel_id)
 LEFT JOIN channel_liveness l ON l.entity_id = e.entity_id
 LEFT JOIN coordination c ON c.entity_id = e.entity_id
-WHERE e.community_id = %s AND e.is_active
-ORDER BY l.deaf_since IS NULL, c.is_live DESC NULLS LAST, e.platform = 'console', kind, name LIMIT %s
-"""
+WHERE e.community_id = %(community)s::bigint AND e.is_active
+ORDER BY l.deaf_since IS NULL, c.is_live DESC NULLS LAST, e.platform = 'console', kind, name LIMIT %(limit)s::bigint
+""",
+)
+PLACES = Prepared(
+    "portal_places",
+    """
+SELECT e.entity_id, e.platform, coalesce(nullif(s.name, ''), nullif(e.channel_id, ''), e.server_id) AS name
+FROM entities e LEFT JOIN servers s ON (s.platform, s.server_id, s.channel) = (e.platform, e.server_id, e.channel_id)
+WHERE e.community_id = %(community)s::bigint AND e.is_active ORDER BY e.platform, name LIMIT %(limit)s::bigint
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,7 @@ class Channel:
 
 def list_channels(db: DAL, community_id: int, *, limit: int = SHOWN) -> list[Channel]:
     """Where a community's people talk: those in trouble first, then those that are live."""
-    return [_channel(row) for row in fetch(db, CHANNELS, (community_id, limit))]
+    return [_channel(row) for row in fetch(db, CHANNELS, {"community": community_id, "limit": limit})]
 
 
 def _channel(row: dict[str, Any]) -> Channel:
@@ -90,15 +101,7 @@ class ConsentPages:
 def list_places(database: Database, community_id: int) -> list[tuple[str, str]]:
     """Where something may hold, for people to choose from: everywhere, or in one channel."""
     with database.reading() as db:
-        rows = fetch(
-            db,
-            "SELECT e.entity_id, e.platform,"
-            " coalesce(nullif(s.name, ''), nullif(e.channel_id, ''), e.server_id) AS name"
-            " FROM entities e LEFT JOIN servers s"
-            "  ON (s.platform, s.server_id, s.channel) = (e.platform, e.server_id, e.channel_id)"
-            " WHERE e.community_id = %s AND e.is_active ORDER BY e.platform, name LIMIT %s",
-            (community_id, SHOWN),
-        )
+        rows = fetch(db, PLACES, {"community": community_id, "limit": SHOWN})
     return [EVERYWHERE, *((row["entity_id"], f"{row['name']} on {_platform(row['platform'])}") for row in rows)]
 
 

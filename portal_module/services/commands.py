@@ -9,13 +9,15 @@ from typing import Any
 from pydal import DAL
 from waddlebot.base.manifest import find_manifest
 from waddlebot.base.text import fold
-from waddlebot.data.database import fetch
+from waddlebot.data.database import Prepared, fetch
 
-COMMANDS = """
+COMMANDS = Prepared(
+    "portal_commands",
+    """
 SELECT c.prefix || c.command AS command, c.module_name, c.module_type, c.description, c.usage, c.level, c.subcommands,
     c.rate_limit, coalesce(used.calls, 0)::bigint AS calls, p.is_enabled, p.config,
     EXISTS (SELECT FROM command_permission_subjects s WHERE s.command_permission_id = p.id) AS is_particular,
-    EXISTS (SELECT FROM command_permissions o WHERE o.community_id = %(community)s AND o.entity_id IS NOT NULL
+    EXISTS (SELECT FROM command_permissions o WHERE o.community_id = %(community)s::bigint AND o.entity_id IS NOT NULL
         AND o.command = c.prefix || c.command AND o.is_explicit) AS differs_somewhere,
     coalesce(m.enabled, c.module_type = 'core') AS is_on
 FROM commands c
@@ -26,11 +28,15 @@ LEFT JOIN (SELECT command, module_name, sum(calls) AS calls FROM portal_command_
     WHERE community_id = %(community)s AND day > now()::date - 30 GROUP BY 1, 2) AS used
     ON used.command = c.prefix || c.command AND used.module_name = c.module_name
 WHERE c.is_active AND (c.trigger_type <> 'event' OR c.module_type <> 'core') ORDER BY c.module_name, c.prefix, c.command
-"""
-ALIASES = """
+""",
+)
+ALIASES = Prepared(
+    "portal_aliases",
+    """
 SELECT id, prefix || alias AS alias, command, entity_id, is_active, usage_count, last_used FROM alias_commands
-WHERE community_id = %s ORDER BY alias, entity_id NULLS FIRST LIMIT 1000
-"""
+WHERE community_id = %(community)s::bigint ORDER BY alias, entity_id NULLS FIRST LIMIT 1000
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +56,31 @@ class CommandRow:
 
 @dataclass(frozen=True, slots=True)
 class ModuleCommands:
-    module_name: str
+    title: str
     is_on: bool
     commands: Sequence[CommandRow]
-
-    @property
-    def title(self) -> str:
-        return title_of(self.module_name)
 
 
 def list_commands(db: DAL, community_id: int, *, text: str = "") -> list[ModuleCommands]:
     """By module; with a text those in whose name, words or module it is, also by what they do."""
     by_module: dict[str, list[dict[str, Any]]] = {}
+    words = fold(text).split()
     for row in fetch(db, COMMANDS, {"community": community_id}):
-        if _is_about(row, fold(text)):
+        if not words or _is_about(row, words):
             by_module.setdefault(row["module_name"], []).append(row)
-    return [ModuleCommands(name, rows[0]["is_on"], [_command(row) for row in rows]) for name, rows in by_module.items()]
+    return [
+        ModuleCommands(title_of(name), rows[0]["is_on"], [_command(row) for row in rows])
+        for name, rows in by_module.items()
+    ]
 
 
 def list_aliases(db: DAL, community_id: int, *, text: str = "") -> list[dict[str, Any]]:
     wanted = fold(text)
-    return [row for row in fetch(db, ALIASES, (community_id,)) if wanted in fold(f"{row['alias']} {row['command']}")]
+    return [
+        row
+        for row in fetch(db, ALIASES, {"community": community_id})
+        if wanted in fold(f"{row['alias']} {row['command']}")
+    ]
 
 
 def title_of(module_name: str) -> str:
@@ -81,11 +91,12 @@ def title_of(module_name: str) -> str:
     return ours.title if ours else module_name.replace("_", " ").capitalize()
 
 
-def _is_about(row: Mapping[str, Any], text: str) -> bool:
+def _is_about(row: Mapping[str, Any], words: Sequence[str]) -> bool:
     parts = [row["command"], row["description"], row["module_name"], row["usage"]]
     for each in row["subcommands"]:
         parts += [each.get("name", ""), each.get("description", "")]
-    return all(word in fold(" ".join(parts)) for word in text.split())
+    said = fold(" ".join(parts))
+    return all(word in said for word in words)
 
 
 def _command(row: Mapping[str, Any]) -> CommandRow:

@@ -15,7 +15,7 @@ from waddlebot.data.database import Database, fetch, fetch_one
 COUNT_EVERY_S = 20.0
 # Counting rests for so many times what it took, and at most so long: where there is little, it shows at once.
 RESTS, MOST_REST_S = 100, 300.0
-KEPT_DAYS = 400
+KEPT_DAYS, PERSON_DAYS = 400, 31
 PERIODS = (7, 30, 90)
 MOVERS = 6
 LEADERS, LEADERS_KEPT_S = 10, 30
@@ -67,6 +67,14 @@ WHERE e.created_at >= %(since)s AND trigger_type = 'command' AND status NOT IN (
 GROUP BY 1, 2, 3, 4
 ON CONFLICT (community_id, day, command, module_name) DO UPDATE
 SET calls = excluded.calls, failures = excluded.failures
+"""
+# Somebody's day is written again only when they have earned more.
+COUNT_PERSONS = """
+INSERT INTO portal_person_days AS known (user_id, community_id, day, points)
+SELECT user_id, community_id, processed_at::date, sum(event_score) FROM reputation_events
+JOIN users u ON u.id = user_id JOIN communities c ON c.id = community_id
+WHERE processed_at >= %(since)s GROUP BY 1, 2, 3
+ON CONFLICT (user_id, community_id, day) DO UPDATE SET points = excluded.points WHERE known.points <> excluded.points
 """
 COUNT_MOVERS = """
 INSERT INTO portal_movers (community_id, days, user_id, points)
@@ -135,6 +143,9 @@ class FigureService:
             since = _since(db, "portal_days", "day", timedelta(days=0))
             for count in (COUNT_DAYS, COUNT_MEMBERS, COUNT_COMMANDS):
                 fetch(db, count, {"since": since})
+            since = _since(db, "portal_person_days", "day", timedelta(days=0), back=PERSON_DAYS)
+            fetch(db, COUNT_PERSONS, {"since": since})
+            fetch(db, "DELETE FROM portal_person_days WHERE day <= now()::date - %s", (PERSON_DAYS,))
             fetch(db, "DELETE FROM portal_movers")
             for days in PERIODS:
                 fetch(db, COUNT_MOVERS, {"days": days, "movers": MOVERS})
@@ -252,12 +263,12 @@ def _middle(values: Sequence[float]) -> float | None:
     return ordered[len(ordered) // 2] if ordered else None
 
 
-def _since(db: DAL, table: str, column: str, overlap: timedelta) -> datetime:
+def _since(db: DAL, table: str, column: str, overlap: timedelta, *, back: int = max(PERIODS)) -> datetime:
     """From when on to count: the newest that was counted may not have been over."""
     row = fetch_one(db, f"SELECT max({column}) AS newest FROM {table}")
     newest = row and row["newest"]
     if newest is None:
-        return datetime.now(UTC) - timedelta(days=max(PERIODS))
+        return datetime.combine(datetime.now(UTC).date() - timedelta(days=back - 1), datetime.min.time(), UTC)
     if not isinstance(newest, datetime):
         assert isinstance(newest, date)
         newest = datetime(newest.year, newest.month, newest.day, tzinfo=UTC)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from waddlebot.base.errors import NotAllowed, NotFound
@@ -26,6 +27,7 @@ BY_ROLE: Mapping[str, Mapping[str, Right]] = {
     "admin": {EVERY: "editor"},
     "moderator": {EVERY: "viewer", "people": "editor", "rules": "editor"},
 }
+SHELLS_KEPT = 500
 # More than anybody switches between by a list; operators have the list of communities.
 MAX_LISTED = 50
 
@@ -71,6 +73,10 @@ class Place:
     def right(self, area: str) -> Right | None:
         return self.rights.get(area) or self.rights.get(EVERY)
 
+    def may(self, area: str, right: Right = "viewer") -> bool:
+        held = self.right(area)
+        return held is not None and RIGHTS.index(held) >= RIGHTS.index(right)
+
     @property
     def highest(self) -> Right:
         return max(self.rights.values(), key=RIGHTS.index, default="viewer")
@@ -96,8 +102,7 @@ class Seat:
         return self.place.right(area)
 
     def may(self, area: Area, right: Right = "viewer") -> bool:
-        held = self.right(area)
-        return held is not None and RIGHTS.index(held) >= RIGHTS.index(right)
+        return self.place.may(area, right)
 
     def check(self, area: Area, right: Right = "viewer") -> None:
         """Raises: NotAllowed, naming what is needed."""
@@ -109,31 +114,37 @@ class Seat:
         return {"title": title, "seat": self, "shell": self._shell(), **values}
 
     def _shell(self) -> Shell:
-        groups = [(name, tuple(map(self._link, filter(self._sees, entries)))) for name, entries in NAVIGATION]
-        by_href = {link.href: link for _, links in groups for link in links}
-        tabs = tuple(
-            Link(label, link.icon, link.href)
-            for label, path in TABS
-            if (link := by_href.get(self.path + path)) is not None
-        )
-        others = tuple(Link(each.name, "", each.path) for each in self.others if each.id != self.place.id)
-        if self.login.more["is_operator"]:
-            groups.append(("The fleet", OPERATOR_LINKS))
-        return Shell(
-            self.place.name,
-            NOTES[self.place.highest],
-            tuple((name, links) for name, links in groups if links),
-            tabs,
-            "/portal/profile",
-            others,
-        )
+        place = self.place
+        others = tuple(Link(each.name, "", each.path) for each in self.others if each.id != place.id)
+        rights = frozenset(place.rights.items())
+        return _shell_of(place.slug, place.name, rights, others, bool(self.login.more["is_operator"]))
 
-    def _link(self, entry: Entry) -> Link:
-        also = tuple(self.path + each for each in entry.also)
-        return Link(entry.label, entry.icon, self.path + entry.path, also=also)
 
-    def _sees(self, entry: Entry) -> bool:
-        return entry.area is None or self.may(entry.area, entry.right)
+# The same on every page that somebody looks at.
+@lru_cache(maxsize=SHELLS_KEPT)
+def _shell_of(
+    slug: str, name: str, rights: frozenset[tuple[str, Right]], others: tuple[Link, ...], is_operator: bool
+) -> Shell:
+    place = Place(0, slug, name, dict(rights))
+    groups = [
+        (group, tuple(_link(place, each) for each in entries if each.area is None or place.may(each.area, each.right)))
+        for group, entries in NAVIGATION
+    ]
+    by_href = {link.href: link for _, links in groups for link in links}
+    tabs = tuple(
+        Link(label, link.icon, link.href)
+        for label, path in TABS
+        if (link := by_href.get(place.path + path)) is not None
+    )
+    if is_operator:
+        groups.append(("The fleet", OPERATOR_LINKS))
+    shown = tuple((group, links) for group, links in groups if links)
+    return Shell(name, NOTES[place.highest], shown, tabs, "/portal/profile", others)
+
+
+def _link(place: Place, entry: Entry) -> Link:
+    also = tuple(place.path + each for each in entry.also)
+    return Link(entry.label, entry.icon, place.path + entry.path, also=also)
 
 
 NOTES: Mapping[Right, str] = {

@@ -25,6 +25,7 @@ from waddlebot.community.directory import add_server
 from waddlebot.data import database
 from waddlebot.data.database import fetch, fetch_one
 from waddlebot.testing.plugin import eventually
+from waddlebot.web.forms import PageForm
 from waddlebot.web.mail import Mail, MailNotSent
 from waddlebot.web.signin import DIGEST
 from waddlebot.web.site import Page
@@ -460,6 +461,55 @@ def test_what_stands_around_a_page_is_of_who_looks_and_of_where_they_are(world, 
             assert re.findall(r'href="([^"]+)" aria-current="page"', shown) == [f"{path}/audit"] * 2
             own = visitor.ask("GET", "/portal/profile").body.decode()
             assert (f'href="{path}/members"' in own, 'href="/portal/communities"' in own) == (False, True)
+
+
+KEY_OF_FORM = re.compile(r'(?<=name="_formkey" type="hidden" value=")[^"]+')
+TIMER = re.compile(r'/timers/timer/(\d+)"><b dir="auto">(\w+)</b>')
+KEY_OF_BUTTON = re.compile(r'(?<=name="_key" value=")[^"]+')
+
+
+def forms_of(visitor: Visitor, path: str) -> tuple[list[str], set[str]]:
+    """A page's forms without their keys, and those keys that the page's own forms have."""
+    shown = visitor.ask("GET", path).body.decode()
+    found = re.findall(r"<form.*?</form>", shown, re.DOTALL)
+    keys = {key for each in found for key in KEY_OF_FORM.findall(each)}
+    return [KEY_OF_BUTTON.sub("", KEY_OF_FORM.sub("", each)) for each in found], keys
+
+
+def test_a_form_that_was_made_before_is_as_it_was_and_the_key_is_whose_page_it_is(world, fleet):
+    one, other = world.people["owner"], give(fleet, sign_in(fleet), world.bot.community_id, "owner")
+    with_keys = 0
+    for route in sorted(each for each in COMMUNITY if each.startswith("GET") and each != LEADING_ON):
+        path = world.path(route)
+        PageForm._blanks.clear()
+        made, key = forms_of(one, path)
+        kept, another_key = forms_of(other, path)
+        assert kept == made, route
+        assert not key or not key & another_key, route
+        with_keys += bool(key)
+    assert with_keys > 10
+
+
+def test_a_form_is_made_anew_when_what_it_asks_for_has_changed(world, fleet):
+    owner, elsewhere = world.people["owner"], world.people["owner elsewhere"]
+    path = f"/portal/c/{world.bot.slug}/timers"
+    before, _ = forms_of(owner, path)
+    world.bot.say("hi", channel="a-new-room")
+    after, _ = forms_of(owner, path)
+    assert ["a-new-room" in " ".join(each) for each in (before, after)] == [False, True]
+    assert "a-new-room" not in " ".join(forms_of(elsewhere, f"/portal/c/{world.other.slug}/timers")[0])
+
+    made = {"message": "Drink <water>", "minutes": "7", "min_lines": "0", "entity_id": ""}
+    for name in ("one", "other"):
+        assert fill_in(owner, path, "timer", name=name, **made).status == 303
+    rows = {name: int(number) for number, name in TIMER.findall(owner.ask("GET", path).body.decode())}
+    shown = {name: " ".join(forms_of(owner, f"{path}/timer/{rows[name]}")[0]) for name in ("one", "other", "one")}
+    assert all(f'value="{name}"' in each and "Drink &lt;water&gt;" in each for name, each in shown.items())
+    assert f"{path}/timer/{rows['one']}" in shown["one"]
+
+    refused = fill_in(owner, path, "timer", **{**made, "name": "third", "minutes": "0"})
+    assert (refused.status, "A number from 1 to 1440." in refused.body.decode()) == (422, True)
+    assert forms_of(owner, path)[0][-1] == after[-1]
 
 
 def test_links_are_made_by_operators_keys_and_work_once(fleet, world):
@@ -918,6 +968,38 @@ def test_mail_goes_by_sendmail_where_no_server_is_named(fleet, tmp_path, monkeyp
     program.write_text("#!/bin/sh\nexit 75\n")
     with pytest.raises(MailNotSent):
         mail.send("pip@example.org", "Hello", "again")
+
+
+def test_a_members_chart_is_of_what_they_earned_each_day(fleet):
+    bot = fleet.bot()
+    owner = give(fleet, sign_in(fleet), bot.community_id, "owner")
+    said = bot.say("hello", by="pip")
+    with fleet.database.transaction() as db:
+        person = fetch_one(db, "SELECT user_id FROM router_events WHERE session_id = %s", (said.session_id,))
+
+    def earn(points: int, days_ago: int) -> None:
+        fleet.database.statement(
+            "INSERT INTO reputation_events (community_id, user_id, event_name, event_score, source_id, processed_at,"
+            " entity_id) VALUES (%s, %s, 'raid', %s, gen_random_uuid(), now() - %s * interval '1 day', %s)",
+            (bot.community_id, person["user_id"], points, days_ago, f"console:{bot.slug}:general"),
+        )
+
+    def charted() -> list[int]:
+        shown = owner.ask("GET", f"/portal/c/{bot.slug}/members/{person['user_id']}").body.decode()
+        table = shown.partition("<caption>Points a day, last 30 days</caption>")[2].partition("</table>")[0]
+        return [int(each.replace(",", "")) for each in re.findall(r"<td>([\d,]+)</td>", table)]
+
+    # What was counted before this table was there, or while the job was away, is counted anew.
+    fleet.database.statement("DELETE FROM portal_person_days")
+    for points, days_ago in ((700, 0), (40, 0), (2_000, 3), (30_000, 40)):
+        earn(points, days_ago)
+    portal_app().figures.count_days()
+    talked = charted()
+    assert (len(talked), talked[-4], sum(talked[:-4])) == (30, 2_000, 0)
+    assert talked[-1] >= 740
+    earn(5, 0)
+    portal_app().figures.count_days()
+    assert charted()[-1] == talked[-1] + 5
 
 
 @pytest.mark.usefixtures("fleet")

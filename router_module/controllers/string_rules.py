@@ -113,7 +113,7 @@ NOT_OF_THE_RULE = {"community_id", "enabled_entity_ids", "hours", "lines"}
 @endpoint("GET", "/router/string-rules", caller=ADMINS_OR_API_USERS, area="rules", query=RulesQuery)
 def list_rules(query: RulesQuery, caller: Account, database: Database, rules: RuleService) -> dict[str, Any]:
     """List string rules in the order in which they count."""
-    with database.transaction() as db:
+    with database.reading() as db:
         community_id = _community(db, caller, query.community_id)
     entity_id = str(parse_entity_id(query.entity_id)) if query.entity_id else None
     return rules.list(community_id, entity_id=entity_id, is_active=query.is_active, page=query)

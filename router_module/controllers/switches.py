@@ -10,7 +10,7 @@ from waddlebot.base.errors import NotAllowed, NotFound
 from waddlebot.base.ids import parse_entity_id
 from waddlebot.base.terms import Cooldown, EventLabels, Label
 from waddlebot.base.wire import validate
-from waddlebot.community.communities import community_of
+from waddlebot.community.communities import get_community
 from waddlebot.data.database import Database
 from waddlebot.web.auth import ADMINS_OR_API_USERS, SWITCHERS, Account
 from waddlebot.web.endpoint import endpoint
@@ -82,12 +82,19 @@ class CommandQuery(Strict):
     command: ShortText
 
 
-@endpoint("GET", "/router/communities/<community>/modules", caller=ADMINS_OR_API_USERS, area="bot")
+class ModulesQuery(Strict):
+    """All of them, or one; `brief` leaves out what is set, and what may be."""
+
+    module: ShortText | None = None
+    brief: bool = False
+
+
+@endpoint("GET", "/router/communities/<community>/modules", caller=ADMINS_OR_API_USERS, area="bot", query=ModulesQuery)
 def list_community_modules(
-    community: str, caller: Account, database: Database, switches: SwitchService
+    community: str, query: ModulesQuery, caller: Account, database: Database, switches: SwitchService
 ) -> dict[str, Any]:
     """List the modules and whether they are on in a community."""
-    return _modules(switches.list_modules(_community(community, caller, database)))
+    return _modules(switches.list_modules(_community(community, caller, database), query.module, brief=query.brief))
 
 
 @endpoint("PUT", "/router/communities/<community>/modules/<name>", caller=SWITCHERS, area="bot", body=ModuleSwitch)
@@ -111,10 +118,12 @@ def unset_community_module(
     return _unset_module(_community(community, caller, database), name, switches)
 
 
-@endpoint("GET", "/router/entities/<entity_id>/modules", caller=ADMINS_OR_API_USERS, area="bot")
-def list_entity_modules(entity_id: str, caller: Account, switches: SwitchService) -> dict[str, Any]:
+@endpoint("GET", "/router/entities/<entity_id>/modules", caller=ADMINS_OR_API_USERS, area="bot", query=ModulesQuery)
+def list_entity_modules(
+    entity_id: str, query: ModulesQuery, caller: Account, switches: SwitchService
+) -> dict[str, Any]:
     """List the modules and whether they are on at an entity."""
-    return _modules(switches.list_modules(_entity(entity_id, caller, switches)))
+    return _modules(switches.list_modules(_entity(entity_id, caller, switches), query.module, brief=query.brief))
 
 
 @endpoint("PUT", "/router/entities/<entity_id>/modules/<name>", caller=SWITCHERS, area="bot", body=ModuleSwitch)
@@ -194,8 +203,7 @@ def unset_entity_permission(
 
 
 def _community(reference: str, caller: Account, database: Database) -> Scope:
-    with database.transaction() as db:
-        return Scope(community_of(db, caller, reference))
+    return Scope(get_community(database, caller, reference))
 
 
 def _entity(entity_id: str, caller: Account, switches: SwitchService) -> Scope:

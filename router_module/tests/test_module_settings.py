@@ -77,6 +77,22 @@ def test_an_entity_has_its_own_and_the_rest_of_its_community(fleet, bot, greeter
     assert bot.say("!stub", channel="games").chat == "good day good day"
 
 
+def test_one_module_is_asked_for_and_a_list_without_what_is_set(fleet, bot, greeter):
+    put(fleet, bot, "stub", config={"greeting": "moin"})
+    path = f"/router/communities/{bot.slug}/modules"
+    one = fleet.request("GET", path, query={"module": "stub"}).json()["modules"]
+    assert one == [listed(fleet, bot, "stub")]
+    assert values(one[0])["greeting"] == ("moin", "community")
+    assert fleet.request("GET", path, query={"module": "no such"}).json()["modules"] == []
+
+    whole = fleet.request("GET", path).json()["modules"]
+    brief = fleet.request("GET", path, query={"brief": "true"}).json()["modules"]
+    assert [each["module_name"] for each in brief] == [each["module_name"] for each in whole]
+    for short, full in zip(brief, whole, strict=True):
+        assert short == {name: value for name, value in full.items() if name not in ("config", "settings")}
+        assert short["has_settings"] is bool(full["settings"]), short["module_name"]
+
+
 def test_settings_and_switch_leave_each_other_alone(fleet, bot, greeter):
     bot.say("hi", channel="games")
     put(fleet, bot, "stub", enabled=False)

@@ -75,7 +75,7 @@ class Desk:
 
     def player_of(self, caller: Account, reference: int | str | None) -> Player:
         """Raises: NoApp; NotConnected; UnknownCommunity; NotAllowed."""
-        with self._db.transaction() as db:
+        with self._db.reading() as db:
             return self.accounts.get_player(db, community_of(db, caller, reference))
 
     def done(self, action: str, player: Player, **more: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def read_now_playing(query: CommunityQuery, caller: Account, database: Database,
     """What plays in a community; null where nothing does."""
     player = desk.player_of(caller, query.community_id)
     desk.watch.see(player, desk.players.look(player, within_s=WITHIN_S))
-    with database.transaction() as db:
+    with database.reading() as db:
         now = desk.now_playing.find(db, player.community_id)
     return {"success": True, "now_playing": now.as_json() if now else None}
 
@@ -129,7 +129,7 @@ def list_devices(query: CommunityQuery, caller: Account, desk: Desk) -> dict[str
 @endpoint("GET", "/spotify/history", caller=ADMINS_OR_API_USERS, area="music", query=HistoryQuery)
 def list_history(query: HistoryQuery, caller: Account, database: Database, desk: Desk) -> dict[str, Any]:
     """What was played in a community, the latest first."""
-    with database.transaction() as db:
+    with database.reading() as db:
         listed = desk.now_playing.list_history(db, community_of(db, caller, query.community_id), query)
     return list_answer("history", listed, query)
 
@@ -168,7 +168,7 @@ def skip(request: Command, caller: Account, desk: Desk) -> dict[str, Any]:
 @endpoint("GET", "/spotify/account", caller=OWNERS, area="music", query=CommunityQuery)
 def list_accounts(query: CommunityQuery, caller: Account, database: Database, desk: Desk) -> dict[str, Any]:
     """Who has connected an account in a community, and whose plays."""
-    with database.transaction() as db:
+    with database.reading() as db:
         connected = desk.accounts.list_connected(db, community_of(db, caller, query.community_id))
     accounts = [
         {

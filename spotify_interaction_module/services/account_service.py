@@ -16,7 +16,7 @@ from waddlebot.community.tokens import Grant, Tokens
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
-from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 
 from ..models import TOKENS
 from .apps import PROVIDER, Apps
@@ -29,6 +29,20 @@ PLAYERS = (
     " FROM spotify_players p JOIN spotify_tokens t ON t.community_id = p.community_id AND t.user_id = p.user_id"
     " JOIN community_credentials c ON c.community_id = p.community_id AND c.provider = 'spotify'"
     "  AND c.kind = 'token' AND c.state = 'ok'"
+)
+# What the portal's page asks for.
+PLAYER = Prepared("spotify_player", f"{PLAYERS} WHERE p.community_id = %(community)s::bigint")
+CONNECTED = Prepared(
+    "spotify_connected",
+    """
+SELECT t.user_id, t.account_name, t.state <> 'ok' AS needs_reauth, coalesce(p.user_id, 0) = t.user_id AS plays,
+    coalesce((SELECT coalesce(nullif(i.display_name, ''), nullif(i.name, ''), i.platform_user_id)
+        FROM platform_identities i WHERE i.user_id = t.user_id ORDER BY i.id LIMIT 1), '') AS name
+FROM spotify_tokens t LEFT JOIN spotify_players p ON p.community_id = t.community_id
+    AND EXISTS (SELECT FROM community_credentials c WHERE c.community_id = p.community_id
+        AND c.provider = 'spotify' AND c.kind = 'token')
+WHERE t.community_id = %(community)s::bigint ORDER BY lower(t.account_name), t.user_id LIMIT 100
+""",
 )
 
 
@@ -84,7 +98,7 @@ class AccountService:
         self.tokens = Tokens(database, TOKENS, keyring, log=log, spare=bus.client, margin=margin)
 
     def find_player(self, db: DAL, community_id: int) -> Player | None:
-        row = fetch_one(db, f"{PLAYERS} WHERE p.community_id = %s", (community_id,))
+        row = fetch_one(db, PLAYER, {"community": community_id})
         return Player(**row) if row else None
 
     def get_player(self, db: DAL, community_id: int) -> Player:
@@ -154,18 +168,7 @@ class AccountService:
 
     def list_connected(self, db: DAL, community_id: int) -> list[Connected]:
         """Everybody who has connected an account in a community, by name."""
-        rows = fetch(
-            db,
-            "SELECT t.user_id, t.account_name, t.state <> 'ok' AS needs_reauth,"
-            " coalesce(p.user_id, 0) = t.user_id AS plays,"
-            " coalesce((SELECT coalesce(nullif(i.display_name, ''), nullif(i.name, ''), i.platform_user_id)"
-            "  FROM platform_identities i WHERE i.user_id = t.user_id ORDER BY i.id LIMIT 1), '') AS name"
-            " FROM spotify_tokens t LEFT JOIN spotify_players p ON p.community_id = t.community_id"
-            "  AND EXISTS (SELECT FROM community_credentials c WHERE c.community_id = p.community_id"
-            "   AND c.provider = 'spotify' AND c.kind = 'token')"
-            " WHERE t.community_id = %s ORDER BY lower(t.account_name), t.user_id LIMIT 100",
-            (community_id,),
-        )
+        rows = fetch(db, CONNECTED, {"community": community_id})
         return [Connected(**row) for row in rows]
 
     def find_choice(self, db: DAL, community_id: int) -> int | None:

@@ -18,7 +18,7 @@ from waddlebot.base.chat import count_of
 from waddlebot.base.errors import Conflict, NotFound, UserError
 from waddlebot.base.ids import new_id
 from waddlebot.base.text import fold
-from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 from waddlebot.data.retention import delete_old
 
 from .playlists import first_of
@@ -109,15 +109,18 @@ class Requested:
     left_out: str = ""
 
 
-NOW = """
-SELECT n.*, coalesce(y.volume, %(volume)s) AS volume, p.state, p.position_ms, p.reported_at IS NOT NULL AS is_reported,
-    coalesce(l.lease_until > now(), false) AS has_page,
+NOW = Prepared(
+    "youtube_now",
+    """
+SELECT n.*, coalesce(y.volume, %(volume)s::integer) AS volume, p.state, p.position_ms,
+    p.reported_at IS NOT NULL AS is_reported, coalesce(l.lease_until > now(), false) AS has_page,
     extract(epoch FROM now() - p.reported_at)::float AS ago_s
 FROM youtube_now_playing n JOIN youtube_players y USING (community_id)
     LEFT JOIN browser_source_playback p ON p.community_id = n.community_id AND p.track_id = n.track_id
     LEFT JOIN browser_source_leaders l ON l.community_id = n.community_id
-WHERE n.community_id = %(community)s
-"""
+WHERE n.community_id = %(community)s::bigint
+""",
+)
 WAITING = """
 SELECT q.*, row_number() OVER (ORDER BY rank, id) AS place, count(*) OVER () AS total
 FROM youtube_queue q WHERE community_id = %(community)s ORDER BY rank, id LIMIT %(limit)s OFFSET %(offset)s
@@ -155,7 +158,9 @@ class PlayerService:
     def list_waiting(self, db: DAL, community_id: int, *, limit: int, offset: int = 0) -> tuple[list[Waiting], int]:
         """What waits, the next one first, and how many there are in all."""
         rows = fetch(db, WAITING, {"community": community_id, "limit": limit, "offset": offset})
-        counted = rows or fetch(db, WAITING, {"community": community_id, "limit": 1, "offset": 0})
+        counted = (
+            rows if rows or not offset else fetch(db, WAITING, {"community": community_id, "limit": 1, "offset": 0})
+        )
         return [_waiting(row) for row in rows], counted[0]["total"] if counted else 0
 
     # Asking for songs

@@ -61,8 +61,8 @@ def community_of(db: DAL, caller: Account, reference: int | str | None) -> int:
 
 
 def get_community(database: Database, caller: Account, reference: int | str | None) -> int:
-    """As community_of, in a transaction of its own: for what is to be done without one."""
-    with database.transaction() as db:
+    """As community_of, by itself: for what is to be done without a transaction."""
+    with database.reading() as db:
         return community_of(db, caller, reference)
 
 

@@ -16,10 +16,14 @@ from ..base.encryption import CannotOpen, Keyring
 from ..base.errors import NotFound
 from ..base.logs import AAALog
 from ..data.cache import Bus, Cache
-from ..data.database import Database, fetch, fetch_one
+from ..data.database import Database, Prepared, fetch, fetch_one
 from .tokens import Grant, NeedsReauth, Refresh, Token, Tokens
 
 TABLE = "community_credentials"
+SETTING_NAMES = Prepared(
+    "credentials_settings",
+    f"SELECT provider, fields FROM {TABLE} WHERE community_id = %(community)s AND kind = 'setting'",
+)
 # The caches of what was opened, and of the router's commands, which go to modules that have credentials.
 CREDENTIALS, COMMANDS = "credentials", "commands"
 # While Redis is away a change is seen after this.
@@ -112,12 +116,7 @@ class Credentials:
 
     def setting_names(self, db: DAL, community_id: int) -> dict[str, list[str]]:
         """Which secret settings are set, by module."""
-        rows = fetch(
-            db,
-            f"SELECT provider, fields FROM {TABLE} WHERE community_id = %s AND kind = 'setting'",
-            (community_id,),
-        )
-        return {row["provider"]: row["fields"] for row in rows}
+        return {row["provider"]: row["fields"] for row in fetch(db, SETTING_NAMES, {"community": community_id})}
 
     def list_kept(self, db: DAL, community_id: int) -> list[Kept]:
         """What is kept of a community, without a secret."""

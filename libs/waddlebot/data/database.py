@@ -426,14 +426,21 @@ def unavailable(err: psycopg2.Error) -> Exception:
     return DatabaseUnavailable() if err.pgcode is None or err.pgcode[:2] in TRY_AGAIN else err
 
 
-def fetch(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:
+def fetch(db: DAL, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:
     """Run one statement and return its rows, each as a dict by column name."""
     try:
-        return _fetch(db._adapter.cursor, sql, parameters)
+        return _run(db, sql, parameters)
     except BROKEN as err:
         if not _left_replica(db, err):
             raise
-        return _fetch(db._adapter.cursor, sql, parameters)
+        return _run(db, sql, parameters)
+
+
+def _run(db: DAL, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any]) -> list[dict[str, Any]]:
+    if isinstance(sql, Prepared):
+        assert isinstance(parameters, Mapping)
+        return sql.run(db, parameters)
+    return _fetch(db._adapter.cursor, sql, parameters)
 
 
 def _left_replica(db: DAL, err: psycopg2.Error) -> bool:
@@ -455,7 +462,9 @@ def _fetch(cursor: Any, sql: str, parameters: Mapping[str, Any] | Sequence[Any])
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def fetch_one(db: DAL, sql: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> dict[str, Any] | None:
+def fetch_one(
+    db: DAL, sql: Prepared | str, parameters: Mapping[str, Any] | Sequence[Any] = ()
+) -> dict[str, Any] | None:
     rows = fetch(db, sql, parameters)
     return rows[0] if rows else None
 

@@ -8,22 +8,40 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from html import escape
+from typing import Any, ClassVar
 
 from py4web import URL, Session, request, response
-from py4web.utils.form import Form, FormStyleFactory
+from py4web.utils.form import Form, FormStyleFactory, get_options
 from py4web.utils.grid import Column, Grid, IconStyle
-from pydal import Field
-from yatl.helpers import DIV, FORM, SPAN, TABLE, TAG, TH, THEAD, TR, XML, A, P
+from pydal import Field as TableField
+from yatl.helpers import DIV, FORM, INPUT, SPAN, TABLE, TAG, TH, THEAD, TR, XML, A, P
 
 from ..base.wire import clean
 
 KEY_LIFETIME_S = 8 * 3600
 STALE = "This page was open too long. Press the button again."
+SIGNED = "waddlebot.form_key"
 PAGE_NUMBER = re.compile(r"[1-9][0-9]{0,6}")
 ENCODING = "multipart/form-data"
+# Forms as they look before anybody has filled them in; each has some kilobytes.
+BLANKS_KEPT = 500
+
+
+class Field(TableField):  # type: ignore[misc]
+    """A field of a form, made for one request; `control` has attributes of its control. PyDAL's have most of what they
+    have per thread, for tables that all threads share; that takes longer than all else about them."""
+
+    readable = writable = True
+    default = filter_in = filter_out = label = update = requires = widget = represent = None
+
+    def __init__(self, name: str, *args: Any, control: Mapping[str, str] | None = None, **options: Any) -> None:
+        super().__init__(name, *args, **options)
+        self.control = control or {}
 
 
 class FormStyle(FormStyleFactory):  # type: ignore[misc]
@@ -34,9 +52,12 @@ class FormStyle(FormStyleFactory):  # type: ignore[misc]
         self.classes.update({"outer": "row", "inner": "control", "info": "hint", "error": "error"})
         self.classes["input[type=submit]"] = "btn primary"
 
-    def __call__(self, *args: Any, **options: Any) -> dict[str, Any]:
-        made: dict[str, Any] = super().__call__(*args, **options)
+    def __call__(self, table: Any, *args: Any, **options: Any) -> dict[str, Any]:
+        made: dict[str, Any] = super().__call__(table, *args, **options)
         form, controls = made["form"], made["controls"]
+        for field in table:
+            if isinstance(field, Field) and field.control:
+                controls["widgets"][field.name].attributes.update(field.control)
         # py4web's own action names the host as the client spelled it.
         form.attributes["_action"] = _here()
         controls["begin"] = XML(
@@ -78,12 +99,40 @@ def _mend_row(row: Any, controls: Mapping[str, Any]) -> None:
 STYLE = FormStyle()
 
 
+def _look_of(field: Field) -> Hashable:
+    """All that a field's row is made of. Raises: TypeError for one that is made by code of its own."""
+    value, more = field.default, field.__dict__
+    if field.widget or callable(value) or field.type == "upload":
+        raise TypeError
+    shown = type(value), value, field.formatter("" if value is None else value)
+    options = tuple(map(tuple, get_options(field.requires) or ()))
+    kind = field.type, field.tablename, field.readable, field.writable, more.get("_title"), more.get("_placeholder")
+    return field.name, field.label, field.comment, *kind, *shown, options, *getattr(field, "control", {}).items()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A form as text: what stands around its address and its key, and by field what a template may place by itself."""
+
+    begin: str
+    middle: str
+    end: str
+    labels: Mapping[str, Any]
+    widgets: Mapping[str, XML]
+    comments: Mapping[str, Any]
+
+
 class PageForm(Form):  # type: ignore[misc]
     """A form of fields or of a table's, with a key that only its own session's pages have.
 
     `accepted` says that `vars` are good; otherwise `errors` has them by field, and `problem` what is wrong with the
     whole. A form that was refused answers 422, with everything that was typed.
     """
+
+    _blanks: ClassVar[dict[Hashable, Parts]] = {}
+    _keeping = threading.Lock()
+    _parts: Parts | None = None
+    formkey: str
 
     def __init__(self, fields: Any, session: Session, record: Any = None, **options: Any) -> None:
         # py4web's own key is made of the time and the machine's address.
@@ -105,9 +154,64 @@ class PageForm(Form):  # type: ignore[misc]
         if self.is_stale or self.errors:
             response.status = 422
 
+    def _sign_form(self) -> None:
+        """With one key for all forms of a page."""
+        made = request.environ.get(SIGNED)
+        if made is None or made[0] != self.csrf_session.get("_formkey"):
+            super()._sign_form()
+            made = request.environ[SIGNED] = self.csrf_session.get("_formkey"), str(self.formkey)
+        self.formkey = made[1]
+
+    @property
+    def parts(self) -> Parts:
+        """What it is made of; of a form that nobody has filled in that is made once for everybody."""
+        if self._parts is None:
+            look = self._look()
+            kept = self._blanks.get(look) if look else None
+            self._parts = kept or self._make_parts()
+            if look and not kept:
+                self._keep(look, self._parts)
+        return self._parts
+
+    @property
+    def hidden(self) -> XML:
+        """The fields that nobody sees, for a template that places the others by itself."""
+        names = {"_formname": self.form_name, "_formkey": self.formkey}
+        return XML("".join(INPUT(_type="hidden", _name=name, _value=each).xml() for name, each in names.items()))
+
+    def xml(self) -> str:
+        parts = self.parts
+        return f"{parts.begin}{escape(_here())}{parts.middle}{self.formkey}{parts.end}"
+
+    def _make_parts(self) -> Parts:
+        begin, action, rest = str(super().xml()).partition(' action="')
+        middle, _, end = rest[rest.index('"') :].partition(self.formkey)
+        made = self.custom
+        widgets = {name: XML(each.xml()) for name, each in made.widgets.items()}
+        return Parts(begin + action, middle, end, made.labels, widgets, made.comments)
+
+    def _keep(self, look: Hashable, parts: Parts) -> None:
+        with self._keeping:
+            while len(self._blanks) >= BLANKS_KEPT:
+                del self._blanks[next(iter(self._blanks))]  # The one that was kept first.
+            self._blanks[look] = parts
+
+    def _look(self) -> tuple[Hashable, ...] | None:
+        """All that it is made of, but for address and key; None where that is more than can be compared."""
+        changed = self.cached_helper, self.submitted, self.vars, self.readonly, self.action, *self.param.sidecar
+        if any(changed) or self.param.hidden or not isinstance(self.table, list):
+            return None
+        try:
+            around = self.form_name, self.param.submit_value, self.param.formstyle, *self.kwargs.items()
+            look = *around, *map(_look_of, self.table)
+            hash(look)
+        except TypeError:
+            return None
+        return look
+
     def refuse(self, problem: str = "", **errors: str) -> None:
         """Take back that it was accepted: a service had something against it."""
-        self.accepted, self.problem, self.cached_helper = False, problem, None
+        self.accepted, self.problem, self.cached_helper, self._parts = False, problem, None, None
         self.errors.update(errors)
         response.status = 422
 
@@ -131,7 +235,7 @@ class ListGrid(Grid):  # type: ignore[misc]
     def __init__(
         self,
         query: Any,
-        columns: Sequence[Column | Field],
+        columns: Sequence[Column | TableField],
         *,
         orderby: Any = None,
         rows_per_page: int = 25,

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import Field
 
 from ..base.contracts import Strict
+from ..data.database import Prepared
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -37,8 +38,8 @@ class Listed(Generic[T]):
 
 
 def fetch_page(
-    run: Callable[[str, Mapping[str, Any]], list[dict[str, Any]]],
-    sql: str,
+    run: Callable[[Any, Mapping[str, Any]], list[dict[str, Any]]],
+    sql: Prepared | str,
     parameters: Mapping[str, Any],
     page: Page,
 ) -> Listed[dict[str, Any]]:

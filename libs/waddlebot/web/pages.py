@@ -65,7 +65,8 @@ class Templates(Renoir):  # type: ignore[misc]
     def __init__(self, *folders: Path) -> None:
         self._folders = folders
         super().__init__(path=str(folders[0]), delimiters=("[[", "]]"))
-        self.preload = self._find
+        # They stay where they are while a process runs.
+        self.preload = lru_cache(self._find)
         self.writer_cls = Writer
 
     def _find(self, name: str, path: str | Path | None = None) -> tuple[str, str]:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
-from py4web import Field, request, response
+from py4web import request, response
 from pydal.validators import IS_NOT_EMPTY
 
 from ..base.errors import UserError
 from .auth import ANYBODY
 from .endpoint import Raw
-from .forms import PageForm
+from .forms import Field, PageForm
 from .pages import THEME_COOKIE, THEMES
 from .sessions import PageFlash, PageSession
 from .signin import Login, TooManyTries
@@ -88,7 +88,8 @@ class _Desk:
 
     def sign_in(self, session: PageSession) -> Any:
         following = self._site.local(request.query.get("next"))
-        form = _form(session, "login", "Sign in", _email("username"), _password("password", "Password"))
+        fields = [_email(), _password("password", "Password")]
+        form = PageForm(fields, session, form_name="login", submit_value="Sign in")
         if form.accepted:
             try:
                 login = self._signin.check_password(form.vars["email"], form.vars["password"])
@@ -105,8 +106,8 @@ class _Desk:
         title = "One more step"
         if "second_step" not in session:
             return go_to(f"{self._route}/login")
-        code = Field("code", label="Code from your app", requires=IS_NOT_EMPTY("Type the code in."))
-        form = _form(session, "second_step", "Go on", (code, "one-time-code"))
+        code = _field("code", "Code from your app", "Type the code in.", "one-time-code")
+        form = PageForm([code], session, form_name="second_step", submit_value="Go on")
         if not form.accepted:
             return self._show(title, form)
         try:
@@ -116,7 +117,7 @@ class _Desk:
 
     def request_reset(self, session: PageSession, flash: PageFlash) -> Any:
         title = "Choose a new password"
-        form = _form(session, "request_reset", "Send the link", _email("username"))
+        form = PageForm([_email()], session, form_name="request_reset", submit_value="Send the link")
         if not self._site.mail.is_possible:
             form.problem = "This fleet cannot send mail. Ask whoever runs it for a new password."
         elif form.accepted:
@@ -138,7 +139,8 @@ class _Desk:
     def reset(self, session: PageSession, flash: PageFlash) -> Any:
         token, title = request.query.get("token") or "", "Choose a new password"
         self._signin.check_reset(token)
-        form = _form(session, "reset", "Save password", _password("new_password", "New password", "new-password"))
+        new = _password("new_password", "New password", "new-password")
+        form = PageForm([new], session, form_name="reset", submit_value="Save password")
         if not form.accepted:
             return self._show(title, form)
         try:
@@ -151,11 +153,11 @@ class _Desk:
 
     def change_password(self, login: Login, session: PageSession, flash: PageFlash) -> Any:
         title = "Change your password"
-        old, new = (
+        fields = [
             _password("old_password", "Present password"),
             _password("new_password", "New password", "new-password"),
-        )
-        form = _form(session, "change_password", "Save password", old, new)
+        ]
+        form = PageForm(fields, session, form_name="change_password", submit_value="Save password")
         if not form.accepted:
             return self._show(title, form)
         try:
@@ -177,26 +179,18 @@ class _Desk:
         ways = [replace(each, href=f"{each.href}?{following}") for each in self._site.ways_in]
         if form.form_name != "login":
             ways = []
-        return {"title": title, "form": _with_autocomplete(form), "lead": lead, "forgot": forgot_url, "ways": ways}
+        return {"title": title, "form": form, "lead": lead, "forgot": forgot_url, "ways": ways}
 
 
-def _form(session: PageSession, name: str, button: str, *fields: tuple[Field, str]) -> PageForm:
-    form = PageForm([field for field, _ in fields], session, form_name=name, submit_value=button)
-    form.autocomplete = {field.name: words for field, words in fields}
-    return form
+def _email() -> Field:
+    return _field("email", "E-mail address", "Type your address in.", "username")
 
 
-def _email(autocomplete: str) -> tuple[Field, str]:
-    return Field("email", label="E-mail address", requires=IS_NOT_EMPTY("Type your address in.")), autocomplete
+def _password(name: str, label: str, autocomplete: str = "current-password") -> Field:
+    return _field(name, label, "Type it in.", autocomplete, kind="password")
 
 
-def _password(name: str, label: str, autocomplete: str = "current-password") -> tuple[Field, str]:
-    field = Field(name, "password", label=label, requires=IS_NOT_EMPTY("Type it in."))
-    return field, autocomplete
-
-
-def _with_autocomplete(form: PageForm) -> PageForm:
-    """Let browsers and password managers know what each field is; py4web tells them to keep out."""
-    for name, words in form.autocomplete.items():
-        form.custom.widgets[name].attributes["_autocomplete"] = words
-    return form
+def _field(name: str, label: str, missing: str, autocomplete: str, *, kind: str = "string") -> Field:
+    """One that browsers and password managers know what it is; py4web tells them to keep out."""
+    control = {"_autocomplete": autocomplete}
+    return Field(name, kind, label=label, requires=IS_NOT_EMPTY(missing), control=control)

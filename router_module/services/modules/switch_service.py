@@ -21,11 +21,11 @@ from waddlebot.community.credentials import Credentials
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
 from waddlebot.data.cache import Bus
-from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 
 from ..catalogue.cache_manager import COMMANDS
 from ..catalogue.catalogue import ALL_COMMANDS
-from ..catalogue.module_specs import ModuleSpecs, load_chosen_specs, load_module_specs, load_version_specs
+from ..catalogue.module_specs import load_chosen_specs, load_module_specs, load_version_specs, read_settings
 from ..rules import listeners
 from ..rules.rule_book import RuleBook
 from .registry import UnknownModule
@@ -34,6 +34,44 @@ from .version_service import check_version
 MAX_LABEL_CHARS = 100
 
 MAX_SUBJECTS = 1000
+
+CONFIGS = frozenset({"here", "everywhere", "specs"})
+# On many pages, and planning it takes longer than running it.
+MODULES = Prepared(
+    "router_modules",
+    """
+SELECT m.module_name,
+    CASE WHEN coalesce(here.version, everywhere.version) IS NOT NULL THEN 'community'
+        ELSE coalesce(c.module_type, 'core') END AS module_type,
+    coalesce(here.version, everywhere.version, c.version, r.module_version, '') AS version,
+    coalesce(c.commands, ARRAY(SELECT prefix || command FROM commands v WHERE v.module_name = m.module_name
+        AND v.for_version = coalesce(here.version, everywhere.version) ORDER BY command)) AS commands,
+    coalesce(here.enabled, everywhere.enabled, coalesce(c.module_type, 'core') = 'core') AS enabled,
+    coalesce(here.parked_at, everywhere.parked_at) AS parked_at,
+    coalesce(nullif(here.parked_why, ''), everywhere.parked_why, '') AS parked_why,
+    CASE WHEN here.enabled IS NOT NULL THEN 'entity' WHEN everywhere.enabled IS NOT NULL THEN 'community'
+        ELSE 'default' END AS decided_by,
+    CASE WHEN here.enabled IS NULL THEN everywhere.replaced_by ELSE here.replaced_by END AS replaced_by,
+    coalesce(v.settings, r.settings, '[]') <> '[]' OR m.module_name = 'router' AS has_settings,
+    CASE WHEN NOT %(brief)s::boolean THEN coalesce(v.settings, r.settings)::text END AS specs,
+    coalesce(here.config, '{}') AS here, coalesce(everywhere.config, '{}') AS everywhere
+FROM (SELECT module_name FROM commands WHERE is_active
+    UNION SELECT module_name FROM collector_modules WHERE settings <> '[]'
+    UNION SELECT module_name FROM module_switches WHERE community_id = %(community)s::bigint AND version IS NOT NULL) m
+LEFT JOIN (SELECT module_name, min(module_type) AS module_type, max(version) AS version,
+    array_agg(prefix || command ORDER BY command) FILTER (WHERE trigger_type <> 'event') AS commands
+    FROM commands WHERE is_active GROUP BY 1) c ON c.module_name = m.module_name
+LEFT JOIN collector_modules r ON r.module_name = m.module_name
+LEFT JOIN module_switches here ON here.module_name = m.module_name
+    AND here.community_id = %(community)s AND here.entity_id = %(entity)s::text
+LEFT JOIN module_switches everywhere ON everywhere.module_name = m.module_name
+    AND everywhere.community_id = %(community)s AND everywhere.entity_id IS NULL
+LEFT JOIN registered_versions v ON v.module_name = m.module_name
+    AND v.version = coalesce(everywhere.version, here.version)
+WHERE %(name)s::text IS NULL OR m.module_name = %(name)s
+ORDER BY 1
+""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,51 +115,26 @@ class SwitchService:
     def scope_of_entity(self, text: str) -> Scope:
         """Raises: Invalid; NotFound."""
         entity_id = str(parse_entity_id(text))
-        with self._db.transaction() as db:
+        with self._db.reading() as db:
             row = fetch_one(db, "SELECT community_id FROM entities WHERE entity_id = %s AND is_active", (entity_id,))
         if row is None:
             raise NotFound(f"{entity_id} is not a channel of this fleet.")
         return Scope(row["community_id"], entity_id)
 
-    def list_modules(self, scope: Scope) -> list[dict[str, Any]]:
-        """Every module with commands or settings: whether it is on here, by whose word, and what is set for it.
+    def list_modules(self, scope: Scope, name: str | None = None, *, brief: bool = False) -> list[dict[str, Any]]:
+        """Every module with commands or settings, or the one of that name: whether it is on here, by whose word, and
+        what is set for it.
 
-        `config` is what was set at this very place; `settings` is what holds, None for a module without specs.
+        `config` is what was set at this very place; `settings` is what holds, None for a module without specs. The
+        brief list has neither.
         """
-        with self._db.transaction() as db:
-            rows = fetch(
-                db,
-                "SELECT m.module_name,"
-                " CASE WHEN coalesce(here.version, everywhere.version) IS NOT NULL THEN 'community'"
-                "  ELSE coalesce(c.module_type, 'core') END AS module_type,"
-                " coalesce(here.version, everywhere.version, c.version, r.module_version, '') AS version,"
-                " coalesce(c.commands, ARRAY(SELECT prefix || command FROM commands v"
-                "  WHERE v.module_name = m.module_name AND v.for_version = coalesce(here.version, everywhere.version)"
-                "  ORDER BY command)) AS commands,"
-                " coalesce(here.enabled, everywhere.enabled, coalesce(c.module_type, 'core') = 'core') AS enabled,"
-                " coalesce(here.parked_at, everywhere.parked_at) AS parked_at,"
-                " coalesce(nullif(here.parked_why, ''), everywhere.parked_why, '') AS parked_why,"
-                " CASE WHEN here.enabled IS NOT NULL THEN 'entity' WHEN everywhere.enabled IS NOT NULL THEN 'community'"
-                "  ELSE 'default' END AS decided_by,"
-                " CASE WHEN here.enabled IS NULL THEN everywhere.replaced_by ELSE here.replaced_by END AS replaced_by,"
-                " coalesce(here.config, '{}') AS here, coalesce(everywhere.config, '{}') AS everywhere"
-                " FROM (SELECT module_name FROM commands WHERE is_active"
-                "  UNION SELECT module_name FROM collector_modules WHERE settings <> '[]'"
-                "  UNION SELECT module_name FROM module_switches WHERE community_id = %(community)s"
-                "   AND version IS NOT NULL) m"
-                " LEFT JOIN (SELECT module_name, min(module_type) AS module_type, max(version) AS version,"
-                "  array_agg(prefix || command ORDER BY command) FILTER (WHERE trigger_type <> 'event') AS commands"
-                "  FROM commands WHERE is_active GROUP BY 1) c ON c.module_name = m.module_name"
-                " LEFT JOIN collector_modules r ON r.module_name = m.module_name"
-                " LEFT JOIN module_switches here ON here.module_name = m.module_name"
-                "  AND here.community_id = %(community)s AND here.entity_id = %(entity)s"
-                " LEFT JOIN module_switches everywhere ON everywhere.module_name = m.module_name"
-                "  AND everywhere.community_id = %(community)s AND everywhere.entity_id IS NULL ORDER BY 1",
-                {"community": scope.community_id, "entity": scope.entity_id},
-            )
-            specs = load_module_specs(db) | load_chosen_specs(db, scope.community_id)
+        with self._db.reading() as db:
+            values = {"community": scope.community_id, "entity": scope.entity_id, "name": name, "brief": brief}
+            rows = fetch(db, MODULES, values)
+            if brief:
+                return [{name: value for name, value in row.items() if name not in CONFIGS} for row in rows]
             secrets = self._credentials.setting_names(db, scope.community_id)
-        return [_module(row, specs.get(row["module_name"]), secrets, scope) for row in rows]
+        return [_module(row, secrets, scope) for row in rows]
 
     def set_module(
         self,
@@ -266,13 +279,8 @@ class SwitchService:
 
     def list_permissions(self, scope: Scope) -> list[dict[str, Any]]:
         """What is set for commands in a community, its entities included, or at one entity."""
-        with self._db.transaction() as db:
-            rows = fetch(
-                db,
-                f"{SELECT_PERMISSION} WHERE p.community_id = %(community)s AND p.is_explicit"
-                " AND (%(entity)s::text IS NULL OR p.entity_id = %(entity)s) GROUP BY p.id ORDER BY command, entity_id",
-                {"community": scope.community_id, "entity": scope.entity_id},
-            )
+        with self._db.reading() as db:
+            rows = fetch(db, PERMISSIONS, {"community": scope.community_id, "entity": scope.entity_id})
         return [_permission(row) for row in rows]
 
     def set_permission(
@@ -367,6 +375,11 @@ SELECT_PERMISSION = (
     " coalesce(array_agg(who ORDER BY who) FILTER (WHERE effect = 'deny'), '{}') AS deny FROM command_permissions p"
     " LEFT JOIN (SELECT *, kind || ':' || subject AS who FROM command_permission_subjects) s"
     " ON s.command_permission_id = p.id"
+)
+PERMISSIONS = Prepared(
+    "router_permissions",
+    f"{SELECT_PERMISSION} WHERE p.community_id = %(community)s AND p.is_explicit"
+    " AND (%(entity)s::text IS NULL OR p.entity_id = %(entity)s) GROUP BY p.id ORDER BY command, entity_id",
 )
 
 
@@ -470,37 +483,31 @@ def _check_module(db: DAL, name: str, with_settings: Collection[str] = ()) -> No
     raise UnknownModule(f"There is no module {name[:64]} with commands here.")
 
 
-def _module(
-    row: dict[str, Any], specs: ModuleSpecs | None, secrets: Mapping[str, Sequence[str]], scope: Scope
-) -> dict[str, Any]:
-    here, everywhere = row.pop("here"), row.pop("everywhere")
+def _module(row: dict[str, Any], secrets: Mapping[str, Sequence[str]], scope: Scope) -> dict[str, Any]:
+    here, everywhere, name = row.pop("here"), row.pop("everywhere"), row["module_name"]
     if scope.entity_id is None:
         here = everywhere
-    row["config"] = here | _hidden(secrets, row["module_name"], scope)
-    if specs is None or specs.settings is None:
+    row["config"] = here | _hidden(secrets, name, scope)
+    specs = read_settings(name, row.pop("specs"))
+    if specs is None:
         return {**row, "settings": None}
-    return {**row, "settings": [_setting(spec, here, everywhere, secrets, row, scope) for spec in specs.settings]}
+    held = fitting(specs, here if scope.entity_id else {}), fitting(specs, everywhere)
+    return {**row, "settings": [_setting(spec, *held, secrets.get(name, ())) for spec in specs]}
 
 
 def _setting(
-    spec: SettingSpec,
-    here: Mapping[str, Any],
-    everywhere: Mapping[str, Any],
-    secrets: Mapping[str, Sequence[str]],
-    row: Mapping[str, Any],
-    scope: Scope,
+    spec: SettingSpec, here: Mapping[str, Any], everywhere: Mapping[str, Any], secrets: Sequence[str]
 ) -> dict[str, Any]:
     """A setting, its value here, and by whose word it has that."""
     if spec.type == "secret":
-        is_set = spec.name in secrets.get(row["module_name"], ())
-        value, decided_by = (HIDDEN, "community") if is_set else (None, "default")
-    elif scope.entity_id and spec.name in fitting((spec,), here):
+        value, decided_by = (HIDDEN, "community") if spec.name in secrets else (None, "default")
+    elif spec.name in here:
         value, decided_by = here[spec.name], "entity"
-    elif spec.name in fitting((spec,), everywhere):
+    elif spec.name in everywhere:
         value, decided_by = everywhere[spec.name], "community"
     else:
         value, decided_by = spec.default, "default"
-    return {**spec.model_dump(), "value": value, "decided_by": decided_by}
+    return {**vars(spec), "value": value, "decided_by": decided_by}
 
 
 def _hidden(secrets: Mapping[str, Sequence[str]], module_name: str, scope: Scope) -> dict[str, str]:
