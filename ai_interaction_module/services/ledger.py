@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydal import DAL
 from waddlebot.base.errors import RateLimited, UserError
-from waddlebot.data.database import Database, fetch, fetch_one
+from waddlebot.data.database import Database, Prepared, fetch, fetch_one
 
 from .asking import Answer, Asked
 
@@ -18,6 +18,29 @@ KEPT = "400 days"
 TODAY = "at >= date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
 ANEW = " They begin anew at midnight UTC."
 TOKENS = "coalesce(sum(prompt_tokens + completion_tokens), 0)"
+# Of a community, or of who asks without one; each by its index.
+WHOSE = {"community": "community_id = %(community)s", "nobody": "community_id IS NULL"}
+SPENT_TODAY = {
+    whose: Prepared(
+        f"ai_spent_today_{whose}",
+        f"SELECT {TOKENS} AS community, coalesce(sum(prompt_tokens + completion_tokens)"
+        f" FILTER (WHERE own_id = ANY(%(ids)s::bigint[])), 0) AS person FROM ai_usage WHERE {TODAY} AND {condition}",
+    )
+    for whose, condition in WHOSE.items()
+}
+DAYS = {
+    whose: Prepared(
+        f"ai_days_{whose}",
+        f"""
+SELECT (at AT TIME ZONE 'UTC')::date::text AS day, provider, model, asked_as, has_own_key, count(*) AS answers,
+    sum(prompt_tokens)::bigint AS prompt_tokens, sum(completion_tokens)::bigint AS completion_tokens,
+    bool_or(is_estimated) AS is_estimated
+FROM ai_usage WHERE at > now() - %(days)s::integer * interval '1 day' AND {condition}
+GROUP BY 1, 2, 3, 4, 5 ORDER BY 1 DESC, 2, 3, 4, 5 LIMIT 10000
+""",
+    )
+    for whose, condition in WHOSE.items()
+}
 
 
 class BudgetUsedUp(UserError, RateLimited):
@@ -59,13 +82,7 @@ class Ledger:
         self._db = db
 
     def spent_today(self, db: DAL, community_id: int | None, ids: Sequence[int]) -> Spent:
-        row = fetch_one(
-            db,
-            f"SELECT {TOKENS} AS community, coalesce(sum(prompt_tokens + completion_tokens)"
-            f" FILTER (WHERE own_id = ANY(%s)), 0) AS person FROM ai_usage WHERE {TODAY}"
-            " AND community_id IS NOT DISTINCT FROM %s",
-            (list(ids), community_id),
-        )
+        row = fetch_one(db, SPENT_TODAY[_whose(community_id)], {"community": community_id, "ids": list(ids)})
         assert row is not None
         return Spent(int(row["community"]), int(row["person"]))
 
@@ -114,15 +131,7 @@ class Ledger:
 
     def list_days(self, db: DAL, community_id: int | None, *, days: int) -> list[dict[str, Any]]:
         """What was spent each day, by provider, model and why; the newest first."""
-        return fetch(
-            db,
-            "SELECT (at AT TIME ZONE 'UTC')::date::text AS day, provider, model, asked_as, has_own_key,"
-            " count(*) AS answers, sum(prompt_tokens)::bigint AS prompt_tokens,"
-            " sum(completion_tokens)::bigint AS completion_tokens, bool_or(is_estimated) AS is_estimated"
-            " FROM ai_usage WHERE community_id IS NOT DISTINCT FROM %s AND at > now() - %s::interval"
-            " GROUP BY 1, 2, 3, 4, 5 ORDER BY 1 DESC, 2, 3, 4, 5 LIMIT 10000",
-            (community_id, f"{days} days"),
-        )
+        return fetch(db, DAYS[_whose(community_id)], {"community": community_id, "days": days})
 
     def forget_old(self) -> bool:
         gone = self._db.statement(
@@ -151,3 +160,7 @@ def seconds_of_today() -> int:
     now = datetime.now(UTC)
     tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
     return int((tomorrow - now).total_seconds()) + 1
+
+
+def _whose(community_id: int | None) -> str:
+    return "nobody" if community_id is None else "community"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydal import DAL
+from pydantic_core import from_json
 from waddlebot.base.manifest import find_manifest
 from waddlebot.base.text import fold
 from waddlebot.data.database import Prepared, fetch
@@ -14,8 +15,8 @@ from waddlebot.data.database import Prepared, fetch
 COMMANDS = Prepared(
     "portal_commands",
     """
-SELECT c.prefix || c.command AS command, c.module_name, c.module_type, c.description, c.usage, c.level, c.subcommands,
-    c.rate_limit, coalesce(used.calls, 0)::bigint AS calls, p.is_enabled, p.config,
+SELECT c.prefix || c.command AS command, c.module_name, c.module_type, c.description, c.usage, c.level,
+    c.subcommands::text AS subcommands, c.rate_limit, coalesce(used.calls, 0)::bigint AS calls, p.is_enabled, p.config,
     EXISTS (SELECT FROM command_permission_subjects s WHERE s.command_permission_id = p.id) AS is_particular,
     EXISTS (SELECT FROM command_permissions o WHERE o.community_id = %(community)s::bigint AND o.entity_id IS NOT NULL
         AND o.command = c.prefix || c.command AND o.is_explicit) AS differs_somewhere,
@@ -66,6 +67,7 @@ def list_commands(db: DAL, community_id: int, *, text: str = "") -> list[ModuleC
     by_module: dict[str, list[dict[str, Any]]] = {}
     words = fold(text).split()
     for row in fetch(db, COMMANDS, {"community": community_id}):
+        row["subcommands"] = from_json(row["subcommands"])  # The driver's own reader takes four times as long.
         if not words or _is_about(row, words):
             by_module.setdefault(row["module_name"], []).append(row)
     return [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from waddlebot.module.foreign.nightbot import minutes_between
 from waddlebot.testing.fleet import Bot
 
 EXAMPLES = CHECKOUT / "examples" / "imports"
+# One of each, as their APIs are documented: api-docs.nightbot.tv and dev.streamelements.com.
+RECORDED = CHECKOUT / "tests" / "recorded"
 PREFIXES = ("/alias", "/router", "/labels", "/inventory", "/marketplace")
 
 
@@ -254,3 +258,131 @@ def test_what_changed_since_is_not_taken_back(bot, portal_key):
 )
 def test_how_often_a_line_of_cron_comes_round(interval, minutes):
     assert minutes_between(interval) == minutes
+
+
+# With another value than the recorded one: what is other about the first thing that is made, or what is said of it;
+# None where nobody would see a difference; or a question about all of it.
+NOTHING = None
+Becomes = Mapping[str, Any] | str | Callable[..., bool] | None
+WHEN = ("2020-01-01T00:00:00.000Z", NOTHING)
+OFF = "It is switched off there."
+FIELDS: dict[str, dict[str, tuple[Any, Becomes]]] = {
+    "nightbot/commands.json": {
+        "_id": ("568a4d15df4510b03deb65fc", NOTHING),
+        "createdAt": WHEN,
+        "updatedAt": WHEN,
+        "name": ("!penguin", {"alias": "!penguin"}),
+        "message": ("Waddle", {"command": "Waddle"}),
+        "coolDown": (60, {"cooldown_s": 60}),
+        "count": (99, lambda bot, *_: bot.say("!waddle", level="moderator").chat == "Waddle number 100"),
+        "userLevel": ("soop_vip", {"level": "vip"}),
+    },
+    "nightbot/default_commands.json": {
+        "name": ("!music", "!music"),
+        "coolDown": (60, NOTHING),
+        "enabled": (False, lambda _, *made_and_said: made_and_said == ([], [])),
+        "userLevel": ("moderator", NOTHING),
+        "_name": ("poll", "It is one of Nightbot's own."),
+        "_description": ("Anything", NOTHING),
+        "_docs": ("https://docs.nightbot.tv/commands/poll", NOTHING),
+    },
+    "nightbot/timers.json": {
+        "_id": ("568a4d15df4510b03deb65fc", NOTHING),
+        "createdAt": WHEN,
+        "updatedAt": WHEN,
+        "name": ("Follow", {"name": "follow"}),
+        "message": ("Follow us", {"message": "Follow us"}),
+        "interval": ("*/30 * * * *", {"minutes": 30}),
+        "nextRunAt": WHEN,
+        "lines": (9, {"min_lines": 9}),
+        "enabled": (False, {"is_active": False}),
+    },
+    "streamelements/commands.json": {
+        "_id": ("568a4d15df4510b03deb65fc", NOTHING),
+        "channel": ("568a4d15df4510b03deb65fc", NOTHING),
+        "createdAt": WHEN,
+        "updatedAt": WHEN,
+        "command": ("penguin", {"alias": "!penguin"}),
+        "reply": ("Hello ${1}!", {"command": "Hello {arg1}!"}),
+        "aliases": ([], lambda _, made, said: ([each["alias"] for each in made], said) == (["!waddle"], [])),
+        "keywords": (["penguin"], "It is called by its name only"),
+        "regex": ("pengu.n", "It is called by its name only"),
+        "cooldown.user": (60, {"cooldown_person_s": 60}),
+        "cooldown.global": (60, {"cooldown_s": 60}),
+        "cost": (5, "It costs nothing here; there it cost 5 points."),
+        "accessLevel": (500, {"level": "moderator"}),
+        "type": ("whisper", "It is said in the channel; there its answer was a whisper."),
+        "enabled": (False, OFF),
+        "enabledOnline": (False, "It works while the stream is live, too."),
+        "enabledOffline": (False, {"only_live": True}),
+        "hidden": (True, "It is in the list of commands; there it was hidden."),
+    },
+    "streamelements/timers.json": {
+        "_id": ("568a4d15df4510b03deb65fc", NOTHING),
+        "channel": ("568a4d15df4510b03deb65fc", NOTHING),
+        "createdAt": WHEN,
+        "updatedAt": WHEN,
+        "name": ("Follow", {"name": "follow"}),
+        "message": ("Follow us", {"message": "Follow us"}),
+        "enabled": (False, {"is_active": False}),
+        "chatLines": (9, {"min_lines": 9}),
+        "online.enabled": (False, "It is said only while nobody streams, which timers cannot here."),
+        "online.interval": (45, {"minutes": 45}),
+        "offline.enabled": (True, {"only_live": False}),
+        "offline.interval": (60, NOTHING),
+    },
+}
+
+
+def fields_of(entry: Mapping[str, Any], above: str = "") -> set[str]:
+    return {
+        each
+        for name, value in entry.items()
+        for each in (fields_of(value, f"{above}{name}.") if isinstance(value, dict) else {above + name})
+    }
+
+
+def entries_of(document: Any) -> list[dict[str, Any]]:
+    lists = [document] if isinstance(document, list) else [each for each in document.values() if isinstance(each, list)]
+    (found,) = lists
+    return found
+
+
+def imported(bot: Bot, name: str, document: Any) -> tuple[list[Any], list[str]]:
+    """What a community has by it, and what is said of what it has not, or not quite."""
+    before = everything(bot)
+    done = bring(bot, name.partition("/")[0], {name.partition("/")[2]: json.dumps(document)}, apply=True)
+    said = [f"{each['what']}: {each['why']}" for each in (*done["left"], *done["differs"])]
+    return [each for each in everything(bot) if each not in before], said
+
+
+@pytest.mark.parametrize("name", [f"{path.parent.name}/{path.name}" for path in sorted(RECORDED.glob("*/*.json"))])
+def test_what_was_recorded_has_every_field_of_the_table_and_no_other(name):
+    for entry in entries_of(json.loads((RECORDED / name).read_text())):
+        assert fields_of(entry) == set(FIELDS[name])
+
+
+@pytest.mark.parametrize(("name", "field"), [(name, field) for name, fields in FIELDS.items() for field in fields])
+@pytest.mark.usefixtures("portal_key")
+def test_each_field_becomes_what_the_table_says_or_it_is_said_that_it_cannot(fleet, name, field):
+    recorded = json.loads((RECORDED / name).read_text())
+    changed = copy.deepcopy(recorded)
+    entry, (value, becomes) = entries_of(changed)[0], FIELDS[name][field]
+    *above, last = field.split(".")
+    for each in above:
+        entry = entry[each]
+    assert entry[last] != value
+    entry[last] = value
+
+    bot = fleet.bot()
+    (made, said), (other, said_of_it) = imported(fleet.bot(), name, recorded), imported(bot, name, changed)
+
+    if becomes is None:
+        assert (other, said_of_it) == (made, said)
+    elif isinstance(becomes, str):
+        assert becomes in " ".join(set(said_of_it) - set(said))
+    elif callable(becomes):
+        assert becomes(bot, other, said_of_it)
+    else:
+        assert other[0] == {**made[0], **becomes}
+        assert becomes.items() - made[0].items()

@@ -8,11 +8,17 @@ from typing import Any
 from pydal import DAL
 from waddlebot.base.manifest import Manifest
 from waddlebot.base.module_settings import defaults_of, fitting
-from waddlebot.data.database import fetch_one
+from waddlebot.data.database import Prepared, fetch_one
 
 from ..config import YouTubeMusicSettings
 from .player_service import Rules
 from .youtube_music_service import YouTubeMusicService
+
+CONFIG = Prepared(
+    "youtube_config",
+    "SELECT config FROM module_switches WHERE community_id = %(community)s AND module_name = %(module)s"
+    " AND entity_id IS NULL",
+)
 
 
 class House:
@@ -25,11 +31,7 @@ class House:
 
     def rules_of(self, db: DAL, community_id: int) -> Rules:
         """A community's, for who is no call and so is not told of its settings."""
-        row = fetch_one(
-            db,
-            "SELECT config FROM module_switches WHERE community_id = %s AND module_name = %s AND entity_id IS NULL",
-            (community_id, self._manifest.name),
-        )
+        row = fetch_one(db, CONFIG, {"community": community_id, "module": self._manifest.name})
         specs = self._manifest.settings
         return self.rules({**defaults_of(specs), **(fitting(specs, row["config"]) if row else {})})
 

@@ -58,9 +58,9 @@ SELECT m.module_name,
 FROM (SELECT module_name FROM commands WHERE is_active
     UNION SELECT module_name FROM collector_modules WHERE settings <> '[]'
     UNION SELECT module_name FROM module_switches WHERE community_id = %(community)s::bigint AND version IS NOT NULL) m
-LEFT JOIN (SELECT module_name, min(module_type) AS module_type, max(version) AS version,
+LEFT JOIN LATERAL (SELECT min(module_type) AS module_type, max(version) AS version,
     array_agg(prefix || command ORDER BY command) FILTER (WHERE trigger_type <> 'event') AS commands
-    FROM commands WHERE is_active GROUP BY 1) c ON c.module_name = m.module_name
+    FROM commands WHERE is_active AND module_name = m.module_name HAVING count(*) > 0) c ON true
 LEFT JOIN collector_modules r ON r.module_name = m.module_name
 LEFT JOIN module_switches here ON here.module_name = m.module_name
     AND here.community_id = %(community)s AND here.entity_id = %(entity)s::text

@@ -29,11 +29,12 @@ from .variables import NIGHTBOTS
 
 SOURCE = "nightbot"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100)]
-UserLevel = Literal["everyone", "subscriber", "regular", "twitch_vip", "moderator", "owner", "admin"]
+UserLevel = Literal["everyone", "subscriber", "regular", "soop_vip", "twitch_vip", "moderator", "owner", "admin"]
 LEVELS: Mapping[str, Level] = {
     "everyone": EVERYBODY,
     "subscriber": Level("subscriber"),
     "regular": REGULARS,
+    "soop_vip": Level("vip"),
     "twitch_vip": Level("vip"),
     "moderator": Level("moderator"),
     "owner": Level("admin"),

@@ -58,6 +58,8 @@ class Command(Entry):
     enabledOnline: bool = True  # noqa: N815 - StreamElements'
     enabledOffline: bool = True  # noqa: N815 - StreamElements'
     cost: int = 0
+    type: Annotated[str, StringConstraints(max_length=50)] = "say"
+    hidden: bool = False
     accessLevel: AccessLevel = 100  # noqa: N815 - StreamElements'
 
 
@@ -204,6 +206,10 @@ def _commands(found: Found, commands: Commands) -> None:
             made.differ(name, "It is called by its name only; a string rule can listen for words.")
         if each.cost:
             made.differ(name, f"It costs nothing here; there it cost {each.cost:,} points.")
+        if each.type != "say":
+            made.differ(name, f"It is said in the channel; there its answer was a {each.type}.")
+        if each.hidden:
+            made.differ(name, "It is in the list of commands; there it was hidden.")
         if not each.enabledOnline:
             made.differ(name, "It works while the stream is live, too.")
         for other in each.aliases:
