@@ -439,6 +439,21 @@ def test_the_stack_publishes_the_gateway_alone_and_gives_each_container_its_own_
         assert not theirs & set(service["environment"])
 
 
+def test_somebody_waits_for_every_job_of_the_stack():
+    """`docker compose up --wait` fails over a job that has ended by then and that nobody waits for."""
+    services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
+    jobs = {name for name, each in services.items() if each["restart"] == "on-failure"}
+    waited_for = {
+        name
+        for each in services.values()
+        for name, how in each.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+
+    assert "gateway-accounts" in jobs
+    assert jobs <= waited_for
+
+
 def test_the_stack_runs_strangers_code_where_nothing_else_is_known():
     services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
     host, router = services["modules"], services["router-service"]["environment"]

@@ -351,11 +351,14 @@ def _built(manifest: Manifest) -> dict[str, Any]:
 
 def _module(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[str, Any]:
     spec = manifest.container
+    done = {"condition": "service_completed_successfully"}
+    # `up --wait` fails over a job that has ended, unless somebody waits for it. Kong may also be missing.
+    gateway = {"gateway-accounts": {**done, "required": False}} if _is_broker(manifest) else {}
     return {
         **_built(manifest),
         **_hardened(memory_mb=spec.memory_mb, cpus=spec.cpu_m / 1000),
         "environment": _environment(manifest) | _own_environment(manifest, manifests),
-        "depends_on": {"accounts": {"condition": "service_completed_successfully"}},
+        "depends_on": {"accounts": done, **gateway},
         "networks": {
             "fleet": {"aliases": [manifest.host]},
             **({"kong-admin": {}} if _is_broker(manifest) else {}),
