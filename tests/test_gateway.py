@@ -230,6 +230,21 @@ def test_limits_are_the_specifications(document: Any):
     assert set(limits.values()) == {(300, 3000)}
 
 
+def test_webhooks_have_room_for_the_largest_fleet_from_one_address_too(document: Any):
+    routes = [route for service in document["services"] for route in service["routes"]]
+    webhooks = [
+        plugins(route)["rate-limiting"] for route in routes if "anonymous" in plugins(route).get("key-auth", {})
+    ]
+    stack = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]["kong"]["environment"]
+    of_one_address = int(re.findall(r"rate=(\d+)r/s", stack["KONG_NGINX_HTTP_LIMIT_REQ_ZONE"])[0])
+
+    assert len(webhooks) > 5
+    for limit in webhooks:
+        # 500 messages a second, of 10 000 channels.
+        assert limit["minute"] >= 500 * 60 and limit["limit_by"] == "service" and "hour" not in limit
+        assert of_one_address >= limit["minute"] / 60
+
+
 def test_collectors_have_a_limit_of_their_own_where_only_they_come_in(document: Any):
     routes = [route for service in document["services"] for route in service["routes"]]
     own = [route for route in routes if plugins(route).get("acl", {}).get("allow") == ["collectors"]]

@@ -498,7 +498,7 @@ def _kong(router: Manifest) -> dict[str, Any]:
         "KONG_REAL_IP_RECURSIVE": "on",
         # Not below what kong.yml allows a platform, whose webhooks may all come from one address.
         "KONG_NGINX_HTTP_LIMIT_REQ_ZONE": f"$$binary_remote_addr zone=perip:10m rate={WEBHOOKS_PER_MINUTE // 60}r/s",
-        "KONG_NGINX_PROXY_LIMIT_REQ": "zone=perip burst=400 nodelay",
+        "KONG_NGINX_PROXY_LIMIT_REQ": f"zone=perip burst={WEBHOOKS_PER_MINUTE // 30} nodelay",
         "KONG_NGINX_PROXY_LIMIT_REQ_STATUS": "429",
     }
     hardened = {"read_only": True, "tmpfs": ["/tmp", "/var/run/kong"], "security_opt": ["no-new-privileges:true"]}
