@@ -22,6 +22,9 @@ exec 9> "$work/lock"
 flock -n 9 || die "Another run is at work in $work."
 export DOCKER_CONFIG=$work/docker DOCKER_HOST=unix://$work/engine.sock DOCKER_BUILDKIT=1 COMPOSE_PROJECT_NAME=waddlebot-ci
 engine=""
+# What the engine makes outside of its folders, and leaves there empty.
+made=()
+for each in /run/docker/plugins /run/docker /run/containerd/s /run/containerd /run/runc; do [ -e "$each" ] || made+=("$each"); done
 compose() { docker compose --env-file "$work/env" -f docker-compose.yml -f tests/containers/ci.yml "$@"; }
 leave() {
   status=$?
@@ -32,6 +35,8 @@ leave() {
     kill "$engine" && wait "$engine" || true
     # What the engine may leave mounted when it is ended.
     umount "$work/exec/netns/default" "$work/data" 2> /dev/null || true
+    find /sys/fs/cgroup -depth -type d -path "*/$COMPOSE_PROJECT_NAME*" -exec rmdir {} + 2> /dev/null || true
+    [ ${#made[@]} = 0 ] || rmdir "${made[@]}" 2> /dev/null || true
   fi
   rm -f "$work/env"
   [ -n "${KEEP:-}" ] || rm -rf "$work"
@@ -58,7 +63,7 @@ get_engine() {
 
 start_engine() {
   dockerd --data-root "$work/data" --exec-root "$work/exec" -H "$DOCKER_HOST" --pidfile "$work/pid" \
-    --bridge=none --iptables=false --ip6tables=false > "$work/engine.log" 2>&1 9>&- &
+    --bridge=none --iptables=false --ip6tables=false --cgroup-parent "/$COMPOSE_PROJECT_NAME" > "$work/engine.log" 2>&1 9>&- &
   engine=$!
   until docker version > /dev/null 2>&1; do
     kill -0 "$engine" 2> /dev/null || { tail -5 "$work/engine.log"; die "The engine does not start."; }

@@ -230,6 +230,21 @@ def test_limits_are_the_specifications(document: Any):
     assert set(limits.values()) == {(300, 3000)}
 
 
+def test_webhooks_have_room_for_the_largest_fleet_from_one_address_too(document: Any):
+    routes = [route for service in document["services"] for route in service["routes"]]
+    webhooks = [
+        plugins(route)["rate-limiting"] for route in routes if "anonymous" in plugins(route).get("key-auth", {})
+    ]
+    stack = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]["kong"]["environment"]
+    of_one_address = int(re.findall(r"rate=(\d+)r/s", stack["KONG_NGINX_HTTP_LIMIT_REQ_ZONE"])[0])
+
+    assert len(webhooks) > 5
+    for limit in webhooks:
+        # 500 messages a second, of 10 000 channels.
+        assert limit["minute"] >= 500 * 60 and limit["limit_by"] == "service" and "hour" not in limit
+        assert of_one_address >= limit["minute"] / 60
+
+
 def test_collectors_have_a_limit_of_their_own_where_only_they_come_in(document: Any):
     routes = [route for service in document["services"] for route in service["routes"]]
     own = [route for route in routes if plugins(route).get("acl", {}).get("allow") == ["collectors"]]
@@ -437,6 +452,21 @@ def test_the_stack_publishes_the_gateway_alone_and_gives_each_container_its_own_
         assert service["environment"]["CORE_API_URL"] == through
         theirs = {secret for each in MANIFESTS for secret in each.container.secrets} - set(manifest.container.secrets)
         assert not theirs & set(service["environment"])
+
+
+def test_somebody_waits_for_every_job_of_the_stack():
+    """`docker compose up --wait` fails over a job that has ended by then and that nobody waits for."""
+    services = yaml.safe_load((CHECKOUT / "docker-compose.yml").read_text())["services"]
+    jobs = {name for name, each in services.items() if each["restart"] == "on-failure"}
+    waited_for = {
+        name
+        for each in services.values()
+        for name, how in each.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+
+    assert "gateway-accounts" in jobs
+    assert jobs <= waited_for
 
 
 def test_the_stack_runs_strangers_code_where_nothing_else_is_known():

@@ -32,7 +32,8 @@ def test_a_request_leaves_nothing_for_the_garbage_collector(fleet, message_type)
 
 
 def bodies(marker):
-    return [each for each in gc.get_objects() if isinstance(each, io.BytesIO) and marker in str(each.getvalue())]
+    files = [each for each in gc.get_objects() if isinstance(each, io.BytesIO) and not each.closed]
+    return [each for each in files if marker in str(each.getvalue())]
 
 
 def test_each_change_that_somebody_asks_for_is_audited_and_a_question_is_not(fleet, bot, caplog):

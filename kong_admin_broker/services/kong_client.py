@@ -96,6 +96,10 @@ class KongClient:
     def is_there(self) -> bool:
         return self._url is not None
 
+    def check_there(self) -> None:
+        """Raises: NotConfigured."""
+        self._base()
+
     def node(self) -> dict[str, Any]:
         """Kong of itself; its configuration has passwords in it, masked or not, so nothing of it is passed on."""
         found = self._get("/")

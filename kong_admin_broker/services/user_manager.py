@@ -169,6 +169,7 @@ class UserManager:
         will be.
         """
         self.check_name(username)
+        self._kong.check_there()
         api_key = api_key or make_key(self._key_length)[1]
         if left := self._find_given_up(username):
             self.forget_unfinished(left, by)

@@ -222,6 +222,19 @@ def test_a_kong_that_hangs_is_waited_for_once(broker, step, monkeypatch):
     assert broker.kong.keys_of(broker.make(username)["super_admin"]["username"])
 
 
+def test_without_a_kong_nothing_is_begun(broker, monkeypatch):
+    monkeypatch.setattr(part("kong"), "_url", None)
+    username = name()
+    answer = broker.ask("POST", "/super-admins", {"username": username})
+
+    assert (answer.status, answer.json()["error"]["code"], answer.json()["error"]["details"]) == (
+        503,
+        "not_configured",
+        None,
+    )
+    assert broker.log_of(username) == [] and not part("users").is_known(username)
+
+
 def test_a_key_is_rotated_with_an_overlap_and_at_once(broker):
     made = broker.make()
     username, path = made["super_admin"]["username"], f"/super-admins/{made['super_admin']['username']}/regenerate-key"

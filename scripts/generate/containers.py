@@ -351,11 +351,14 @@ def _built(manifest: Manifest) -> dict[str, Any]:
 
 def _module(manifest: Manifest, manifests: Sequence[Manifest]) -> dict[str, Any]:
     spec = manifest.container
+    done = {"condition": "service_completed_successfully"}
+    # `up --wait` fails over a job that has ended, unless somebody waits for it. Kong may also be missing.
+    gateway = {"gateway-accounts": {**done, "required": False}} if _is_broker(manifest) else {}
     return {
         **_built(manifest),
         **_hardened(memory_mb=spec.memory_mb, cpus=spec.cpu_m / 1000),
         "environment": _environment(manifest) | _own_environment(manifest, manifests),
-        "depends_on": {"accounts": {"condition": "service_completed_successfully"}},
+        "depends_on": {"accounts": done, **gateway},
         "networks": {
             "fleet": {"aliases": [manifest.host]},
             **({"kong-admin": {}} if _is_broker(manifest) else {}),
@@ -495,7 +498,7 @@ def _kong(router: Manifest) -> dict[str, Any]:
         "KONG_REAL_IP_RECURSIVE": "on",
         # Not below what kong.yml allows a platform, whose webhooks may all come from one address.
         "KONG_NGINX_HTTP_LIMIT_REQ_ZONE": f"$$binary_remote_addr zone=perip:10m rate={WEBHOOKS_PER_MINUTE // 60}r/s",
-        "KONG_NGINX_PROXY_LIMIT_REQ": "zone=perip burst=400 nodelay",
+        "KONG_NGINX_PROXY_LIMIT_REQ": f"zone=perip burst={WEBHOOKS_PER_MINUTE // 30} nodelay",
         "KONG_NGINX_PROXY_LIMIT_REQ_STATUS": "429",
     }
     hardened = {"read_only": True, "tmpfs": ["/tmp", "/var/run/kong"], "security_opt": ["no-new-privileges:true"]}

@@ -52,7 +52,8 @@ PARAMETERS = {"token": "[A-Za-z0-9_-]{16,128}", "source_type": "(?:ticker|media|
 PARAMETER = re.compile(r"\{(\w+)\}")
 READS, PAGES = ["GET", "HEAD"], ["GET", "HEAD", "POST"]
 MAX_BODY_MB, MAX_WEBHOOK_MB = 25, 1
-WEBHOOKS_PER_MINUTE = 12_000
+# Twice what docs/sizing.md has of the largest fleet: a platform that is refused stops delivering for good.
+WEBHOOKS_PER_MINUTE = 60_000
 # A collector speaks for every channel of its platform, up to 50 batches a second of each replica: the limits of the
 # specification, which are for callers, would make it deaf for the rest of the hour.
 COLLECTORS_PER_MINUTE = 60_000

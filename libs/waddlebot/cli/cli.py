@@ -398,6 +398,9 @@ def verify_audit(home: Path, digest: str | None) -> None:
         echo(problem, fg="red")
     if not found.holds:
         sys.exit(1)
+    if not found.rows:
+        echo("The log is empty.")
+        return
     sealed = "its end is sealed" if found.is_sealed else "its end is not sealed: WADDLEBOT_ENCRYPTION_KEYS is not set"
     echo(f"The log holds: {found.rows} rows, {sealed}. {found.digest}")
 
