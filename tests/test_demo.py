@@ -362,6 +362,14 @@ def test_platforms_that_die_come_back_and_are_joined_again(demo, page):
 
         eventually(is_answered, within_s=60)
 
+    def is_known() -> bool:
+        say(page, "discord", "member", "/roll 9")
+        page.wait_for_timeout(1000)
+        return page.locator("#chat-discord .bot", has_text="of 9.").count() > 0
+
+    # Without its options a command is another one.
+    eventually(is_known, within_s=60)
+
 
 def test_what_the_bot_says_is_listened_to_without_an_end():
     """It ended after five minutes, began anew, and every chat repeated all that the bot had ever said."""
