@@ -419,7 +419,7 @@ def test_the_command_lines_keys_and_channels_are_on_record(bot, fleet, tmp_path,
     api_key = run("keys", "create", "--name", name, "--group", "api-users", "--community", bot.slug).split()[0]
     run("keys", "revoke", name)
     number = str(10**9 + bot.community_id)
-    run("servers", "add", "--platform", "twitch", "--channel", number, "--community", bot.slug)
+    run("servers", "add", "--platform", "Twitch", "--channel", number, "--community", bot.slug)
     run("servers", "remove", "--platform", "twitch", "--channel", number)
     found = ask(bot, "GET", "/router/audit", query={"community_id": bot.slug, "module": "core"})["audit"]
     told = [each for each in found if each["actor_account"] == "command line"]

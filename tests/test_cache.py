@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from waddlebot.base.settings import Settings
@@ -103,3 +106,12 @@ def test_a_redis_that_hangs_is_waited_for_once_and_told_when_it_goes_on(stack, t
         first.stop()
         second.stop()
         valkey.stop()
+
+
+def test_a_subscription_whose_server_is_gone_without_a_word_is_begun_anew(tmp_path):
+    apart = ["unshare", "--net"]
+    if subprocess.run([*apart, "iptables", "-L"], check=False, capture_output=True).returncode:
+        pytest.skip("no network of its own can be made here")
+    script = Path(__file__).with_name("lost_redis.py")
+    environment = {**os.environ, "DATABASE_URL": "postgresql://nobody:x@127.0.0.1/nothing"}
+    subprocess.run([*apart, sys.executable, script, tmp_path / "valkey", "40"], check=True, env=environment, timeout=60)

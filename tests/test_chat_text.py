@@ -29,7 +29,7 @@ from waddlebot.base.wire import for_chat
 settings.register_profile("fleet", deadline=None, database=None)
 settings.load_profile("fleet")
 
-QUOTES = "\"'“”„‟«»＂‘’‚‛"
+QUOTES = "\"'“”„‟«»＂‘’‚‛´"
 # What chat is made of, with what a parser trips over made likely. Even lone surrogates must not break it.
 # Soft hyphen, zero-width space, word joiner, joiner of graphemes, a tag, BOM, directions, an emoji's style, a blank.
 UNSEEN = ["\u00ad", "\u200b", "\u2060", "\u034f", "\U000e0000", "\ufeff", "\u200f", "\u200e", "\ufe0f", "\u2800"]
@@ -68,6 +68,7 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
         ("！help", "!", "help", ""),
         ("＃weather", "#", "weather", ""),
         ("!what’s up", "!", "what's", "up"),
+        ("!what´s up", "!", "what's", "up"),
     ],
 )
 def test_a_command_is_a_prefix_and_a_name_in_any_script(text, prefix, command, rest):

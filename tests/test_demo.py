@@ -26,13 +26,15 @@ from waddlebot.testing.plugin import eventually
 from waddlebot.web.http import HTTPClient, HTTPResponse
 
 from simulators.demo import extras
-from simulators.demo.platforms import read_slash, streamed
+from simulators.demo.platforms import Discord, read_slash, streamed
 
 # Sandboxed frames would get processes of their own; Playwright's driver falls over them where they come and go quickly.
 OPTIONS = ["--disable-features=IsolateSandboxedIframes"]
 pytestmark = pytest.mark.timeout(240)
 SOON_MS = 30_000
 READY_WITHIN_S = 120
+# Discord is told of changes every 15 s at most.
+TOLD_AGAIN_AFTER_MS = 17_000
 
 
 class Demo:
@@ -356,7 +358,17 @@ def test_all_of_it_has_room_on_a_small_screen(page):
         page.set_viewport_size(usual)
 
 
+def slash_commands(demo: Demo) -> list[str]:
+    """What that Discord knows of."""
+    listed = demo.request("GET", f"/_control/commands/{Discord.GUILD}", port=demo.port + 2).json()
+    return sorted(each["name"] for each in listed)
+
+
 def test_platforms_that_die_come_back_and_are_joined_again(demo, page):
+    known: list[str] = []
+    while (now := slash_commands(demo)) != known or not known:
+        known = now
+        page.wait_for_timeout(TOLD_AGAIN_AFTER_MS)
     before = demo.child()
     assert before
     before.send_signal(signal.SIGKILL)
@@ -371,6 +383,7 @@ def test_platforms_that_die_come_back_and_are_joined_again(demo, page):
             return page.locator(f"#chat-{platform} .bot", has_text="of 7.").count() > 0
 
         eventually(is_answered, within_s=60)
+    eventually(lambda: slash_commands(demo) == known, within_s=30)
 
 
 def test_what_the_bot_says_is_listened_to_without_an_end():

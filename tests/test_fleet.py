@@ -554,6 +554,16 @@ def test_a_setting_that_cannot_be_is_one_line_before_anything_is_made(tmp_path, 
     assert "s3cret" not in line
 
 
+def test_what_several_processes_refuse_is_said_once(tmp_path):
+    up = Up(tmp_path / "home", TWITCH_APP_ID="some-app")
+    assert up.wait() == 1
+    said = [line for line in up.output if "TWITCH_APP_SECRET" in line]
+    assert said == [
+        "waddlebot: twitch_module: Only some of twitch's credentials are set; TWITCH_APP_SECRET,"
+        " TWITCH_WEBHOOK_SECRET, TWITCH_BOT_USER_ID missing.\n"
+    ]
+
+
 def test_a_redis_that_is_nowhere_is_one_warning_that_names_the_settings(tmp_path):
     port = free_port()
     up = Up(tmp_path / "home", REDIS_HOST="127.0.0.1", REDIS_PORT=str(port))

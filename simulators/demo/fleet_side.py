@@ -19,7 +19,7 @@ from waddlebot.base.contracts import EventUser
 from waddlebot.base.manifest import CHECKOUT
 from waddlebot.community.directory import add_server
 from waddlebot.community.people import Identity, add_people, link, select_numbers
-from waddlebot.data.database import Database
+from waddlebot.data.database import Database, fetch
 from waddlebot.fleet.accounts import FleetAccount
 from waddlebot.fleet.bootstrap import DEMO, ensure_account
 from waddlebot.fleet.home import Home, Secrets, write_private
@@ -71,6 +71,8 @@ def prepare_database(url: str, kept: Kept, platforms: Sequence[Platform]) -> Non
             add_server(db, each.platform, each.channel, server_id=each.server_id, name=each.name, community=DEMO)
         accounts = Secrets(keys={extras.NAME: kept.module_key})
         ensure_account(db, FleetAccount(extras.NAME, ["services"], extras.NAME), accounts)
+        # This Discord begins without the slash commands that the one of another start was told.
+        fetch(db, "UPDATE discord_guilds SET commands_hash = '', commands_retry_at = now()")
         for name in CAST:
             _introduce(db, name, [(each.served.platform, each.user_of(name)) for each in platforms])
     database.close()

@@ -20,7 +20,7 @@ UNSEEN = re.compile(
 BLANKS = re.compile("[\u115f\u1160\u2800\u3164\uffa0]")
 # Phones turn "quotes" into these while people type.
 SMART_QUOTES = {"“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "＂": '"'}
-SMART_SINGLE = {"‘": "'", "’": "'", "‚": "'", "‛": "'", "＇": "'", "ʼ": "'"}
+SMART_SINGLE = {"‘": "'", "’": "'", "‚": "'", "‛": "'", "＇": "'", "ʼ": "'", "´": "'"}
 STRAIGHT = str.maketrans(SMART_QUOTES | SMART_SINGLE)
 DIGITS = str.maketrans("01|", "oll")
 PAIRS = (("rn", "m"), ("vv", "w"))

@@ -472,7 +472,7 @@ def servers() -> None:
 
 @servers.command("add")
 @home_option
-@click.option("--platform", required=True)
+@click.option("--platform", required=True, callback=lambda _context, _option, named: named.strip().lower())
 @click.option("--channel", default="", help="The channel's id; none means the whole server.")
 @click.option("--server", "server_id", default="", help="The server's, workspace's or team's id, where there is one.")
 @click.option("--name", default="", help="What people call it.")
@@ -521,11 +521,12 @@ def import_servers(home: Path, file: Path) -> None:
             for row in csv.DictReader(lines):
                 if not {"platform", "channel", "name"} <= row.keys():
                     raise Invalid(f"{file}: the header must be platform,channel,name[,server_id][,community].")
-                where = row["platform"], row["channel"], row.get("server_id") or ""
+                platform = row["platform"].strip().lower()
+                where = platform, row["channel"], row.get("server_id") or ""
                 check_addable(transaction, *where, row.get("community") or "demo")
                 add(
                     transaction,
-                    row["platform"],
+                    platform,
                     row["channel"],
                     name=row["name"],
                     server_id=row.get("server_id") or "",
@@ -556,7 +557,7 @@ def list_servers(home: Path, as_json: bool) -> None:
 
 @servers.command("remove")
 @home_option
-@click.option("--platform", required=True)
+@click.option("--platform", required=True, callback=lambda _context, _option, named: named.strip().lower())
 @click.option("--channel", default="")
 @click.option("--server", "server_id", default="")
 def remove_server(home: Path, platform: str, channel: str, server_id: str) -> None:

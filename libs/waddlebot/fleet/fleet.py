@@ -33,7 +33,7 @@ from ..data.redis_users import user_of
 from ..web.actor import ActorKey
 from .accounts import make_missing_keys
 from .embedded import PostgresServer, ValkeyServer, dying_with_us, stop_process
-from .home import Home, Running, Secrets
+from .home import SAID, Home, Running, Secrets
 
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.1
@@ -227,6 +227,7 @@ class Fleet:
             environment |= self._start_demo(manifests, environment)
         modules = self._plan(manifests, environment, made)
         self.children += modules
+        (self.home.path / "run" / SAID).unlink(missing_ok=True)
         with step("modules: " + ", ".join(manifest.name for manifest in manifests)):
             for child in modules:
                 if child.listening is None:

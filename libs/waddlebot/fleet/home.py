@@ -22,6 +22,8 @@ ROOT_HOME = Path("/var/lib/waddlebot")
 ASKED_WITHIN_S = 0.5
 # What an empty database takes while it is made; with less, things fail in many ways.
 NEEDED_MB = 64
+# In the folder of what runs: what its processes have refused to start for.
+SAID = "said"
 
 
 def default_home() -> Path:

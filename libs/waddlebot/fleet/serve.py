@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import os
 import signal
@@ -9,6 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -17,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ..base.errors import ConfigError
 from ..base.settings import CommaList, Settings, WebURL, load
+from .home import SAID
 
 if TYPE_CHECKING:
     from ..web.edge import Edge
@@ -27,6 +31,8 @@ BACKLOG = 1024
 THREADS = 32
 # A request leaves few cycles behind, so looking for them can wait for many requests.
 GC_ALLOCATIONS = 20_000
+# The processes of a fleet start together.
+SAID_WITHIN_S = 5.0
 
 
 class ProcessSettings(BaseSettings):
@@ -177,8 +183,25 @@ def _check_writable() -> None:
 
 
 def _leave(err: ConfigError) -> NoReturn:
-    print(f"waddlebot: {err.message}", file=sys.stderr, flush=True)  # noqa: T201 - there may be no log yet
+    if not _was_said(err.message):
+        print(f"waddlebot: {err.message}", file=sys.stderr, flush=True)  # noqa: T201 - there may be no log yet
     os._exit(1)
+
+
+def _was_said(text: str) -> bool:
+    """Whether another process of this fleet has just said so: all of them read the same settings."""
+    folder = os.environ.get("WADDLEBOT_RUN_DIR")
+    if not folder:
+        return False
+    with contextlib.suppress(OSError), (Path(folder).parent / SAID).open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if time.time() - os.fstat(file.fileno()).st_mtime > SAID_WITHIN_S:
+            file.truncate(0)
+        file.seek(0)
+        if text in file.read().splitlines():
+            return True
+        file.write(f"{text}\n")
+    return False
 
 
 if __name__ == "__main__":
