@@ -114,4 +114,6 @@ def test_a_subscription_whose_server_is_gone_without_a_word_is_begun_anew(tmp_pa
         pytest.skip("no network of its own can be made here")
     script = Path(__file__).with_name("lost_redis.py")
     environment = {**os.environ, "DATABASE_URL": "postgresql://nobody:x@127.0.0.1/nothing"}
-    subprocess.run([*apart, sys.executable, script, tmp_path / "valkey", "90"], check=True, env=environment, timeout=150)
+    subprocess.run(
+        [*apart, sys.executable, script, tmp_path / "valkey", "90"], check=True, env=environment, timeout=150
+    )

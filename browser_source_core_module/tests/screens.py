@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from overlay_doubles import Overlay
+from playwright.sync_api import Error
 from waddlebot.testing.browser import chromium
 
 OPTIONS = [
@@ -59,12 +60,21 @@ class Screen:
     def until(self, check: Callable[[], object], *, within_s: float = 10) -> None:
         """Wait for something outside of the page while the page goes on."""
         until = time.monotonic() + within_s
-        while not check():
+        while not self._holds(check):
             assert time.monotonic() < until, (
                 f"not within {within_s} s; the page shows {self.text!r}, is {self.page.evaluate(STATE)}"
                 f" and heard {self.problems + self.heard}"
             )
             self.page.wait_for_timeout(20)
+
+    def _holds(self, check: Callable[[], object]) -> bool:
+        """Not while a frame that it looks into goes to another page."""
+        try:
+            return bool(check())
+        except Error as err:
+            if "context was destroyed" in err.message:
+                return False
+            raise
 
     @property
     def text(self) -> str:

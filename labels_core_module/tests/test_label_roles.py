@@ -88,8 +88,9 @@ def test_all_accounts_of_a_person_get_it_and_lose_it_when_they_part(place, fleet
     place.bot.say("hello", by="pip" + place.person)
     fleet.request("POST", "/labels/apply", {**body, "community_id": place.bot.slug})
     ids = fleet.database.statement(
-        "SELECT user_id FROM platform_identities WHERE platform_user_id = ANY(%s) ORDER BY platform",
-        (["pip" + place.person, place.person],),
+        "SELECT user_id FROM platform_identities"
+        " WHERE (platform, platform_user_id) IN (('console', %s), ('discord', %s)) ORDER BY platform",
+        ("pip" + place.person, place.person),
     )
     pair = {"own_ids": [row["user_id"] for row in ids], "reason": "test"}
     link = fleet.request("POST", "/labels/links", pair, key="admin").json()["link_id"]
