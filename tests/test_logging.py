@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
 import time
 
 import pytest
+from own_log import own_log
 from waddlebot.base import logs as aaa
 from waddlebot.base.errors import NotFound
 from waddlebot.base.logs import AAALog, configure_logging, log_context, new_log_context, redact, stop_logging
@@ -24,8 +24,6 @@ LINE = re.compile(
 @pytest.fixture
 def log_to(tmp_path, monkeypatch):
     """Starts logging into a folder and gives back what was written there."""
-    handlers, level = logging.getLogger().handlers, logging.getLogger().level
-    monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@localhost/x")
 
     def start(folder=tmp_path, **settings):
         for name, value in {"LOG_LEVEL": "DEBUG", "LOG_CONSOLE_LEVEL": "ERROR", **settings}.items():
@@ -39,9 +37,9 @@ def log_to(tmp_path, monkeypatch):
 
         return read
 
-    yield start
-    stop_logging()
-    logging.getLogger().handlers, logging.getLogger().level = handlers, level
+    with own_log():
+        monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@localhost/x")
+        yield start
 
 
 @pytest.fixture

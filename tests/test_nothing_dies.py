@@ -20,6 +20,7 @@ import psutil
 import psycopg2
 import pytest
 import redis
+from own_log import own_log
 from test_fleet import Up
 from waddlebot.base import watched
 from waddlebot.base.background import Loops
@@ -243,8 +244,6 @@ def test_what_rings_tell_while_redis_is_away_is_told_once_it_is_back(settings, m
 
 @pytest.fixture
 def log_to(tmp_path, monkeypatch):
-    handlers, level = logging.getLogger().handlers, logging.getLogger().level
-
     def start(**variables):
         monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@localhost/x")
         for variable, value in {
@@ -257,9 +256,8 @@ def log_to(tmp_path, monkeypatch):
         configure_logging(Settings.load())
         return AAALog("inventory", "1.0.0")
 
-    yield start
-    stop_logging()
-    logging.getLogger().handlers, logging.getLogger().level = handlers, level
+    with own_log():
+        yield start
 
 
 def test_a_full_disk_costs_lines_and_when_there_is_room_they_are_counted(log_to, tmp_path, capsys):

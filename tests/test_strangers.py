@@ -7,8 +7,9 @@ import logging
 import re
 
 import pytest
+from own_log import own_log
 from waddlebot.base.chat import neutralise
-from waddlebot.base.logs import AAAFormatter, AAALog, configure_logging, stop_logging
+from waddlebot.base.logs import AAAFormatter, AAALog, configure_logging
 from waddlebot.base.settings import Settings
 from waddlebot.base.strangers import PerMinute
 from waddlebot.base.wire import for_chat, for_log, for_screen, for_terminal, is_number
@@ -116,19 +117,16 @@ def test_whoever_begins_to_sign_in_without_end_writes_few_rows(fleet):
 
 
 def test_the_audit_has_a_file_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("LOG_DIR", str(tmp_path))
-    monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@localhost/x")
-    before = logging.getLogger().handlers, logging.getLogger().level
-    configure_logging(Settings.load())
-    log = AAALog("thing", "1")
-    log.audit("changed")
-    log.auth("key_refused", result="FAILED")
-    log.authz("request_refused", result="DENIED")
-    log.system("talked")
-    log.error("failed")
-    stop_logging()
-    logging.getLogger().handlers, level = before
-    logging.getLogger().setLevel(level)
+    with own_log():
+        monkeypatch.setenv("LOG_DIR", str(tmp_path))
+        monkeypatch.setenv("DATABASE_URL", "postgresql://u:p@localhost/x")
+        configure_logging(Settings.load())
+        log = AAALog("thing", "1")
+        log.audit("changed")
+        log.auth("key_refused", result="FAILED")
+        log.authz("request_refused", result="DENIED")
+        log.system("talked")
+        log.error("failed")
 
     actions = re.findall(r"action=(\w+)", (tmp_path / "thing.audit.log").read_text())
     assert actions == ["changed", "key_refused", "request_refused"]
