@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from waddlebot.base import watched
 from waddlebot.collecting.event_store import Delivery, EventStore, EventTable, Result
 from waddlebot.data.database import fetch
+from waddlebot.data.redis_users import WAKE
+from waddlebot.module.service import SERVICES
 from waddlebot.testing.fleet import URL
 from waddlebot.testing.module_stub import chat, reply_to
 from waddlebot.testing.plugin import eventually
@@ -95,6 +98,25 @@ def test_events_of_a_dead_forwarder_are_retaken_and_answered_once(fleet, channel
     eventually(lambda: channel.states == ["forwarded"])
     eventually(lambda: [reply["state"] for reply in channel.replies] == ["sent"])
     assert len(channel.heard) == 1
+
+
+TOLD = [
+    "not json",
+    "[" * 100_000,
+    "{}",
+    "[1]",
+    '[["x", "y", 1]]',
+    "[[Infinity, 1, 1]]",
+    f'[[{10**30}, "twitch::1", 1]]',
+]
+
+
+@pytest.mark.parametrize("told", TOLD, ids=range(len(TOLD)))
+def test_no_message_about_replies_keeps_any_from_being_said(channel, told):
+    SERVICES[0].bus.client.publish(WAKE + "twitch_replies", told)
+    channel.say("!inventory list")
+    eventually(lambda: channel.texts == ["The inventory is empty."])
+    assert [each for each in watched.states() if each.name == "wakeup-listen" and each.ended] == []
 
 
 def test_a_late_answer_comes_through_the_outbox(channel, stub):

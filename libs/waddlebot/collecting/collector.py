@@ -15,9 +15,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psycopg2
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ..base.background import Kind, TargetPools
 from ..base.bridge import shared_bridge
@@ -51,6 +52,8 @@ POLL_S = 0.5
 SENDER_POLL_S = 0.25
 # What a socket has brought and the database has not taken, before the oldest is given up: some 20 MB.
 MAX_KEPT = 20_000
+# What one process tells another of replies: numbers in the outbox, where they are said, and what goes first.
+REPLIES = TypeAdapter(list[tuple[Annotated[int, Field(gt=0, lt=2**63)], str, Priority]])
 
 
 class ServedChannels:
@@ -273,8 +276,8 @@ class Collector:
     def _hear_replies(self, told: Sequence[Any]) -> None:
         if not told:
             self._sender.look()
-        with contextlib.suppress(TypeError, ValueError):  # Told by whoever can.
-            self._sender.ask([Waiting(int(id_), str(entity), Priority(priority)) for id_, entity, priority in told])
+        with contextlib.suppress(ValidationError):  # Told by whoever can.
+            self._sender.ask([Waiting(*each) for each in REPLIES.validate_python(told)])
 
     def _note_said(self, reply: Outgoing, began_at: float) -> None:
         if self._echo_in is not None and reply.response_action == "chat":

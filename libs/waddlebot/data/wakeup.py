@@ -97,6 +97,6 @@ def _told(data: Any) -> list[Any]:
     """What a ring tells. What is none of ours tells nothing."""
     try:
         told = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return told if isinstance(told, list) else []
