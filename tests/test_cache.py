@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+import socket
 import time
-from pathlib import Path
 
 import pytest
 from waddlebot.base.settings import Settings
@@ -108,12 +106,20 @@ def test_a_redis_that_hangs_is_waited_for_once_and_told_when_it_goes_on(stack, t
         valkey.stop()
 
 
-def test_a_subscription_whose_server_is_gone_without_a_word_is_begun_anew(tmp_path):
-    apart = ["unshare", "--net"]
-    if subprocess.run([*apart, "iptables", "-L"], check=False, capture_output=True).returncode:
-        pytest.skip("no network of its own can be made here")
-    script = Path(__file__).with_name("lost_redis.py")
-    environment = {**os.environ, "DATABASE_URL": "postgresql://nobody:x@127.0.0.1/nothing"}
-    subprocess.run(
-        [*apart, sys.executable, script, tmp_path / "valkey", "90"], check=True, env=environment, timeout=150
-    )
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_connection_asks_whether_its_server_is_still_there(stack, monkeypatch, blocking):
+    """That it is then begun anew is seen by `make interop`, in a network of its own."""
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    connection = open_redis(Settings.load(), blocking=blocking).connection_pool.get_connection()
+    connection.connect()
+    sock = connection._sock
+    try:
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle, every, times = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + every * times <= 30
+    finally:
+        connection.disconnect()
