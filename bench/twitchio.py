@@ -1,13 +1,15 @@
 """The fleet beside a TwitchIO 3 bot with one command, on one Twitch, each with channels of its own.
 
-TwitchIO has none of our rules, storage, limits and points, and hears by WebSocket, which nobody acknowledges: what it
-holds when it dies is gone. It is installed into a Python of its own for as long as this runs.
+TwitchIO has none of our rules, storage, limits and points: what it holds when it dies is gone. It hears as the fleet
+does, by signed webhooks and its own web adapter; beside the fleet on a conduit by WebSocket, for it knows no conduits
+for one process. It is installed into a Python of its own for as long as this runs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from waddlebot.fleet.embedded import free_port
 
 from bench.common import ROOT, cpu_seconds, table
 from bench.twitch import RunningTwitch, fleet_on, twitch
@@ -28,6 +31,7 @@ TWITCHIO = "twitchio==3.3.2"
 # What one WebSocket session can have.
 CHANNELS = 300
 THEIRS_FROM = 1001
+DOMAIN = "twitchio.example"
 ROUNDS = 3
 MIXED, MIX = 6000, 0.05
 PACED_PER_S, PACED_S, PACED_BAR_MS = 300, 10, 150
@@ -73,7 +77,7 @@ def run(python: Path, transport: str) -> float:
     with (
         twitch("--no-echoes") as platform,
         fleet_on(platform, channels=CHANNELS, **environment) as running,
-        twitchio_bot(platform, python) as theirs,
+        twitchio_bot(platform, python, transport) as theirs,
     ):
         if transport == "conduit":
             wait_until_heard(platform)
@@ -173,11 +177,17 @@ def install(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def twitchio_bot(platform: RunningTwitch, python: Path) -> Iterator[psutil.Process]:
+def twitchio_bot(platform: RunningTwitch, python: Path, transport: str) -> Iterator[psutil.Process]:
+    port = free_port()
+    platform.ask("callback", {"of": f"https://{DOMAIN}/", "url": f"http://127.0.0.1:{port}/"})
     bot_id = platform.settings["TWITCH_BOT_USER_ID"]
     granted = platform.ask("token", {"user": bot_id, "scopes": BOT_SCOPES})
     given = {
         "url": platform.url,
+        "transport": transport,
+        "domain": DOMAIN,
+        "port": port,
+        "secret": secrets.token_hex(),
         "client_id": platform.settings["TWITCH_APP_ID"],
         "client_secret": platform.settings["TWITCH_APP_SECRET"],
         "bot_id": bot_id,

@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-from twitchio import eventsub
+from twitchio import eventsub, web
 from twitchio.eventsub import websockets
 from twitchio.ext import commands
 from twitchio.http import Route
@@ -20,15 +20,23 @@ class Bot(commands.Bot):
             client_secret=given["client_secret"],
             bot_id=given["bot_id"],
             prefix="!",
+            adapter=web.AiohttpAdapter(
+                domain=given["domain"], host="127.0.0.1", port=given["port"], eventsub_secret=given["secret"]
+            ),
         )
         self.given = given
 
     async def setup_hook(self) -> None:
         await self.add_token(self.given["access_token"], self.given["refresh_token"])
         await self.add_component(Inventory())
+
+    async def event_ready(self) -> None:
         for channel in self.given["channels"]:
             wanted = eventsub.ChatMessageSubscription(broadcaster_user_id=channel, user_id=self.given["bot_id"])
-            await self.subscribe_websocket(wanted, as_bot=True)
+            if self.given["transport"] == "webhook":
+                await self.subscribe_webhook(wanted)
+            else:
+                await self.subscribe_websocket(wanted, as_bot=True)
         print("ready", flush=True)
 
 
@@ -44,7 +52,7 @@ async def main() -> None:
     Route.ID_BASE = f"{given['url']}/"
     websockets.WSS = given["url"].replace("http://", "ws://") + "/ws"
     async with Bot(given) as bot:
-        await bot.start(with_adapter=False, load_tokens=False, save_tokens=False)
+        await bot.start(load_tokens=False, save_tokens=False)
 
 
 asyncio.run(main())

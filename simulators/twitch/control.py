@@ -155,8 +155,12 @@ class Control:
         return web.json_response(self._twitch.oauth.token_for(account, asked.get("scopes", ())))
 
     async def _callback(self, request: web.Request) -> web.StreamResponse:
-        """For a fleet that starts after its Twitch."""
-        self._twitch.callback = (await request.json())["url"]
+        """For a fleet that starts after its Twitch; with `of`, where addresses that begin so really are."""
+        asked = await request.json()
+        if "of" in asked:
+            self._twitch.callbacks[asked["of"]] = asked["url"]
+        else:
+            self._twitch.callback = asked["url"]
         return _done()
 
     async def _load(self, request: web.Request) -> web.StreamResponse:
