@@ -15,7 +15,7 @@ from .services.records import PEOPLE, alias_part
 
 settings = AliasSettings.load()
 service = Service(__file__, settings, tables=define_tables)
-aliases = AliasService(service.database, service.log, max_aliases=settings.max_aliases)
+aliases = AliasService(service.database, service.bus, service.log, max_aliases=settings.max_aliases)
 
 chat = AliasChat(aliases)
 module = InteractionModule(service)

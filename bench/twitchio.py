@@ -37,6 +37,12 @@ MIXED, MIX = 6000, 0.05
 PACED_PER_S, PACED_S, PACED_BAR_MS = 300, 10, 150
 CONDUIT_BAR = 0.5
 BOT_SCOPES = ["user:bot", "user:read:chat", "user:write:chat"]
+# A text that a community made a command of; and one of a module, which asks the database.
+COMMAND, ASKING = "!rules", "!inventory list"
+SEED_RULES = """
+INSERT INTO alias_commands (community_id, prefix, alias, command)
+SELECT id, '!', 'rules', 'Be kind. No spoilers.' FROM communities WHERE slug LIKE 'bench-%'
+"""
 # Neither side is to wait for what Twitch allows.
 UNLIMITED = "1000000"
 
@@ -148,7 +154,14 @@ def verdict(is_met: bool) -> str:
 
 
 def send(
-    platform: RunningTwitch, first: int, *, count: int, share: float, window: int = 64, per_s: float | None = None
+    platform: RunningTwitch,
+    first: int,
+    *,
+    count: int,
+    share: float,
+    window: int = 64,
+    per_s: float | None = None,
+    command: str = COMMAND,
 ) -> dict[str, Any]:
     report = platform.run_traffic(
         count=count,
@@ -157,7 +170,7 @@ def send(
         channels=CHANNELS,
         first_channel=first,
         commands=share,
-        command="!inventory list",
+        command=command,
         settle_s=30,
     )
     wrong = {name: report[name] for name in ("lost", "doubled", "unexpected", "lost_deliveries") if report[name]}

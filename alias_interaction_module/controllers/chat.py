@@ -90,7 +90,7 @@ class AliasChat:
         started = time.perf_counter()
         trigger, user = call.payload.trigger, call.payload.user
         name = AliasName(trigger.prefix, fold(trigger.command))
-        alias = self._aliases.at(call.db, call.community_id, call.entity_id, name, only_active=True)
+        alias = self._aliases.called(call.db, call.community_id, call.entity_id, name)
         if alias.writes:
             call.must_write()
         spot = Spot(call.community_id, call.entity_id, user.id, user.ids)

@@ -24,6 +24,7 @@ from waddlebot.base.variables import MEANINGS, remark
 from waddlebot.community.live import WRITING, Spot, look_up
 from waddlebot.data import audit
 from waddlebot.data.audit import Undo
+from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch, fetch_one
 from waddlebot.data.tally import Tally
 from waddlebot.web.lists import Listed, Page
@@ -32,6 +33,7 @@ from .template import Expanded, Template, Values, parse_template
 
 # The router's cache of what can be called in a community.
 CACHE = "commands"
+KNOWN_FOR_S = 60
 MODULE = "alias"
 MAX_NAME_CHARS = 50
 # The router follows at most this many steps from what was typed (contracts §3).
@@ -148,9 +150,11 @@ class Alias:
 
 
 class AliasService:
-    def __init__(self, db: Database, log: AAALog, *, max_aliases: int) -> None:
+    def __init__(self, db: Database, bus: Bus, log: AAALog, *, max_aliases: int) -> None:
         # Of those that do not say it themselves.
         self.uses = Tally(db, USED, "id", "uses", "took_ms")
+        # What was called, by channel and name; a change empties all of its community.
+        self._called: Cache[int, dict[tuple[str, AliasName], Alias]] = bus.cache(CACHE, ttl_s=KNOWN_FOR_S)
         self._log = log
         self._max_aliases = max_aliases
 
@@ -272,6 +276,17 @@ class AliasService:
         alias = _find(db, community_id, entity_id, name)
         if alias is None:
             raise NoSuchAlias(f"There is no alias {name} there.")
+        return alias
+
+    def called(self, db: DAL, community_id: int, entity_id: str, name: AliasName) -> Alias:
+        """The alias that somebody at an entity calls, as of its last change; its use may be counted later.
+
+        Raises: NoSuchAlias.
+        """
+        known = self._called.get(community_id, lambda _fresh: {})
+        alias = known.get((entity_id, name))
+        if alias is None:
+            alias = known[entity_id, name] = self.at(db, community_id, entity_id, name, only_active=True)
         return alias
 
     def at(self, db: DAL, community_id: int, entity_id: str, name: AliasName, *, only_active: bool = False) -> Alias:

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .contracts import COMMAND_PREFIXES
 from .errors import UsageError
@@ -53,6 +54,8 @@ class CommandLine:
         return split_words(self.rest)
 
 
+# Each line is looked at by several, soon after one another.
+@lru_cache(1_000)
 def parse_command(text: str) -> CommandLine | None:
     """Find the command at the start of a chat message, or None for plain chat. Names ignore case."""
     match = COMMAND.fullmatch(text.strip())

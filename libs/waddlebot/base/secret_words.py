@@ -16,6 +16,8 @@ from .contracts import CommandSpec, SubcommandSpec
 from .module_settings import HIDDEN
 from .text import SMART_QUOTES, SMART_SINGLE, fold
 
+# Names that nobody knows, of which it is kept which known one is meant.
+MEANT_KEPT = 1_000
 # What may stand around a word without being part of it.
 AROUND = "".join({*SMART_QUOTES, *SMART_SINGLE, *"\"'<>[]"})
 
@@ -64,6 +66,8 @@ class Secrets:
                     form = Form(spec.command, subcommand, tuple(said.usage.split()), frozenset(said.secret))
                     self._forms.setdefault(spec.command, []).append(form)
                     self._subcommands.setdefault(spec.command, set()).update(each.name for each in spec.subcommands)
+        # The same unknown names are typed again and again: a community's own commands are among them.
+        self._meant = lru_cache(MEANT_KEPT)(lambda name: closest(name, self._forms))
         said_so = {pair for forms in self._forms.values() for form in forms for pair in pairwise(form.phrase)}
         # Where it stands in the middle of a line, or without its sign.
         self._said_so = (
@@ -80,7 +84,7 @@ class Secrets:
 
         `runs` is the command that its line asks for, and of an alias its first word; empty for one that nobody knows.
         """
-        name = fold(runs[0][1:]) if runs else line and closest(line.command, self._forms)
+        name = fold(runs[0][1:]) if runs else line and self._meant(line.command)
         found: list[str] = []
         if line and name in self._forms:
             given = list(runs[1:])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from waddlebot.base.contracts import OVERLAY_SOURCES, ModuleResponse
-from waddlebot.base.manifest import find_manifest
+from waddlebot.base.manifest import Manifest, find_manifest
 
 from .filters import Filter, Line
 from .rule_book import RuleBook, StringRule
@@ -17,11 +17,17 @@ NOT_SAID = "A rule of this channel is against a word in that, so it is not said 
 # What of a response is no text to be read.
 UNREAD = frozenset({"media_type", "media_url", "artwork_url", "track_id", "player", "style", "service", "kind"})
 
+# Of modules that run, and stay what they are for as long.
+_manifests: dict[str, Manifest] = {}
+
 
 def has_quotes(module_name: str) -> bool:
     """Whether a module brings texts from elsewhere."""
-    manifest = find_manifest(module_name)
-    return manifest is not None and manifest.quotes
+    manifest = _manifests.get(module_name) or find_manifest(module_name)
+    if manifest is None:
+        return False
+    _manifests[module_name] = manifest
+    return manifest.quotes
 
 
 def find_objection(
