@@ -1,4 +1,4 @@
-"""The fleet beside a TwitchIO 3 bot with one command, on one Twitch, each with channels of its own.
+"""The fleet beside a TwitchIO 3 bot with two commands, on one Twitch, each with channels of its own.
 
 TwitchIO has none of our rules, storage, limits and points: what it holds when it dies is gone. It hears as the fleet
 does, by signed webhooks and its own web adapter; beside the fleet on a conduit by WebSocket, for it knows no conduits
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import psycopg2
 from waddlebot.fleet.embedded import free_port
 
 from bench.common import ROOT, cpu_seconds, table
@@ -58,12 +59,14 @@ class Bar:
     # Our CPU at most, and our messages a second at least, as a multiple of TwitchIO's.
     cpu: float = 0.0
     speed: float = 0.0
+    command: str = COMMAND
 
 
 COMMAND_BARS = (
     Bar("64 commands at once", 1000, cpu=2.8, speed=0.4),
     Bar("16 commands at once", 1000, window=16, cpu=4.0),
     Bar("one command after the other", 200, window=1),
+    Bar("64 commands at once that ask the database", 1000, command=ASKING),
 )
 
 
@@ -85,6 +88,8 @@ def run(python: Path, transport: str) -> float:
         fleet_on(platform, channels=CHANNELS, **environment) as running,
         twitchio_bot(platform, python, transport) as theirs,
     ):
+        with psycopg2.connect(running.environment["DATABASE_URL"]) as connection, connection.cursor() as cursor:
+            cursor.execute(SEED_RULES)
         if transport == "conduit":
             wait_until_heard(platform)
         sides = {
@@ -131,7 +136,7 @@ def compare(platform: RunningTwitch, sides: dict[str, tuple[int, Callable[[], fl
     for number in range(1, ROUNDS + 1):
         for name, (first, cpu) in sides.items():
             before = cpu()
-            report = send(platform, first, count=bar.count, share=bar.share, window=bar.window)
+            report = send(platform, first, count=bar.count, share=bar.share, window=bar.window, command=bar.command)
             costs[name].append((cpu() - before) / bar.count * 1000)
             speeds[name].append(report["per_s"])
             reply = report["reply_ms"]

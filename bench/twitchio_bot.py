@@ -1,4 +1,4 @@
-"""A TwitchIO 3 bot with one command, on a Twitch on this machine. Runs in a Python of its own: see twitchio.py."""
+"""A TwitchIO 3 bot with two commands, on a Twitch on this machine. Runs in a Python of its own: see twitchio.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Bot(commands.Bot):
 
     async def setup_hook(self) -> None:
         await self.add_token(self.given["access_token"], self.given["refresh_token"])
-        await self.add_component(Inventory())
+        await self.add_component(Answers())
 
     async def event_ready(self) -> None:
         for channel in self.given["channels"]:
@@ -40,7 +40,11 @@ class Bot(commands.Bot):
         print("ready", flush=True)
 
 
-class Inventory(commands.Component):
+class Answers(commands.Component):
+    @commands.command()
+    async def rules(self, ctx: commands.Context[Bot]) -> None:
+        await ctx.reply("Be kind. No spoilers.")
+
     @commands.command()
     async def inventory(self, ctx: commands.Context[Bot], what: str) -> None:
         await ctx.reply("The inventory is empty." if what == "list" else "?")

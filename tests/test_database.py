@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +15,8 @@ from waddlebot.base.errors import ConfigError
 from waddlebot.base.ids import new_id
 from waddlebot.base.manifest import all_manifests
 from waddlebot.base.transactions import OpenTransaction
-from waddlebot.data.database import Database, DatabaseUnavailable, Prepared, fetch
+from waddlebot.community.people import SELECT_PEOPLE
+from waddlebot.data.database import BY_INDEX, SESSION_OPTIONS, Database, DatabaseUnavailable, Prepared, fetch
 from waddlebot.data.migrate import RENAMED, list_migrations, migrate
 from waddlebot.fleet.embedded import PostgresServer
 from waddlebot.testing.fleet import FAST
@@ -129,6 +132,22 @@ def test_a_new_queue_is_read_by_its_index_in_order(database, scratch):
     explain = f"EXPLAIN SELECT id FROM {scratch} WHERE state = 'pending' ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED"
     plan = " ".join(row["QUERY PLAN"] for row in database.statement(explain))
     assert f"Index Scan using {scratch}_id_idx" in plan
+
+
+def test_people_are_found_by_index_while_their_tables_are_young(stack):
+    options = SESSION_OPTIONS + BY_INDEX
+    url = re.sub(r"^postgres[23]?:", "postgresql:", stack.environment()["DATABASE_URL"])
+    with contextlib.closing(psycopg2.connect(url, options=options)) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "WITH u AS (INSERT INTO users (display_name) SELECT n::text FROM generate_series(1, 3000) n RETURNING id)"
+            " INSERT INTO platform_identities (user_id, platform, platform_user_id) SELECT id, 'peer', id FROM u"
+        )
+        cursor.execute("SELECT array_agg(id) FROM (SELECT id FROM users ORDER BY id DESC LIMIT 10) AS last")
+        cursor.execute(f"EXPLAIN {SELECT_PEOPLE}", cursor.fetchone())
+        plan = " ".join(row[0] for row in cursor.fetchall())
+        connection.rollback()
+    assert "platform_identities_first" in plan
+    assert "platform_identities_pkey" not in plan
 
 
 def test_statements_prepared_together_are_one_transaction_and_answer_with_the_last(database, scratch):
