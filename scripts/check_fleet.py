@@ -127,6 +127,9 @@ def check_files(manifests: list[Manifest]) -> Iterator[str]:
         for name in FOLDERS:
             if not (manifest.folder / name).is_dir():
                 yield f"{manifest.package}: has no folder {name}/"
+    typed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["packages"]
+    for missing in sorted({each.package for each in manifests} - set(typed)):
+        yield f"{missing}: is not in [tool.mypy] packages of pyproject.toml, so nothing checks its types"
 
 
 def check_unique(manifests: list[Manifest]) -> Iterator[str]:

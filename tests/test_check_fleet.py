@@ -98,3 +98,8 @@ def test_an_argument_that_has_to_be_secret_is_found(checker):
     (found,) = checker.check_commands([portal.model_copy(update={"commands": specs})])
     assert found == "portal_module: !community takes <email>, which has to be `secret`"
     assert list(checker.check_commands([portal])) == []
+
+
+def test_a_module_whose_types_nobody_checks_is_found(checker):
+    manifest = all_manifests()[0].model_copy(update={"folder": CHECKOUT / "dice_module"})
+    assert any(problem.startswith("dice_module: is not in [tool.mypy]") for problem in checker.check_files([manifest]))

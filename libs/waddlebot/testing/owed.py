@@ -1,7 +1,8 @@
 """What a module owes the tests of all modules: `<name>_module/tests/owed.py`, next to its own tests.
 
 `PREFIX` is its path. All else may be left out:
-`SAMPLES` are bodies and queries for `tests/test_doors.py`, by endpoint, each a function of the World there;
+`SAMPLES` are bodies and queries for `tests/test_doors.py`, by endpoint, each a function of the World there:
+`{"GET /dice": lambda world: {"query": {"community_id": world.mine.slug}}}`;
 `furnish(world)` makes what its endpoints name, and gives it back by the name of the path's parameter;
 `CARRIED` is how many items its export has after `carry(bot)`, for `tests/test_portability.py`.
 """
