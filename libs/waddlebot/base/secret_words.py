@@ -16,8 +16,6 @@ from .contracts import CommandSpec, SubcommandSpec
 from .module_settings import HIDDEN
 from .text import SMART_QUOTES, SMART_SINGLE, fold
 
-# Names that nobody knows, of which it is kept which known one is meant.
-MEANT_KEPT = 1_000
 # What may stand around a word without being part of it.
 AROUND = "".join({*SMART_QUOTES, *SMART_SINGLE, *"\"'<>[]"})
 
@@ -66,8 +64,7 @@ class Secrets:
                     form = Form(spec.command, subcommand, tuple(said.usage.split()), frozenset(said.secret))
                     self._forms.setdefault(spec.command, []).append(form)
                     self._subcommands.setdefault(spec.command, set()).update(each.name for each in spec.subcommands)
-        # The same unknown names are typed again and again: a community's own commands are among them.
-        self._meant = lru_cache(MEANT_KEPT)(lambda name: closest(name, self._forms))
+        self._names = tuple(self._forms)
         said_so = {pair for forms in self._forms.values() for form in forms for pair in pairwise(form.phrase)}
         # Where it stands in the middle of a line, or without its sign.
         self._said_so = (
@@ -84,7 +81,7 @@ class Secrets:
 
         `runs` is the command that its line asks for, and of an alias its first word; empty for one that nobody knows.
         """
-        name = fold(runs[0][1:]) if runs else line and self._meant(line.command)
+        name = fold(runs[0][1:]) if runs else line and _meant(line.command, self._names)
         found: list[str] = []
         if line and name in self._forms:
             given = list(runs[1:])
@@ -108,6 +105,12 @@ class Secrets:
             return
         literals = {word for form in forms for word in _known(form)}
         yield from (word for word in words if fold(word) not in literals)
+
+
+# The same unknown names are typed again and again: a community's own commands are among them.
+@lru_cache(1_000)
+def _meant(name: str, known: tuple[str, ...]) -> str | None:
+    return closest(name, known)
 
 
 def without(said: Any, secrets: Sequence[str]) -> Any:

@@ -168,7 +168,6 @@ class Catalogue:
     # The modules of the marketplace that answer to `!` too where nothing else does, here or there.
     answer_to_both: frozenset[tuple[str | None, str]] = frozenset()
     _merged: dict[tuple[str | None, str], dict[str, Any]] = field(default_factory=dict)
-    _set: dict[tuple[str, str], list[Permission]] = field(default_factory=dict)
 
     def find(self, prefix: str, name: str, entity_id: str) -> list[Command]:
         """Every command of that name in the order in which they run, or the alias.
@@ -284,12 +283,10 @@ class Catalogue:
 
     def settings_for(self, name: str, entity_id: str) -> list[Permission]:
         """What was set for a command, or for ALL_COMMANDS: at this entity, then in its community."""
-        here = self._decides(entity_id)
-        found = self._set.get((here, name))
-        if found is None:
-            places = (self.permissions.get((place, name)) for place in (here, None))
-            found = self._set[here, name] = [each for each in places if each is not None]
-        return found
+        if name not in self._with_permissions:
+            return []
+        found = (self.permissions.get((place, name)) for place in (self._decides(entity_id), None))
+        return [each for each in found if each is not None]
 
     def terms_of(self, command: Command, entity_id: str) -> Terms | None:
         """Who may use a command here and how long it rests then; None where nobody has said anything of that."""
@@ -413,6 +410,10 @@ class Catalogue:
     def _alias_at(self, prefix: str, name: str, entity_id: str) -> Alias | None:
         at = (None, self._decides(entity_id))
         return next((alias for alias in self.aliases.get((prefix, name), ()) if alias.entity_id in at), None)
+
+    @cached_property
+    def _with_permissions(self) -> frozenset[str]:
+        return frozenset(name for _, name in self.permissions)
 
     @cached_property
     def _secrets(self) -> Secrets:
