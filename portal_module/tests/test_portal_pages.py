@@ -755,6 +755,19 @@ def test_on_a_phone_every_switch_of_a_list_is_there_and_nothing_lies_on_top_of_i
     running.say("!timer remove a-timer-of-a-long-name-that-breaks", level="moderator")
 
 
+def test_a_channel_is_connected_and_what_the_bot_cannot_do_there_is_said(page, running):
+    login = f"penguin{new_id()[-8:]}"
+    page.goto("/portal/c/demo/channels")
+    page.click("text=Connect Twitch")
+    page.click("text=Continue to Twitch")
+    page.fill("[name=login]", login)
+    page.click("text=Authorize >> nth=-1")
+    page.click("text=Go to the portal")
+    page.wait_for_url(f"**/portal/c/{login}/channels")
+    row = page.locator("tr", has_text=login).last
+    assert "The bot is not a moderator: type /mod" in row.inner_text()
+
+
 def meet(one: dict[str, float], other: dict[str, float]) -> bool:
     return all(
         one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
