@@ -768,6 +768,34 @@ def test_a_channel_is_connected_and_what_the_bot_cannot_do_there_is_said(page, r
     assert "The bot is not a moderator: type /mod" in row.inner_text()
 
 
+def test_on_a_phone_a_long_word_breaks(page, running):
+    running.say(f'!inventory add "{"W" * 60}" "x"')
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/portal/c/demo/inventory")
+    name = page.locator("td", has_text="WWWW").first
+    assert name.evaluate("cell => cell.scrollWidth <= cell.clientWidth")
+    running.say(f'!inventory delete "{"W" * 60}"')
+
+
+BRIGHTNESS = """async (url) => {
+  const picture = new Image();
+  picture.src = url;
+  await picture.decode();
+  const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+  const drawn = canvas.getContext("2d");
+  drawn.drawImage(picture, 0, 0, 1, 1);
+  return Math.max(...drawn.getImageData(0, 0, 1, 1).data.slice(0, 3));
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_preview_is_as_dark_as_a_stream_in_both_themes(page, theme):
+    page.emulate_media(color_scheme=theme)
+    page.goto("/portal/c/demo/overlays", wait_until="networkidle")
+    picture = base64.b64encode(page.locator(".screen").screenshot()).decode()
+    assert page.evaluate(BRIGHTNESS, f"data:image/png;base64,{picture}") < 80
+
+
 def meet(one: dict[str, float], other: dict[str, float]) -> bool:
     return all(
         one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
