@@ -129,6 +129,7 @@ def test_a_fleet_is_backed_up_while_it_works_and_is_the_same_elsewhere(tmp_path,
     assert "backup" in run("restore", new, str(tmp_path / "cut")).stderr
     assert not (new / "secrets.json").exists(), "nothing is changed by what cannot be read"
     restored = run("restore", new, str(file))
+    assert f"Start it with: waddlebot up --home {new}" in restored.stdout
     assert restored.returncode == 0, restored.stderr
     assert "their rows and sums are as they were" in restored.stdout
     refused = run("restore", new, str(file))

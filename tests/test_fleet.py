@@ -462,6 +462,7 @@ def test_a_home_outlives_sigterm_and_kill_9_and_says_in_one_line_that_its_databa
         assert second.say("!inventory list").stdout == "1 item: Lamp\n"
         assert eventually(second.module_host), "whoever installs it now is answered at once"
         assert not any("shown only this once" in line for line in second.output)
+        assert any("portal login" in line for line in second.output), "its own Redis has forgotten who was signed in"
         assert took_s < max(40, 2 * first_took_s)
         answered = kill_under_load(second)
     finally:

@@ -143,7 +143,7 @@ def build(service: Service, settings: TwitchSettings) -> StreamService:
     service.loops.add("role-look", look.step, every_s=LOOK_AT_ROLES_S, kind="worker", once=True)
     shoutouts = ShoutoutQueue(twitch, db, bot_user_id=bot_user_id, log=log)
     service.loops.add("shoutouts", shoutouts.step, every_s=LOOK_EVERY_S, kind="worker", once=True)
-    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), roles, shoutouts])
+    service.mount(api_controller, using=[desk, accounts, channels, ActivityService(db), roles, shoutouts, oauth])
     return streams
 
 

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from waddlebot.base.errors import UpstreamError, UserError
 from waddlebot.data.database import Database, fetch
 from waddlebot.web.sessions import PageFlash, PageSession
 from waddlebot.web.signin import Login
 from waddlebot.web.site import go_to, page
 
-from ..services.channels import PLATFORM_NAMES, ConsentPages, list_channels
+from ..services.channels import PLATFORM_NAMES, SHOWN, ConsentPages, list_channels
 from ..services.fleet_api import FleetAPI, quoted
-from ..services.seats import Seats
+from ..services.seats import Seat, Seats
 from .parts import Buttons, check_act, value
 
 
 @page("GET", "/portal/c/<community>/channels", "channels.html")
 def show_channels(
-    community: str, login: Login, session: PageSession, seats: Seats, database: Database, consents: ConsentPages
+    community: str,
+    login: Login,
+    session: PageSession,
+    seats: Seats,
+    database: Database,
+    consents: ConsentPages,
+    fleet: FleetAPI,
 ) -> Any:
     """Every channel, with what is wrong there in words."""
     seat = seats.take(login, community, "channels")
@@ -30,6 +37,7 @@ def show_channels(
             (seat.community_id,),
         )
         states = fetch(db, "SELECT platform, status FROM collector_modules WHERE platform IS NOT NULL")
+    hears_twitch = any(each.platform == "twitch" for each in channels)
     said = {row["entity_id"]: row["announce"] for row in rows}
     announces = {each.entity_id: _announces(each.platform, said.get(each.entity_id)) for each in channels}
     unconfigured = {row["platform"] for row in states if row["status"] == "unconfigured"}
@@ -37,6 +45,7 @@ def show_channels(
         "Channels",
         channels=channels,
         announces=announces,
+        missing=_missing_at_twitch(seat, fleet) if hears_twitch else {},
         connect=consents.urls,
         names=PLATFORM_NAMES,
         unconfigured=unconfigured,
@@ -59,6 +68,15 @@ def set_announce(
     fleet.ask(seat, "bot", "PUT", f"{path}/router", {"config": {**was, "announce": is_on}})
     flash.set("Announcements are said there from now on." if is_on else "No announcements there any more.")
     return go_to(f"{seat.path}/channels")
+
+
+def _missing_at_twitch(seat: Seat, fleet: FleetAPI) -> dict[str, list[str]]:
+    """By channel, what the bot cannot do there, as the collector says it; nothing while it does not answer."""
+    try:
+        listed = fleet.ask(seat, "channels", "GET", "/twitch/api/channels", query={"limit": SHOWN})["channels"]
+    except (UserError, UpstreamError):
+        return {}
+    return {f"twitch::{each['broadcaster_id']}": each["missing"] for each in listed}
 
 
 def _announces(platform: str, said: str | None) -> bool:

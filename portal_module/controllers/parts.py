@@ -36,12 +36,17 @@ class StalePage(UserError):
 
 def value(name: str) -> str:
     """What a request's form says, trimmed."""
-    return str(request.forms.get(name) or "").strip()[:MAX_VALUE_CHARS]
+    return _plain(request.forms.get(name))[:MAX_VALUE_CHARS]
 
 
 def asked(name: str) -> str:
     """What a request's address says, trimmed."""
-    return str(request.query.get(name) or "").strip()[:255]
+    return _plain(request.query.get(name))[:255]
+
+
+def _plain(said: Any) -> str:
+    """A text as the database can take it, which has no NUL."""
+    return str(said or "").replace("\0", "").strip()
 
 
 def act_key(session: PageSession) -> str:

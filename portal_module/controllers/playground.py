@@ -116,6 +116,7 @@ def show_message(
         "Message",
         found=found,
         name=who[0]["display_name"] if who else "Somebody",
+        place=dict(list_places(database, seat.community_id)).get(found.get("entity_id", ""), ""),
         said=[each["message"] for each in said],
         steps=steps_of(found, overlays),
     )

@@ -195,7 +195,7 @@ def _fields(database: Database, seat: Seat, was: dict[str, Any]) -> list[Field]:
             requires=None
             if value("match_type") in FILTERS
             else IS_NOT_EMPTY("Write what to look for; * is any message."),
-            comment="For a filter a name of your choosing, but for links the addresses that are fine.",
+            comment="Words of a message. A filter has any name here, but for links the addresses that are fine.",
         ),
         Field("match_type", label="How", default=shown["match_type"], requires=IS_IN_SET(MATCHES, zero=None)),
         Field(

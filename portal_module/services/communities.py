@@ -45,7 +45,7 @@ class About:
     def check(self, level: Level, what: str) -> None:
         """Raises: Refused, naming the level that is needed."""
         if self.level < level:
-            raise Refused(f"Only {'an' if level.label[0] in 'aeio' else 'a'} {level.label} or above may {what}.")
+            raise Refused(f"Only {level.at_least} may {what}.")
 
 
 def about(db: DAL, ids: Sequence[int], here: int, level_here: Level) -> About:

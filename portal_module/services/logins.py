@@ -38,7 +38,8 @@ class LoginService:
 
     def add(self, email: str, *, community_id: int, own_id: int, ids: list[int]) -> Made:
         """Make a login for an address, with a password that holds for a day; of one that this person has the password
-        is made anew. Somebody else's login is only given the right to edit."""
+        is made anew. Somebody else's login is only given the right to edit; so is that of an owner by a badge alone,
+        which counts in chat."""
         password = "-".join("".join(secrets.choice(LETTERS) for _ in range(6)) for _ in range(PASSWORD_CHARS // 6))
         hashed = str(CRYPT(digest_alg=DIGEST)(password)[0])
         with self._db.transaction() as db:
@@ -57,7 +58,7 @@ class LoginService:
                 )
                 assert row is not None
                 login_id = int(row["id"])
-                if person is None:
+                if person is None or not _has_role(db, ids, community_id):
                     _let_edit(db, login_id, community_id)
             elif known["waddlebot_user_id"] in ids:
                 login_id = known["id"]
@@ -67,6 +68,8 @@ class LoginService:
                     " last_password_change = clock_timestamp() WHERE id = %s",
                     (hashed, HOLDS_FOR, login_id),
                 )
+                if not _has_role(db, ids, community_id):
+                    _let_edit(db, login_id, community_id)
             else:
                 login_id, password = known["id"], ""
                 _let_edit(db, login_id, community_id)
@@ -91,6 +94,19 @@ def check_password_holds(login: Login) -> None:
 def begins_at(login: Login) -> str:
     """Whoever came in by a password that somebody else made chooses one of their own before anything else."""
     return CHANGE_PASSWORD if login.more["temp_password_expires"] is not None else ""
+
+
+def _has_role(db: Any, ids: list[int], community_id: int) -> bool:
+    """Whether somebody has a seat in the portal by what they are in the community."""
+    return bool(
+        fetch(
+            db,
+            "SELECT FROM communities WHERE id = %(community)s AND owner_id = ANY(%(ids)s)"
+            " UNION ALL SELECT FROM community_rbac WHERE community_id = %(community)s AND user_id = ANY(%(ids)s)"
+            "  AND role IN ('owner', 'admin')",
+            {"community": community_id, "ids": ids},
+        )
+    )
 
 
 def _let_edit(db: Any, login_id: int, community_id: int) -> None:

@@ -67,7 +67,7 @@ def test_roles_are_given_by_who_may_and_are_in_the_audit_log_by_name(bot, fleet)
     )
     said = bot.say(f"!community role @{who} moderator", by="boss", level="admin").chat
     assert said == f"{who.title()} is moderator in {bot.slug} from now on."
-    assert "Only an owner or above" in bot.say(f"!community role @{who} admin", by="boss", level="admin").chat
+    assert "Only an owner may make" in bot.say(f"!community role @{who} admin", by="boss", level="admin").chat
     assert "The roles are" in bot.say(f"!community role @{who} king", level="owner").chat
     assert bot.say(f"!community role @{who} admin", by="boss", level="owner").statuses == ["success"]
     with fleet.database.transaction() as db:

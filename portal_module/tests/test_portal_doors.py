@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -581,6 +582,20 @@ def test_a_form_says_in_words_and_at_its_field_what_a_name_has_to_be(world):
     answer = fill_in(owner, path, "timer", name="two words", message="hi", minutes="5", min_lines="0", entity_id="")
     assert (answer.status, "Has to be one word, without quotation marks." in answer.body.decode()) == (422, True)
     assert "^[" not in answer.body.decode() and "Not saved." not in answer.body.decode()
+
+
+def test_nothing_that_an_address_or_a_button_brings_breaks_a_page(world):
+    owner, folder = world.people["owner"], Path(__file__).parents[1] / "controllers"
+    names = {name for each in folder.glob("*.py") for name in re.findall(r'asked\("(\w+)"\)', each.read_text())}
+    assert {"q", "who", "before"} <= names
+    for route in (each for each in COMMUNITY if each.startswith("GET ")):
+        for said in ("\0a", "9" * 30, "-1", "\u202e'<b>", "x" * 3000):
+            answer = owner.ask("GET", f"{world.path(route)}?{urlencode(dict.fromkeys(names, said))}")
+            assert answer.status < 500, (route, said)
+    [key, *_] = KEY_OF_BUTTON.findall(owner.ask("GET", f"/portal/c/{world.bot.slug}/modules").body.decode())
+    for who in ("a\0b", "x" * 60_000, "🐧" * 20_000):
+        form = {"_key": key, "label": "artist", "who": who}
+        assert owner.ask("POST", f"/portal/c/{world.bot.slug}/labels/give", form).status == 303
 
 
 def test_whoever_signs_in_takes_their_own_data_away_and_nobody_elses(fleet, twitch_simulator):

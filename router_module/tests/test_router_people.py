@@ -160,6 +160,31 @@ def test_a_role_of_one_account_counts_for_the_others(fleet, bot, two):
     assert bot.say("!inventory add Shield shiny", by=b).statuses == ["denied"]
 
 
+def test_a_lower_role_ends_the_higher_one_of_a_linked_account_and_undo_gives_both_back(fleet, bot, two):
+    a, b = two
+    change(fleet, link, own_id(fleet, b), own_id(fleet, a))
+    give(fleet, bot, own_id(fleet, a), "moderator")
+    give(fleet, bot, own_id(fleet, b), "subscriber")
+    assert [bot.say("!inventory add Sword shiny", by=each).statuses for each in two] == [["denied"], ["denied"]]
+
+    (entry,) = fleet.database.statement(
+        "SELECT undo FROM audit WHERE community_id = %s AND subject = %s",
+        (bot.community_id, f"role/{own_id(fleet, b)}"),
+    )
+    assert fleet.request("POST", entry["undo"]["path"], entry["undo"]["body"]).status == 200
+    assert bot.say("!inventory add Sword shiny", by=b).statuses == ["success"]
+
+    give(fleet, bot, own_id(fleet, a), "owner")
+    key = fleet.make_key(f"program {bot.slug}", "api-users", community_id=bot.community_id)
+    refused = give(fleet, bot, own_id(fleet, b), "member", key=key)
+    assert refused["error"]["code"] == "not_allowed", "one person's other number is no way around who is above"
+
+
+def give(fleet, bot, user: int, role: str, *, key: str = "console") -> Any:
+    body = {"community_id": bot.slug, "assignments": [{"user_id": user, "role": role}]}
+    return fleet.request("POST", "/router/roles/assign", body, key=key).json()["results"][0]
+
+
 def test_a_role_given_after_linking_counts_at_once(fleet, bot, two):
     a, b = two
     change(fleet, link, own_id(fleet, b), own_id(fleet, a))

@@ -22,6 +22,7 @@ from ..services.account_service import AccountService
 from ..services.activity_service import ActivityService
 from ..services.channel_service import ChannelService
 from ..services.moderation_service import ModerationService
+from ..services.oauth_service import OAuthService
 from ..services.role_service import Role, RoleService
 from ..services.shoutout_queue import ShoutoutQueue
 from ..services.subscription_kinds import KINDS, bot_scopes
@@ -206,9 +207,11 @@ def show_user(user: str, accounts: AccountService) -> dict[str, Any]:
 
 
 @endpoint("GET", "/twitch/api/channels", caller=TWITCH_OR_ADMINS, area="channels", query=Page)
-def list_channels(query: Page, caller: Account, channels: ChannelService) -> dict[str, Any]:
-    """List the channels that are served: consent, subscriptions, live status, and what is wrong."""
-    return list_answer("channels", channels.list_channels(query, community_id=caller.community_id), query)
+def list_channels(query: Page, caller: Account, channels: ChannelService, consents: OAuthService) -> dict[str, Any]:
+    """List the channels that are served: consent, subscriptions, live status, what is wrong, and in words what the bot
+    cannot do there."""
+    listed = channels.list_channels(query, community_id=caller.community_id)
+    return list_answer("channels", listed.map(lambda each: {**each, "missing": consents.missing(each)}), query)
 
 
 @endpoint("GET", "/twitch/api/subscriptions", caller=TWITCH_OR_ADMINS, area="channels", query=SubscriptionsQuery)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pydantic_core import to_json
 from waddlebot.base.contracts import Wire
 from waddlebot.base.errors import BadRequest
+from waddlebot.base.module_settings import HIDDEN
 from waddlebot.base.wire import validate
 from waddlebot.collecting.collector import Collector
 from waddlebot.collecting.event_store import Delivery, Holding
@@ -106,7 +107,7 @@ class NotificationService:
             type=subscription.type,
             channel_id=channel,
             person_id=happening.person_id,
-            data={**payload, COPY: True} if self._is_copy(happening) else payload,
+            data=_without_quote({**payload, COPY: True} if self._is_copy(happening) else payload),
             occurred_at=origin.sent_at,
             ignored=ignored,
             holding=origin.holding,
@@ -158,6 +159,16 @@ class NotificationService:
 
 
 NOT_SERVED = "channel not served"
+QUOTE = "parent_message_body"
+
+
+def _without_quote(payload: dict[str, Any]) -> dict[str, Any]:
+    """Without the line that a reply answers. It is kept as its own event, if at all: with its secret words hidden, and
+    until whoever said it is erased."""
+    reply = payload["event"].get("reply")
+    if not isinstance(reply, dict) or not reply.get(QUOTE):
+        return payload
+    return {**payload, "event": {**payload["event"], "reply": {**reply, QUOTE: HIDDEN}}}
 
 
 def _kind_of(subscription: Subscription) -> type[Happening] | None:

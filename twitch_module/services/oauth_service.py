@@ -6,7 +6,7 @@ Source: https://dev.twitch.tv/docs/authentication/getting-tokens-oauth/#authoriz
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -140,6 +140,19 @@ class OAuthService:
     @property
     def features(self) -> tuple[Feature, ...]:
         return features_for(self._transport)
+
+    def missing(self, channel: Mapping[str, Any]) -> list[str]:
+        """What the bot cannot do in a channel as it is listed, and what cures that, in words."""
+        if channel["consent"] == "needs_reauth":
+            return ["Twitch takes the consent for this channel no more: connect it again."]
+        login, scopes = self._accounts.bot_login(), channel["scopes"]
+        _, lacking = _sorted_by_consent(self.features, scopes if channel["consent"] == "granted" else ())
+        words = [each.without.format(bot=login) for each in lacking]
+        if channel["bot_moderates"] is False:
+            words.append(f"The bot is not a moderator: type /mod {login} in the chat, so that it may say more.")
+            if not set(MODERATION.scopes) <= set(scopes):
+                words.append(MODERATION.without.format(bot=login))
+        return words
 
     def begin(self, purpose: Purpose, *, community: str = "", moderate: bool = False) -> tuple[str, Started]:
         """Where at Twitch to send the browser, and the state that it takes along. Raises: NotConfigured."""

@@ -105,6 +105,7 @@ def test_channels_say_what_they_have_and_lack(fleet, joined, twitch):
     assert mine["login"] == joined.login
     assert set(mine["subscriptions"]) == ALL
     assert mine["trouble"] == ""
+    assert mine["missing"] == ["The bot is not a moderator: type /mod channel900 in the chat, so that it may say more."]
 
 
 def test_events_and_activities_are_lists(fleet, channel):

@@ -211,3 +211,14 @@ def test_an_address_that_a_command_takes_is_on_no_record_here_or_there(channel):
     eventually(lambda: [row["state"] for row in channel.rows] == ["forwarded"] * len(LOGINS))
     assert channel.fleet.tables_with(address) == []
     assert channel.fleet.tables_with(address.replace("&", "&amp;")) == []
+
+
+def test_what_a_reply_quotes_is_on_no_record_either(channel):
+    address = f"pip-{channel.id.lower()}@example.org"
+    asked = json.loads(channel.message(LOGINS[0].format(address), name="Bob").body)["event"]
+
+    channel.say("what was that?", answers=asked)
+
+    eventually(lambda: channel.states == ["forwarded"])
+    assert channel.rows[0]["event_data"]["event"]["reply"]["parent_message_id"] == asked["message_id"]
+    assert channel.fleet.tables_with(address) == []

@@ -142,6 +142,9 @@ def test_without_channel_bot_the_bot_cannot_hear_and_says_so(browser, streamer, 
     listed = fleet.request("GET", "/twitch/api/channels", query={"limit": 1000}, key="admin").json()["channels"]
     mine = next(each for each in listed if each["broadcaster_id"] == streamer.id)
     assert "its chat cannot be heard" in mine["trouble"]
+    assert "The bot cannot be in your chat as a bot. Consent again, or type /mod channel900 there." in mine["missing"]
+    assert "The bot does not notice new followers." in mine["missing"]
+    assert "The bot does not notice cheers." not in mine["missing"], "that was granted"
 
 
 def test_a_callback_that_twitch_does_not_reach_is_told(browser, streamer, twitch):

@@ -57,6 +57,16 @@ class Level(IntEnum):
     def label(self) -> str:
         return self.name.lower()
 
+    @property
+    def one(self) -> str:
+        """Somebody who has it, as in a sentence: `a moderator`."""
+        return f"{'an' if self.label[0] in 'aeiou' else 'a'} {self.label}"
+
+    @property
+    def at_least(self) -> str:
+        """Whoever has it or more: `a moderator or above`; above an owner is nobody."""
+        return f"{self.one} or above" if self < max(Level) else self.one
+
 
 LevelName = Literal["member", "subscriber", "vip", "moderator", "admin", "owner"]
 # Contracts §2. A badge that is not listed gives no level.

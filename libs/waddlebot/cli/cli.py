@@ -265,7 +265,8 @@ def restore(home: Path, passphrase_file: Path | None, force: bool, file: Path) -
 
     with reporting():
         read(Home(home), file, _passphrase(passphrase_file, is_new=False), echo, force=force)
-        echo("Start it with: waddlebot up")
+        at = "" if home == default_home() else f" --home {home}"
+        echo(f"Start it with: waddlebot up{at}")
 
 
 def _passphrase(file: Path | None, *, is_new: bool) -> str:

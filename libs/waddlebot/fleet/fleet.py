@@ -568,6 +568,8 @@ class Fleet:
             print(f"  A key for programs: {command} keys create{at} --name NAME --group admins")
         else:
             self._greet_with_secrets(overlays)
+            if not self.admin_key:  # Sessions end with the fleet's own Redis, so this is needed at each start.
+                print(f"  A link into the portal: {command} portal login{at} {self._operator_address()}")
         print("Try next, in another terminal:")
         print(f"  {command} chat{at}")
         print(f"  {command} say{at} '!help'")
@@ -586,9 +588,16 @@ class Fleet:
     def _portal_link(self) -> str:
         """What signs this computer's user in to the portal, as its operator; empty where there is none."""
         url = self.environment.get("PORTAL_URL")
-        email = f"{getpass.getuser()}@localhost"
-        made = post(f"{url}/portal/links", {"email": email}, self.home.console_key() or "") if url else {}
+        made = (
+            post(f"{url}/portal/links", {"email": self._operator_address()}, self.home.console_key() or "")
+            if url
+            else {}
+        )
         return str(made.get("url", ""))
+
+    @staticmethod
+    def _operator_address() -> str:
+        return f"{getpass.getuser()}@localhost"
 
     def _demo_overlays(self) -> dict[str, str]:
         """The URLs for OBS, made at the first start."""

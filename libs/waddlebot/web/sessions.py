@@ -12,6 +12,7 @@ import redis
 from py4web import Session, request, response
 from py4web.core import Flash
 
+from ..base.chat import shorten
 from ..base.errors import Busy
 from .endpoint import Raw
 
@@ -132,6 +133,10 @@ class PageSession(Session):  # type: ignore[misc]
             response.delete_cookie(self.store.cookie, path="/", same_site="Lax", httponly=True)
 
 
+# A cookie holds 4096 bytes, and an emoji takes fourteen of them.
+MAX_FLASH_CHARS = 280
+
+
 class PageFlash(Flash):  # type: ignore[misc]
     """A text that is shown once, on this page or on the one that this request leads to. It is text, not HTML: the
     template escapes it, and nobody else."""
@@ -140,7 +145,7 @@ class PageFlash(Flash):  # type: ignore[misc]
         self._secure = secure
 
     def set(self, message: str, _class: str = "good", sanitize: bool = False) -> None:  # noqa: ARG002 - py4web's
-        self.local.flash = {"message": message, "class": _class}
+        self.local.flash = {"message": shorten(message, MAX_FLASH_CHARS), "class": _class}
 
     def on_request(self, context: dict[str, Any]) -> None:
         super().on_request(context)

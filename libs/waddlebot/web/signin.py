@@ -264,6 +264,8 @@ class SignIn(Auth):  # type: ignore[misc]
         """Change it, and end all other sessions. Raises: WrongPassword; TooManyTries; UserError for a weak one."""
         hashed = self._hashed(new_password)
         self.check_password(login.email, old_password)
+        if new_password == old_password:
+            raise UserError("That is the password that you have. Choose another one.")
         self._database.statement(
             "UPDATE auth_user SET password = %s, last_password_change = clock_timestamp() WHERE id = %s",
             (hashed, login.id),

@@ -129,7 +129,7 @@ def _by_level(command: Command, args: Sequence[str], level: Level, terms: Terms 
     if level >= needed:
         return None
     what = command.name + (f" {subcommand.name}" if subcommand else "")
-    return Decision(False, "level", f"Only {_a(needed)} or above may use {what}; you are {_a(level)}.")
+    return Decision(False, "level", f"Only {needed.at_least} may use {what}; you are {level.one}.")
 
 
 def _by_default(command: Command, entity_id: str, catalogue: Catalogue) -> Decision:
@@ -146,7 +146,3 @@ def needed_level(command: Command, subcommand: SubcommandSpec | None, terms: Ter
     # Alone it only says how it is used, which is for whoever may use any of it. Community modules do as they like.
     forms = [Level.named(each.level) for each in command.spec.subcommands] if command.is_core else []
     return max(level, min(forms, default=level))
-
-
-def _a(level: Level) -> str:
-    return f"an {level.label}" if level.label[0] in "aeiou" else f"a {level.label}"

@@ -7,7 +7,7 @@ chunks, of one call or of several, wait for each other and never in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -29,20 +29,25 @@ MAX_TOLD = 500
 KNOWN = """known AS (
     SELECT u.id FROM users u WHERE u.id = ANY(%(users)s::bigint[]) AND u.is_active ORDER BY u.id FOR KEY SHARE
 )"""
+# Every number of the people who are asked about: whoever is one person with them, and they.
+ALL_NUMBERS = """all_numbers AS (
+    SELECT me.id AS user_id, each.id AS own FROM users me CROSS JOIN LATERAL (
+        SELECT coalesce(me.head_id, me.id) AS id
+        UNION SELECT o.id FROM users o WHERE o.head_id = coalesce(me.head_id, me.id)
+    ) AS each WHERE me.id = ANY(%(users)s::bigint[])
+)"""
 ASSIGN = f"""
 WITH {KNOWN}, assigned AS (
     INSERT INTO community_rbac (community_id, user_id, role, assigned_by)
     SELECT %(community)s, known.id, asked.role, %(by)s
-    FROM known JOIN unnest(%(users)s::bigint[], %(roles)s::text[]) AS asked (id, role) USING (id) ORDER BY known.id
+    FROM known JOIN unnest(%(users)s::bigint[], %(roles)s::text[]) AS asked (id, role) USING (id)
+    WHERE known.id <> ALL(%(above)s::bigint[]) ORDER BY known.id
     ON CONFLICT (community_id, user_id) DO UPDATE
     SET role = excluded.role, assigned_by = excluded.assigned_by, assigned_at = now()
     WHERE community_rbac.role = ANY(%(replaceable)s)
     RETURNING user_id
 )
-SELECT known.id AS user_id, assigned.user_id IS NOT NULL AS is_assigned,
-    -- Whose role it is as well: everybody with the same head.
-    ARRAY(SELECT u.id FROM users me JOIN users u ON u.head_id = coalesce(me.head_id, me.id) WHERE me.id = known.id)
-        || ARRAY(SELECT coalesce(me.head_id, me.id) FROM users me WHERE me.id = known.id) AS together
+SELECT known.id AS user_id, assigned.user_id IS NOT NULL AS is_assigned
 FROM known LEFT JOIN assigned ON assigned.user_id = known.id
 """
 JOIN = f"""
@@ -55,10 +60,18 @@ WITH {KNOWN}, joined AS (
 )
 SELECT known.id AS user_id, EXISTS (SELECT 1 FROM joined WHERE joined.user_id = known.id) AS joined FROM known
 """
-# Before a role is given, so that the audit log has the one that it replaces.
-REPLACED = """
-SELECT user_id, role FROM community_rbac WHERE community_id = %(community)s AND user_id = ANY(%(users)s::bigint[])
-ORDER BY user_id FOR UPDATE
+# Before a role is given, so that the audit log has the ones that it replaces: those of all of somebody's numbers.
+REPLACED = f"""
+WITH {ALL_NUMBERS}
+SELECT r.user_id, r.role FROM community_rbac r
+WHERE r.community_id = %(community)s AND r.user_id IN (SELECT own FROM all_numbers) ORDER BY r.user_id FOR UPDATE
+"""
+NUMBERS = f"WITH {ALL_NUMBERS} SELECT user_id, array_agg(own) AS together FROM all_numbers GROUP BY user_id"
+# A person has the highest role of all their numbers, so that a lower one has to reach the others.
+LOWER = """
+UPDATE community_rbac r SET role = lowered.role, assigned_by = %(by)s, assigned_at = now()
+FROM unnest(%(lowered)s::bigint[], %(lowered_to)s::text[]) AS lowered (id, role)
+WHERE r.community_id = %(community)s AND r.user_id = lowered.id
 """
 ROLES = """
 SELECT me.id AS user_id, coalesce((
@@ -192,24 +205,40 @@ class RolesService:
         }
         with self._db.transaction() as db:
             had = {row["user_id"]: row["role"] for row in fetch(db, REPLACED, parameters)}
-            rows = fetch(db, ASSIGN, parameters)
-            given = [
-                role_change(
-                    community_id, row["user_id"], had.get(row["user_id"], "member"), wanted[row["user_id"]].label
-                )
-                for row in rows
-                if row["is_assigned"]
+            numbers = {row["user_id"]: row["together"] for row in fetch(db, NUMBERS, parameters)}
+            above = [
+                own
+                for own, together in numbers.items()
+                if any(LEVELS[had.get(each, "member")] > ceiling for each in together)
             ]
-            changes = [each for each in given if each.before != each.after]
+            rows = fetch(db, ASSIGN, {**parameters, "above": above})
+            given = {row["user_id"]: wanted[row["user_id"]] for row in rows if row["is_assigned"]}
+            lowered = {
+                other: level
+                for own, level in given.items()
+                for other in numbers[own]
+                if other not in wanted and LEVELS[had.get(other, "member")] > level
+            }
+            levels = [level.label for level in lowered.values()]
+            fetch(db, LOWER, {**parameters, "lowered": list(lowered), "lowered_to": levels})
+            changes = [
+                role_change(
+                    community_id,
+                    {each: had.get(each, "member") for each in (own, *(set(numbers.get(own, [])) & set(lowered)))},
+                    level.label,
+                )
+                for own, level in (given | lowered).items()
+            ]
+            changes = [each for each in changes if each.before != each.after]
             record_all(db, "router", "role_assigned", changes, community_id=community_id, by=by)
-        above = ErrorInfo(code="not_allowed", message=f"This person is above {ceiling.label}.")
+        refusal = ErrorInfo(code="not_allowed", message=f"This person is above {ceiling.label}.")
         return [
             RoleResult(
                 user_id=row["user_id"],
                 success=row["is_assigned"],
                 role=wanted[row["user_id"]].label if row["is_assigned"] else None,
-                error=None if row["is_assigned"] else above,
-                together=row["together"],
+                error=None if row["is_assigned"] else refusal,
+                together=numbers[row["user_id"]],
             )
             for row in rows
         ]
@@ -241,13 +270,12 @@ class RolesService:
             self._log.audit("roles_refused", result="FAILED", community=community_id, users=_numbers(some), by=by)
 
 
-def role_change(community_id: int, user_id: int, had: str, has: str) -> Change:
-    undo = Undo(
-        "POST",
-        "/router/roles/assign",
-        {"community_id": community_id, "assignments": [{"user_id": user_id, "role": had}]},
-    )
-    return Change(f"role/{user_id}", {"user_id": user_id, "role": had}, {"user_id": user_id, "role": has}, undo)
+def role_change(community_id: int, had: Mapping[int, str], has: str) -> Change:
+    """That the first of these numbers has a role from now on. Taking it back gives each of them the one that it had."""
+    user_id, role = next(iter(had.items()))
+    assignments = [{"user_id": number, "role": each} for number, each in had.items()]
+    undo = Undo("POST", "/router/roles/assign", {"community_id": community_id, "assignments": assignments})
+    return Change(f"role/{user_id}", {"user_id": user_id, "role": role}, {"user_id": user_id, "role": has}, undo)
 
 
 LEVELS = {level.label: level for level in Level}

@@ -260,7 +260,7 @@ def role_part() -> Part[RoleItem]:
         )
         if row is None:
             raise Conflict(f"{item.person} owns this community.")
-        change = role_change(community_id, user_id, known.role if known else "member", item.role)
+        change = role_change(community_id, {user_id: known.role if known else "member"}, item.role)
         record_all(db, "router", "role_assigned", [change], community_id=community_id)
 
     return Part(RoleItem, lambda item: item.person, export, put, tables=("community_rbac",))
