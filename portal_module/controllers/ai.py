@@ -16,7 +16,7 @@ from waddlebot.web.site import go_to, page
 from ..services import charts
 from ..services.fleet_api import FleetAPI, FleetRefused
 from ..services.seats import Seats
-from .modules import field_of, module_of, path_of, value_of
+from .modules import begin_module, field_of, path_of, value_of
 from .parts import Buttons, refuse
 
 MODULE = "ai"
@@ -33,7 +33,13 @@ STATES = {"ready": ("good", "Ready"), "unconfigured": ("", "Not set up"), "pause
 def show_ai(community: str, login: Login, session: PageSession, flash: PageFlash, seats: Seats, fleet: FleetAPI) -> Any:
     """How the AI is set here, who answers, and what was spent."""
     seat = seats.take(login, community, "bot", "editor" if request.method == "POST" else "viewer")
-    module = module_of(seat, fleet, MODULE)
+    here = {"community_id": seat.community_id}
+    found = begin_module(seat, fleet, MODULE)
+    spent = fleet.begin(seat, "bot", "/ai/usage", {**here, "days": DAYS})
+    answering = fleet.begin(seat, "bot", "/ai/providers", here)
+    # What holds by now, whoever set it, for whoever may see settings.
+    in_effect = fleet.begin(seat, "settings", "/ai/config", here) if seat.may("settings") else dict
+    module = found()
     if module is None:
         raise NotFound("This fleet has no AI at the moment.")
     specs = sorted(module["settings"], key=lambda each: FIRST.index(each["name"]) if each["name"] in FIRST else 99)
@@ -47,11 +53,6 @@ def show_ai(community: str, login: Login, session: PageSession, flash: PageFlash
         else:
             flash.set("Settings saved. They count from now on.")
             return go_to(f"{seat.path}/ai")
-    here = {"community_id": seat.community_id}
-    spent = fleet.begin(seat, "bot", "/ai/usage", {**here, "days": DAYS})
-    answering = fleet.begin(seat, "bot", "/ai/providers", here)
-    # What holds by now, whoever set it, for whoever may see settings.
-    in_effect = fleet.begin(seat, "settings", "/ai/config", here) if seat.may("settings") else dict
     usage = spent()
     return seat.shown(
         "AI",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydal.validators import IS_EMPTY_OR, IS_FLOAT_IN_RANGE, IS_IN_SET, IS_INT_IN_RANGE
@@ -71,9 +72,13 @@ def edit_module(
 
 def module_of(seat: Seat, fleet: FleetAPI, name: str) -> dict[str, Any] | None:
     """A module with its settings, if there is one of that name here."""
-    path, query = f"/router/communities/{seat.community_id}/modules", {"module": name}
-    found: list[dict[str, Any]] = fleet.ask(seat, "bot", "GET", path, query=query)["modules"]
-    return found[0] if found else None
+    return begin_module(seat, fleet, name)()
+
+
+def begin_module(seat: Seat, fleet: FleetAPI, name: str) -> Callable[[], dict[str, Any] | None]:
+    """The same, while other things are asked for; what is returned waits for it."""
+    answer = fleet.begin(seat, "bot", f"/router/communities/{seat.community_id}/modules", {"module": name})
+    return lambda: next(iter(answer()["modules"]), None)
 
 
 def path_of(seat: Seat, name: str) -> str:

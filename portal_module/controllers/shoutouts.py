@@ -16,7 +16,7 @@ from waddlebot.web.site import go_to, page
 from ..services.channels import ago
 from ..services.fleet_api import FleetAPI, FleetRefused
 from ..services.seats import Seats
-from .modules import field_of, module_of, path_of, value_of
+from .modules import begin_module, field_of, path_of, value_of
 from .parts import Buttons, asked, check_act, refuse, value
 
 MODULE = "shoutout"
@@ -64,7 +64,12 @@ def show_shoutouts(
 ) -> Any:
     """The settings, the list of people, and the past."""
     seat = seats.take(login, community, "bot", "editor" if request.method == "POST" else "viewer")
-    module = module_of(seat, fleet, MODULE)
+    found = begin_module(seat, fleet, MODULE)
+    auto = asked("auto") if asked("auto") in dict(AUTO) else None
+    values = {"community": seat.community_id, "auto": auto, "shown": SHOWN, "lately": LATELY, "days": DAYS}
+    with database.reading() as db:
+        people, past, (counted,) = (fetch(db, each, values) for each in (PEOPLE, PAST, COUNT))
+    module = found()
     if module is None:
         raise NotFound("This fleet has no shoutouts at the moment.")
     specs, here = module["settings"], {"community_id": seat.community_id}
@@ -85,10 +90,6 @@ def show_shoutouts(
         else:
             flash.set("Saved. It counts from now on.")
             return go_to(f"{seat.path}/shoutouts")
-    auto = asked("auto") if asked("auto") in dict(AUTO) else None
-    values = {"community": seat.community_id, "auto": auto, "shown": SHOWN, "lately": LATELY, "days": DAYS}
-    with database.reading() as db:
-        people, past, (counted,) = (fetch(db, each, values) for each in (PEOPLE, PAST, COUNT))
     return seat.shown(
         "Shoutouts",
         settings=settings,

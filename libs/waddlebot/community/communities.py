@@ -44,26 +44,39 @@ def community_of(db: DAL, caller: Account, reference: int | str | None) -> int:
 
     Raises: Invalid without either; UnknownCommunity; NotAllowed for another one than the caller's.
     """
-    if reference is None and caller.community_id is None:
-        raise Invalid("community_id is missing.", field="community_id")
-    # By its number, as the portal names it, nothing has to be looked up.
-    if caller.community_id is not None and reference in (None, caller.community_id, str(caller.community_id)):
-        community_id = caller.community_id
-    else:
-        assert reference is not None
-        found = find_community(db, reference)
-        if found is None:
-            raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")
-        caller.check_community(found)
-        community_id = found
-    log_context().community = community_id
-    return community_id
+    own = _own_community(caller, reference)
+    if own is not None:
+        return own
+    assert reference is not None
+    found = find_community(db, reference)
+    if found is None:
+        raise UnknownCommunity(f"There is no community {str(reference)[:64]}.")
+    caller.check_community(found)
+    log_context().community = found
+    return found
 
 
 def get_community(database: Database, caller: Account, reference: int | str | None) -> int:
     """As community_of, by itself: for what is to be done without a transaction."""
+    own = _own_community(caller, reference)
+    if own is not None:
+        return own
     with database.reading() as db:
         return community_of(db, caller, reference)
+
+
+def _own_community(caller: Account, reference: int | str | None) -> int | None:
+    """The caller's own, if that is meant. By its number, as the portal names it, nothing has to be looked up.
+
+    Raises: Invalid without any.
+    """
+    own = caller.community_id
+    if reference is None and own is None:
+        raise Invalid("community_id is missing.", field="community_id")
+    if own is None or reference not in (None, own, str(own)):
+        return None
+    log_context().community = own
+    return own
 
 
 def slug_of(name: str) -> str:

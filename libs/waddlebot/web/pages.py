@@ -25,9 +25,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 HTML = "text/html; charset=utf-8"
 THEMES = ("light", "dark")
 THEME_COOKIE = "theme"
-# What a module serves below its pages' root that is for programs.
 # Of somebody in a community; each has some kilobytes.
 PARTS_KEPT = 500
+# What a module serves below its pages' root that is for programs.
 FOR_PROGRAMS = ("api", "execute", "health", "metrics", "openapi.json", "ready", "static")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
