@@ -1,7 +1,8 @@
 """What somebody may do where: the rights that a login was given, and those that come with a person's role.
 
 An owner's role makes an owner here, an admin's an editor, a moderator's an editor of people and rules; so moderators
-get in uninvited, and out again with their role.
+get in uninvited, and out again with their role. What a platform said of somebody when they signed in counts as a role
+until it ends.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ WITH me AS (
         SELECT r.community_id, r.role FROM community_rbac r JOIN me ON me.id = r.user_id
         WHERE r.role IN ('owner', 'admin', 'moderator')
         UNION SELECT c.id, 'owner' FROM communities c JOIN me ON me.id = c.owner_id
+        UNION SELECT p.community_id, p.role FROM portal_platform_roles p
+        WHERE p.auth_user_id = %(login)s::bigint AND p.expires_at > now()
     ) AS each GROUP BY 1
 )
 SELECT c.id, c.slug, c.name, coalesce(given.rights, '{}') AS rights, coalesce(roles.names, '{}') AS roles
