@@ -27,6 +27,7 @@ from waddlebot.web.twitch_app import TwitchApp
 from .fleet_api import FleetAPI, quoted
 
 HOLDS_FOR = timedelta(hours=12)
+TOLD_FOR = timedelta(days=7)
 TIMEOUT_S = 8.0
 # As many as each platform gives at once, and pages of them: 2000 channels that somebody moderates at Twitch.
 TWITCH_AT_ONCE, DISCORD_AT_ONCE, MAX_PAGES = 100, 200, 20
@@ -132,19 +133,19 @@ class PlatformRoles:
             },
         )
 
-    def list_for(self, login_id: int) -> list[dict[str, Any]]:
-        """The communities that somebody has a seat in by what a platform said, and until when."""
+    def list_for(self, login_id: int, *, are_over: bool = False) -> list[dict[str, Any]]:
+        """The communities that somebody has a seat in by what a platform said, and until when; or had, lately."""
         return self._db.statement(
             "SELECT p.platform, p.role, p.expires_at, c.name, c.slug FROM portal_platform_roles p"
             " JOIN communities c ON c.id = p.community_id"
-            " WHERE p.auth_user_id = %s AND p.expires_at > now() AND c.is_active"
+            " WHERE p.auth_user_id = %s AND (p.expires_at <= now()) = %s AND c.is_active"
             " ORDER BY lower(c.name), p.platform LIMIT 50",
-            (login_id,),
+            (login_id, are_over),
         )
 
     def forget_old(self) -> None:
-        """Delete what holds no more."""
-        self._db.statement("DELETE FROM portal_platform_roles WHERE expires_at < now()")
+        """Delete what has not held for so long that nobody is told of it any more."""
+        self._db.statement("DELETE FROM portal_platform_roles WHERE expires_at < now() - %s", (TOLD_FOR,))
 
     def _ask_twitch(self, somebody: SignedIn) -> Roles:
         assert self._twitch is not None

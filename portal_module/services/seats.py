@@ -28,6 +28,9 @@ BY_ROLE: Mapping[str, Mapping[str, Right]] = {
     "admin": {EVERY: "editor"},
     "moderator": {EVERY: "viewer", "people": "editor", "rules": "editor"},
 }
+NONE_OF_YOURS = (
+    "There is no such community, or it is none of yours. Whoever moderates there signs in by the platform again."
+)
 SHELLS_KEPT = 500
 # More than anybody switches between by a list; operators have the list of communities.
 MAX_LISTED = 50
@@ -188,7 +191,7 @@ class Seats:
         """Somebody's seat at a page. Raises: NotFound where they have nothing to look at; NotAllowed."""
         places = self.places(login, here=community)
         if not places or places[0].slug != community:
-            raise NotFound("There is no such community, or it is none of yours.")
+            raise NotFound(NONE_OF_YOURS)
         seat = Seat(login, places[0], places)
         if area is not None:
             seat.check(area, right)

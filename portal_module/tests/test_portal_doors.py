@@ -694,7 +694,13 @@ def test_what_somebody_is_at_their_platform_they_are_in_the_portal(there, world)
     assert there.opened(visitor) == BADGES[there.platform][moderator]
     there.pass_time(0.2)
     assert there.opened(visitor) == ""
+    again = f"/portal/auth/with/{there.platform}?next=/portal/c/{there.bot.slug}"
+    assert again in visitor.ask("GET", "/portal/communities").body.decode()
     assert there.opened(there.sign_in()) == BADGES[there.platform][moderator]
+    assert again not in visitor.ask("GET", "/portal/communities").body.decode()
+    there.pass_time(12 + 7 * 24 + 1)
+    portal_app().platform_roles.forget_old()
+    assert again not in visitor.ask("GET", "/portal/communities").body.decode()
 
 
 def test_whoever_is_no_moderator_any_more_is_out_with_their_next_sign_in(there):
