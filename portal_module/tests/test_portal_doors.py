@@ -408,6 +408,24 @@ def test_rights_come_with_a_role_and_go_with_it(world, fleet):
     assert visitor.ask("GET", path).status == 404
 
 
+def test_each_account_of_one_person_brings_its_roles(fleet):
+    bots, sql = [fleet.bot() for _ in range(4)], "INSERT INTO users (display_name) VALUES ('pip') RETURNING id"
+    head, *others = (fleet.database.statement(sql)[0]["id"] for _ in range(4))
+    for each in others[:2]:
+        fleet.database.statement("UPDATE users SET head_id = %s WHERE id = %s", (head, each))
+    role = "INSERT INTO community_rbac (community_id, user_id, role) VALUES (%s, %s, 'moderator')"
+    for bot, each in zip(bots[1:], others, strict=True):
+        fleet.database.statement(role, (bot.community_id, each))
+    own = "UPDATE communities SET owner_id = %s WHERE id = %s"
+    fleet.database.statement(own, (head, bots[0].community_id))
+    slugs = {bot.slug for bot in bots[:3]}
+    for each in (head, others[0]):
+        visitor = sign_in(fleet, waddlebot_user_id=each)
+        shown = visitor.ask("GET", "/portal/communities").body.decode()
+        assert set(re.findall(r'<b><a href="/portal/c/([^"]+)"', shown)) == slugs, "and nobody else's"
+        assert visitor.ask("GET", f"/portal/c/{bots[0].slug}/rights").status == 200
+
+
 def test_who_came_by_a_mailed_password_sees_nothing_before_choosing_their_own(world, fleet):
     visitor = sign_in(fleet, temp_password_expires=datetime.now(UTC) + timedelta(hours=1))
     give(fleet, visitor, world.bot.community_id, "owner")
