@@ -56,6 +56,7 @@ from .services.links import LinkService
 from .services.logins import LoginService, begins_at, check_password_holds
 from .services.notices import MAIL_EVERY_S, Notices
 from .services.platform_logins import PlatformLogins, providers_of
+from .services.platform_roles import PlatformRoles
 from .services.seats import Seats, own_shell
 from .services.second_steps import SecondSteps
 
@@ -92,11 +93,21 @@ figures = FigureService(
 sign_in_links = LinkService(service.database)
 invitations = Invitations(service.database, sign_in_links)
 
+http = HTTPClient()
+platform_roles = PlatformRoles(
+    service.database,
+    http,
+    fleet,
+    service.log,
+    twitch=settings.twitch_app,
+    discord_api=settings.discord_api_base_url,
+)
 platform_logins = PlatformLogins(
     service.database,
-    HTTPClient(),
+    http,
     OAuthStates(service.database, "portal", path="/portal/auth", secure=site.url.startswith("https://")),
     providers_of(settings),
+    platform_roles,
     url=site.url,
 )
 site.ways_in = platform_logins.ways_in
@@ -122,11 +133,19 @@ pages = [audit, channels, commands, home, installing, inventory, keys, links, me
 pages += [ai, carrying, daily, groups, imports, labels, market, music, shoutouts]
 pages += [moderation, notices, platforms, playground, points, profile, public, rights, rules]
 told = Notices(service.database, site.mail, service.log, url=site.url)
-ways_in = [sign_in_links, second_steps, platform_logins, invitations, ConsentPages.parse(settings.consent_urls)]
+ways_in = [sign_in_links, second_steps, platform_logins, platform_roles, invitations]
+ways_in += [ConsentPages.parse(settings.consent_urls)]
 carried = [Carrying(fleet, service.bus.client), ImportService(service.database, service.bus.client)]
 service.mount(*pages, *signin_pages(site), using=[site, seats, fleet, figures, told, *carried, *ways_in])
 service.portable()
 service.erases(
+    Personal(
+        "portal_platform_roles",
+        where="auth_user_id IN (SELECT id FROM auth_user WHERE waddlebot_user_id = ANY(%(own_ids)s))",
+        within="community_id = %(community)s",
+        key="auth_user_id",
+        shown="platform, community_id, role, expires_at",
+    ),
     Personal(
         "auth_user",
         where="waddlebot_user_id = ANY(%(own_ids)s)",
@@ -144,3 +163,4 @@ service.loops.add("count-days", AtLeisure(figures.count_days), every_s=COUNT_EVE
 service.loops.add("mail-notices", told.send, every_s=MAIL_EVERY_S, once=True)
 service.loops.add("forget-notice-mails", told.forget, every_s=3600, once=True)
 service.loops.add("forget-links", sign_in_links.forget_old, every_s=3600, once=True)
+service.loops.add("forget-platform-roles", platform_roles.forget_old, every_s=3600, once=True)

@@ -37,6 +37,15 @@ def define_tables(db: DAL) -> None:
         primarykey=["auth_user_id", "community_id", "area"],
     )
     db.define_table(
+        "portal_platform_roles",
+        Field("auth_user_id", "bigint"),
+        Field("platform"),
+        Field("community_id", "bigint"),
+        Field("role"),
+        Field("expires_at", "datetime"),
+        primarykey=["auth_user_id", "platform", "community_id"],
+    )
+    db.define_table(
         "portal_links",
         Field("token_hash"),
         Field("kind"),

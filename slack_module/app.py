@@ -100,7 +100,7 @@ if service.configured:
     groups = GroupService(db, installations, calls, news, log)
     look = RoleLook("slack", db, news, log, groups.list_people)
     service.loops.add("role-look", look.step, every_s=LOOK_AT_ROLES_S, kind="worker", once=True)
-    service.mount(api, using=[records, groups])
+    service.mount(api, using=[records, groups, people])
     service.check("workspaces", installations.check)
     service.loops.add(
         "delete-commands",

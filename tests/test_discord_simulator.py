@@ -8,12 +8,13 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from waddlebot.testing.plugin import eventually
 from waddlebot.web.http import HTTPClient
 
-from simulators.discord import DiscordSimulator
+from simulators.discord import MANAGE_MESSAGES, DiscordSimulator
 
 discord = pytest.importorskip("discord")
 
@@ -240,3 +241,41 @@ def test_what_discord_does_not_take_is_refused(world):
     assert status(content="hello", nonce="n" * 26) == 400
     assert status(content="", embeds=[]) == 400
     assert status(content="", embeds=[{"title": "x"}] * 11) == 400
+
+
+def test_a_persons_token_opens_what_they_agreed_to(world):
+    guilds = [world.add_guild(f"Server {number}", owner="42" if number == 1 else "") for number in range(3)]
+    for guild in guilds:
+        world.person(guild, "42", roles=[guild.add_role("Moderators", MANAGE_MESSAGES)])
+    world.add_guild("Elsewhere")
+
+    def token(scope: str) -> str:
+        back = world.rest.identify("42", state="s", redirect_uri="https://bot.example/back", scope=scope)
+        asked = {
+            "client_id": world.world.application_id,
+            "client_secret": world.client_secret,
+            "grant_type": "authorization_code",
+            "code": parse_qs(urlsplit(back).query)["code"][0],
+            "redirect_uri": "https://bot.example/back",
+        }
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        url = f"{world.url}/api/v10/oauth2/token"
+        granted = HTTPClient().request("POST", url, body=urlencode(asked).encode(), headers=headers).json()
+        assert granted["scope"] == scope
+        return str(granted["access_token"])
+
+    def get(path: str, bearer: str):
+        headers = {"Authorization": f"Bearer {bearer}"}
+        return HTTPClient().request("GET", f"{world.url}/api/v10{path}", headers=headers)
+
+    both, alone = token("identify guilds"), token("identify")
+    assert [get("/users/@me", each).status for each in (both, alone, token("guilds"))] == [200, 200, 401]
+    assert [get("/users/@me/guilds", each).status for each in (both, alone)] == [200, 401]
+    assert get("/applications/@me", both).status == 401
+    mine = get("/users/@me/guilds", both).json()
+    assert [each["name"] for each in mine] == ["Server 0", "Server 1", "Server 2"]
+    assert [each["owner"] for each in mine] == [False, True, False]
+    assert all(int(each["permissions"]) & MANAGE_MESSAGES for each in mine)
+    second = get(f"/users/@me/guilds?limit=1&after={mine[0]['id']}", both).json()
+    assert [each["id"] for each in second] == [mine[1]["id"]]
+    assert get("/users/@me/guilds?limit=201", both).status == 400

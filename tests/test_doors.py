@@ -107,6 +107,7 @@ class World:
         if endpoint.startswith("DELETE") and f"{name}_to_end" in self.found:
             return str(self.found[f"{name}_to_end"])
         values = {"community": self.mine.slug, "community_id": self.mine.slug, "entity_id": self.entity_id}
+        values |= {"team": f"T{self.number}"}
         return quote(str({**values, **self.found}.get(name, "7")), safe=":")
 
     @property

@@ -854,6 +854,27 @@ def test_followers_and_subscribers_are_for_who_may_see_them(twitch, alice, bot):
     assert asyncio.run(read()) == (1, ["fan"], 6, 1)
 
 
+def test_where_somebody_moderates_is_told_to_them_alone(twitch, alice, bot):
+    carol, scope = twitch.user("carol"), "user:read:moderated_channels"
+    for number in range(3):
+        twitch.user(f"channel{number}").moderators.add(carol.id)
+
+    async def read():
+        async with user_client(twitch, carol, scope) as client:
+            return [each.broadcaster_login async for each in client.get_moderated_channels(carol.id, first=2)]
+
+    assert sorted(asyncio.run(read())) == ["channel0", "channel1", "channel2"], "and their own is none of these"
+    path = f"moderation/channels?user_id={carol.id}"
+    for token, message in (
+        (twitch.oauth.token_for(carol, [])["access_token"], f"Missing scope: {scope}"),
+        (twitch.oauth.token_for(alice, [scope])["access_token"], "The ID in user_id must match"),
+        (app_token(twitch), "The ID in user_id must match"),
+    ):
+        refused = helix(twitch, "GET", path, token=token)
+        assert refused[0] == 401
+        assert message in refused[1]["message"]
+
+
 def test_shoutouts_need_a_stream_and_patience(twitch, alice, bot):
     friend, other = twitch.user("friend"), twitch.user("other")
     token = twitch.oauth.token_for(bot, ["moderator:manage:shoutouts"])["access_token"]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field
-from waddlebot.base.contracts import WITHOUT_NULLS, IdPart, OpaqueId, Wire
+from waddlebot.base.contracts import WITHOUT_NULLS, IdPart, OpaqueId, Wire, discord_badges
 from waddlebot.base.errors import BadSignature
 from waddlebot.base.wire import is_number
 
@@ -25,7 +25,6 @@ SUB_COMMAND, SUB_COMMAND_GROUP = 1, 2
 # What was recorded may be played back later; Discord's clock and ours may differ by a little.
 FRESH_FOR_S = 300.0
 MAX_VALUE_CHARS = 6000
-BADGES = {"administrator": 1 << 3, "manage_messages": 1 << 13}
 
 
 class User(Wire):
@@ -97,16 +96,19 @@ def read_command(interaction: Interaction, *, owner_id: str = "") -> CommandUsed
         return None
     path, options = _flatten(data.options)
     permissions = int(member.permissions) if is_number(member.permissions, digits=40) else 0
-    badges = [name for name, bit in BADGES.items() if permissions & bit]
-    badges += ["premium"] if member.premium_since else []
-    badges += ["owner"] if member.user.id == owner_id else []
+    is_owner, is_premium = member.user.id == owner_id, member.premium_since is not None
     shown = member.nick or member.user.global_name or member.user.username
     return CommandUsed(
         interaction_id=interaction.id,
         token=interaction.token,
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id,
-        person=Person(member.user.id, member.user.username, shown, tuple(badges)),
+        person=Person(
+            member.user.id,
+            member.user.username,
+            shown,
+            discord_badges(permissions, is_owner=is_owner, is_premium=is_premium),
+        ),
         permissions=permissions,
         name=data.name,
         path=path,

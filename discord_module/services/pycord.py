@@ -25,6 +25,7 @@ import discord.shard
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 from discord.http import Route
 from discord.state import AutoShardedConnectionState
+from waddlebot.base.contracts import discord_badges
 from waddlebot.base.wire import is_number
 from yarl import URL
 
@@ -33,7 +34,6 @@ from ..dataclasses import GuildSeen, Person, Session, Sighting, VoiceState
 # The gateway's session and sequence number of the dispatch at hand: tasks that it starts inherit it.
 DELIVERY: contextvars.ContextVar[str] = contextvars.ContextVar("delivery", default="")
 
-BADGES_BY_PERMISSION = {"administrator": 1 << 3, "manage_messages": 1 << 13}
 # A boost as the gateway tells it: Discord's own messages for a boost and for a level that it reached.
 BOOST_MESSAGES = range(8, 12)
 KICKED = 20
@@ -482,12 +482,6 @@ def make_intents(*, privileged: bool) -> discord.Intents:
     )
 
 
-def badges_by(permissions: int, *, is_owner: bool, is_premium: bool) -> tuple[str, ...]:
-    """The badges that somebody's rights are worth (contracts §2)."""
-    named = [badge for badge, bit in BADGES_BY_PERMISSION.items() if permissions & bit]
-    return tuple((["owner"] if is_owner else []) + named + (["premium"] if is_premium else []))
-
-
 def _person(user: discord.User | discord.Member, badges: tuple[str, ...] = ()) -> Person:
     return Person(str(user.id), user.name or "", user.display_name or "", badges)
 
@@ -572,7 +566,7 @@ def _badges_in(message: discord.Message) -> tuple[str, ...]:
     except (AttributeError, discord.ClientException):  # A channel or a thread's parent that is not known here.
         permissions = author.guild_permissions.value
     is_owner = author.id == guild.owner_id
-    return badges_by(permissions, is_owner=is_owner, is_premium=author.premium_since is not None)
+    return discord_badges(permissions, is_owner=is_owner, is_premium=author.premium_since is not None)
 
 
 def _with_names(message: discord.Message) -> str:

@@ -17,6 +17,7 @@ from ..services.charts import Series
 from ..services.commands import title_of
 from ..services.figures import PERIODS, FigureService, stats_of
 from ..services.notices import Notices
+from ..services.platform_roles import PlatformRoles
 from ..services.seats import Seat, Seats
 
 GLOBAL = "global"
@@ -38,9 +39,12 @@ def come_in(login: Login, seats: Seats) -> Any:
 
 
 @page("GET", "/portal/communities", "communities.html")
-def choose_community(login: Login, seats: Seats) -> Any:
-    """The communities that somebody may look into."""
-    return {"title": "Communities", "places": seats.places(login)}
+def choose_community(login: Login, seats: Seats, roles: PlatformRoles) -> Any:
+    """The communities that somebody may look into, and those that signing in again would bring back."""
+    places = seats.places(login)
+    held = {each.slug for each in places}
+    over = [each for each in roles.list_for(login.id, are_over=True) if each["slug"] not in held]
+    return {"title": "Communities", "places": places, "over": over}
 
 
 @page("GET", "/portal/c/<community>", "dashboard.html")

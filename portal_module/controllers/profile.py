@@ -24,6 +24,7 @@ from ..services.channels import ago
 from ..services.commands import title_of
 from ..services.notices import Notices
 from ..services.platform_logins import PlatformLogins
+from ..services.platform_roles import PlatformRoles
 from ..services.second_steps import SecondSteps, address_for, new_secret
 from .parts import Buttons, acting_for, as_download, check_act, value
 
@@ -40,6 +41,7 @@ def show_profile(
     database: Database,
     site: Site,
     platforms: PlatformLogins,
+    roles: PlatformRoles,
     notices: Notices,
 ) -> Any:
     """One's name, the accounts that one signs in with, and where one is signed in."""
@@ -75,6 +77,7 @@ def show_profile(
         "button": Buttons(session),
         "me": login,
         "accounts": accounts,
+        "roles": [{**each, "lasts": _lasts(each["expires_at"])} for each in roles.list_for(login.id)],
         "is_mailed": notices.mailed_since(login.id) is not None,
         "can_be_mailed": notices.can_be_mailed and bool(login.email),
         "ways": [] if accounts else platforms.ways_to_connect,
@@ -217,6 +220,13 @@ def _goodbye(login: Login, session: PageSession, site: Site, database: Database,
     text = f"{count:,} {'entry is' if count == 1 else 'entries are'} erased, and your login."
     said = {"title": "You are forgotten", "text": f"{text} {f'Kept: {kept}' if kept else ''}".strip(), "action": None}
     return Raw(site.look.render("message.html", said), HTML, headers=site.look.headers)
+
+
+def _lasts(until: datetime) -> str:
+    """How much longer something holds, as people say it."""
+    minutes = max(1, int((until - datetime.now(UTC)).total_seconds() // 60))
+    count, word = (minutes // 60, "hour") if minutes >= 60 else (minutes, "minute")
+    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _handle(session_id: str) -> str:

@@ -1,5 +1,6 @@
 """Signing in by a platform, with the fleet's own application there. Who somebody is says the platform; what they may
-do here says the role that they have. Nobody is found by a mail address, whoever has verified it (docs/adr/0055).
+do here says the role that they have in the community or, for a while, at the platform (docs/adr/0077). Nobody is found
+by a mail address, whoever has verified it (docs/adr/0055).
 
 Sources: https://dev.twitch.tv/docs/authentication/getting-tokens-oauth/#authorization-code-grant-flow,
 https://discord.com/developers/docs/topics/oauth2#authorization-code-grant and
@@ -25,8 +26,10 @@ from waddlebot.web.http import HTTPClient
 from waddlebot.web.site import Link
 
 from ..config import PortalSettings
+from .platform_roles import PlatformRoles, Roles, SignedIn
 
 TIMEOUT_S = 8.0
+TWITCH_SCOPE = "user:read:moderated_channels"
 FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 # What the platforms call somebody's id, name, and the name that is shown.
 FIELDS = {
@@ -75,8 +78,8 @@ class Provider:
     authorize_url: str
     token_url: str
     who_url: str
-    # What a browser's consent is asked for: who they are, and nothing else.
-    scope: str = ""
+    # What a browser's consent is asked for: who they are, and what they are there where the bot cannot tell.
+    scope: str
     bearer: str = "Bearer"
 
     def person(self, about: Mapping[str, Any]) -> Consenter:
@@ -93,12 +96,12 @@ def providers_of(settings: PortalSettings) -> list[Provider]:
     if app := settings.twitch_app:
         base = app.auth_base_url
         urls = (f"{base}authorize", f"{base}token", f"{base}validate")
-        found.append(Provider("twitch", "Twitch", app.app_id, app.app_secret, *urls, bearer="OAuth"))
+        found.append(Provider("twitch", "Twitch", app.app_id, app.app_secret, *urls, TWITCH_SCOPE, bearer="OAuth"))
     if settings.discord_application_id and settings.discord_client_secret:
         api = f"{settings.discord_api_base_url.rstrip('/')}/v10"
         urls = (settings.discord_authorize_url, f"{api}/oauth2/token", f"{api}/users/@me")
         known = (settings.discord_application_id, settings.discord_client_secret)
-        found.append(Provider("discord", "Discord", *known, *urls, scope="identify"))
+        found.append(Provider("discord", "Discord", *known, *urls, scope="identify guilds"))
     if settings.slack_client_id and settings.slack_client_secret:
         api = settings.slack_api_base_url.rstrip("/")
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(api))
@@ -110,12 +113,20 @@ def providers_of(settings: PortalSettings) -> list[Provider]:
 
 class PlatformLogins:
     def __init__(
-        self, db: Database, http: HTTPClient, states: OAuthStates, providers: Sequence[Provider], *, url: str
+        self,
+        db: Database,
+        http: HTTPClient,
+        states: OAuthStates,
+        providers: Sequence[Provider],
+        roles: PlatformRoles,
+        *,
+        url: str,
     ) -> None:
         self._db = db
         self._http = http
         self._states = states
         self._providers: dict[str, Provider] = {each.platform: each for each in providers}
+        self._roles = roles
         self._url = url
 
     @property
@@ -152,14 +163,19 @@ class PlatformLogins:
         connecting = begun.get("connecting")
         if begun.get("platform") != platform or not code or connecting not in (None, login_id):
             raise NotLetIn()
-        person = provider.person(self._who(provider, code))
+        token = self._exchange(provider, code)
+        about = self._ask("GET", provider.who_url, None, _bearing(provider.bearer, token), provider.title)
+        person = provider.person(about)
+        roles = self._roles.ask(SignedIn(platform, person.platform_user_id, about, token))
         with self._db.transaction() as db:
             own_id = ensure_user(db, person)
             found = _find(db, ids_of(db, own_id))
             if connecting is not None:
                 _connect(db, connecting, own_id, found)
+                self._keep(db, connecting, platform, roles)
                 return Entered(connecting, str(begun["next"]), is_connected=True)
             entered = found or _make(db, own_id, person)
+            self._keep(db, entered, platform, roles)
             fetch(db, "UPDATE auth_user SET last_portal_login = now() WHERE id = %s", (entered,))
         return Entered(entered, str(begun["next"]))
 
@@ -195,7 +211,12 @@ class PlatformLogins:
     def _callback(self, platform: str) -> str:
         return f"{self._url}/portal/auth/callback/{platform}"
 
-    def _who(self, provider: Provider, code: str) -> dict[str, Any]:
+    def _keep(self, db: DAL, login_id: int, platform: str, roles: Roles | None) -> None:
+        if roles is not None:
+            self._roles.keep(db, login_id, platform, roles)
+
+    def _exchange(self, provider: Provider, code: str) -> str:
+        """The token that a code is worth."""
         asked = {
             "client_id": provider.client_id,
             "client_secret": provider.client_secret.get_secret_value(),
@@ -204,8 +225,7 @@ class PlatformLogins:
             "redirect_uri": self._callback(provider.platform),
         }
         granted = self._ask("POST", provider.token_url, urlencode(asked).encode(), FORM, provider.title)
-        token = {"Authorization": f"{provider.bearer} {granted.get('access_token', '')}"}
-        return self._ask("GET", provider.who_url, None, token, provider.title)
+        return str(granted.get("access_token", ""))
 
     def _ask(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], title: str) -> dict[str, Any]:
         response = self._http.request(method, url, body=body, headers=headers, timeout_s=TIMEOUT_S)
@@ -215,6 +235,10 @@ class PlatformLogins:
         kind = UpstreamRefused if response.status < 500 else UpstreamError
         why = answer.get("error") or f"HTTP {response.status}"
         raise kind(f"{title} did not let you in: {why}. Begin again.")
+
+
+def _bearing(scheme: str, token: str) -> dict[str, str]:
+    return {"Authorization": f"{scheme} {token}"}
 
 
 def _find(db: DAL, ids: Sequence[int]) -> int | None:

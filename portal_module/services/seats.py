@@ -1,7 +1,8 @@
 """What somebody may do where: the rights that a login was given, and those that come with a person's role.
 
 An owner's role makes an owner here, an admin's an editor, a moderator's an editor of people and rules; so moderators
-get in uninvited, and out again with their role.
+get in uninvited, and out again with their role. What a platform said of somebody when they signed in counts as a role
+until it ends.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ BY_ROLE: Mapping[str, Mapping[str, Right]] = {
     "admin": {EVERY: "editor"},
     "moderator": {EVERY: "viewer", "people": "editor", "rules": "editor"},
 }
+NONE_OF_YOURS = (
+    "There is no such community, or it is none of yours. Whoever moderates there signs in by the platform again."
+)
 SHELLS_KEPT = 500
 # More than anybody switches between by a list; operators have the list of communities.
 MAX_LISTED = 50
@@ -37,7 +41,8 @@ SEATS = Prepared(
     """
 WITH me AS (
     SELECT u.id FROM users u WHERE u.id = %(person)s::bigint
-    UNION SELECT o.id FROM users u JOIN users o ON o.id = u.head_id OR o.head_id = coalesce(u.head_id, u.id)
+    UNION SELECT u.head_id FROM users u WHERE u.id = %(person)s::bigint AND u.head_id IS NOT NULL
+    UNION SELECT o.id FROM users u JOIN users o ON o.head_id = coalesce(u.head_id, u.id)
     WHERE u.id = %(person)s::bigint
 ), given AS (
     SELECT community_id, jsonb_object_agg(area, held) AS rights FROM portal_access
@@ -47,11 +52,18 @@ WITH me AS (
         SELECT r.community_id, r.role FROM community_rbac r JOIN me ON me.id = r.user_id
         WHERE r.role IN ('owner', 'admin', 'moderator')
         UNION SELECT c.id, 'owner' FROM communities c JOIN me ON me.id = c.owner_id
+        UNION SELECT p.community_id, p.role FROM portal_platform_roles p
+        WHERE p.auth_user_id = %(login)s::bigint AND p.expires_at > now()
     ) AS each GROUP BY 1
+), places AS (
+    SELECT community_id FROM given UNION SELECT community_id FROM roles
+    UNION SELECT id FROM communities WHERE %(operator)s::boolean
 )
 SELECT c.id, c.slug, c.name, coalesce(given.rights, '{}') AS rights, coalesce(roles.names, '{}') AS roles
-FROM communities c LEFT JOIN given ON given.community_id = c.id LEFT JOIN roles ON roles.community_id = c.id
-WHERE c.is_active AND (given.community_id IS NOT NULL OR roles.community_id IS NOT NULL OR %(operator)s::boolean)
+-- OFFSET 0: one by one, by the key. Planned for operators, too, it would be all communities for everybody.
+FROM places CROSS JOIN LATERAL (
+    SELECT id, slug, name, is_global FROM communities WHERE id = places.community_id AND is_active OFFSET 0
+) AS c LEFT JOIN given ON given.community_id = c.id LEFT JOIN roles ON roles.community_id = c.id
 ORDER BY c.slug <> %(here)s::text, c.is_global, lower(c.name), c.id LIMIT %(limit)s::bigint
 """,
 )
@@ -185,7 +197,7 @@ class Seats:
         """Somebody's seat at a page. Raises: NotFound where they have nothing to look at; NotAllowed."""
         places = self.places(login, here=community)
         if not places or places[0].slug != community:
-            raise NotFound("There is no such community, or it is none of yours.")
+            raise NotFound(NONE_OF_YOURS)
         seat = Seat(login, places[0], places)
         if area is not None:
             seat.check(area, right)

@@ -12,11 +12,12 @@ import re
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 from pydal.validators import CRYPT
@@ -407,6 +408,24 @@ def test_rights_come_with_a_role_and_go_with_it(world, fleet):
     assert visitor.ask("GET", path).status == 404
 
 
+def test_each_account_of_one_person_brings_its_roles(fleet):
+    bots, sql = [fleet.bot() for _ in range(4)], "INSERT INTO users (display_name) VALUES ('pip') RETURNING id"
+    head, *others = (fleet.database.statement(sql)[0]["id"] for _ in range(4))
+    for each in others[:2]:
+        fleet.database.statement("UPDATE users SET head_id = %s WHERE id = %s", (head, each))
+    role = "INSERT INTO community_rbac (community_id, user_id, role) VALUES (%s, %s, 'moderator')"
+    for bot, each in zip(bots[1:], others, strict=True):
+        fleet.database.statement(role, (bot.community_id, each))
+    own = "UPDATE communities SET owner_id = %s WHERE id = %s"
+    fleet.database.statement(own, (head, bots[0].community_id))
+    slugs = {bot.slug for bot in bots[:3]}
+    for each in (head, others[0]):
+        visitor = sign_in(fleet, waddlebot_user_id=each)
+        shown = visitor.ask("GET", "/portal/communities").body.decode()
+        assert set(re.findall(r'<b><a href="/portal/c/([^"]+)"', shown)) == slugs, "and nobody else's"
+        assert visitor.ask("GET", f"/portal/c/{bots[0].slug}/rights").status == 200
+
+
 def test_who_came_by_a_mailed_password_sees_nothing_before_choosing_their_own(world, fleet):
     visitor = sign_in(fleet, temp_password_expires=datetime.now(UTC) + timedelta(hours=1))
     give(fleet, visitor, world.bot.community_id, "owner")
@@ -568,6 +587,205 @@ def test_a_moderator_gets_in_by_twitch_uninvited(fleet, twitch_simulator):
     location, cookie = begin_with(fleet, "twitch")
     denied, _ = come_back(fleet, twitch_simulator.authorize(location, user=f"modi{number}", deny=True), cookie)
     assert denied == "/portal/auth/login?next=%2Fportal%2Fprofile", "where they wanted to go is kept"
+
+
+@dataclass
+class There:
+    """Somebody at a platform, and a community whose channel is there; `become` is what they are in it."""
+
+    fleet: Any
+    bot: Any
+    platform: str
+    consent: Callable[[str], str]
+    become: Callable[[str], Any]
+    fail: Callable[[], Any]
+
+    def sign_in(self) -> Visitor:
+        location, cookie = begin_with(self.fleet, self.platform)
+        led, visitor = come_back(self.fleet, self.consent(location), cookie)
+        assert led == "/portal/profile"
+        assert visitor.ask("GET", "/portal/profile").status == 200
+        return visitor
+
+    def pass_time(self, hours: float) -> None:
+        sql = "UPDATE portal_platform_roles SET expires_at = expires_at - %s WHERE community_id = %s"
+        self.fleet.database.statement(sql, (timedelta(hours=hours), self.bot.community_id))
+
+    def opened(self, visitor: Visitor) -> str:
+        """The highest right with which they get in."""
+        path = f"/portal/c/{self.bot.slug}"
+        pages = {"owner": "/rights", "editor": "/commands/aliases/new", "moderator": "/rules/new", "viewer": ""}
+        return next((right for right, page in pages.items() if visitor.ask("GET", path + page).status == 200), "")
+
+
+def at_twitch(fleet: Any, twitch: Any, _: Any, __: Any) -> There:
+    bot, number = fleet.bot(), str(970_000_000 + secrets.randbelow(1_000_000))
+    with fleet.database.transaction() as db:
+        add_server(db, "twitch", f"{number}1", community=bot.slug)
+    channel = twitch.user(f"channel{number}", id=f"{number}1")
+    twitch.user(f"modi{number}", id=number)
+    who = [f"modi{number}"]
+
+    def become(role: str) -> None:
+        who[0] = f"channel{number}" if role == "owner" else f"modi{number}"
+        (channel.moderators.add if role == "moderator" else channel.moderators.discard)(number)
+
+    return There(
+        fleet,
+        bot,
+        "twitch",
+        lambda url: twitch.authorize(url, user=who[0]),
+        become,
+        lambda: twitch.fail_next(500, at="moderation/channels"),
+    )
+
+
+def at_discord(fleet: Any, _: Any, discord: Any, __: Any) -> There:
+    bot, number = fleet.bot(), str(970_000_000 + secrets.randbelow(1_000_000))
+    guild, owner = discord.add_guild("Coop"), ""
+    owner = guild.owner_id
+    with fleet.database.transaction() as db:
+        add_server(db, "discord", "", server_id=guild.id, community=bot.slug)
+    roles = {"admin": guild.add_role("Admins", 1 << 3), "moderator": guild.add_role("Moderators", 1 << 13)}
+    discord.person(guild, number, name=f"modi{number}")
+
+    def become(role: str) -> None:
+        guild.owner_id = number if role == "owner" else owner
+        guild.members[number].roles = [roles[role]] if role in roles else []
+
+    def consent(url: str) -> str:
+        asked = dict(parse_qsl(urlsplit(url).query))
+        return discord.rest.identify(
+            number, state=asked["state"], redirect_uri=asked["redirect_uri"], scope=asked["scope"]
+        )
+
+    return There(fleet, bot, "discord", consent, become, lambda: discord.fail_next(500, on="/users/@me/guilds"))
+
+
+def at_slack(fleet: Any, _: Any, __: Any, slack: Any) -> There:
+    bot, number = fleet.bot(), f"U{secrets.token_hex(5).upper()}"
+    known = "SELECT 1 FROM slack_teams WHERE team_id = %s"
+    eventually(lambda: fleet.database.statement(known, (slack.team_id,)))
+    with fleet.database.transaction() as db:
+        add_server(db, "slack", f"C{number}", server_id=slack.team_id, community=bot.slug)
+
+    def become(role: str) -> None:
+        team = slack.state.team(slack.team_id)
+        team.users[number] = replace(team.user(number), is_owner=role == "owner", is_admin=role == "admin")
+
+    def consent(url: str) -> str:
+        asked = dict(parse_qsl(urlsplit(url).query))
+        code = slack.pages.make_code(slack.team_id, number, asked["redirect_uri"], asked["scope"])
+        return f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
+
+    return There(fleet, bot, "slack", consent, become, lambda: slack.fail_next(500, method="users.info"))
+
+
+@pytest.fixture(params=(at_twitch, at_discord, at_slack), ids=("twitch", "discord", "slack"))
+def there(request, fleet, twitch_simulator, discord_simulator, slack_simulator) -> There:
+    return request.param(fleet, twitch_simulator, discord_simulator, slack_simulator)
+
+
+BADGES = {
+    "twitch": {"owner": "editor", "moderator": "moderator", "": ""},
+    "discord": {"owner": "editor", "admin": "editor", "moderator": "moderator", "": ""},
+    "slack": {"owner": "editor", "admin": "editor", "": ""},
+}
+
+
+def test_what_somebody_is_at_their_platform_they_are_in_the_portal(there, world):
+    for role, right in BADGES[there.platform].items():
+        there.become(role)
+        visitor = there.sign_in()
+        assert there.opened(visitor) == right, role
+        assert visitor.ask("GET", f"/portal/c/{world.bot.slug}").status == 404, "nothing elsewhere"
+    moderator = "moderator" if there.platform != "slack" else "admin"
+    there.become(moderator)
+    visitor = there.sign_in()
+    shown = visitor.ask("GET", "/portal/profile").body.decode()
+    assert there.bot.slug in shown and "for 11 hours more" in shown
+    if moderator == "moderator":
+        path = f"/portal/c/{there.bot.slug}"
+        assert [visitor.ask("GET", path + page).status for page in ("/members", "/rights", "/keys")] == [200, 403, 403]
+
+    there.pass_time(11.9)
+    assert there.opened(visitor) == BADGES[there.platform][moderator]
+    there.pass_time(0.2)
+    assert there.opened(visitor) == ""
+    again = f"/portal/auth/with/{there.platform}?next=/portal/c/{there.bot.slug}"
+    assert again in visitor.ask("GET", "/portal/communities").body.decode()
+    assert there.opened(there.sign_in()) == BADGES[there.platform][moderator]
+    assert again not in visitor.ask("GET", "/portal/communities").body.decode()
+    there.pass_time(12 + 7 * 24 + 1)
+    portal_app().platform_roles.forget_old()
+    assert again not in visitor.ask("GET", "/portal/communities").body.decode()
+
+
+def test_whoever_is_no_moderator_any_more_is_out_with_their_next_sign_in(there):
+    there.become("admin" if there.platform == "slack" else "moderator")
+    visitor = there.sign_in()
+    assert there.opened(visitor)
+    there.become("")
+    assert there.opened(there.sign_in()) == ""
+    assert there.opened(visitor) == "", "in their other browser too"
+
+
+def test_a_platform_that_does_not_say_what_somebody_is_keeps_nobody_out(there, caplog):
+    there.become("admin" if there.platform == "slack" else "moderator")
+    there.fail()
+    with caplog.at_level("INFO", logger="waddlebot.portal"):
+        visitor = there.sign_in()
+    assert there.opened(visitor) == ""
+    lines = [AAAFormatter().format(each) for each in caplog.records]
+    (told,) = [line for line in lines if "action=platform_roles_unknown" in line]
+    assert f"user={there.platform}:" in told and "result=FAILED" in told
+
+    held = there.opened(there.sign_in())
+    assert held == BADGES[there.platform]["admin" if there.platform == "slack" else "moderator"]
+    there.become("")
+    there.fail()
+    assert there.opened(there.sign_in()) == held, "what it said before holds as long as it was to"
+
+
+def test_only_channels_that_are_served_give_a_seat(there):
+    there.become("owner")
+    visitor, entities = there.sign_in(), "UPDATE entities SET is_active = %s WHERE community_id = %s"
+    assert there.opened(visitor) == "editor"
+    there.fleet.database.statement(entities, (False, there.bot.community_id))
+    assert there.opened(there.sign_in()) == ""
+    there.fleet.database.statement(entities, (True, there.bot.community_id))
+    assert there.opened(there.sign_in()) == "editor"
+
+
+def test_less_consent_than_was_asked_for_gives_no_seat(fleet, twitch_simulator):
+    there = at_twitch(fleet, twitch_simulator, None, None)
+    there.become("moderator")
+    who = f"modi{there.fleet.database.statement(CHANNEL_OF, (there.bot.community_id,))[0]['channel_id'][:-1]}"
+    there.consent = lambda url: twitch_simulator.authorize(url, user=who, grant=[])
+    assert there.opened(there.sign_in()) == ""
+
+
+def test_a_moderator_of_many_channels_is_one_in_the_last_of_them(fleet, twitch_simulator):
+    there = at_twitch(fleet, twitch_simulator, None, None)
+    number = there.fleet.database.statement(CHANNEL_OF, (there.bot.community_id,))[0]["channel_id"][:-1]
+    for each in range(120):
+        twitch_simulator.user(f"many{number}{each}", id=f"{number}0{each:03}").moderators.add(number)
+    there.become("moderator")
+    assert there.opened(there.sign_in()) == "moderator"
+
+
+def test_a_role_at_a_platform_goes_with_the_person(there):
+    there.become("owner")
+    visitor = there.sign_in()
+    shown = visitor.ask("GET", "/portal/profile/data").body.decode()
+    assert "portal_platform_roles" in shown and f'"community_id": {there.bot.community_id}' in shown
+    rows = "SELECT 1 FROM portal_platform_roles WHERE community_id = %s"
+    assert there.fleet.database.statement(rows, (there.bot.community_id,))
+    assert fill_in(visitor, "/portal/profile/erase", "erase", sure="erase everything").status == 200
+    assert there.fleet.database.statement(rows, (there.bot.community_id,)) == []
+
+
+CHANNEL_OF = "SELECT channel_id FROM entities WHERE community_id = %s AND platform = 'twitch'"
 
 
 def test_a_timer_or_a_notice_that_is_not_there_has_no_page(world):

@@ -186,6 +186,9 @@ class Twitch:
         user, line_id = self._meet(self.user_of(person.name), person.name), str(uuid.uuid4())
         self._show(Line(self.name, "chat", text, person.name, person.level, id=line_id))
         badges = [] if person.level == "viewer" else [person.level]
+        # Twitch says the same of them to who asks as it does in chat.
+        moderators = self._twitch.accounts.get(self.CHANNEL).moderators
+        (moderators.add if person.level == "moderator" else moderators.discard)(user)
         tries = self._twitch.say(self.CHANNEL, text, chatter=user, name=person.name, badges=badges, message_id=line_id)
         self._check(tries)
 

@@ -108,11 +108,23 @@ class Bucket:
         return self.per_s - (time.monotonic() - self._at[0]) if self._at else self.per_s
 
 
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Whose token it is, and what they agreed to."""
+
+    user_id: str
+    scopes: tuple[str, ...]
+
+
 class _Created(dict[str, Any]):
     """An answer that something was made: 201."""
 
 
 Handler = Callable[[web.Request], Awaitable[Any]]
+# What a person's own token opens, and the scope that it needs.
+# Source: https://discord.com/developers/docs/topics/oauth2#shared-resources-oauth2-scopes
+PERSONS_OWN = {"/api/v10/users/@me": "identify", "/api/v10/users/@me/guilds": "guilds"}
+MAX_GUILDS = 200
 
 
 class Rest:
@@ -140,7 +152,7 @@ class Rest:
         self.identifies_left = 1000
         self.interaction_for_s = INTERACTION_FOR_S
         self.codes: dict[str, dict[str, str]] = {}
-        self.bearers: dict[str, str] = {}
+        self.bearers: dict[str, Bearer] = {}
         self._said = said
         self._nonces: dict[tuple[str, str], tuple[float, str]] = {}
         self._buckets: dict[str, Bucket] = {}
@@ -249,7 +261,8 @@ class Rest:
 
     def _check_token(self, request: web.Request) -> None:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme == "Bearer" and token in self.bearers and request.path.endswith(("/@me", "/@me/guilds")):
+        bearer = self.bearers.get(token) if scheme == "Bearer" else None
+        if bearer is not None and PERSONS_OWN.get(request.path) in bearer.scopes:
             return
         if scheme != "Bot" or not secrets.compare_digest(token, self.token):
             raise Refusal(401, 0, "401: Unauthorized")
@@ -318,7 +331,7 @@ class Rest:
     async def _me(self, request: web.Request) -> Any:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme == "Bearer":
-            return self.world.users[self.bearers[token]].payload()
+            return self.world.users[self.bearers[token].user_id].payload()
         return {**self.world.bot.payload(), "verified": True, "email": None}
 
     async def _user(self, request: web.Request) -> Any:
@@ -329,16 +342,25 @@ class Rest:
 
     async def _my_guilds(self, request: web.Request) -> Any:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        user_id = self.bearers[token] if scheme == "Bearer" else self.world.bot.id
-        mine = [guild for guild in self.world.guilds.values() if user_id in guild.members]
+        user_id = self.bearers[token].user_id if scheme == "Bearer" else self.world.bot.id
+        limit, after = request.query.get("limit", str(MAX_GUILDS)), request.query.get("after", "0")
+        if not limit.isdecimal() or not 1 <= int(limit) <= MAX_GUILDS or not after.isdecimal():
+            raise Refusal(400, 50035, "Invalid Form Body")
+        mine = sorted(
+            (guild for guild in self.world.guilds.values() if user_id in guild.members and int(guild.id) > int(after)),
+            key=lambda guild: int(guild.id),
+        )
         return [
             {
                 "id": guild.id,
                 "name": guild.name,
+                "icon": None,
+                "banner": None,
+                "features": [],
                 "owner": guild.owner_id == user_id,
                 "permissions": str(guild.permissions_of(user_id)),
             }
-            for guild in mine
+            for guild in mine[: int(limit)]
         ]
 
     async def _application(self, _: web.Request) -> Any:
@@ -802,14 +824,16 @@ class Rest:
             name = str(asked["who"]).strip()
             known = next((user for user in self.world.users.values() if user.name == name.lower()), None)
             user = known or self.world.user(snowflake(), name)
-            raise web.HTTPFound(self.identify(user.id, state=state, redirect_uri=back))
+            raise web.HTTPFound(
+                self.identify(user.id, state=state, redirect_uri=back, scope=str(asked.get("scope", "")))
+            )
         guild = self.world.guilds[str(asked["chosen"])]
         raise web.HTTPFound(self.consent(guild, state=state, redirect_uri=back))
 
-    def identify(self, user_id: str, *, state: str, redirect_uri: str) -> str:
+    def identify(self, user_id: str, *, state: str, redirect_uri: str, scope: str) -> str:
         """Somebody says who they are, and lets nobody in; returns where Discord sends their browser."""
         code = secrets.token_hex(15)
-        self.codes[code] = {"user": user_id, "guild": "", "redirect_uri": redirect_uri}
+        self.codes[code] = {"user": user_id, "guild": "", "redirect_uri": redirect_uri, "scope": scope}
         return f"{redirect_uri}?{urlencode({'code': code, 'state': state})}"
 
     def consent(self, guild: Guild, *, state: str, redirect_uri: str, user_id: str = "") -> str:
@@ -820,6 +844,7 @@ class Rest:
             "user": user_id or guild.owner_id,
             "guild": guild.id,
             "redirect_uri": redirect_uri,
+            "scope": "bot applications.commands identify",
         }
         asked = {"code": code, "state": state, "guild_id": guild.id, "permissions": "8"}
         return f"{redirect_uri}?{urlencode(asked)}"
@@ -839,17 +864,14 @@ class Rest:
         if found["redirect_uri"] != asked.get("redirect_uri"):
             return _json(400, {"error": "invalid_request", "error_description": 'Invalid "redirect_uri" in request.'})
         token = secrets.token_urlsafe(20)
-        self.bearers[token] = found["user"]
+        self.bearers[token] = Bearer(found["user"], tuple(found["scope"].split()))
         return {
             "access_token": token,
             "token_type": "Bearer",
             "expires_in": 604800,
             "refresh_token": secrets.token_urlsafe(20),
-            **(
-                {"scope": "bot applications.commands identify", "guild": self.world.guilds[found["guild"]].summary()}
-                if found["guild"]
-                else {"scope": "identify"}
-            ),
+            "scope": found["scope"],
+            **({"guild": self.world.guilds[found["guild"]].summary()} if found["guild"] else {}),
         }
 
     async def _revoke(self, request: web.Request) -> Any:

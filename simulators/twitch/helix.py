@@ -65,6 +65,7 @@ class Helix:
             ("GET", "moderation/moderators", self._moderators),
             ("POST", "moderation/moderators", self._add_moderator),
             ("DELETE", "moderation/moderators", self._remove_moderator),
+            ("GET", "moderation/channels", self._moderated_channels),
             ("GET", "channels/vips", self._list_vips),
             ("POST", "channels/vips", self._add_vip),
             ("DELETE", "channels/vips", self._remove_vip),
@@ -262,6 +263,17 @@ class Helix:
         accounts = self._twitch.accounts
         found = [accounts.get(each) for each in sorted(channel.moderators) if not wanted or each in wanted]
         return _paged(request, [_named("user", each) for each in found])
+
+    # Source: https://dev.twitch.tv/docs/api/reference/#get-moderated-channels
+    async def _moderated_channels(self, request: web.Request, token: Token) -> web.Response:
+        """Where somebody moderates; their own channel is none of these."""
+        user = self._required(request, "user_id")
+        if token.is_app or token.user_id != user.id:
+            raise Refused(401, "The ID in user_id must match the user ID found in the request's OAuth token.")
+        if "user:read:moderated_channels" not in token.scopes:
+            raise Refused(401, "Missing scope: user:read:moderated_channels")
+        found = sorted((each for each in self._twitch.accounts if user.id in each.moderators), key=lambda each: each.id)
+        return _paged(request, [_named("broadcaster", each) for each in found])
 
     async def _list_vips(self, request: web.Request, token: Token) -> web.Response:
         channel = self._required(request, "broadcaster_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
@@ -11,11 +12,12 @@ from waddlebot.base.ids import parse_entity_id
 from waddlebot.collecting.roles import RoleSeen
 from waddlebot.community.places import check_place, check_server
 from waddlebot.data.database import Database
-from waddlebot.web.auth import Account, of_platform
+from waddlebot.web.auth import PORTAL_ONLY, Account, of_platform
 from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import Page, list_answer
 
 from ..services.group_service import GroupService
+from ..services.people import People
 from ..services.records import Records
 
 SLACK_OR_ADMINS = of_platform("slack")
@@ -61,6 +63,13 @@ def list_events(query: Page, caller: Account, records: Records) -> dict[str, Any
 def list_activities(query: Page, caller: Account, records: Records) -> dict[str, Any]:
     """List what people did that earned points, newest first."""
     return list_answer("activities", records.list_activities(caller.community_id, query), query)
+
+
+@endpoint("GET", "/slack/api/user/<team>/<user>", caller=PORTAL_ONLY, area="people")
+def show_user(team: str, user: str, caller: Account, database: Database, people: People) -> dict[str, Any]:
+    """Show somebody in a workspace, with the badges that they have there now."""
+    check_server(database, caller, "slack", team)
+    return {"success": True, "user": asdict(people.get(team, user))}
 
 
 @endpoint("POST", "/slack/api/moderation", caller=SLACK_OR_ADMINS, area="people", body=ModerationRequest)

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 from waddlebot.base.bridge import Bridge
-from waddlebot.base.errors import WaddleBotError
+from waddlebot.base.errors import UpstreamError, WaddleBotError
 from waddlebot.community.consent import Consenter, ensure_user
 from waddlebot.data.cache import Bus, Cache
 from waddlebot.data.database import Database, fetch
@@ -85,6 +85,16 @@ class People:
         with contextlib.suppress(NotInTime):
             return self._bridge.submit(self._look_up(team, user)).result(COMMAND_WAITS_S) or NOBODY
         return NOBODY
+
+    def get(self, team: str, user: str) -> Person:
+        """Who somebody is by now, whatever was known of them. Raises: UpstreamError when Slack does not say."""
+        try:
+            found = self._bridge.submit(self._look_up(team, user)).result(COMMAND_WAITS_S)
+        except NotInTime as err:
+            raise UpstreamError("Slack did not say in time who that is.") from err
+        if found is None:
+            raise UpstreamError("Slack does not say who that is. The app has to be in their workspace.")
+        return found
 
     def forget(self, team: str, user: str) -> None:
         """Somebody has changed."""

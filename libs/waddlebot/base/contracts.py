@@ -89,6 +89,9 @@ BADGE_LEVELS: dict[str, dict[str, Level]] = {
     "slack": {"owner": Level.OWNER, "admin": Level.ADMIN},
 }
 PLATFORMS = tuple(BADGE_LEVELS)
+# The bits of Discord's permissions that are badges.
+# Source: https://discord.com/developers/docs/topics/permissions#permissions-bitwise-permission-flags
+DISCORD_PERMISSIONS = {"administrator": 1 << 3, "manage_messages": 1 << 13}
 # Where something can be said to one person alone. The console is its reader's own.
 PRIVATE_PLATFORMS = (CONSOLE, "discord", "slack")
 
@@ -97,6 +100,12 @@ def badge_level(platform: str, badges: list[str]) -> Level:
     """The highest level that a person's badges give them on that platform."""
     known = BADGE_LEVELS.get(platform, {})
     return max((known[badge.lower()] for badge in badges if badge.lower() in known), default=Level.MEMBER)
+
+
+def discord_badges(permissions: int, *, is_owner: bool, is_premium: bool = False) -> tuple[str, ...]:
+    """The badges that somebody's rights in a server of Discord are worth (contracts §2)."""
+    named = [badge for badge, bit in DISCORD_PERMISSIONS.items() if permissions & bit]
+    return tuple((["owner"] if is_owner else []) + named + (["premium"] if is_premium else []))
 
 
 class MessageType(StrEnum):
