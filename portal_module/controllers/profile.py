@@ -224,8 +224,8 @@ def _goodbye(login: Login, session: PageSession, site: Site, database: Database,
 
 def _lasts(until: datetime) -> str:
     """How much longer something holds, as people say it."""
-    minutes = max(1, int((until - datetime.now(UTC)).total_seconds() // 60))
-    count, word = (minutes // 60, "hour") if minutes >= 60 else (minutes, "minute")
+    minutes = max(1, round((until - datetime.now(UTC)).total_seconds() / 60))
+    count, word = (round(minutes / 60), "hour") if minutes >= 60 else (minutes, "minute")
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 

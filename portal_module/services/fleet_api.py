@@ -107,12 +107,18 @@ class FleetAPI:
         return self._ask(actor, method, path, body)
 
     def ask_as_portal(
-        self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> dict[str, Any]:
         """Make one call for the portal itself, which no right of anybody's is needed for. Raises: as `ask`."""
         url = self._base_of(path) + path + (f"?{urlencode(query)}" if query else "")
         raw = None if body is None else json.dumps(body).encode()
-        return _read(self._threads.submit(self._call, method, url, raw, {}, TIMEOUT_S).result())
+        return _read(self._threads.submit(self._call, method, url, raw, {}, timeout_s).result())
 
     def ask_as(
         self,

@@ -8,6 +8,7 @@ https://docs.slack.dev/reference/methods/users.info
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +18,7 @@ from urllib.parse import urlencode
 from pydal import DAL
 from pydantic import Field, ValidationError
 from waddlebot.base.contracts import Level, Wire, badge_level, discord_badges
-from waddlebot.base.errors import UpstreamError, UpstreamRefused, WaddleBotError
+from waddlebot.base.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, WaddleBotError
 from waddlebot.base.ids import EntityId
 from waddlebot.base.logs import AAALog
 from waddlebot.data.database import Database, fetch
@@ -28,7 +29,8 @@ from .fleet_api import FleetAPI, quoted
 
 HOLDS_FOR = timedelta(hours=12)
 TOLD_FOR = timedelta(days=7)
-TIMEOUT_S = 8.0
+# Somebody waits for it to get in, so that is all of it, however many pages it has.
+PATIENCE_S = 5.0
 # As many as each platform gives at once, and pages of them: 2000 channels that somebody moderates at Twitch.
 TWITCH_AT_ONCE, DISCORD_AT_ONCE, MAX_PAGES = 100, 200, 20
 TEAM = "https://slack.com/team_id"
@@ -95,7 +97,7 @@ class PlatformRoles:
         self._log = log
         self._twitch = twitch
         self._discord_api = discord_api.rstrip("/")
-        self._ways: dict[str, Callable[[SignedIn], Roles]] = {
+        self._ways: dict[str, Callable[[SignedIn, float], Roles]] = {
             "twitch": self._ask_twitch,
             "discord": self._ask_discord,
             "slack": self._ask_slack,
@@ -105,7 +107,7 @@ class PlatformRoles:
         """The level that somebody has at each place of their platform; None when it does not say, which keeps nobody
         from signing in."""
         try:
-            return self._ways[somebody.platform](somebody)
+            return self._ways[somebody.platform](somebody, time.monotonic() + PATIENCE_S)
         except WaddleBotError as err:
             user = f"{somebody.platform}:{somebody.user_id}"
             self._log.auth("platform_roles_unknown", result="FAILED", user=user, error=err.code, why=err.message)
@@ -147,27 +149,27 @@ class PlatformRoles:
         """Delete what has not held for so long that nobody is told of it any more."""
         self._db.statement("DELETE FROM portal_platform_roles WHERE expires_at < now() - %s", (TOLD_FOR,))
 
-    def _ask_twitch(self, somebody: SignedIn) -> Roles:
+    def _ask_twitch(self, somebody: SignedIn, until: float) -> Roles:
         assert self._twitch is not None
         headers = {"Authorization": f"Bearer {somebody.token}", "Client-Id": self._twitch.app_id}
         levels = {somebody.user_id: badge_level("twitch", ["broadcaster"])}
         query = {"user_id": somebody.user_id, "first": str(TWITCH_AT_ONCE)}
         for _ in range(MAX_PAGES):
             url = f"{self._twitch.api_base_url}moderation/channels?{urlencode(query)}"
-            found = _read(ModeratedChannels, self._get(url, headers))
+            found = _read(ModeratedChannels, self._get(url, headers, until))
             levels |= {each.broadcaster_id: badge_level("twitch", ["moderator"]) for each in found.data}
             if not found.pagination.cursor:
                 break
             query["after"] = found.pagination.cursor
         return {str(EntityId("twitch", "", channel)): level for channel, level in levels.items()}
 
-    def _ask_discord(self, somebody: SignedIn) -> Roles:
+    def _ask_discord(self, somebody: SignedIn, until: float) -> Roles:
         headers = {"Authorization": f"Bearer {somebody.token}"}
         levels: dict[str, Level] = {}
         query = {"limit": str(DISCORD_AT_ONCE)}
         for _ in range(MAX_PAGES):
             url = f"{self._discord_api}/v10/users/@me/guilds?{urlencode(query)}"
-            found = _read(Guilds, {"guilds": self._get(url, headers)}).guilds
+            found = _read(Guilds, {"guilds": self._get(url, headers, until)}).guilds
             for each in found:
                 badges = discord_badges(each.permissions, is_owner=each.owner)
                 levels[each.id] = badge_level("discord", list(badges))
@@ -176,20 +178,29 @@ class PlatformRoles:
             query["after"] = found[-1].id
         return levels
 
-    def _ask_slack(self, somebody: SignedIn) -> Roles:
+    def _ask_slack(self, somebody: SignedIn, until: float) -> Roles:
         """Slack's sign-in says nothing of rights; the collector's bot knows."""
         team = str(somebody.about.get(TEAM) or "")
         if not self._db.statement(SERVED_TEAM, (team,)):
             return {}
         path = f"/slack/api/user/{quoted(team)}/{quoted(somebody.user_id)}"
-        found = _read(SlackUser, self._fleet.ask_as_portal("GET", path).get("user"))
+        answer = self._fleet.ask_as_portal("GET", path, timeout_s=_left_s(until))
+        found = _read(SlackUser, answer.get("user"))
         return {team: badge_level("slack", found.badges)}
 
-    def _get(self, url: str, headers: Mapping[str, str]) -> Any:
-        response = self._http.request("GET", url, headers=headers, timeout_s=TIMEOUT_S)
+    def _get(self, url: str, headers: Mapping[str, str], until: float) -> Any:
+        response = self._http.request("GET", url, headers=headers, timeout_s=_left_s(until))
         if response.status == 200:
             return response.json()
         raise (UpstreamRefused if response.status < 500 else UpstreamError)(f"HTTP {response.status}")
+
+
+def _left_s(until: float) -> float:
+    """Raises: UpstreamTimeout when nothing is left."""
+    left_s = until - time.monotonic()
+    if left_s <= 0:
+        raise UpstreamTimeout(f"That takes more than {PATIENCE_S:g} s.")
+    return left_s
 
 
 def _read(model: type[Answer], answer: Any) -> Answer:

@@ -598,7 +598,7 @@ class There:
     platform: str
     consent: Callable[[str], str]
     become: Callable[[str], Any]
-    fail: Callable[[], Any]
+    fail: Callable[[str | int], Any]
 
     def sign_in(self) -> Visitor:
         location, cookie = begin_with(self.fleet, self.platform)
@@ -636,7 +636,7 @@ def at_twitch(fleet: Any, twitch: Any, _: Any, __: Any) -> There:
         "twitch",
         lambda url: twitch.authorize(url, user=who[0]),
         become,
-        lambda: twitch.fail_next(500, at="moderation/channels"),
+        lambda kind: twitch.fail_next(kind, at="moderation/channels"),
     )
 
 
@@ -659,7 +659,7 @@ def at_discord(fleet: Any, _: Any, discord: Any, __: Any) -> There:
             number, state=asked["state"], redirect_uri=asked["redirect_uri"], scope=asked["scope"]
         )
 
-    return There(fleet, bot, "discord", consent, become, lambda: discord.fail_next(500, on="/users/@me/guilds"))
+    return There(fleet, bot, "discord", consent, become, lambda kind: discord.fail_next(kind, on="/users/@me/guilds"))
 
 
 def at_slack(fleet: Any, _: Any, __: Any, slack: Any) -> There:
@@ -678,7 +678,7 @@ def at_slack(fleet: Any, _: Any, __: Any, slack: Any) -> There:
         code = slack.pages.make_code(slack.team_id, number, asked["redirect_uri"], asked["scope"])
         return f"{asked['redirect_uri']}?{urlencode({'code': code, 'state': asked['state']})}"
 
-    return There(fleet, bot, "slack", consent, become, lambda: slack.fail_next(500, method="users.info"))
+    return There(fleet, bot, "slack", consent, become, lambda kind: slack.fail_next(kind, method="users.info"))
 
 
 @pytest.fixture(params=(at_twitch, at_discord, at_slack), ids=("twitch", "discord", "slack"))
@@ -703,7 +703,7 @@ def test_what_somebody_is_at_their_platform_they_are_in_the_portal(there, world)
     there.become(moderator)
     visitor = there.sign_in()
     shown = visitor.ask("GET", "/portal/profile").body.decode()
-    assert there.bot.slug in shown and "for 11 hours more" in shown
+    assert there.bot.slug in shown and "for 12 hours more" in shown
     if moderator == "moderator":
         path = f"/portal/c/{there.bot.slug}"
         assert [visitor.ask("GET", path + page).status for page in ("/members", "/rights", "/keys")] == [200, 403, 403]
@@ -732,7 +732,7 @@ def test_whoever_is_no_moderator_any_more_is_out_with_their_next_sign_in(there):
 
 def test_a_platform_that_does_not_say_what_somebody_is_keeps_nobody_out(there, caplog):
     there.become("admin" if there.platform == "slack" else "moderator")
-    there.fail()
+    there.fail(500)
     with caplog.at_level("INFO", logger="waddlebot.portal"):
         visitor = there.sign_in()
     assert there.opened(visitor) == ""
@@ -743,8 +743,24 @@ def test_a_platform_that_does_not_say_what_somebody_is_keeps_nobody_out(there, c
     held = there.opened(there.sign_in())
     assert held == BADGES[there.platform]["admin" if there.platform == "slack" else "moderator"]
     there.become("")
-    there.fail()
+    there.fail(500)
     assert there.opened(there.sign_in()) == held, "what it said before holds as long as it was to"
+
+
+def test_a_platform_that_hangs_keeps_nobody_waiting(there):
+    there.become("admin" if there.platform == "slack" else "moderator")
+    there.fail("hang")
+    begun = time.monotonic()
+    assert there.opened(there.sign_in()) == ""
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("kind", ["html", "empty", "truncated"])
+def test_an_answer_that_is_none_gives_no_seat(fleet, twitch_simulator, kind):
+    there = at_twitch(fleet, twitch_simulator, None, None)
+    there.become("moderator")
+    there.fail(kind)
+    assert there.opened(there.sign_in()) == ""
 
 
 def test_only_channels_that_are_served_give_a_seat(there):
