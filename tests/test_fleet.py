@@ -581,6 +581,17 @@ def test_a_redis_that_is_nowhere_is_one_warning_that_names_the_settings(tmp_path
         up.stop()
 
 
+def test_a_syslog_that_is_nowhere_is_one_warning_that_names_the_setting(tmp_path):
+    up = Up(tmp_path / "home", ENABLE_SYSLOG="true", SYSLOG_HOST="nowhere.invalid")
+    try:
+        up.wait_until_ready()
+        (warning,) = [line for line in up.output if "SYSLOG" in line]
+        assert warning.startswith("  ! SYSLOG_HOST: cannot find nowhere.invalid (")
+        assert up.say("!help").returncode == 0
+    finally:
+        up.stop()
+
+
 @pytest.fixture
 def full_disk(tmp_path) -> Iterator[Callable[[int], Path]]:
     """A disk of its own with so many MB."""

@@ -24,11 +24,12 @@ from waddlebot.web.endpoint import endpoint
 from waddlebot.web.lists import whole_list_answer
 
 from ..services.alert_items import Amount, EventName
-from ..services.alert_service import FIELDS, AlertService
+from ..services.alert_service import FIELDS, AlertService, OtherHalf
 from ..services.alerts import (
     ANONYMOUS,
     DEFAULTS,
     EVENTS,
+    Alert,
     Happening,
     as_general,
     as_test,
@@ -232,11 +233,23 @@ class AlertChat:
         happening = _happening(call)
         if happening.is_part_of_another:
             return []
-        known = self._alerts.alerts_of(call.db, call.community_id, happening.event)
-        alert = choose(known, happening, seed=call.payload.execution_id)
-        person = call.payload.user
-        if alert is None or (not call.is_simulated and self._alerts.was_told(call.db, happening.event, call.payload)):
+        alert = self._chosen(call, happening)
+        if alert is None:
             return []
+        other = None if call.is_simulated else self._alerts.other_half(call.db, happening.event, call.payload)
+        if other is None:
+            return self._tell(call, alert, happening)
+        if happening.event == "subscription":
+            is_told = other.was_told or (other.is_coming and self._chosen(call, _as_resub(happening, other)))
+            return [] if is_told else self._tell(call, alert, happening)
+        return self._tell_more(call, alert, happening, other)
+
+    def _chosen(self, call: Call, happening: Happening) -> Alert | None:
+        known = self._alerts.alerts_of(call.db, call.community_id, happening.event)
+        return choose(known, happening, seed=call.payload.execution_id)
+
+    def _tell(self, call: Call, alert: Alert, happening: Happening) -> list[ModuleResponse]:
+        person = call.payload.user
         spot = Spot(call.community_id, call.entity_id, person.id, person.ids)
         values = look_up(call.db, alert.looked_up, spot)
         if alert.counts:
@@ -245,6 +258,17 @@ class AlertChat:
         shown = ModuleResponse(response_action=GENERAL, response_data=as_general(alert, happening))
         line = fill(alert.chat_message, happening, platform=call.platform)
         return [shown, say(line, markup=True)] if line else [shown]
+
+    def _tell_more(self, call: Call, alert: Alert, happening: Happening, other: OtherHalf) -> list[ModuleResponse]:
+        """Tell a resub, which knows more than the subscription that may have been told of the same renewal."""
+        if not other.was_told:
+            return self._tell(call, alert, happening)
+        # The chat was thanked already.
+        alert = replace(alert, chat_message="")
+        if self._overlays.take_back(call.db, _source(call), session_id=other.session_id):
+            call.invalidate(QUEUES, _source(call))
+            return self._tell(call, alert, happening)
+        return self._tell(call, replace(alert, image="", is_video=False, sound=""), happening) if happening.said else []
 
     def skip(self, call: Call) -> str:
         return "Skipped." if self._control(call, "skip") is not None else "Nothing is being shown."
@@ -308,6 +332,10 @@ def _happening(call: Call) -> Happening:
         labels=frozenset() if user == ANONYMOUS else frozenset(call.payload.user.labels),
     )
     return as_test(happening) if call.is_simulated else happening
+
+
+def _as_resub(subscription: Happening, other: OtherHalf) -> Happening:
+    return replace(subscription, event="resub", data=other.data)
 
 
 def _source(call: Call) -> Source:

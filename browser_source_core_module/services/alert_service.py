@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydal import DAL
-from waddlebot.base.contracts import ModuleCall
+from waddlebot.base.contracts import RENEWALS, RENEWED_WITHIN, ModuleCall
 from waddlebot.base.errors import Conflict, Invalid, NotFound
 from waddlebot.base.ids import first_id_at
 from waddlebot.base.logs import AAALog
@@ -26,14 +26,25 @@ MAX_ALERTS = 200
 # What a request sets, and the columns of the same names.
 FIELDS = tuple(each.name for each in dataclasses.fields(Alert) if each.name not in ("is_video", "id", "shown_count"))
 SHOWN = f"id, version, {', '.join(FIELDS)}"
-RENEWALS = ("subscription", "resub")
-RENEWED_WITHIN = timedelta(minutes=15)
 PATH = "/browser/source/admin/alerts"
 ALERTS = Prepared(
     "browser_source_alerts",
     f"SELECT {SHOWN} FROM browser_source_alerts WHERE community_id = %(community)s"
     f" ORDER BY event, id LIMIT {MAX_ALERTS}",
 )
+# The last one, with what this module has answered to it.
+OTHER_HALF = """
+SELECT e.session_id::text, coalesce(e.event -> 'data', '{}') AS data,
+    coalesce(json_array_length(r.reply -> 'responses'), 0) > 0 AS was_told,
+    r.id IS NULL AND EXISTS (SELECT FROM router_work w WHERE w.session_id = e.session_id) AS is_coming
+FROM router_events e
+    LEFT JOIN command_executions x ON x.session_id = e.session_id AND x.command = '!celebrate'
+        AND x.module_name = 'browser_source_core'
+    LEFT JOIN module_replies r ON r.module_name = x.module_name AND r.execution_id = x.execution_id
+WHERE e.entity_id = %(entity)s AND e.user_id = ANY(%(people)s) AND e.session_id >= %(since)s
+    AND e.message_type = ANY(%(others)s) AND coalesce(e.event -> 'data' ->> 'is_gift', '') <> 'true'
+ORDER BY e.session_id DESC LIMIT 1
+"""
 
 
 class UnknownAlert(NotFound):
@@ -48,6 +59,17 @@ class ChangedMeanwhile(Conflict):
     code = "changed_meanwhile"
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OtherHalf:
+    """What is on record of a renewal that was told as another event."""
+
+    session_id: str
+    data: dict[str, Any]
+    was_told: bool
+    # It is on record and not answered yet.
+    is_coming: bool
+
+
 class AlertService:
     def __init__(self, media: MediaPolicy, log: AAALog, *, base_url: str) -> None:
         self._media = media
@@ -57,21 +79,25 @@ class AlertService:
     def list_for(self, db: DAL, community_id: int) -> list[dict[str, Any]]:
         return fetch(db, ALERTS, {"community": community_id})
 
-    def was_told(self, db: DAL, event: str, call: ModuleCall) -> bool:
-        """Whether it came just before as another event: Twitch tells of one renewal by a subscription and a resub."""
+    def other_half(self, db: DAL, event: str, call: ModuleCall) -> OtherHalf | None:
+        """The same renewal as another event: Twitch tells of one by a subscription and, once it is shared, a resub.
+
+        Until the end of the transaction no other renewal there is told, so that two that come together see each other.
+        """
         if event not in RENEWALS:
-            return False
-        others = [each for each in RENEWALS if each != event]
-        since = first_id_at(datetime.now(UTC) - RENEWED_WITHIN)
-        return bool(
-            fetch(
-                db,
-                "SELECT 1 FROM router_events WHERE entity_id = %s AND user_id = ANY(%s) AND session_id >= %s"
-                " AND session_id < %s AND message_type = ANY(%s)"
-                " AND coalesce(event -> 'data' ->> 'is_gift', '') <> 'true' LIMIT 1",
-                (call.entity.entity_id, list(call.user.ids), since, call.session_id, others),
-            )
+            return None
+        fetch(db, "SELECT pg_advisory_xact_lock(hashtextextended('renewals of ' || %s, 0))", (call.entity.entity_id,))
+        row = fetch_one(
+            db,
+            OTHER_HALF,
+            {
+                "entity": call.entity.entity_id,
+                "people": list(call.user.ids),
+                "since": first_id_at(datetime.now(UTC) - RENEWED_WITHIN),
+                "others": [each for each in RENEWALS if each != event],
+            },
         )
+        return OtherHalf(**row) if row else None
 
     def alerts_of(self, db: DAL, community_id: int, event: str, *, only: int | None = None) -> list[Alert]:
         """What there is for an event: the community's own, also if it has switched them all off, else the built-in.

@@ -185,6 +185,20 @@ class BrowserSourceService:
             db, source, without_player(content), item_id=f"replay-{new_id()}", session_id=row["session_id"]
         )
 
+    def take_back(self, db: DAL, source: Source, *, session_id: str) -> bool:
+        """Leave out what an event has to show and no page has begun to. False where nothing of it waits."""
+        self._lock(db, source)
+        rows = fetch(
+            db,
+            "UPDATE browser_source_history SET state = 'skipped', done_at = now() WHERE community_id = %s"
+            " AND source_type = %s AND state = 'queued' AND session_id = %s AND item_id NOT LIKE 'replay-%%'"
+            " RETURNING seq",
+            (source.community_id, source.source_type, session_id),
+        )
+        for row in rows:
+            self.add_control(db, source, "skip", seq=row["seq"])
+        return bool(rows)
+
     def add_control(
         self, db: DAL, source: Source, action: str, *, seq: int | None = None, note: str = "", by: str = ""
     ) -> None:

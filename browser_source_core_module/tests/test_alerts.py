@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from overlay_doubles import Overlay
 from waddlebot.base.ids import new_id
+from waddlebot.data.database import fetch
 from waddlebot.testing.plugin import eventually
 
 EVENTS: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -89,17 +91,72 @@ def test_a_gift_bomb_is_one_alert(overlay):
     assert [each["text"] for each in shown(overlay)] == ["gave 3 subs away"]
 
 
-@pytest.mark.parametrize(("first", "second"), [("subscription", "resub"), ("resub", "subscription")])
-def test_one_renewal_that_is_told_twice_is_one_alert(overlay, first, second):
+RENEWAL = {"subscription": {"tier": "1000"}, "resub": {"months": 7}}
+
+
+def renew(overlay: Overlay, kind: str, text: str = "", by: str = "pip") -> Any:
+    return overlay.bot.say(text, by=by, message_type=kind, data=RENEWAL[kind])
+
+
+def test_a_subscription_after_the_resub_of_the_same_renewal_is_no_second_alert(overlay):
     """Twitch tells of it as a subscription and, once somebody shares it, as a message."""
-    told = {"subscription": {"tier": "1000"}, "resub": {"months": 7}}
+    assert renew(overlay, "resub", "Still here").chat == EVENTS["resub"][2]
+    assert renew(overlay, "subscription").answer["responses"] == []
+    assert renew(overlay, "subscription", by="pop").chat == "Thanks for the sub, Pop!"
 
-    assert happen(overlay, first, **told[first]).chat == EVENTS[first][2]
-    assert happen(overlay, second, **told[second]).answer["responses"] == []
-    somebody_else = overlay.bot.say("", by="pop", message_type=second, data=told[second])
-
-    assert somebody_else.chat == EVENTS[second][2].replace("Pip", "Pop")
     assert [each["title"] for each in shown(overlay, 2)] == ["Pip", "Pop"]
+
+
+def test_a_resub_takes_the_place_of_the_subscription_that_waits_to_be_shown(overlay):
+    assert renew(overlay, "subscription").chat == "Thanks for the sub, Pip!"
+    shown(overlay)
+    assert renew(overlay, "resub", "Still here").chat == "", "the chat was thanked already"
+
+    assert [each["alert"]["message"] for each in shown(overlay, 2)] == ["", "Still here"]
+    assert overlay.states("general") == ["skipped", "queued"]
+
+
+@pytest.mark.parametrize("text", ["Still here", ""])
+def test_a_resub_adds_what_was_said_to_the_subscription_that_was_shown(live, text):
+    uploaded = live.fleet.request(
+        "POST", f"/browser/source/admin/media?community_id={live.bot.slug}", b"OggS" + bytes(60)
+    )
+    add(live, event="resub", sound=uploaded.json()["url"], text="{months} months", chat_message="{months} months!")
+    page = live.connect("general").hello()
+    renew(live, "subscription")
+    page.ack(page.receive()["seq"], "shown")
+    eventually(lambda: live.states("general") == ["shown"])
+
+    assert renew(live, "resub", text).chat == ""
+
+    alerts = [
+        (each["text"], each["alert"]["message"], each["alert"]["sound"]) for each in shown(live, 2 if text else 1)
+    ]
+    assert alerts == [("just subscribed", "", "")] + ([("7 months", text, "")] if text else [])
+
+
+@pytest.mark.parametrize("kinds", [("subscription", "resub"), ("resub", "subscription")])
+def test_one_renewal_that_is_told_twice_at_once_is_one_alert(overlay, kinds):
+    """Both are on record before either is answered, as in a batch on a slow day."""
+    count = "SELECT count(*) FROM router_events WHERE community_id = %s"
+    with overlay.fleet.database.transaction() as db, ThreadPoolExecutor() as threads:
+        fetch(db, "LOCK TABLE browser_source_alerts")
+        told = {}
+        for kind in kinds:
+            told[kind] = threads.submit(renew, overlay, kind, "Still here" if kind == "resub" else "")
+            eventually(lambda: fetch(db, count, (overlay.bot.community_id,))[0]["count"] == len(told))
+        db.commit()
+        lines = {kind: each.result().answer["responses"] for kind, each in told.items()}
+
+    assert lines["subscription"] == []
+    assert [each["alert"]["message"] for each in shown(overlay)] == ["Still here"]
+
+
+def test_a_subscription_is_told_where_the_resub_has_no_alert(overlay):
+    add(overlay, event="resub", is_active=False)
+    assert renew(overlay, "resub").answer["responses"] == []
+
+    assert renew(overlay, "subscription").chat == "Thanks for the sub, Pip!"
 
 
 def test_who_was_given_a_subscription_and_renews_it_is_told(overlay):

@@ -142,6 +142,20 @@ def test_who_follows_a_channel_twice_has_earned_that_once(bot, fleet):
     assert [row["current_score"] for row in fleet.request("GET", path, key="admin").json()["leaderboard"]] == [10, 10]
 
 
+@pytest.mark.parametrize("kinds", [("subscription", "resub"), ("resub", "subscription"), ("follow", "follow")])
+@pytest.mark.parametrize("is_one_batch", [True, False])
+def test_what_is_told_twice_is_paid_once(bot, fleet, kinds, is_one_batch):
+    """Twitch may tell of one renewal as a subscription and as a resub, in either order."""
+    change = {"config": {"points": {"subscription": 20, "resub": 20, "follow": 20}}}
+    assert fleet.request("PUT", f"/router/communities/{bot.slug}/modules/router", change).status == 200
+    events = [{**bot.event("", by=by), "message_type": kind} for by in ("pip", "pop") for kind in kinds]
+    for batch in [events] if is_one_batch else [[each] for each in events]:
+        assert fleet.request("POST", "/router/events/batch", batch).status == 200
+
+    path = f"/router/reputation/{bot.slug}/leaderboard"
+    assert [row["current_score"] for row in fleet.request("GET", path, key="admin").json()["leaderboard"]] == [20, 20]
+
+
 def test_who_does_not_want_to_be_known_is_in_no_ranking(points):
     assert points.points_for({"cheer": 1}, "cheer", "twitch", {"bits": 9, "is_anonymous": True}).score == 0
     assert points.points_for({"subgift": 60}, "subgift", "twitch", {"is_anonymous": True}).score == 0

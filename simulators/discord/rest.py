@@ -26,9 +26,19 @@ NONCE_FOR_S = 300.0
 MAX_NONCE_CHARS, MAX_EMBEDS = 25, 10
 INTERACTION_FOR_S = 15 * 60.0
 ACK_WITHIN_S = 3.0
-# The kind of answer that says "is thinking…", and flags of messages.
-DEFERRED = 5
+# The kinds of answers: one that says something, one that says "is thinking…", and all; and flags of messages.
+ANSWERED, DEFERRED = 4, 5
+ANSWER_TYPES = (1, 4, 5, 6, 7, 8, 9, 10, 12)
 EPHEMERAL, LOADING = 64, 128
+# What fields of a message and an answer are, and what Discord says where one is not.
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "content": ((str, int, float), "STRING_TYPE_CONVERT"),
+    "embeds": ((list,), "LIST_TYPE_CONVERT"),
+    "nonce": ((str, int), "STRING_TYPE_CONVERT"),
+    "message_reference": ((dict,), "MODEL_TYPE_CONVERT"),
+    "allowed_mentions": ((dict,), "MODEL_TYPE_CONVERT"),
+    "data": ((dict,), "MODEL_TYPE_CONVERT"),
+}
 FAST_METHODS = frozenset({"GET", "HEAD"})
 
 
@@ -425,7 +435,7 @@ class Rest:
         member = self._member_of(guild, request)
         if guild.owner_id == member.user.id:
             raise Refusal(403, 50013, "Missing Permissions")
-        asked = await request.json()
+        asked = await _object(request)
         if "communication_disabled_until" in asked:
             member.timed_out_until = asked["communication_disabled_until"]
         if "nick" in asked:
@@ -569,7 +579,7 @@ class Rest:
         return _Created(thread.payload())
 
     async def _open_dm(self, request: web.Request) -> Any:
-        recipient = str((await request.json())["recipient_id"])
+        recipient = str((await _object(request)).get("recipient_id"))
         user = self.world.users.get(recipient)
         if user is None:
             raise Refusal(400, 50033, "Invalid Recipient(s)")
@@ -661,7 +671,7 @@ class Rest:
         return self._commands_of(request)[0]
 
     async def _put_commands(self, request: web.Request) -> Any:
-        asked = await request.json()
+        asked = await _json_of(request)
         problems = check_commands(asked)
         if problems:
             raise Refusal(400, 50035, "Invalid Form Body", errors=problems)
@@ -704,6 +714,10 @@ class Rest:
         if found.acked_at:
             raise Refusal(400, 40060, "Interaction has already been acknowledged.")
         asked = await _multipart_or_json(request)
+        if asked.get("type") not in ANSWER_TYPES:
+            raise _invalid("type", "BASE_TYPE_CHOICES", f"Value must be one of {set(ANSWER_TYPES)}.")
+        if asked["type"] == ANSWERED:
+            _checked_content(_checked_object(asked.get("data") or {}))
         self.acknowledge(found, asked)
         if request.query.get("with_response") in ("true", "1", "True"):
             resource: dict[str, Any] = {"type": found.ack_type}
@@ -718,7 +732,7 @@ class Rest:
         data = asked.get("data") or {}
         found.acked_at, found.ack_type = time.time(), int(asked["type"])
         found.ephemeral = bool(int(data.get("flags") or 0) & EPHEMERAL)
-        if found.ack_type == 4:
+        if found.ack_type == ANSWERED:
             found.original = self._reply(found, _checked_content(data), "callback", data).message_id
 
     def _reply(
@@ -914,6 +928,35 @@ async def _body(request: web.Request) -> Any:
         return None
 
 
+async def _json_of(request: web.Request) -> Any:
+    if request.content_type != "application/json":
+        said = "Expected \"Content-Type\" header to be one of {'application/json'}."
+        problem = {"code": "CONTENT_TYPE_INVALID", "message": said}
+        raise Refusal(400, 50035, "Invalid Form Body", errors={"_errors": [problem]})
+    try:
+        return await request.json()
+    except ValueError as err:
+        raise Refusal(400, 50109, "The request body contains invalid JSON.") from err
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    return _checked_object(await _json_of(request))
+
+
+def _checked_object(body: Any) -> dict[str, Any]:
+    """A body that may be read by its fields' names, each of the kind that Discord takes."""
+    if not isinstance(body, dict):
+        problem = {"code": "DICT_TYPE_CONVERT", "message": "Only dictionaries may be used in a DictType"}
+        raise Refusal(400, 50035, "Invalid Form Body", errors={"_errors": [problem]})
+    for name, (kind, code) in KINDS.items():
+        if body.get(name) is not None and not isinstance(body[name], kind):
+            raise _invalid(name, code, f"{name} is of another kind.")
+    for each in body.get("embeds") or []:
+        if not isinstance(each, dict):
+            raise _invalid("embeds", "MODEL_TYPE_CONVERT", "Only dictionaries may be used in a ModelType")
+    return body
+
+
 async def _multipart_or_json(request: web.Request) -> dict[str, Any]:
     return (await _asked(request))[0]
 
@@ -921,10 +964,14 @@ async def _multipart_or_json(request: web.Request) -> dict[str, Any]:
 async def _asked(request: web.Request) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What a request says, and the files that came with it as attachments."""
     if request.content_type not in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        return dict(await request.json()), []
+        return await _object(request), []
     parts = await request.post()
     files = [each for name, each in parts.items() if name.startswith("files[") and isinstance(each, web.FileField)]
-    return dict(json.loads(str(parts.get("payload_json") or "{}"))), [_attachment(each) for each in files]
+    try:
+        said = json.loads(str(parts.get("payload_json") or "{}"))
+    except ValueError as err:
+        raise Refusal(400, 50109, "The request body contains invalid JSON.") from err
+    return _checked_object(said), [_attachment(each) for each in files]
 
 
 def _attachment(file: web.FileField) -> dict[str, Any]:
@@ -968,8 +1015,9 @@ def _checked_content(asked: Mapping[str, Any], files: Sequence[Mapping[str, Any]
 def _checked_embeds(asked: Mapping[str, Any]) -> tuple[Any, ...]:
     embeds = tuple(asked.get("embeds") or ())
     for each in embeds:
-        links = [each.get("url"), each.get("image", {}).get("url")]
-        if len(each.get("title", "")) > 256 or any(link and not link.startswith("http") for link in links):
+        image = each.get("image") or {}
+        links = [each.get("url"), image.get("url") if isinstance(image, dict) else "?"]
+        if len(str(each.get("title") or "")) > 256 or any(link and not str(link).startswith("http") for link in links):
             raise Refusal(400, 50035, "Invalid Form Body", errors={"embeds": {"_errors": []}})
     return embeds
 

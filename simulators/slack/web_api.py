@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT_CHARS, MAX_BLOCKS = 40_000, 50
 # Channels, groups and direct messages; people, to whom one may write as well.
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 CHANNEL = re.compile(r"[CDGUW][A-Z0-9]+")
 Handler = Callable[[Token, Mapping[str, str]], dict[str, Any]]
 
@@ -58,7 +59,10 @@ class WebAPI:
         method = request.match_info["method"]
         state = self._slack.state
         state.requests.append(method)
-        asked = await _arguments(request)
+        try:
+            asked = await _arguments(request)
+        except SlackError as err:
+            return web.json_response(err.body)
         if self._slack.answer_delay_s:
             await asyncio.sleep(self._slack.answer_delay_s)
         fault = state.fault(method)
@@ -407,8 +411,15 @@ def _channel_object(team: Team, id_: str) -> dict[str, Any]:
 async def _arguments(request: web.Request) -> dict[str, str]:
     """Arguments as Slack takes them: in the query, as a form, or as JSON."""
     if request.content_type == "application/json":
-        body = json.loads(await request.text() or "{}")
+        try:
+            body = json.loads(await request.text() or "{}")
+        except ValueError as err:
+            raise SlackError("invalid_json") from err
+        if not isinstance(body, dict):
+            raise SlackError("json_not_object")
         return {**request.query, **{name: _as_text(value) for name, value in body.items() if value is not None}}
+    if request.can_read_body and request.content_type not in FORMS:
+        raise SlackError("invalid_post_type")
     return {**request.query, **{name: str(value) for name, value in (await request.post()).items()}}
 
 

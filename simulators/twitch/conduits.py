@@ -19,7 +19,7 @@ from aiohttp import web
 
 from .eventsub import ENABLED, FAILED, PENDING, UNVERIFIED, EventSub, Subscription, sign
 from .oauth import Token
-from .wire import Refused, encode, timestamp
+from .wire import Refused, encode, read_object, timestamp
 
 MAX_CONDUITS = 5
 MAX_SHARDS = 20_000
@@ -275,7 +275,7 @@ class _ShardRefused(Exception):
 
 
 def _check_count(count: Any) -> None:
-    if not isinstance(count, int) or not 1 <= count <= MAX_SHARDS:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_SHARDS:
         raise Refused(400, f"shard_count must be between 1 and {MAX_SHARDS}")
 
 
@@ -297,12 +297,12 @@ class ConduitRoutes:
     async def post(self, request: web.Request, token: Token) -> web.Response:
         _check_app(token)
         await self._conduits.wait("create")
-        made = self._conduits.create((await request.json()).get("shard_count"))
+        made = self._conduits.create((await read_object(request)).get("shard_count"))
         return web.json_response({"data": [made.to_wire()]})
 
     async def patch(self, request: web.Request, token: Token) -> web.Response:
         _check_app(token)
-        asked = await request.json()
+        asked = await read_object(request)
         changed = self._conduits.resize(str(asked.get("id", "")), asked.get("shard_count"))
         return web.json_response({"data": [changed.to_wire()]})
 
@@ -323,8 +323,10 @@ class ConduitRoutes:
 
     async def patch_shards(self, request: web.Request, token: Token) -> web.Response:
         _check_app(token)
-        asked = await request.json()
+        asked = await read_object(request)
         shards = asked.get("shards") or []
+        if not isinstance(shards, list) or not all(isinstance(each, dict) for each in shards):
+            raise Refused(400, 'The parameter "shards" must be a list of objects.')
         for each in shards:
             await self._conduits.wait(str(each.get("id")))
         done, errors = self._conduits.assign(str(asked.get("conduit_id", "")), shards)

@@ -20,7 +20,7 @@ from aiohttp import web
 from .accounts import Account, Accounts
 from .kinds import BROADCASTER, KINDS, MODERATOR, USER, Kind
 from .oauth import Token
-from .wire import Answer, Delivery, Post, Refused, encode, timestamp
+from .wire import Answer, Delivery, Post, Refused, encode, read_object, timestamp
 
 if TYPE_CHECKING:
     from .conduits import Conduits
@@ -455,8 +455,7 @@ class SubscriptionRoutes:
         self._eventsub = eventsub
 
     async def post(self, request: web.Request, token: Token) -> web.Response:
-        asked = await request.json()
-        made = self._eventsub.create(token, asked if isinstance(asked, dict) else {})
+        made = self._eventsub.create(token, await read_object(request))
         return web.json_response(
             {"data": [made.to_wire()], "total": self._eventsub.total(token), **self._costs(token)}, status=202
         )

@@ -6,7 +6,6 @@ Source: https://dev.twitch.tv/docs/api/reference/
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +18,7 @@ from .accounts import Account
 from .conduits import ConduitRoutes
 from .eventsub import SubscriptionRoutes
 from .oauth import Token
-from .wire import BROKEN, Refused, Said, error, seconds_timestamp
+from .wire import BROKEN, Refused, Said, error, read_object, seconds_timestamp
 
 if TYPE_CHECKING:
     from .simulator import TwitchSimulator
@@ -155,11 +154,11 @@ class Helix:
     async def _modify_channel(self, request: web.Request, token: Token) -> web.Response:
         channel = self._required(request, "broadcaster_id")
         _check_owner(token, channel, "channel:manage:broadcast")
-        asked = await _object(request)
+        asked = await read_object(request)
         title, game_id = asked.get("title"), asked.get("game_id")
         if title is None and game_id is None:
             raise Refused(400, "The request body must contain at least one field.")
-        if title is not None and not 1 <= len(title.strip()) <= MAX_TITLE_CHARS:
+        if title is not None and not (isinstance(title, str) and 1 <= len(title.strip()) <= MAX_TITLE_CHARS):
             raise Refused(400, "The title field may not contain an empty string, and no more than 140 characters.")
         game = next((name for name in CATEGORIES if _game_id(name) == game_id), "")
         if game_id not in (None, "", "0") and not game:
@@ -186,7 +185,7 @@ class Helix:
         return web.json_response({"data": [answer]}, status=202)
 
     async def _make_marker(self, request: web.Request, token: Token) -> web.Response:
-        asked = await _object(request)
+        asked = await read_object(request)
         channel = self._account(str(asked.get("user_id") or ""), "user_id")
         _check_owner(token, channel, "channel:manage:broadcast")
         description = str(asked.get("description") or "")
@@ -338,7 +337,7 @@ class Helix:
         if user.id == channel.id or (user.id in channel.moderators and moderator.id != channel.id):
             raise Refused(400, "The user specified in the user_id field may not be banned.")
         duration_s = asked.get("duration")
-        if duration_s is not None and not (isinstance(duration_s, int) and 1 <= duration_s <= MAX_TIMEOUT_S):
+        if duration_s is not None and not (type(duration_s) is int and 1 <= duration_s <= MAX_TIMEOUT_S):
             raise Refused(400, "The value in the duration field is not valid.")
         standing = channel.ban_of(user.id)
         if standing is not None and standing.until is None:
@@ -401,10 +400,10 @@ class Helix:
     # Saying
 
     async def _say(self, request: web.Request, token: Token) -> web.Response:
-        text = await request.text()
-        asked: dict[str, Any] = {**request.query, **(json.loads(text) if text else {})}
+        # Also in the query, as pyTwitchAPI has them.
+        asked: dict[str, Any] = {**request.query, **(await read_object(request) if request.can_read_body else {})}
         for name in ("broadcaster_id", "sender_id", "message"):
-            if not asked.get(name):
+            if not asked.get(name) or not isinstance(asked[name], str):
                 raise Refused(400, f'Missing required parameter "{name}"')
         if len(asked["message"]) > MAX_CHARS:
             raise Refused(422, "The message is too large.")
@@ -482,22 +481,9 @@ def _check_owner(token: Token, channel: Account, *any_of: str) -> None:
         raise Refused(401, f"Missing scope: {' or '.join(any_of)}")
 
 
-async def _object(request: web.Request) -> dict[str, Any]:
-    """A body as Helix takes it: JSON that says so, and an object."""
-    if request.content_type != "application/json":
-        raise Refused(400, "The Content-Type header must be set to application/json.")
-    try:
-        body = await request.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Refused(400, "The request body must be a JSON object.")
-    return body
-
-
 async def _data(request: web.Request) -> dict[str, Any]:
     """The `data` of a body, an object as Twitch documents it."""
-    data = (await _object(request)).get("data")
+    data = (await read_object(request)).get("data")
     if not isinstance(data, dict):
         raise Refused(400, 'The "data" field must be an object.')
     return data

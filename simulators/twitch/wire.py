@@ -117,6 +117,19 @@ def error(status: int, message: str, headers: Mapping[str, str] | None = None) -
     return web.json_response(body, status=status, headers=sent)
 
 
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """A body as Helix takes it: JSON that says so, and an object."""
+    if request.content_type != "application/json":
+        raise Refused(400, "The Content-Type header must be set to application/json.")
+    try:
+        body = await request.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Refused(400, "The request body must be a JSON object.")
+    return body
+
+
 def encode(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from functools import cache
 from operator import not_
@@ -136,6 +136,11 @@ class MessageType(StrEnum):
     CHANNEL_JOIN = "channel_join"
     STREAM_ONLINE = "stream_online"
     STREAM_OFFLINE = "stream_offline"
+
+
+# Twitch may tell of one renewal as both, in either order: the second one comes when somebody shares it in chat.
+RENEWALS: tuple[MessageType, ...] = (MessageType.SUBSCRIPTION, MessageType.RESUB)
+RENEWED_WITHIN = timedelta(minutes=15)
 
 
 class ExecutionStatus(StrEnum):

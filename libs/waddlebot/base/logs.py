@@ -261,8 +261,9 @@ class _QueueHandler(logging.handlers.QueueHandler):
 class _Outage:
     """Lines that cannot be written where they belong: told once when it begins, and once when it is over."""
 
-    def __init__(self, what: str, *, level: int) -> None:
+    def __init__(self, what: str, *, level: int, place: str = "") -> None:
         self.watched = Watched(what)
+        self._place = place
         self._what = what
         self._level = level
         self._lost = 0
@@ -270,7 +271,7 @@ class _Outage:
 
     def lose(self, lines: int, err: BaseException | None) -> None:
         if err is not None:
-            self._why = getattr(err, "strerror", None) or str(err)
+            self._why = ": ".join(filter(None, [self._place, getattr(err, "strerror", None) or str(err)]))
         self.watched.note(f"cannot be written: {self._why}", count=lines, is_logged=False)
         if not self._lost:
             self._tell("log_not_written", self._level, why=self._why)
@@ -432,7 +433,7 @@ class _Syslog(logging.handlers.SysLogHandler):
     append_nul = False
 
     def __init__(self, address: tuple[str, int], facility: int) -> None:
-        self._outage = _Outage("syslog", level=logging.WARNING)
+        self._outage = _Outage("syslog", level=logging.WARNING, place=f"SYSLOG_HOST {address[0]}:{address[1]}")
         self._rests_until = math.inf  # It is first looked for when there is something to tell it.
         super().__init__(address, facility=facility)
         self._rests_until = 0.0

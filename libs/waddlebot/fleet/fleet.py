@@ -304,6 +304,7 @@ class Fleet:
                 "REDIS_USERNAME": "",
                 "REDIS_PASSWORD": made.redis_password,
             }
+        _warn_without_syslog()
         return environment
 
     def _overlay_urls(self, manifests: Sequence[Manifest]) -> dict[str, str]:
@@ -626,6 +627,18 @@ def _warn_without_redis(host: str, port: int) -> None:
     except OSError as err:
         why = err.strerror or "no answer"
         say(f"  ! REDIS_HOST, REDIS_PORT: cannot reach {host}:{port} ({why}). Each process counts limits by itself.")
+
+
+def _warn_without_syslog() -> None:
+    """A fleet works without it; its lines are in its files alone then."""
+    host = os.environ.get("SYSLOG_HOST") or "localhost"
+    if os.environ.get("ENABLE_SYSLOG", "").lower() not in ("1", "true", "yes", "on"):
+        return
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as err:
+        why = getattr(err, "strerror", None) or "no name of a host"
+        say(f"  ! SYSLOG_HOST: cannot find {host} ({why}). Log lines are in the files alone.")
 
 
 def forget_real_fleets() -> None:

@@ -6,21 +6,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
 from waddlebot.base.combine import FairCombiner
 from waddlebot.base.contracts import (
     OVERLAY_SOURCES,
+    RENEWALS,
+    RENEWED_WITHIN,
     ErrorInfo,
     Event,
     ExecutionInfo,
     ExecutionStatus,
+    MessageType,
     Moderation,
     ModuleResponse,
     ResponseInfo,
 )
+from waddlebot.base.ids import first_id_at
 from waddlebot.base.module_settings import HIDDEN
 from waddlebot.base.secret_words import without
 from waddlebot.data.database import Database, Prepared, fetch, fetch_one
@@ -90,8 +94,13 @@ earned AS (
     SELECT session_id, p.community_id, p.user_id, p.entity_id, p.event_name, p.event_score, p.amount
     FROM jsonb_to_recordset(%(points)s::jsonb) AS p (session_id uuid, community_id bigint, user_id bigint,
         entity_id text, event_name text, event_score bigint, amount float) JOIN fresh USING (session_id)
-    WHERE p.event_name <> 'follow' OR NOT EXISTS (SELECT FROM reputation_events e WHERE e.event_name = 'follow'
-        AND e.community_id = p.community_id AND e.user_id = p.user_id AND e.entity_id = p.entity_id)
+    WHERE (p.event_name <> 'follow' OR NOT EXISTS (SELECT FROM reputation_events e WHERE e.event_name = 'follow'
+        AND e.community_id = p.community_id AND e.user_id = p.user_id AND e.entity_id = p.entity_id))
+    -- One renewal may come as both.
+    AND (p.event_name <> ALL(%(renewals)s::text[]) OR NOT EXISTS (SELECT FROM router_events o
+        JOIN reputation_events e ON e.source_id = o.session_id WHERE o.entity_id = p.entity_id
+        AND o.user_id = p.user_id AND o.session_id >= %(renewed_since)s::uuid
+        AND o.message_type = ANY(%(renewals)s::text[]) AND o.message_type <> p.event_name))
     ON CONFLICT (source_id) DO NOTHING
     RETURNING community_id, user_id, event_score
 ), balances AS (
@@ -231,7 +240,7 @@ class Ledger:
                 "events": _as_json(_event_row(work) for work in works),
                 "unfinished": [work.session_id for work in works if not work.is_finished],
                 "holder": self._holder,
-                "points": _as_json(_points_row(work) for work in works if work.points.score),
+                **_earned(works),
                 "jobs": _as_json(_job_row(work, job, work.session_id) for work in works for job in work.jobs),
                 "responses": _as_json(row for work in works for row in _read_rows(work)),
                 "said": _as_json(row for work in works for row in _said_at_once(work)),
@@ -251,7 +260,7 @@ class Ledger:
                 "holder": self._holder,
                 "attempts": work.attempts,
                 "verdict": json.dumps(work.verdict) if work.verdict else None,
-                "points": _as_json([_points_row(work)] if work.points.score else []),
+                **_earned([work]),
                 "jobs": _as_json(_job_row(work, job, work.session_id) for job in work.jobs),
                 "responses": _as_json(_read_rows(work)),
                 "said": _as_json(_said_at_once(work)),
@@ -478,6 +487,24 @@ def _event_row(work: Work) -> dict[str, Any]:
         "event": _kept_event(work),
         "verdict": work.verdict,
     }
+
+
+def _earned(works: Sequence[Work]) -> dict[str, Any]:
+    """What events earn: of several in one batch that are paid once, the first."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for work in works:
+        if work.points.score:
+            rows.setdefault(_paid_as(work), _points_row(work))
+    since = first_id_at(datetime.now(UTC) - RENEWED_WITHIN)
+    return {"points": _as_json(rows.values()), "renewals": list(RENEWALS), "renewed_since": since}
+
+
+def _paid_as(work: Work) -> tuple[Any, ...]:
+    kind = work.event.message_type
+    person = work.place.community_id, work.place.entity_id, work.person.own_id
+    if kind in RENEWALS:
+        return (RENEWALS, *person)
+    return (kind, *person) if kind is MessageType.FOLLOW else (work.session_id,)
 
 
 def _points_row(work: Work) -> dict[str, Any]:
