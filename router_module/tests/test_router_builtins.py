@@ -32,7 +32,7 @@ def test_help_for_a_command_shows_the_forms_that_this_level_may_use(bot):
 
 def test_help_for_one_form_shows_that_form(bot):
     assert bot.say("!help inventory add", level="moderator").chat.splitlines() == [
-        "How to use !inventory:",
+        "How to use !inventory, for a moderator or above:",
         "!inventory add <item_name> <description> [labels] – add an item; labels are separated by commas",
     ]
     said = bot.say("!help inventory add").chat
@@ -41,6 +41,8 @@ def test_help_for_one_form_shows_that_form(bot):
 
 def test_help_says_for_whom_a_command_is(bot):
     assert "Only a moderator or above may use !overlay" in bot.say("!help overlay").chat
+    assert bot.say("!help overlay", level="owner").chat.startswith("How to use !overlay, for a moderator or above:")
+    assert bot.say("!help inventory", level="owner").chat.startswith("How to use !inventory:")
 
 
 def test_help_leaves_out_what_is_switched_off_or_denied_here(bot, fleet):

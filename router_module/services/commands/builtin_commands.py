@@ -19,7 +19,7 @@ from ..catalogue.cache_manager import CacheManager
 from ..catalogue.catalogue import Catalogue, Command
 from ..engines.execution_engine import Result, Task
 from ..modules.switch_service import SwitchService
-from ..people.rbac_service import Asking, RBACService
+from ..people.rbac_service import Asking, RBACService, needed_level
 from ..people.reputation_service import ReputationService
 from ..records.explainer import Explainer
 from ..records.session_manager import SessionManager
@@ -139,9 +139,9 @@ class BuiltinCommands:
         ]
         if not lines:
             lines = [f"{command.name} {command.spec.usage}".rstrip() + f" – {command.spec.description}"]
-        if call.entity.platform in IN_ONE_LINE:
-            return f"How to use {command.name}: {' · '.join(lines)}"
-        return "\n".join([f"How to use {command.name}:", *lines])
+        needed = needed_level(command, asked, catalogue.terms_of(command, entity_id))
+        head = f"How to use {command.name}" + (f", for {needed.at_least}:" if needed > Level.MEMBER else ":")
+        return f"{head} {' · '.join(lines)}" if call.entity.platform in IN_ONE_LINE else "\n".join([head, *lines])
 
     def _rbac_refusal(
         self, call: ModuleCall, command: Command, sub: SubcommandSpec | None, catalogue: Catalogue
