@@ -97,7 +97,7 @@ def test_there_is_a_socket_only_while_a_workspace_is_held(container, channel):
     sockets.gain(claim("slack:T1:"))
     sockets.gain(claim("slack:T2:"))
     sockets.step()
-    assert connections(channel) == 1
+    eventually(lambda: connections(channel) == 1)
     sockets.lose(claim("slack:T1:"))
     sockets.step()
     assert connections(channel) == 1
