@@ -51,7 +51,7 @@ def edit_module(
 ) -> Any:
     """A module's settings; those of the bot itself are the router's."""
     seat = seats.take(login, community, "bot", "editor")
-    module = module_of(seat, fleet, name)
+    module = begin_module(seat, fleet, name)()
     if module is None or not module["settings"]:
         raise NotFound("There is no such module here, or nothing to set for it.")
     specs = module["settings"]
@@ -70,13 +70,8 @@ def edit_module(
     return seat.shown(title, form=form, crumb=crumb, lead="What is left empty is as it comes.")
 
 
-def module_of(seat: Seat, fleet: FleetAPI, name: str) -> dict[str, Any] | None:
-    """A module with its settings, if there is one of that name here."""
-    return begin_module(seat, fleet, name)()
-
-
 def begin_module(seat: Seat, fleet: FleetAPI, name: str) -> Callable[[], dict[str, Any] | None]:
-    """The same, while other things are asked for; what is returned waits for it."""
+    """Begin to read a module with its settings; what is returned waits for it, and is none where there is no such."""
     answer = fleet.begin(seat, "bot", f"/router/communities/{seat.community_id}/modules", {"module": name})
     return lambda: next(iter(answer()["modules"]), None)
 

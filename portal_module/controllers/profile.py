@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydal.validators import IS_LENGTH, IS_MATCH, IS_NOT_EMPTY
+from waddlebot.base.chat import count_of
 from waddlebot.base.errors import UserError
 from waddlebot.base.ids import new_id
 from waddlebot.base.logs import AAALog
@@ -225,8 +226,7 @@ def _goodbye(login: Login, session: PageSession, site: Site, database: Database,
 def _lasts(until: datetime) -> str:
     """How much longer something holds, as people say it."""
     minutes = max(1, round((until - datetime.now(UTC)).total_seconds() / 60))
-    count, word = (round(minutes / 60), "hour") if minutes >= 60 else (minutes, "minute")
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    return count_of(round(minutes / 60), "hour") if minutes >= 60 else count_of(minutes, "minute")
 
 
 def _handle(session_id: str) -> str:

@@ -164,7 +164,8 @@ class PlatformLogins:
         if begun.get("platform") != platform or not code or connecting not in (None, login_id):
             raise NotLetIn()
         token = self._exchange(provider, code)
-        about = self._ask("GET", provider.who_url, None, _bearing(provider.bearer, token), provider.title)
+        shown = {"Authorization": f"{provider.bearer} {token}"}
+        about = self._ask("GET", provider.who_url, None, shown, provider.title)
         person = provider.person(about)
         roles = self._roles.ask(SignedIn(platform, person.platform_user_id, about, token))
         with self._db.transaction() as db:
@@ -235,10 +236,6 @@ class PlatformLogins:
         kind = UpstreamRefused if response.status < 500 else UpstreamError
         why = answer.get("error") or f"HTTP {response.status}"
         raise kind(f"{title} did not let you in: {why}. Begin again.")
-
-
-def _bearing(scheme: str, token: str) -> dict[str, str]:
-    return {"Authorization": f"{scheme} {token}"}
 
 
 def _find(db: DAL, ids: Sequence[int]) -> int | None:

@@ -31,7 +31,7 @@ HOLDS_FOR = timedelta(hours=12)
 TOLD_FOR = timedelta(days=7)
 # Somebody waits for it to get in, so that is all of it, however many pages it has.
 PATIENCE_S = 5.0
-# As many as each platform gives at once, and pages of them: 2000 channels that somebody moderates at Twitch.
+# As many as each platform gives at once; of Twitch so many pages, which are 2000 channels that somebody moderates.
 TWITCH_AT_ONCE, DISCORD_AT_ONCE, MAX_PAGES = 100, 200, 20
 TEAM = "https://slack.com/team_id"
 # How an entity is found by what a platform names: a channel at Twitch, a whole server elsewhere.
@@ -164,19 +164,12 @@ class PlatformRoles:
         return {str(EntityId("twitch", "", channel)): level for channel, level in levels.items()}
 
     def _ask_discord(self, somebody: SignedIn, until: float) -> Roles:
+        """All of them at once: Discord lets nobody be in more servers than it lists."""
         headers = {"Authorization": f"Bearer {somebody.token}"}
-        levels: dict[str, Level] = {}
-        query = {"limit": str(DISCORD_AT_ONCE)}
-        for _ in range(MAX_PAGES):
-            url = f"{self._discord_api}/v10/users/@me/guilds?{urlencode(query)}"
-            found = _read(Guilds, {"guilds": self._get(url, headers, until)}).guilds
-            for each in found:
-                badges = discord_badges(each.permissions, is_owner=each.owner)
-                levels[each.id] = badge_level("discord", list(badges))
-            if len(found) < DISCORD_AT_ONCE:
-                break
-            query["after"] = found[-1].id
-        return levels
+        url = f"{self._discord_api}/v10/users/@me/guilds?limit={DISCORD_AT_ONCE}"
+        found = _read(Guilds, {"guilds": self._get(url, headers, until)}).guilds
+        badges = {each.id: discord_badges(each.permissions, is_owner=each.owner) for each in found}
+        return {guild: badge_level("discord", list(named)) for guild, named in badges.items()}
 
     def _ask_slack(self, somebody: SignedIn, until: float) -> Roles:
         """Slack's sign-in says nothing of rights; the collector's bot knows."""
